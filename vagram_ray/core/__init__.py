@@ -1,0 +1,5 @@
+"""The method, as in the papers: pure PyTorch and NumPy, every tensor with a leading seed axis.
+
+Read it in the order of Algorithm 1 of Voelcker et al. (ICLR 2022): ``mbpo`` (the loop), ``model_fitting``
+with ``dynamics``, ``model_losses`` and ``value_gradients``, ``model_rollouts``, ``sac``.
+"""

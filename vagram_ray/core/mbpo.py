@@ -1,0 +1,287 @@
+"""The agent: Algorithm 1 of Voelcker et al. (ICLR 2022), which is MBPO with a value-aware model loss.
+
+    collect a real transition -> every ``model_train_freq`` steps: fit the model, imagine transitions
+                              -> ``utd_ratio`` SAC updates on real and imagined transitions
+
+One call of ``train_epoch`` is one epoch. It starts with a reset of the environments, so that the state at the
+end of an epoch (``state_dict`` here, the environments' generators beside it) is the whole state of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vagram_ray.core.dynamics import DynamicsEnsemble
+from vagram_ray.core.environments import SeedEnvironments, TerminationFn
+from vagram_ray.core.metrics import EpochMetrics
+from vagram_ray.core.model_fitting import ModelFit
+from vagram_ray.core.model_rollouts import imagine
+from vagram_ray.core.networks import StackedAdam
+from vagram_ray.core.random_streams import RandomStreams
+from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer, TransitionLayout
+from vagram_ray.core.sac import SAC, SquashedGaussianActor
+from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.core.value_gradients import ValueEstimates
+
+PURPOSES = ("init", "warmup", "explore", "sac", "fit", "rollout")
+"""What the agent draws random numbers for; each has its own stream per seed."""
+
+
+class MBPOAgent:
+    """A cohort of MBPO agents, one per seed, trained together.
+
+    Args:
+        settings: Hyperparameters, the same for every seed.
+        seeds: The cohort's seeds; each alone determines its agent's random numbers.
+        obs_dim: D.
+        action_dim: A.
+        termination: Tells which imagined transitions end an episode; may be None without a model.
+        device: Where networks and buffers live.
+        actor: Use this module's parameters in place (RLlib's module) instead of creating an actor.
+    """
+
+    def __init__(
+        self,
+        settings: MBPOSettings,
+        *,
+        seeds: Sequence[int],
+        obs_dim: int,
+        action_dim: int,
+        termination: TerminationFn | None,
+        device: torch.device | str = "cpu",
+        actor: SquashedGaussianActor | None = None,
+    ) -> None:
+        if settings.model_based and termination is None:
+            raise ValueError(
+                f"model_loss={settings.model_loss!r} imagines transitions and needs a termination function; "
+                "pass one, or use model_loss='none'."
+            )
+        self.settings, self.seeds, self.device = settings, tuple(seeds), torch.device(device)
+        self.termination = termination
+        self.env_steps = self.epoch = 0
+        self.failed = np.zeros(len(self.seeds), dtype=bool)
+        self._streams = {purpose: RandomStreams(self.seeds, purpose, device) for purpose in PURPOSES}
+        num_seeds = len(self.seeds)
+        layout = TransitionLayout(obs_dim, action_dim)
+        self.sac = SAC(settings, num_seeds, obs_dim, action_dim, self._streams["init"], device, actor)
+        self.replay = ReplayBuffer(num_seeds, settings.replay_capacity, layout, device)
+        if settings.model_based:
+            self.dynamics = DynamicsEnsemble(
+                settings, num_seeds, obs_dim, action_dim, self._streams["init"], device
+            )
+            self.model_optimizer = StackedAdam(
+                self.dynamics.network.flat, num_seeds, settings.model_lr, settings.model_weight_decay
+            )
+            self.imagined = ImaginedBuffer(num_seeds, self._imagined_capacity(), layout, device)
+        self._has_imagined = False
+
+    @property
+    def actor(self) -> SquashedGaussianActor:
+        """The policy's module."""
+        return self.sac.actor
+
+    def act(self, obs: np.ndarray, deterministic: bool) -> np.ndarray:
+        """Actions (S, A) in [-1, 1] for observations (S, D): the policy's mean, or a sample for exploration."""
+        with torch.no_grad():
+            batch = torch.as_tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(1)
+            if deterministic:
+                action = self.actor.mean_action(batch)
+            else:
+                noise = self._streams["explore"].normal(1, self.actor.action_dim)
+                action, _ = self.actor.sample(batch, noise)
+        return self._of_sound_seeds(action.squeeze(1).cpu().numpy())
+
+    def train_epoch(self, envs: SeedEnvironments) -> dict[str, np.ndarray]:
+        """Train for one epoch of ``epoch_length`` environment steps per seed (the first: after the warm-up).
+
+        Args:
+            envs: One environment per seed; reset here.
+
+        Returns:
+            Metrics by name, each (S,); NaN where a seed has nothing to report.
+        """
+        settings, metrics = self.settings, EpochMetrics(len(self.seeds))
+        if self.env_steps == 0:
+            self._warm_up(envs, metrics)
+        if settings.model_based:
+            self.imagined.resize(self._imagined_capacity())
+        obs = envs.reset()
+        for step in range(settings.epoch_length):
+            with metrics.timed("env"):
+                obs = self._collect(envs, obs, self.act(obs, deterministic=settings.explore == "mean"), metrics)
+            if step % settings.model_train_freq == 0:
+                self._refresh_model(metrics)
+            with metrics.timed("sac"):
+                self._improve_policy(metrics)
+        self._report_schedules(metrics)
+        self.epoch += 1
+        result = metrics.result()
+        self._freeze_failed_seeds()
+        return result
+
+    # -- the parts of Algorithm 1, in its order ------------------------------------------------------------
+
+    def _warm_up(self, envs: SeedEnvironments, metrics: EpochMetrics) -> None:
+        """Fill the buffer with uniformly random actions."""
+        obs = envs.reset()
+        for _ in range(self.settings.num_steps_sampled_before_learning_starts):
+            action = self._streams["warmup"].uniform(self.actor.action_dim, low=-1.0, high=1.0)
+            obs = self._collect(envs, obs, action.cpu().numpy(), None)
+
+    def _collect(
+        self, envs: SeedEnvironments, obs: np.ndarray, action: np.ndarray, metrics: EpochMetrics | None
+    ) -> np.ndarray:
+        """Take one real step with every seed and store it; returns what to act on next (S, D)."""
+        step = envs.step(action)
+        self.replay.add(obs, action, step.reward, step.next_obs, step.terminated)
+        self.env_steps += 1
+        if metrics is not None:
+            metrics.add_step(step.reward, step.terminated | step.truncated)
+        return step.obs
+
+    def _refresh_model(self, metrics: EpochMetrics) -> None:
+        """Fit the model to all real transitions and refill the imagined buffer."""
+        settings = self.settings
+        data = self.replay.layout.split(self.replay.rows)
+        self.actor.scale.fit(data.obs)
+        if not settings.model_based or len(self.replay) < 2:
+            return
+        with metrics.timed("model_fit"):
+            values = ValueEstimates(self.sac, settings.value_gradient_clip_percentile)
+            fit = ModelFit(self.dynamics, self.model_optimizer, data, values, settings, self._streams["fit"])
+            metrics.add("model", fit.run())
+        with metrics.timed("rollout"):
+            assert self.termination is not None
+            rollouts = imagine(
+                self.dynamics,
+                self.actor,
+                self.termination,
+                self.replay,
+                self.imagined,
+                num_rollouts=settings.rollouts_per_step * settings.model_train_freq,
+                rollout_length=settings.rollout_length_at(self.epoch),
+                streams=self._streams["rollout"],
+            )
+            metrics.add("model", rollouts)
+        self._has_imagined = True
+
+    def _improve_policy(self, metrics: EpochMetrics) -> None:
+        """``utd_ratio`` SAC updates; all their batches and noise are drawn at once."""
+        settings = self.settings
+        batches = self._sample_batches(settings.utd_ratio)
+        noise = self._streams["sac"].normal(settings.utd_ratio, settings.batch_size, 2 * self.actor.action_dim)
+        for update in range(settings.utd_ratio):
+            metrics.add("sac", self.sac.update(self.replay.layout.split(batches[:, update]), noise[:, update]))
+
+    def _sample_batches(self, count: int) -> Tensor:
+        """``count`` batches (S, count, B, width), each with the scheduled share of real transitions."""
+        size, streams = self.settings.batch_size, self._streams["sac"]
+        num_real = self._num_real_per_batch()
+        real = self.replay.gather(self.replay.sample_index(streams, count, num_real))
+        if num_real == size:
+            return real
+        imagined = self.imagined.gather(self.imagined.sample_index(streams, count, size - num_real))
+        return torch.cat([real, imagined], dim=2)
+
+    # -- schedules, capacity, failures ---------------------------------------------------------------------
+
+    def _num_real_per_batch(self) -> int:
+        if not self._has_imagined:
+            return self.settings.batch_size
+        return round(self.settings.real_ratio_at(self.epoch) * self.settings.batch_size)
+
+    def _imagined_capacity(self) -> int:
+        settings = self.settings
+        fits_per_epoch = -(-settings.epoch_length // settings.model_train_freq)
+        rollouts = settings.rollouts_per_step * settings.model_train_freq * fits_per_epoch
+        # One more per elite: a fit's rollouts are padded to a multiple of the number of elites.
+        padding = settings.num_elites * fits_per_epoch
+        return (rollouts + padding) * settings.rollout_length_at(self.epoch) * settings.imagined_epochs_retained
+
+    def _report_schedules(self, metrics: EpochMetrics) -> None:
+        metrics.set("train/epoch", self.epoch + 1)
+        metrics.set("sac/num_updates", self.sac.num_updates)
+        metrics.set("sac/real_ratio", self._num_real_per_batch() / self.settings.batch_size)
+        if self.settings.model_based:
+            metrics.set("model/rollout_length", self.settings.rollout_length_at(self.epoch))
+            metrics.set("model/imagined_transitions", self.imagined.sizes.cpu().numpy())
+
+    def _of_sound_seeds(self, action: np.ndarray) -> np.ndarray:
+        """Zero actions for seeds that have failed, so that no simulator is fed NaN."""
+        return np.where(np.isfinite(action), action, 0.0).astype(np.float32)
+
+    def _freeze_failed_seeds(self) -> None:
+        """Find seeds whose numbers are no longer finite, report them in ``failed`` and stop updating them."""
+        watched = [
+            self.actor.flat,
+            self.sac.critic.network.flat,
+            self.sac.target_critic.network.flat,
+            self.sac.log_alpha,
+        ]
+        if self.settings.model_based:
+            watched += [self.dynamics.network.flat, self.model_optimizer.exp_avg_sq]
+        sound = torch.ones(len(self.seeds), dtype=torch.bool, device=self.device)
+        for tensor in watched:
+            sound &= tensor.detach().reshape(len(self.seeds), -1).isfinite().all(dim=1)
+        for seed in np.flatnonzero(~sound.cpu().numpy() & ~self.failed):
+            self._freeze(int(seed))
+
+    def _freeze(self, seed: int) -> None:
+        self.failed[seed] = True
+        self.sac.freeze(seed)
+        if self.settings.model_based:
+            self.model_optimizer.freeze(seed)
+
+    # -- state -----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the run depends on, in tensors and plain values (``torch.load(weights_only=True)`` reads it).
+
+        Tensors are the agent's own memory, not copies: save or clone before training on.
+        """
+        state: dict[str, Any] = {
+            "seeds": list(self.seeds),
+            "env_steps": self.env_steps,
+            "epoch": self.epoch,
+            "failed": self.failed.tolist(),
+            "has_imagined": self._has_imagined,
+            "sac": self.sac.state_dict(),
+            "replay": self.replay.state_dict(),
+            "streams": {purpose: streams.state_dict() for purpose, streams in self._streams.items()},
+        }
+        if self.settings.model_based:
+            state["dynamics"] = self.dynamics.state_dict()
+            state["model_optimizer"] = self.model_optimizer.state_dict()
+            state["imagined"] = self.imagined.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state.
+
+        Raises:
+            ValueError: If the state was saved by a cohort of other seeds, or with another choice of model.
+        """
+        if tuple(state["seeds"]) != self.seeds:
+            raise ValueError(f"The saved state is of seeds {tuple(state['seeds'])}, this cohort has {self.seeds}.")
+        if ("dynamics" in state) != self.settings.model_based:
+            raise ValueError(
+                f"The saved state is {'with' if 'dynamics' in state else 'without'} a dynamics model, "
+                f"but model_loss={self.settings.model_loss!r}."
+            )
+        self.env_steps, self.epoch = int(state["env_steps"]), int(state["epoch"])
+        self._has_imagined = bool(state["has_imagined"])
+        self.sac.load_state_dict(state["sac"])
+        self.replay.load_state_dict(state["replay"])
+        for purpose, streams in self._streams.items():
+            streams.load_state_dict(state["streams"][purpose])
+        if self.settings.model_based:
+            self.dynamics.load_state_dict(state["dynamics"])
+            self.model_optimizer.load_state_dict(state["model_optimizer"])
+            self.imagined.load_state_dict(state["imagined"])
+        for seed in np.flatnonzero(state["failed"]):
+            self._freeze(int(seed))

@@ -1,0 +1,72 @@
+"""Per-seed metrics of one epoch, gathered without reading a device value before the epoch ends."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class EpochMetrics:
+    """Means of device tensors, episode statistics and wall times of one epoch, each per seed.
+
+    Args:
+        num_seeds: S.
+    """
+
+    def __init__(self, num_seeds: int) -> None:
+        self.num_seeds = num_seeds
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = defaultdict(int)
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._values: dict[str, np.ndarray] = {}
+        self._running_return = np.zeros(num_seeds)
+        self._running_length = np.zeros(num_seeds, dtype=np.int64)
+        self._returns: list[list[float]] = [[] for _ in range(num_seeds)]
+        self._lengths: list[list[int]] = [[] for _ in range(num_seeds)]
+
+    def add(self, section: str, metrics: Mapping[str, Tensor]) -> None:
+        """Count device tensors (S,) into the means of ``section/name``."""
+        for name, value in metrics.items():
+            key = f"{section}/{name}"
+            self._sums[key] = value.clone() if key not in self._sums else self._sums[key] + value
+            self._counts[key] += 1
+
+    def set(self, key: str, value: float | np.ndarray) -> None:
+        """Report a value known on the host, one for all seeds or (S,)."""
+        self._values[key] = np.broadcast_to(np.asarray(value, dtype=np.float64), (self.num_seeds,)).copy()
+
+    def add_step(self, reward: np.ndarray, done: np.ndarray) -> None:
+        """Count one environment step into the running episodes; ``done`` (S,) closes them."""
+        self._running_return += reward
+        self._running_length += 1
+        for seed in np.flatnonzero(done):
+            self._returns[seed].append(float(self._running_return[seed]))
+            self._lengths[seed].append(int(self._running_length[seed]))
+            self._running_return[seed], self._running_length[seed] = 0.0, 0
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the wall time of the block to ``time/<name>_s`` (on a GPU: of issuing the work)."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - start
+
+    def result(self) -> dict[str, np.ndarray]:
+        """All metrics as float64 arrays (S,); NaN where a seed finished no episode."""
+        result = dict(self._values)
+        for key, total in self._sums.items():
+            result[key] = (total / self._counts[key]).to("cpu", torch.float64).numpy()
+        result["train/episode_return"] = np.array([np.mean(r) if r else np.nan for r in self._returns])
+        result["train/episode_length"] = np.array([np.mean(n) if n else np.nan for n in self._lengths])
+        result["train/num_episodes"] = np.array([float(len(r)) for r in self._returns])
+        for name, seconds in self._seconds.items():
+            result[f"time/{name}_s"] = np.full(self.num_seeds, seconds)
+        return result

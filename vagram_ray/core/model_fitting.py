@@ -1,0 +1,235 @@
+"""Fitting the dynamics ensemble to the real transitions (Algorithm 1, "train model"; details: MBPO, mbrl-lib).
+
+Each fit continues from the last one's weights and Adam state, draws a new validation split and a new
+bootstrap sample per member, and stops a seed when no member has improved for ``model_patience`` epochs. A seed
+that has stopped leaves the working set: it costs nothing, and its random streams and optimiser stand still,
+so that its numbers do not depend on how long its neighbours go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vagram_ray.core.dynamics import DynamicsEnsemble
+from vagram_ray.core.model_losses import ModelLoss, Target, get_model_loss
+from vagram_ray.core.networks import StackedAdam
+from vagram_ray.core.random_streams import RandomStreams
+from vagram_ray.core.replay import Transitions, gather_rows
+from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.core.value_gradients import ValueEstimates
+
+EVALUATION_CHUNK = 4096
+"""Validation transitions per member evaluated at a time, to bound memory."""
+
+
+class RegressionTable:
+    """The fit's data as one wide table, gathered by index: obs | action | delta | reward | prepared columns.
+
+    Args:
+        data: Real transitions (S, N, ...).
+        prepared: Tables (S, N, ...) of the loss's ``prepare`` function.
+    """
+
+    def __init__(self, data: Transitions, prepared: dict[str, Tensor]) -> None:
+        columns = [data.obs, data.action, data.next_obs - data.obs, data.reward.unsqueeze(-1)]
+        self._shapes = {name: table.shape[2:] for name, table in prepared.items()}
+        columns += [table.flatten(2) if table.dim() > 2 else table.unsqueeze(-1) for table in prepared.values()]
+        self._widths = [column.shape[-1] for column in columns]
+        self._rows = torch.cat(columns, dim=-1)
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self._rows.shape[1]
+
+    def select_seeds(self, index: Tensor) -> RegressionTable:
+        """The table of some of the seeds."""
+        selected = RegressionTable.__new__(RegressionTable)
+        selected._shapes, selected._widths, selected._rows = self._shapes, self._widths, self._rows[index]
+        return selected
+
+    def target(self, index: Tensor, values: ValueEstimates) -> Target:
+        """The rows at ``index`` (S, E, B)."""
+        obs, action, delta, reward, *extra = gather_rows(self._rows, index).split(self._widths, dim=-1)
+        prepared = {
+            name: column.reshape(*index.shape, *shape)
+            for (name, shape), column in zip(self._shapes.items(), extra, strict=True)
+        }
+        return Target(obs, action, delta, reward.squeeze(-1), prepared, values)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows a seed's members train on and validate on."""
+
+    train: Tensor  # (S, E, N_train): a bootstrap sample per member
+    validation: Tensor  # (S, N_validation): the same rows for all members
+
+    def select_seeds(self, index: Tensor) -> Split:
+        """The split of some of the seeds."""
+        return Split(self.train[index], self.validation[index])
+
+
+def split_and_bootstrap(size: int, members: int, validation_fraction: float, streams: RandomStreams) -> Split:
+    """Hold out a random part of the rows and draw each member's bootstrap sample, with replacement, from the rest."""
+    num_validation = min(max(1, int(size * validation_fraction)), size - 1)
+    order = streams.permutation(size)
+    validation, rest = order[:, :num_validation], order[:, num_validation:]
+    draws = streams.integers(rest.shape[1], members, rest.shape[1])
+    train = torch.gather(rest.unsqueeze(1).expand_as(draws), 2, draws)
+    return Split(train, validation)
+
+
+class ModelFit:
+    """One fit of the ensembles of a cohort; call ``run`` once.
+
+    Args:
+        dynamics: The ensembles; updated in place.
+        optimizer: Their Adam; updated in place.
+        data: All real transitions (S, N, ...), N at least 2.
+        values: Current value estimates, for value-aware losses.
+        settings: Hyperparameters.
+        streams: Random streams of the fit.
+    """
+
+    def __init__(
+        self,
+        dynamics: DynamicsEnsemble,
+        optimizer: StackedAdam,
+        data: Transitions,
+        values: ValueEstimates,
+        settings: MBPOSettings,
+        streams: RandomStreams,
+    ) -> None:
+        self.dynamics, self.optimizer, self.values, self.settings = dynamics, optimizer, values, settings
+        self.loss: ModelLoss = get_model_loss(settings.model_loss)
+        self.streams = streams
+        dynamics.fit_normalizer(data.obs, data.action)
+        prepared = self.loss.prepare(values, data) if self.loss.prepare else {}
+        self.table = RegressionTable(data, prepared)
+        self.split = split_and_bootstrap(self.table.size, dynamics.ensemble_size, settings.validation_fraction, streams)
+
+    def run(self) -> dict[str, Tensor]:
+        """Fit until every seed has stopped; leaves each member at its best weights and sets the elites.
+
+        Returns:
+            Metrics (S,): losses of the elites, number of fit epochs.
+        """
+        dynamics, settings = self.dynamics, self.settings
+        num_seeds, device = dynamics.num_seeds, dynamics.network.flat.device
+        best_loss = self._validate(dynamics, self.table, self.split)
+        best_weights = dynamics.member_rows().clone()
+        stale = torch.zeros(num_seeds, dtype=torch.int64, device=device)
+        epochs = torch.zeros(num_seeds, dtype=torch.int64, device=device)
+        train_loss = torch.full((num_seeds,), torch.nan, device=device)
+        active = torch.arange(num_seeds, device=device)
+        work = _WorkingSet(dynamics, self.optimizer, self.table, self.split, self.streams)
+        while len(active):
+            train_loss[active] = self._train_epoch(work)
+            epochs[active] += 1
+            current = self._validate(work.dynamics, work.table, work.split)
+            gain = (best_loss[active] - current) / best_loss[active].abs()
+            improved = gain > settings.model_improvement_threshold
+            best_loss[active] = torch.where(improved, current, best_loss[active])
+            best_weights[active] = torch.where(
+                improved.unsqueeze(-1), work.dynamics.member_rows(), best_weights[active]
+            )
+            stale[active] = torch.where(improved.any(dim=1), 0, stale[active] + 1)
+            going_on = stale[active] < settings.model_patience
+            if settings.model_max_epochs is not None:
+                going_on &= epochs[active] < settings.model_max_epochs
+            if not bool(going_on.all()):  # the fit's one host synchronisation per epoch
+                self._retire(work, active, ~going_on)
+                active = active[going_on]
+                if len(active):
+                    work = work.select_seeds(going_on.nonzero().flatten())
+        dynamics.member_rows().copy_(best_weights)
+        dynamics.set_elites(best_loss)
+        return self._metrics(best_loss, train_loss, epochs)
+
+    def _retire(self, work: _WorkingSet, active: Tensor, stopped: Tensor) -> None:
+        """Write the optimiser state of the seeds that stop back to the whole cohort."""
+        position = stopped.nonzero().flatten()
+        self.optimizer.write_seeds(active[position], work.optimizer.select_seeds(position, work.rows(position)))
+
+    def _train_epoch(self, work: _WorkingSet) -> Tensor:
+        """One pass over each member's bootstrap sample in a new order; mean loss (S,)."""
+        train = work.split.train
+        num_seeds, members, length = train.shape
+        order = work.streams.uniform(members, length).argsort(dim=-1)
+        shuffled = torch.gather(train, 2, order)
+        total = torch.zeros(num_seeds, members, device=train.device)
+        for index in shuffled.split(self.settings.model_batch_size, dim=-1):
+            target = work.table.target(index, self.values)
+            loss = self.loss.function(work.dynamics.predict(target.obs, target.action), target).mean(dim=-1)
+            objective = loss
+            if work.dynamics.probabilistic:
+                objective = loss + work.dynamics.variance_bound_penalty()
+            work.optimizer.step(_gradients(objective.sum(), work.dynamics.network.views))
+            total += loss.detach() * index.shape[-1]
+        return total.mean(dim=1) / length
+
+    @torch.no_grad()
+    def _validate(self, dynamics: DynamicsEnsemble, table: RegressionTable, split: Split) -> Tensor:
+        """Each member's mean loss on its seed's validation rows, (S, E)."""
+        rows = split.validation.unsqueeze(1).expand(-1, dynamics.ensemble_size, -1)
+        total = torch.zeros(rows.shape[:2], device=rows.device)
+        for index in rows.split(EVALUATION_CHUNK, dim=-1):
+            target = table.target(index, self.values)
+            total += self.loss.function(dynamics.predict(target.obs, target.action), target).sum(dim=-1)
+        return total / rows.shape[-1]
+
+    @torch.no_grad()
+    def _metrics(self, best_loss: Tensor, train_loss: Tensor, epochs: Tensor) -> dict[str, Tensor]:
+        """What the fit reached; the unweighted error makes different losses comparable."""
+        rows = self.split.validation.unsqueeze(1).expand(-1, self.dynamics.ensemble_size, -1)
+        squared_error = torch.zeros(rows.shape[:2], device=rows.device)
+        for index in rows.split(EVALUATION_CHUNK, dim=-1):
+            target = self.table.target(index, self.values)
+            prediction = self.dynamics.predict(target.obs, target.action)
+            squared_error += (prediction.delta - target.delta).square().mean(dim=-1).sum(dim=-1)
+        elites = self.dynamics.elites
+        return {
+            "validation_loss": best_loss.gather(1, elites).mean(dim=1),
+            "validation_delta_mse": (squared_error / rows.shape[-1]).gather(1, elites).mean(dim=1),
+            "train_loss": train_loss,
+            "fit_epochs": epochs,
+        }
+
+
+class _WorkingSet:
+    """What is left of a fit when only some seeds are still going on."""
+
+    def __init__(
+        self,
+        dynamics: DynamicsEnsemble,
+        optimizer: StackedAdam,
+        table: RegressionTable,
+        split: Split,
+        streams: RandomStreams,
+    ) -> None:
+        self.dynamics, self.optimizer, self.table, self.split, self.streams = dynamics, optimizer, table, split, streams
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Copies of the network rows of the seeds at ``index``, as their optimiser wants them."""
+        return self.dynamics.member_rows()[index].flatten(0, 1)
+
+    def select_seeds(self, index: Tensor) -> _WorkingSet:
+        """Copies for the seeds at ``index``."""
+        dynamics = self.dynamics.select_seeds(index)
+        return _WorkingSet(
+            dynamics,
+            self.optimizer.select_seeds(index, dynamics.network.flat),
+            self.table.select_seeds(index),
+            self.split.select_seeds(index),
+            self.streams.select_seeds(index.tolist()),
+        )
+
+
+def _gradients(objective: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    """Gradients of all weights; zeros for those that a loss leaves out (a variance head under a plain MSE)."""
+    gradients = torch.autograd.grad(objective, weights, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, weights, strict=True)]

@@ -1,0 +1,155 @@
+"""The registry of model losses: one small function each, and the extension point for your own.
+
+A loss maps a prediction and its target to one number per transition, (S, E, B). The fit takes the mean over
+the batch and sums over seeds and members. What a loss needs to know about the value function is computed
+once per fit by its ``prepare`` function, for the whole buffer, since the critics do not change meanwhile::
+
+    @register_model_loss("reward_only")
+    def reward_only(prediction, target):
+        return (prediction.reward - target.reward).square()
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vagram_ray.core.replay import Transitions
+
+if TYPE_CHECKING:  # settings -> model_losses -> value_gradients -> sac -> settings would be a circle
+    from vagram_ray.core.value_gradients import ValueEstimates
+
+
+class Prediction(NamedTuple):
+    """What the ensemble predicts for a batch."""
+
+    delta: Tensor  # (S, E, B, D), predicted s' - s in the environment's units
+    reward: Tensor  # (S, E, B)
+    log_variance: Tensor | None  # (S, E, B, D + 1) of delta and reward; None without a variance head
+
+
+class Target(NamedTuple):
+    """What was observed, and what ``prepare`` found out about it."""
+
+    obs: Tensor  # (S, E, B, D)
+    action: Tensor  # (S, E, B, A)
+    delta: Tensor  # (S, E, B, D), observed s' - s
+    reward: Tensor  # (S, E, B)
+    prepared: dict[str, Tensor]  # each (S, E, B, ...): the rows of ``prepare``'s tables
+    values: ValueEstimates  # the value functions, for losses that evaluate them at the prediction
+
+
+LossFunction = Callable[[Prediction, Target], Tensor]
+PrepareFunction = Callable[["ValueEstimates", Transitions], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class ModelLoss:
+    """A registered loss.
+
+    Attributes:
+        name: What ``model_loss=`` says.
+        function: (prediction, target) -> (S, E, B).
+        prepare: (value estimates, transitions (S, N, ...)) -> named tables (S, N, width), or None.
+        probabilistic: Whether the loss needs a predicted log-variance.
+    """
+
+    name: str
+    function: LossFunction
+    prepare: PrepareFunction | None = None
+    probabilistic: bool = False
+
+
+_REGISTRY: dict[str, ModelLoss] = {}
+RESERVED_NAME = "none"  # plain SAC, no model
+
+
+def register_model_loss(
+    name: str, *, prepare: PrepareFunction | None = None, probabilistic: bool = False
+) -> Callable[[LossFunction], LossFunction]:
+    """Decorator that makes a loss function available as ``model_loss=name``.
+
+    Registering the same name again replaces the loss (a sweep file may be imported twice in one process).
+
+    Raises:
+        ValueError: If the name is reserved.
+    """
+    if name == RESERVED_NAME:
+        raise ValueError(f"model_loss={name!r} means plain SAC without a model; register the loss under another name.")
+
+    def decorator(function: LossFunction) -> LossFunction:
+        _REGISTRY[name] = ModelLoss(name, function, prepare, probabilistic)
+        return function
+
+    return decorator
+
+
+def model_loss_names() -> list[str]:
+    """All names that ``model_loss`` accepts, ``"none"`` included."""
+    return [*sorted(_REGISTRY), RESERVED_NAME]
+
+
+def get_model_loss(name: str) -> ModelLoss:
+    """The registered loss of that name.
+
+    Raises:
+        ValueError: If there is none; the message lists the names and the closest match.
+    """
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    close = difflib.get_close_matches(str(name), model_loss_names(), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"model_loss={name!r} is not registered; there are {', '.join(map(repr, model_loss_names()))}.{hint} "
+        "A loss of your own is registered with register_model_loss in a file named in `extensions`."
+    )
+
+
+@register_model_loss("mse")
+def mse(prediction: Prediction, target: Target) -> Tensor:
+    """Squared error of a deterministic model (Appendix F.1 of the paper).
+
+    (1/D) sum_d (f_d - (s' - s)_d)^2 + (r_hat - r)^2
+    """
+    delta_error = (prediction.delta - target.delta).square().mean(dim=-1)
+    return delta_error + (prediction.reward - target.reward).square()
+
+
+@register_model_loss("nll", probabilistic=True)
+def nll(prediction: Prediction, target: Target) -> Tensor:
+    """Gaussian negative log-likelihood of delta and reward, the baseline (PETS, MBPO; maximum likelihood).
+
+    (1/(D+1)) sum_d 0.5 [ (f_d - y_d)^2 exp(-l_d) + l_d + log 2 pi ], l the predicted log-variance,
+    y = (s' - s, r).
+    """
+    assert prediction.log_variance is not None  # the settings refuse nll without a variance head
+    error = torch.cat(
+        [prediction.delta - target.delta, (prediction.reward - target.reward).unsqueeze(-1)], dim=-1
+    ).square()
+    log_variance = prediction.log_variance
+    return 0.5 * (error * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi)).mean(dim=-1)
+
+
+def value_gradient_weights(values: ValueEstimates, data: Transitions) -> dict[str, Tensor]:
+    """VaGraM's weights: w[i, d] = (1/K) sum_k (dV_k/ds'_d at s'_i)^2 with clipped gradients, (S, N, D)."""
+    gradients, _ = values.clipped_gradients(data.next_obs)
+    return {"weight": gradients.square().mean(dim=1)}
+
+
+@register_model_loss("vagram", prepare=value_gradient_weights)
+def vagram(prediction: Prediction, target: Target) -> Tensor:
+    """Value-gradient weighted squared error, eq. 7 of Voelcker et al. (ICLR 2022).
+
+    (1/D) sum_d w_d (f_d - (s' - s)_d)^2 + (r_hat - r)^2,  w from ``value_gradient_weights``.
+
+    The paper sums over dimensions; the mean here keeps the balance with the reward independent of D (the
+    published code does the same).
+    """
+    error = (prediction.delta - target.delta).square()
+    return (target.prepared["weight"] * error).mean(dim=-1) + (prediction.reward - target.reward).square()

@@ -1,0 +1,303 @@
+"""Soft actor-critic (Haarnoja et al., 2018, "Soft Actor-Critic Algorithms and Applications"), for a cohort of seeds.
+
+Losses are means over the batch and then sums over seeds, so that one backward pass serves all seeds and their
+gradients never mix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vagram_ray.core.networks import StackedAdam, StackedMLP, orthogonal_init
+from vagram_ray.core.random_streams import RandomStreams
+from vagram_ray.core.replay import Transitions
+from vagram_ray.core.settings import MBPOSettings
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+"""Range of the policy's log standard deviation before squashing (the published code's)."""
+
+
+class ObservationScale(nn.Module):
+    """Per-seed mean and deviation with which observations enter the networks; the identity by default."""
+
+    def __init__(self, num_seeds: int, obs_dim: int, enabled: bool, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.enabled = enabled
+        self.obs_mean: Tensor
+        self.obs_std: Tensor
+        self.register_buffer("obs_mean", torch.zeros(num_seeds, 1, obs_dim, device=device))
+        self.register_buffer("obs_std", torch.ones(num_seeds, 1, obs_dim, device=device))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Scaled observations, shape (S, B, D) as given."""
+        return (obs - self.obs_mean) / self.obs_std if self.enabled else obs
+
+    @torch.no_grad()
+    def fit(self, obs: Tensor) -> None:
+        """Take mean and deviation from observations (S, N, D)."""
+        if self.enabled:
+            deviation, mean = torch.std_mean(obs, dim=1, keepdim=True, correction=0)
+            self.obs_mean.copy_(mean)
+            # A constant dimension carries no information; dividing by its rounding noise would invent some.
+            self.obs_std.copy_(torch.where(deviation < 1e-6, 1.0, deviation))
+
+
+class SquashedGaussianActor(nn.Module):
+    """Policy a = tanh(mean(s) + std(s) * noise), one network per seed.
+
+    Args:
+        num_seeds: S.
+        obs_dim: D.
+        action_dim: A.
+        hidden_sizes: Widths of the hidden layers.
+        normalize_features: Scale the last hidden features to unit L2 norm.
+        normalize_observations: Standardise observations with ``scale``.
+        device: Where the parameters live.
+    """
+
+    def __init__(
+        self,
+        num_seeds: int,
+        obs_dim: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int],
+        *,
+        normalize_features: bool = False,
+        normalize_observations: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.num_seeds, self.action_dim = num_seeds, action_dim
+        self.network = StackedMLP(
+            num_seeds,
+            (obs_dim, *hidden_sizes, 2 * action_dim),
+            normalize_features=normalize_features,
+            device=device,
+        )
+        self.scale = ObservationScale(num_seeds, obs_dim, normalize_observations, device)
+
+    @property
+    def flat(self) -> nn.Parameter:
+        """All weights (S, P), seed s in row s."""
+        return self.network.flat
+
+    def distribution(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation (S, B, A) of the Gaussian before squashing, for obs (S, B, D)."""
+        mean, raw = self.network(self.scale(obs)).chunk(2, dim=-1)
+        log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1.0)
+        return mean, log_std
+
+    def mean_action(self, obs: Tensor) -> Tensor:
+        """The deterministic policy's actions (S, B, A) in [-1, 1]."""
+        return torch.tanh(self.distribution(obs)[0])
+
+    def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (S, B, A) in [-1, 1] and their log density (S, B), for standard normal ``noise`` (S, B, A)."""
+        mean, log_std = self.distribution(obs)
+        pre_squash = mean + log_std.exp() * noise
+        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        # log(1 - tanh(u)^2), in the form that neither overflows nor cancels for large |u|.
+        squash = 2.0 * (math.log(2.0) - pre_squash - F.softplus(-2.0 * pre_squash))
+        return torch.tanh(pre_squash), (gaussian - squash).sum(dim=-1)
+
+    def select_seeds(self, index: Sequence[int]) -> SquashedGaussianActor:
+        """A copy of the actor with the seeds at ``index`` alone."""
+        position = torch.as_tensor(list(index), device=self.flat.device)
+        selected = SquashedGaussianActor.__new__(SquashedGaussianActor)
+        nn.Module.__init__(selected)
+        selected.num_seeds, selected.action_dim = len(position), self.action_dim
+        selected.network = self.network.select_networks(position)
+        obs_dim = self.scale.obs_mean.shape[-1]
+        selected.scale = ObservationScale(len(position), obs_dim, self.scale.enabled, self.flat.device)
+        selected.scale.obs_mean.copy_(self.scale.obs_mean[position])
+        selected.scale.obs_std.copy_(self.scale.obs_std[position])
+        return selected
+
+
+class TwinCritic(nn.Module):
+    """Two action-value networks per seed, evaluated as one stack of 2 S.
+
+    ``scale`` is the actor's: both see observations in the same units.
+    """
+
+    def __init__(
+        self,
+        num_seeds: int,
+        obs_dim: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int],
+        *,
+        scale: ObservationScale,
+        normalize_features: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.num_seeds = num_seeds
+        self.scale = scale
+        self.network = StackedMLP(
+            2 * num_seeds,
+            (obs_dim + action_dim, *hidden_sizes, 1),
+            normalize_features=normalize_features,
+            device=device,
+        )
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Both critics' values (S, 2, B) of obs (S, B, D) and action (S, B, A)."""
+        joint = torch.cat([self.scale(obs), action], dim=-1)
+        return self._values(joint.unsqueeze(1).expand(-1, 2, -1, -1))
+
+    def values_at(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Values (S, 2, B) where each critic has its own obs (S, 2, B, D); action (S, B, A) is shared."""
+        scaled = torch.stack([self.scale(obs[:, 0]), self.scale(obs[:, 1])], dim=1)
+        shared = action.unsqueeze(1).expand(-1, 2, -1, -1)
+        return self._values(torch.cat([scaled, shared], dim=-1))
+
+    def _values(self, joint: Tensor) -> Tensor:
+        values = self.network(joint.reshape(2 * self.num_seeds, *joint.shape[2:]))
+        return values.view(self.num_seeds, 2, -1)
+
+
+class SAC:
+    """Actor, twin critics with targets and temperature of a cohort, and their gradient update.
+
+    Args:
+        settings: Hyperparameters.
+        num_seeds: S.
+        obs_dim: D.
+        action_dim: A.
+        init_streams: Per-seed generators for the initial weights.
+        device: Where everything lives.
+        actor: Use this module's parameters in place instead of creating an actor.
+    """
+
+    def __init__(
+        self,
+        settings: MBPOSettings,
+        num_seeds: int,
+        obs_dim: int,
+        action_dim: int,
+        init_streams: RandomStreams,
+        device: torch.device | str = "cpu",
+        actor: SquashedGaussianActor | None = None,
+    ) -> None:
+        self.settings = settings
+        self.num_seeds = num_seeds
+        self.actor = actor or SquashedGaussianActor(
+            num_seeds,
+            obs_dim,
+            action_dim,
+            settings.actor_hidden_sizes,
+            normalize_features=settings.normalize_features,
+            normalize_observations=settings.normalize_observations,
+            device=device,
+        )
+        self.critic, self.target_critic = (
+            TwinCritic(
+                num_seeds,
+                obs_dim,
+                action_dim,
+                settings.critic_hidden_sizes,
+                scale=self.actor.scale,
+                normalize_features=settings.normalize_features,
+                device=device,
+            )
+            for _ in range(2)
+        )
+        self.actor.network.initialize(orthogonal_init, init_streams.generators)
+        self.critic.network.initialize(orthogonal_init, init_streams.generators)
+        with torch.no_grad():
+            self.target_critic.network.flat.copy_(self.critic.network.flat)
+        self.log_alpha = torch.full((num_seeds, 1), math.log(settings.initial_alpha), device=device)
+        entropy = settings.target_entropy
+        self.target_entropy = -float(action_dim) if isinstance(entropy, str) else float(entropy)
+        self.actor_optimizer = StackedAdam(self.actor.flat, num_seeds, settings.actor_lr)
+        self.critic_optimizer = StackedAdam(self.critic.network.flat, num_seeds, settings.critic_lr)
+        self.alpha_optimizer = StackedAdam(self.log_alpha, num_seeds, settings.alpha_lr)
+        self.num_updates = 0
+
+    @property
+    def alpha(self) -> Tensor:
+        """Temperature (S, 1)."""
+        return self.log_alpha.exp()
+
+    def critic_loss(self, batch: Transitions, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared Bellman error, mean over the batch and summed over both critics, (S,), and mean value (S,).
+
+        Target: r + gamma (1 - terminated) (min_k Q'_k(s', a') - alpha log pi(a' | s')), a' ~ pi(s').
+        """
+        with torch.no_grad():
+            next_action, next_log_prob = self.actor.sample(batch.next_obs, noise)
+            next_value = self.target_critic(batch.next_obs, next_action).amin(dim=1) - self.alpha * next_log_prob
+            target = batch.reward + self.settings.gamma * (1.0 - batch.terminated) * next_value
+        values = self.critic(batch.obs, batch.action)
+        loss = (values - target.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
+        return loss, values.detach().mean(dim=(1, 2))
+
+    def actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha log pi(a | s) - min_k Q_k(s, a), mean over the batch, (S,), and the mean entropy estimate (S,)."""
+        action, log_prob = self.actor.sample(obs, noise)
+        value = self.critic(obs, action).amin(dim=1)
+        return (self.alpha * log_prob - value).mean(dim=-1), -log_prob.detach().mean(dim=-1)
+
+    def update(self, batch: Transitions, noise: Tensor) -> dict[str, Tensor]:
+        """One gradient update on ``batch`` (S, B, ...) with standard normal ``noise`` (S, B, 2 A).
+
+        Returns:
+            Metrics, each (S,) and on the device.
+        """
+        settings = self.settings
+        next_noise, actor_noise = noise.chunk(2, dim=-1)
+        critic_loss, value = self.critic_loss(batch, next_noise)
+        weights = self.critic.network.views
+        self.critic_optimizer.step(torch.autograd.grad(critic_loss.sum(), weights))
+        metrics = {"critic_loss": critic_loss.detach(), "value": value}
+        if self.num_updates % settings.actor_update_period == 0:
+            metrics |= self._update_actor_and_temperature(batch.obs, actor_noise)
+        self.num_updates += 1
+        if self.num_updates % settings.target_update_period == 0:
+            with torch.no_grad():
+                self.target_critic.network.flat.lerp_(self.critic.network.flat, settings.tau)
+        return metrics
+
+    def _update_actor_and_temperature(self, obs: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        actor_loss, entropy = self.actor_loss(obs, noise)
+        self.actor_optimizer.step(torch.autograd.grad(actor_loss.sum(), self.actor.network.views))
+        # d/d(log alpha) of E[-alpha log pi - alpha H]: written out, it needs no graph.
+        surplus = entropy.unsqueeze(1) - self.target_entropy
+        self.alpha_optimizer.step([self.alpha * surplus])
+        return {"actor_loss": actor_loss.detach(), "entropy": entropy, "alpha": self.alpha.squeeze(1)}
+
+    def freeze(self, seed: int) -> None:
+        """Stop updating one seed of the cohort."""
+        for optimizer in (self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer):
+            optimizer.freeze(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, temperature, optimisers and the update count."""
+        return {
+            "actor": self.actor.state_dict(),
+            "critic": self.critic.network.flat.detach(),
+            "target_critic": self.target_critic.network.flat.detach(),
+            "log_alpha": self.log_alpha,
+            "actor_optimizer": self.actor_optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "num_updates": self.num_updates,
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state, in place."""
+        self.actor.load_state_dict(state["actor"])
+        self.critic.network.flat.copy_(state["critic"])
+        self.target_critic.network.flat.copy_(state["target_critic"])
+        self.log_alpha.copy_(state["log_alpha"])
+        for name in ("actor_optimizer", "critic_optimizer", "alpha_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.num_updates = int(state["num_updates"])

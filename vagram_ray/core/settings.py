@@ -1,0 +1,273 @@
+"""Every hyperparameter of MBPO with a value-aware model loss: one dataclass, the one source of defaults.
+
+``MBPOConfig`` (the RLlib face) takes its fields, defaults and checks from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from vagram_ray.core.model_losses import get_model_loss
+
+Schedule = tuple[float, float, float, float]
+"""``(first_epoch, last_epoch, first_value, last_value)``: linear between the epochs, constant outside."""
+
+
+class SettingsError(ValueError):
+    """A hyperparameter has a value that cannot work; the message names it and the way out."""
+
+
+def schedule_value(schedule: Schedule, epoch: int) -> float:
+    """Value of a linear schedule at ``epoch`` (0 is the first epoch of learning)."""
+    first_epoch, last_epoch, first_value, last_value = schedule
+    if epoch <= first_epoch:
+        return float(first_value)
+    if epoch >= last_epoch:
+        return float(last_value)
+    progress = (epoch - first_epoch) / (last_epoch - first_epoch)
+    return float(first_value + progress * (last_value - first_value))
+
+
+@dataclass(frozen=True)
+class MBPOSettings:
+    """Hyperparameters of one cohort; the same for each of its seeds.
+
+    Step sizes are Adam's. "Epoch" is ``epoch_length`` environment steps per seed; schedules count
+    epochs from the start of learning. Defaults follow the paper's Appendix E where it gives a value,
+    and MBPO (Janner et al., 2019) otherwise.
+    """
+
+    # Soft actor-critic
+    gamma: float = 0.99
+    """Discount factor."""
+    batch_size: int = 256
+    """Transitions per SAC update (``train_batch_size_per_learner`` in RLlib's words)."""
+    actor_hidden_sizes: tuple[int, ...] = (256, 256)
+    """Widths of the actor's hidden layers."""
+    critic_hidden_sizes: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of each of the two critics."""
+    normalize_features: bool = False
+    """Scale the last hidden features of actor and critics to unit L2 norm."""
+    normalize_observations: bool = False
+    """Feed actor and critics observations standardised by the real buffer's mean and deviation."""
+    actor_lr: float = 3e-4
+    """Step size of the actor."""
+    critic_lr: float = 3e-4
+    """Step size of the critics."""
+    alpha_lr: float = 3e-4
+    """Step size of the temperature."""
+    initial_alpha: float = 0.1
+    """Temperature at the start."""
+    target_entropy: float | Literal["auto"] = "auto"
+    """Entropy in nats that the temperature aims at; ``"auto"`` is minus the action dimension."""
+    tau: float = 0.005
+    """Share of the critics that the targets take over at each target update."""
+    actor_update_period: int = 1
+    """Critic updates per update of actor and temperature."""
+    target_update_period: int = 1
+    """Critic updates per update of the target critics."""
+
+    # Dynamics ensemble
+    model_loss: str = "vagram"
+    """Name of a registered model loss, or ``"none"`` for plain SAC without a model."""
+    num_layers: int = 4
+    """Hidden layers of each ensemble member."""
+    hidden_size: int = 200
+    """Width of those hidden layers."""
+    ensemble_size: int = 7
+    """Ensemble members."""
+    num_elites: int = 5
+    """Members with the lowest validation loss that imagine transitions."""
+    probabilistic: bool | Literal["auto"] = "auto"
+    """Gaussian heads (mean and log-variance) or a mean alone; ``"auto"`` is what the loss needs."""
+    model_lr: float = 1e-3
+    """Step size of the dynamics model."""
+    model_weight_decay: float = 5e-5
+    """L2 penalty factor of the dynamics model's Adam."""
+    model_batch_size: int = 256
+    """Transitions per model minibatch and member."""
+    model_patience: int = 5
+    """Fit epochs without improvement of any member after which a seed's fit stops."""
+    model_max_epochs: int | None = None
+    """Limit on fit epochs; ``None`` leaves it to the patience."""
+    model_improvement_threshold: float = 0.01
+    """Relative decrease of a member's validation loss that counts as improvement."""
+    validation_fraction: float = 0.2
+    """Share of the real transitions held out for early stopping and the choice of elites."""
+    value_gradient_clip_percentile: float = 95.0
+    """Percentile of the L2 norms over the data at which value gradients are clipped; 100 is off."""
+
+    # Model-based policy optimisation
+    epoch_length: int = 1000
+    """Environment steps per seed in one epoch, which is one RLlib training iteration."""
+    num_steps_sampled_before_learning_starts: int = 5000
+    """Warm-up steps per seed with uniformly random actions, taken before the first epoch."""
+    explore: Literal["sample", "mean"] = "sample"
+    """Action in the real environment: a sample of the policy, or its mean as in the published code."""
+    utd_ratio: int = 20
+    """SAC updates per environment step."""
+    model_train_freq: int = 250
+    """Environment steps between two fits of the model, each followed by new rollouts."""
+    rollouts_per_step: int = 400
+    """Imagined rollouts per environment step (started ``model_train_freq`` at a time)."""
+    rollout_length: Schedule = (20, 150, 1, 1)
+    """Schedule of the number of imagined steps per rollout (rounded down)."""
+    real_ratio: Schedule = (0, 40, 1.0, 0.05)
+    """Schedule of the share of real transitions in each SAC batch (0 to 95 % imagined by default)."""
+    imagined_epochs_retained: int = 1
+    """Epochs of imagined transitions that are kept."""
+    replay_capacity: int = 1_000_000
+    """Largest number of real transitions kept per seed; the oldest go first."""
+
+    def __post_init__(self) -> None:
+        for name, schedule in (("rollout_length", self.rollout_length), ("real_ratio", self.real_ratio)):
+            object.__setattr__(self, name, _check_schedule(name, schedule))
+        for name in ("actor_hidden_sizes", "critic_hidden_sizes"):
+            object.__setattr__(self, name, _check_sizes(name, getattr(self, name)))
+        self._check_numbers()
+        self._check_combinations()
+
+    @property
+    def model_based(self) -> bool:
+        """Whether a dynamics model is learned at all."""
+        return self.model_loss != "none"
+
+    @property
+    def has_variance_head(self) -> bool:
+        """Whether the dynamics model predicts a log-variance beside the mean."""
+        if self.probabilistic == "auto":
+            return self.model_based and get_model_loss(self.model_loss).probabilistic
+        return self.probabilistic
+
+    def rollout_length_at(self, epoch: int) -> int:
+        """Imagined steps per rollout during ``epoch``."""
+        return int(schedule_value(self.rollout_length, epoch))
+
+    def real_ratio_at(self, epoch: int) -> float:
+        """Share of real transitions in each SAC batch during ``epoch`` (1 without a model)."""
+        return schedule_value(self.real_ratio, epoch) if self.model_based else 1.0
+
+    def _check_numbers(self) -> None:
+        for name in _POSITIVE_INTEGERS:
+            value = getattr(self, name)
+            _require(_is_integer(value) and value >= 1, name, value, "needs a whole number of at least 1")
+        for name in _POSITIVE_NUMBERS:
+            value = getattr(self, name)
+            _require(_is_number(value) and value > 0, name, value, "needs a number above 0")
+        for name in _NON_NEGATIVE_NUMBERS:
+            value = getattr(self, name)
+            _require(_is_number(value) and value >= 0, name, value, "needs a number of at least 0")
+        for name in _BOOLEANS:
+            value = getattr(self, name)
+            _require(isinstance(value, bool), name, value, "needs True or False")
+        _require(_is_number(self.gamma) and 0 <= self.gamma <= 1, "gamma", self.gamma, "lies between 0 and 1")
+        _require(_is_number(self.tau) and 0 < self.tau <= 1, "tau", self.tau, "lies above 0 and up to 1")
+        warmup = self.num_steps_sampled_before_learning_starts
+        _require(
+            _is_integer(warmup) and warmup >= 0,
+            "num_steps_sampled_before_learning_starts",
+            warmup,
+            "needs a whole number of at least 0",
+        )
+        fraction = self.validation_fraction
+        _require(
+            _is_number(fraction) and 0 < fraction < 1, "validation_fraction", fraction, "lies strictly between 0 and 1"
+        )
+        percentile = self.value_gradient_clip_percentile
+        _require(
+            _is_number(percentile) and 0 < percentile <= 100,
+            "value_gradient_clip_percentile",
+            percentile,
+            "lies above 0 and up to 100 (100 switches clipping off)",
+        )
+
+    def _check_combinations(self) -> None:
+        _require(self.explore in ("sample", "mean"), "explore", self.explore, "is 'sample' or 'mean'")
+        entropy = self.target_entropy
+        _require(entropy == "auto" or _is_number(entropy), "target_entropy", entropy, "is a number or 'auto'")
+        _require(
+            self.probabilistic in (True, False, "auto"), "probabilistic", self.probabilistic, "is True, False or 'auto'"
+        )
+        _require(
+            self.num_elites <= self.ensemble_size,
+            "num_elites",
+            self.num_elites,
+            f"cannot be above ensemble_size={self.ensemble_size}; lower it or raise ensemble_size",
+        )
+        limit = self.model_max_epochs
+        _require(
+            limit is None or (_is_integer(limit) and limit >= 1),
+            "model_max_epochs",
+            limit,
+            "needs a whole number of at least 1, or None for no limit",
+        )
+        for value in self.rollout_length[2:]:
+            _require(value >= 1, "rollout_length", self.rollout_length, "needs lengths of at least 1")
+        for value in self.real_ratio[2:]:
+            _require(0 <= value <= 1, "real_ratio", self.real_ratio, "needs shares between 0 and 1")
+        if self.model_based:
+            loss = get_model_loss(self.model_loss)
+            _require(
+                not (loss.probabilistic and self.probabilistic is False),
+                "probabilistic",
+                False,
+                f"contradicts model_loss={self.model_loss!r}, which needs a predicted variance; leave it at 'auto'",
+            )
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """Names of all hyperparameters, in the order of definition."""
+        return tuple(field.name for field in fields(cls))
+
+
+_POSITIVE_INTEGERS = (
+    "batch_size",
+    "actor_update_period",
+    "target_update_period",
+    "num_layers",
+    "hidden_size",
+    "ensemble_size",
+    "num_elites",
+    "model_batch_size",
+    "model_patience",
+    "epoch_length",
+    "utd_ratio",
+    "model_train_freq",
+    "rollouts_per_step",
+    "imagined_epochs_retained",
+    "replay_capacity",
+)
+_POSITIVE_NUMBERS = ("actor_lr", "critic_lr", "alpha_lr", "initial_alpha", "model_lr")
+_NON_NEGATIVE_NUMBERS = ("model_weight_decay", "model_improvement_threshold")
+_BOOLEANS = ("normalize_features", "normalize_observations")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _require(condition: bool, name: str, value: Any, rule: str) -> None:
+    if not condition:
+        raise SettingsError(f"{name}={value!r} is not usable: {name} {rule}.")
+
+
+def _check_sizes(name: str, sizes: Any) -> tuple[int, ...]:
+    valid = isinstance(sizes, Sequence) and not isinstance(sizes, str) and len(sizes) > 0
+    valid = valid and all(_is_integer(size) and size >= 1 for size in sizes)
+    _require(valid, name, sizes, "needs one positive whole number per hidden layer, for example (256, 256)")
+    return tuple(sizes)
+
+
+def _check_schedule(name: str, schedule: Any) -> Schedule:
+    valid = isinstance(schedule, Sequence) and not isinstance(schedule, str) and len(schedule) == 4
+    valid = valid and all(_is_number(value) for value in schedule) and schedule[0] <= schedule[1]
+    _require(valid, name, schedule, "needs (first_epoch, last_epoch, first_value, last_value) with first <= last epoch")
+    first_epoch, last_epoch, first_value, last_value = schedule
+    return (first_epoch, last_epoch, first_value, last_value)

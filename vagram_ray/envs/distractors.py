@@ -1,0 +1,184 @@
+"""Observation dimensions that have nothing to do with the task (Voelcker et al., 2022, section 5.2)."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Literal, TypeAlias, get_args
+
+import gymnasium as gym
+import numpy as np
+
+from vagram_ray.envs.errors import EnvironmentSpecError
+
+DistractorProcess: TypeAlias = Literal["paper", "published"]
+DISTRACTOR_PROCESSES: tuple[str, ...] = get_args(DistractorProcess)
+"""Names of the distractor processes."""
+
+# Marks that keep the random streams drawn from one seed apart.
+_PROCESS_STREAM = 0x0D15
+_EPISODE_STREAM = 0x0E15
+
+_PUBLISHED_START_SCALE = 0.1
+_PUBLISHED_SINE_SCALE = 10.0
+_PUBLISHED_SINE_GAIN = 0.1
+_PUBLISHED_LIMIT = 20.0
+
+
+def check_distractors(num_distractors: Any, process: Any) -> int:
+    """Return `num_distractors` as an int.
+
+    Raises:
+        EnvironmentSpecError: `num_distractors` is no integer >= 0, or `process` is unknown.
+    """
+    if process not in DISTRACTOR_PROCESSES:
+        raise EnvironmentSpecError(
+            f"distractor_process={process!r} is unknown: choose one of {', '.join(map(repr, DISTRACTOR_PROCESSES))}"
+        )
+    try:
+        count = -1 if isinstance(num_distractors, bool) else operator.index(num_distractors)
+    except TypeError:
+        count = -1
+    if count < 0:
+        raise EnvironmentSpecError(f"num_distractors={num_distractors!r} must be an integer >= 0 (0: no distractors)")
+    return count
+
+
+class DistractorObservation(gym.Wrapper):
+    """Appends `num_distractors` dimensions to a flat Box observation, moved by a process of their own.
+
+    The process sees neither observation nor action. With n distractors and state d (n):
+
+    ``"paper"`` (Voelcker et al., 2022, eq. 18)::
+
+        d_{t+1} = d_t + sin(A d_t),   the same d_0 in every episode
+
+    The paper leaves open where A (n, n) and d_0 (n) come from; here each of their entries is drawn once, from
+    a standard normal.
+
+    ``"published"`` (the code published with the paper)::
+
+        c = L d_t,   d_{t+1} = c + 0.1 sin(B c),   then component i becomes r_i wherever |d_i| > 20
+
+    with L (n, n) and r (n) standard normal and the entries of B (n, n) squares of normal numbers of standard
+    deviation 10, all drawn once. Each episode draws a start from a normal of standard deviation 0.1 and takes
+    one step of the process before the first observation.
+
+    What is drawn once depends on `seed` alone, so training and evaluation environments of a seed share it. The
+    starts of the ``"published"`` process come from a generator that ``reset(seed=...)`` seeds, as it does the
+    environment's. The process runs in float64; observations are float32 where the environment's are, else float64.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        num_distractors: int,
+        *,
+        process: DistractorProcess = "paper",
+        seed: int = 0,
+    ) -> None:
+        """Wrap `env`.
+
+        Args:
+            env: an environment with a flat Box observation space.
+            num_distractors: n >= 0; with 0 the wrapper changes no number.
+            process: ``"paper"`` or ``"published"``.
+            seed: integer >= 0, decides what is drawn once.
+
+        Raises:
+            EnvironmentSpecError: bad `num_distractors` or `process`, or observations that are not a flat Box.
+        """
+        super().__init__(env)
+        self.num_distractors = check_distractors(num_distractors, process)
+        self.process: DistractorProcess = process
+        space = env.observation_space
+        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+            raise EnvironmentSpecError(
+                f"distractors need a flat Box observation, not {space}: "
+                "flatten it first with gymnasium.wrappers.FlattenObservation"
+            )
+        # Anything but a float would cut the distractors to whole numbers.
+        dtype: type[np.floating] = np.float32 if space.dtype == np.float32 else np.float64
+        unbounded = np.full(self.num_distractors, np.inf, dtype=dtype)
+        self.observation_space = gym.spaces.Box(
+            np.concatenate([space.low.astype(dtype), -unbounded]),
+            np.concatenate([space.high.astype(dtype), unbounded]),
+            dtype=dtype,
+        )
+        self._constants = self._draw_constants(np.random.default_rng([seed, _PROCESS_STREAM]))
+        self._episode_generator = np.random.default_rng()
+        self._state = np.zeros(self.num_distractors)
+
+    @property
+    def distractors(self) -> np.ndarray:
+        """The distractors of the last observation, (n,) float64 (a copy)."""
+        return self._state.copy()
+
+    @property
+    def constants(self) -> dict[str, np.ndarray]:
+        """What was drawn once, by its name in the class's equations: "A", "d_0", or "L", "B", "r" (copies)."""
+        return {name: value.copy() for name, value in self._constants.items()}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """Start an episode of the environment and of the distractors; `seed` restarts both random streams."""
+        if seed is not None:
+            self._episode_generator = np.random.default_rng([seed, _EPISODE_STREAM])
+        obs, info = self.env.reset(seed=seed, options=options)
+        if self.process == "paper":
+            self._state = self._constants["d_0"].copy()
+        else:
+            start = self._episode_generator.normal(0.0, _PUBLISHED_START_SCALE, self.num_distractors)
+            self._state = self._successor(start)
+        return self._append(obs), info
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict]:
+        """Step the environment and, independently of it, the distractors."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self._state = self._successor(self._state)
+        return self._append(obs), reward, terminated, truncated, info
+
+    def get_generator_state(self) -> dict[str, Any]:
+        """Everything random here as a dict that JSON can hold: generator, constants, distractors of now."""
+        return {
+            "episode_generator": self._episode_generator.bit_generator.state,
+            "constants": {name: value.tolist() for name, value in self._constants.items()},
+            "distractors": self._state.tolist(),
+        }
+
+    def set_generator_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_generator_state` of a wrapper with the same arguments returned.
+
+        Raises:
+            EnvironmentSpecError: the state belongs to another process or number of distractors.
+        """
+        constants = {name: np.asarray(value, dtype=np.float64) for name, value in state["constants"].items()}
+        mine = {name: value.shape for name, value in self._constants.items()}
+        theirs = {name: value.shape for name, value in constants.items()}
+        # Lists lose the shape (0, 0) of an empty matrix; there is nothing to compare then but the names.
+        if mine.keys() != theirs.keys() or (self.num_distractors and mine != theirs):
+            raise EnvironmentSpecError(
+                f"the saved distractor state has {theirs}, this environment has {mine}: "
+                "restore it with the same num_distractors and distractor_process"
+            )
+        self._constants = {name: value.reshape(mine[name]) for name, value in constants.items()}
+        self._state = np.asarray(state["distractors"], dtype=np.float64)
+        self._episode_generator.bit_generator.state = state["episode_generator"]
+
+    def _draw_constants(self, generator: np.random.Generator) -> dict[str, np.ndarray]:
+        n = self.num_distractors
+        if self.process == "paper":
+            return {"A": generator.standard_normal((n, n)), "d_0": generator.standard_normal(n)}
+        return {
+            "L": generator.standard_normal((n, n)),
+            "B": generator.normal(0.0, _PUBLISHED_SINE_SCALE, (n, n)) ** 2,
+            "r": generator.standard_normal(n),
+        }
+
+    def _successor(self, state: np.ndarray) -> np.ndarray:
+        if self.process == "paper":
+            return state + np.sin(self._constants["A"] @ state)
+        moved = self._constants["L"] @ state
+        moved = moved + _PUBLISHED_SINE_GAIN * np.sin(self._constants["B"] @ moved)
+        return np.where(np.abs(moved) > _PUBLISHED_LIMIT, self._constants["r"], moved)
+
+    def _append(self, obs: np.ndarray) -> np.ndarray:
+        return np.concatenate([obs, self._state]).astype(self.observation_space.dtype)

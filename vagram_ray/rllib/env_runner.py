@@ -1,0 +1,157 @@
+"""The env runner: owner of a cohort's environments, and the one who evaluates policies in them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.env import INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MAX,
+    EPISODE_LEN_MEAN,
+    EPISODE_LEN_MIN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_EPISODES,
+)
+
+from vagram_ray.core.evaluation import EpisodeStatistics, evaluate
+from vagram_ray.envs import SeedVectorEnv
+from vagram_ray.rllib.rl_module import MBPORLModule
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+    from vagram_ray.rllib.config import MBPOConfig
+
+ENVIRONMENTS = "environments"
+"""Name of the checkpoint entry that holds the states of the environments' random generators."""
+
+
+class MBPOEnvRunner(EnvRunner, Checkpointable):
+    """Holds one training and one evaluation environment per seed, in the trial's own process.
+
+    The learner's agent steps ``env`` itself, because the method takes a gradient update after each step.
+    ``sample`` plays evaluation episodes in ``evaluation_env``, whose random generators are separate, so that
+    evaluating changes nothing in training.
+    """
+
+    def __init__(self, *, config: MBPOConfig, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.config: MBPOConfig
+        self.env: SeedVectorEnv | None = None
+        self.evaluation_env: SeedVectorEnv | None = None
+        self._shares_module = False
+        self._statistics: EpisodeStatistics | None = None
+        self.make_env()
+        self.make_module()
+
+    def make_env(self) -> None:
+        """(Re)create the environments from ``config``."""
+        self.stop()
+        evaluation_config = self.config.get_evaluation_config_object()
+        self.env = SeedVectorEnv(self.config.environment_spec(), self.config.seeds)
+        self.evaluation_env = SeedVectorEnv(evaluation_config.environment_spec(), self.config.seeds, evaluation=True)
+        if self.evaluation_env.observation_space.shape != self.env.observation_space.shape:
+            raise ValueError(
+                f"evaluation_config: its env_config gives observations of shape "
+                f"{self.evaluation_env.observation_space.shape}, training has {self.env.observation_space.shape}; "
+                "leave out what changes the observations."
+            )
+
+    def make_module(self) -> None:
+        """(Re)create this runner's own module from ``config``."""
+        self.module: MBPORLModule = self.config.get_rl_module_spec(spaces=self.get_spaces(), inference_only=True).build()
+        self._shares_module = False
+
+    def share_module(self, module: MBPORLModule) -> None:
+        """Act with the learner's own module from now on: there are no weights to copy."""
+        self.module = module
+        self._shares_module = True
+
+    def sample(self, *, num_episodes: int = 1, **kwargs: Any) -> EpisodeStatistics:
+        """Play exactly ``num_episodes`` whole evaluation episodes for every seed, with the deterministic policy.
+
+        Returns:
+            Returns and lengths, each (S, num_episodes).
+        """
+        self._statistics = evaluate(self._act, self.evaluation_env, num_episodes)
+        return self._statistics
+
+    def _act(self, obs: np.ndarray) -> np.ndarray:
+        outputs = self.module.forward_inference({Columns.OBS: torch.from_numpy(obs).unsqueeze(1)})
+        # A failed seed's policy is NaN; its environment still has to be given a number.
+        return torch.nan_to_num(outputs[Columns.ACTIONS]).squeeze(1).cpu().numpy()
+
+    def get_metrics(self) -> dict[str, float]:
+        """RLlib's episode metrics of the last ``sample``, over all seeds; empty before it."""
+        return {} if self._statistics is None else episode_metrics(self._statistics.returns, self._statistics.lengths)
+
+    def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
+        """Spaces of one environment; actions in [-1, 1]."""
+        assert self.env is not None
+        spaces = (self.env.observation_space, self.env.action_space)
+        return {INPUT_ENV_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """States of the environments' generators (exact after the next reset, which starts every epoch)."""
+        state: dict[str, Any] = {}
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            state[COMPONENT_RL_MODULE] = self.module.get_state(**kwargs)
+        if self._check_component(ENVIRONMENTS, components, not_components):
+            assert self.env is not None and self.evaluation_env is not None
+            state[ENVIRONMENTS] = {"training": self.env.get_state(), "evaluation": self.evaluation_env.get_state()}
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state; weights are taken however old they are."""
+        if COMPONENT_RL_MODULE in state and not self._shares_module:
+            weights = state[COMPONENT_RL_MODULE]
+            self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
+        if ENVIRONMENTS in state:
+            assert self.env is not None and self.evaluation_env is not None
+            self.env.set_state(state[ENVIRONMENTS]["training"])
+            self.evaluation_env.set_state(state[ENVIRONMENTS]["evaluation"])
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        """How to build this runner again."""
+        return (), {"config": self.config}
+
+    def assert_healthy(self) -> None:
+        """Check that environments and module exist."""
+        assert self.env is not None and self.module is not None
+
+    def stop(self) -> None:
+        """Close the environments."""
+        for env in (self.env, getattr(self, "evaluation_env", None)):
+            if env is not None:
+                env.close()
+        self.env = self.evaluation_env = None
+
+
+def episode_metrics(returns: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
+    """RLlib's names for a set of finished episodes."""
+    return {
+        EPISODE_RETURN_MEAN: float(returns.mean()),
+        EPISODE_RETURN_MIN: float(returns.min()),
+        EPISODE_RETURN_MAX: float(returns.max()),
+        EPISODE_LEN_MEAN: float(lengths.mean()),
+        EPISODE_LEN_MIN: int(lengths.min()),
+        EPISODE_LEN_MAX: int(lengths.max()),
+        NUM_EPISODES: int(returns.size),
+        NUM_ENV_STEPS_SAMPLED: int(lengths.sum()),
+    }

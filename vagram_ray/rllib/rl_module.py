@@ -1,0 +1,90 @@
+"""The policy as an RLlib module: what ``algo.get_module()`` returns and what a module checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchSquashedGaussian
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import Tensor
+
+from vagram_ray.core.sac import SquashedGaussianActor
+
+
+class MBPORLModule(TorchRLModule):
+    """The squashed-Gaussian policies of a cohort.
+
+    Observations are ``(B, D)`` when the module holds one seed and ``(S, B, D)`` when it holds several; the
+    outputs have the same leading axes. Actions lie in [-1, 1], RLlib's normalised scale: wrap a bare
+    environment with ``gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)`` to step it with them.
+
+    ``forward_inference`` returns the deterministic action under ``Columns.ACTIONS`` and the distribution's
+    inputs (mean and log standard deviation before squashing) under ``Columns.ACTION_DIST_INPUTS``;
+    ``forward_exploration`` and ``forward_train`` return the latter alone, for
+    ``module.get_exploration_action_dist_cls().from_logits(...)``.
+
+    ``model_config`` keys: ``seeds``, ``actor_hidden_sizes``, ``normalize_features``,
+    ``normalize_observations`` (``MBPOConfig`` fills them). The weights of a module that was neither trained
+    nor restored are zero; the learner draws them, each seed from its own random stream.
+    """
+
+    actor: SquashedGaussianActor
+
+    def setup(self) -> None:
+        """Build the actor (called by RLlib's constructor)."""
+        config = self.model_config
+        self.seeds: tuple[int, ...] = tuple(config["seeds"])
+        self.action_dist_cls = TorchSquashedGaussian
+        self.actor = SquashedGaussianActor(
+            len(self.seeds),
+            self.observation_space.shape[0],
+            self.action_space.shape[0],
+            config["actor_hidden_sizes"],
+            normalize_features=config["normalize_features"],
+            normalize_observations=config["normalize_observations"],
+        )
+
+    def select_seed(self, seed_index: int) -> MBPORLModule:
+        """An ordinary one-seed module with a copy of one seed's policy.
+
+        Args:
+            seed_index: Position of the seed in the cohort (``self.seeds[seed_index]`` is the seed).
+
+        Raises:
+            IndexError: If the cohort has no such position.
+        """
+        if not 0 <= seed_index < len(self.seeds):
+            raise IndexError(f"seed_index={seed_index}: this module holds {len(self.seeds)} seeds, counted from 0.")
+        module = type(self)(
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            inference_only=True,
+            model_config={**self.model_config, "seeds": (self.seeds[seed_index],)},
+        )
+        module.actor.load_state_dict(self.actor.select_seeds([seed_index]).state_dict())
+        return module
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        obs, added_axis = self._with_seed_axis(batch[Columns.OBS])
+        inputs = torch.cat(self.actor.distribution(obs), dim=-1)
+        return {Columns.ACTION_DIST_INPUTS: inputs.squeeze(0) if added_axis else inputs}
+
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = super()._forward_inference(batch, **kwargs)
+        mean, _ = outputs[Columns.ACTION_DIST_INPUTS].chunk(2, dim=-1)
+        return {**outputs, Columns.ACTIONS: torch.tanh(mean)}
+
+    def _with_seed_axis(self, obs: Any) -> tuple[Tensor, bool]:
+        weights = self.actor.flat
+        obs = torch.as_tensor(obs).to(device=weights.device, dtype=weights.dtype)
+        if obs.ndim == 2 and len(self.seeds) == 1:
+            return obs.unsqueeze(0), True
+        if obs.ndim == 3 and obs.shape[0] == len(self.seeds):
+            return obs, False
+        expected = "(B, D)" if len(self.seeds) == 1 else f"({len(self.seeds)}, B, D)"
+        raise ValueError(
+            f"obs has shape {tuple(obs.shape)}, and this module holds {len(self.seeds)} seed(s): "
+            f"pass {expected}, or take one seed's module with select_seed(seed_index)."
+        )

@@ -1,0 +1,99 @@
+"""What a sweep can run on, and what it ran on: cores, GPUs, memory, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("vagram-ray", "ray", "torch", "numpy", "gymnasium", "mujoco", "wandb", "scipy")
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Resources that Tune may hand out. ``memory_bytes`` is ``None`` where it cannot be told."""
+
+    cpus: int
+    gpus: int
+    memory_bytes: int | None
+    description: str
+    local: bool = True
+
+
+def local_machine() -> Machine:
+    """This computer, within the limits of its container."""
+    import torch
+    from ray._private.utils import get_num_cpus, get_system_memory
+
+    cpus = min(get_num_cpus(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1 << 16)
+    gpus = torch.cuda.device_count()
+    return Machine(max(1, cpus), gpus, int(get_system_memory()), processor_name())
+
+
+def cluster_machine() -> Machine:
+    """The whole Ray cluster that this process is connected to."""
+    import ray
+
+    resources = ray.cluster_resources()
+    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    memory = resources.get("memory")
+    return Machine(
+        max(1, int(resources.get("CPU", 1))),
+        int(resources.get("GPU", 0)),
+        None if memory is None else int(memory),
+        f"Ray cluster of {nodes} node{'s' if nodes != 1 else ''}",
+        local=False,
+    )
+
+
+def processor_name() -> str:
+    """The processor's model name, as far as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe_machine(machine: Machine) -> dict[str, Any]:
+    """The machine as plain data for ``sweep.json``."""
+    return {
+        "processor": machine.description,
+        "cpus": machine.cpus,
+        "gpus": machine.gpus,
+        "memory_gib": None if machine.memory_bytes is None else round(machine.memory_bytes / GIB, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that results depend on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree this package runs from, with ``-dirty`` when files differ from it."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder)]
+    try:
+        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        changes = subprocess.run([*command, "status", "--porcelain"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if commit.returncode != 0:
+        return None
+    return commit.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")

@@ -1,0 +1,141 @@
+"""Changes to a sweep's configuration: ``--set key=value`` and ``Scale.overrides``.
+
+Values on the command line are Python literals; what is no literal is a string:
+
+    --set utd_ratio=5                          one number
+    --set model_loss=mse                       one string
+    --set critic_hidden_sizes=[64,64]          one value that is a list
+    --set model_loss=grid(vagram,nll)          an axis: one cell for each value
+    --set env_config.gravity=9.81              one key inside a dictionary
+
+An axis of the sweep that is set to one value is no axis any more.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vagram_ray.sweep.spec import SweepError, seed_tuple
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib import MBPOConfig
+
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
+_HINTS = {
+    "batch_size": "RLlib calls it train_batch_size_per_learner",
+    "lr": "the step sizes are actor_lr, critic_lr, alpha_lr and model_lr",
+    "epochs": "the length is not part of the configuration; give --epochs or Scale(epochs=...)",
+    "seed": "the seeds are the sweep's; give --seeds or Scale(seeds=...)",
+    "seeds": "the seeds are the sweep's; give --seeds or Scale(seeds=...)",
+}
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """``["key=value", ...]`` from the command line as a dictionary; the last value of a key counts.
+
+    Raises ``SweepError`` for an entry without a key or an equals sign, or a grid without values.
+    """
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise SweepError(f"--set {assignment!r} is not usable: write it as key=value, for example utd_ratio=5.")
+        parsed[key.strip()] = parse_value(text.strip(), assignment)
+    return parsed
+
+
+def parse_value(text: str, assignment: str = "") -> Any:
+    """One value: a literal, a bracketed list of values, ``grid(...)`` for an axis, or else a string."""
+    grid = re.fullmatch(r"grid\((.*)\)", text, flags=re.DOTALL)
+    if grid:
+        values = [parse_value(part) for part in _split(grid.group(1))]
+        if not values:
+            raise SweepError(f"--set {assignment or text!r} is not usable: grid(...) needs at least one value.")
+        return {"grid_search": values}
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if text[:1] + text[-1:] in ("[]", "()"):
+        values = [parse_value(part) for part in _split(text[1:-1])]
+        return values if text[0] == "[" else tuple(values)
+    return text
+
+
+def _split(text: str) -> list[str]:
+    """Parts between the commas that stand outside brackets and quotes."""
+    parts, depth, quote, start = [], 0, "", 0
+    for position, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part.strip() for part in parts if part.strip()]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``"8"`` (seeds 0 to 7), ``"0-7"``, ``"3,5,9"`` or a mixture such as ``"0-3,8"`` as a tuple of seeds.
+
+    Raises ``SweepError`` for anything else and for a seed that is named twice.
+    """
+    refusal = SweepError(
+        f"--seeds {text!r} is not usable: give a number of seeds (8), a range (0-7) or a list (3,5,9)."
+    )
+    try:
+        if re.fullmatch(r"\s*\d+\s*", text):
+            return seed_tuple(int(text))
+        seeds: list[int] = []
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+            if bounds is None:
+                raise refusal
+            first, last = int(bounds[1]), int(bounds[2] or bounds[1])
+            seeds.extend(range(first, last + 1))
+        return seed_tuple(seeds)
+    except ValueError:
+        raise refusal from None
+
+
+def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: str) -> MBPOConfig:
+    """A copy of ``config`` with the given keys replaced; ``source`` names them in an error message.
+
+    Raises ``SweepError`` for a key that the configuration does not have, with the closest names.
+    """
+    changed = config.copy(copy_frozen=False)
+    known = type(config).known_keys()
+    update: dict[str, Any] = {}
+    for key, value in overrides.items():
+        field, _, inner = key.partition(".")
+        if field not in known or field in ("seeds", "seed"):
+            raise SweepError(f"{source} {key!r} is not usable: {_unknown(field, known)}.")
+        if not inner:
+            update[field] = value
+            continue
+        current = update.get(field, getattr(changed, field, None)) or {}
+        if not isinstance(current, Mapping):
+            raise SweepError(f"{source} {key!r} is not usable: {field} is not a dictionary, so set {field} itself.")
+        update[field] = {**current, inner: value}
+    changed.update_from_dict(update)
+    return changed
+
+
+def _unknown(key: str, known: Collection[str]) -> str:
+    if key in _HINTS:
+        return _HINTS[key]
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(close)}" if close else "see vagram_ray.core.settings for the keys"
+    return f"MBPOConfig has no such key; {hint}"

@@ -1,0 +1,197 @@
+"""What a sweep file defines: ``Sweep`` and its ``Scale``s, and how such a file is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib import MBPOConfig
+
+DEFAULT_SCALE = "laptop"
+"""Scale that runs when the command line names none."""
+
+SWEEP_MODULE = "vagram_ray_sweep_file"
+"""Name under which a sweep file is put in ``sys.modules``."""
+
+
+class SweepError(click.ClickException):
+    """Input that cannot work: one sentence that names the value and the way out; exit status 2."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of a sweep to run; whatever is ``None`` or missing is as in the sweep itself.
+
+    ``overrides`` maps ``MBPOConfig`` keys to values, which may be search spaces such as
+    ``tune.grid_search([5, 10])`` and then take the place of the axis of that name. A key inside a
+    dictionary is written with a dot: ``"env_config.gravity"``.
+    """
+
+    epochs: int | None = None
+    seeds: int | Sequence[int] | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            check_epochs(self.epochs)
+        if self.seeds is not None:
+            seed_tuple(self.seeds)
+        if not isinstance(self.overrides, Mapping):
+            raise ValueError(f"Scale.overrides={self.overrides!r} is not usable: it maps MBPOConfig keys to values.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """An experiment: a configuration with search spaces, seeds, a length, and named scales of it.
+
+    ``config`` may hold Tune's search spaces (``tune.grid_search``, ``tune.choice``, ...) anywhere
+    except in ``seeds``. Grid searches are crossed; each combination is a *cell*. Random search spaces
+    are drawn ``num_samples`` times for each combination, from a generator seeded with ``search_seed``.
+    ``seeds`` is a number of seeds (``16`` means 0 to 15) or the seeds themselves; every cell runs all of
+    them. ``epochs`` counts RLlib training iterations, ``config.epoch_length`` environment steps each.
+    ``checkpoint_every`` is a number of epochs; ``None`` is a tenth of the run.
+
+    Raises ``ValueError`` for a value that cannot work.
+    """
+
+    name: str
+    config: MBPOConfig
+    epochs: int
+    seeds: int | Sequence[int] = 1
+    description: str = ""
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    num_samples: int = 1
+    search_seed: int = 0
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_epochs(self.epochs)
+        seed_tuple(self.seeds)
+        for key in ("num_samples", "checkpoint_every"):
+            value = getattr(self, key)
+            if not (value is None and key == "checkpoint_every") and not _is_count(value):
+                raise ValueError(f"{key}={value!r} is not usable: {key} needs a whole number of at least 1.")
+        if not hasattr(self.config, "to_settings"):
+            raise ValueError(f"config={self.config!r} is not usable: a sweep needs an MBPOConfig.")
+        for name, scale in self.scales.items():
+            if not isinstance(scale, Scale):
+                raise ValueError(f"scales[{name!r}]={scale!r} is not usable: each scale is a Scale(...).")
+
+    def at_scale(self, name: str | None) -> tuple[Sweep, Mapping[str, Any]]:
+        """The sweep with the seeds and epochs of a scale, and that scale's overrides.
+
+        ``None`` is the default scale, or the sweep as written when it defines no scales at all.
+
+        Raises ``SweepError`` for a scale that the sweep does not have.
+        """
+        if name is None and not self.scales:
+            return self, {}
+        wanted = DEFAULT_SCALE if name is None else name
+        if wanted not in self.scales:
+            known = ", ".join(self.scales) if self.scales else "none, so leave --scale away"
+            raise SweepError(f"The sweep {self.name!r} has no scale {wanted!r}; its scales are: {known}.")
+        scale = self.scales[wanted]
+        sized = replace(
+            self,
+            epochs=self.epochs if scale.epochs is None else scale.epochs,
+            seeds=self.seeds if scale.seeds is None else scale.seeds,
+        )
+        return sized, scale.overrides
+
+
+def seed_tuple(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """The seeds themselves: a number N stands for 0 to N - 1.
+
+    Raises ``ValueError`` for an empty, negative or repeated choice.
+    """
+    if _is_count(seeds):
+        return tuple(range(seeds))  # type: ignore[arg-type]
+    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0:
+        whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
+        if whole and len(set(seeds)) == len(seeds):
+            return tuple(seeds)
+    raise ValueError(
+        f"seeds={seeds!r} is not usable: give a number of seeds of at least 1, or different seeds of at least 0."
+    )
+
+
+def check_epochs(epochs: Any) -> None:
+    """Raise ``ValueError`` unless ``epochs`` is a whole number of at least 1."""
+    if not _is_count(epochs):
+        raise ValueError(f"epochs={epochs!r} is not usable: epochs needs a whole number of at least 1.")
+
+
+def check_name(name: Any) -> None:
+    """Raise ``ValueError`` unless ``name`` can be the name of a folder on any system."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,-]{0,99}", name):
+        raise ValueError(
+            f"name={name!r} is not usable: a sweep's name becomes a folder, so use letters, digits and . _ - only."
+        )
+
+
+def load_sweep_file(path: str | Path) -> Sweep:
+    """Execute a sweep file and return its ``SWEEP``.
+
+    The file may lie anywhere. It becomes the module ``SWEEP_MODULE`` of this process, so what it defines
+    can be pickled.
+
+    Raises ``SweepError`` for a path that is no Python file, a file that raises, and one without a sweep.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise SweepError(f"There is no sweep file at {str(path)!r}; the sweeps of the paper lie in tune_configs/.")
+    if not file.is_file() or file.suffix != ".py":
+        raise SweepError(f"{str(path)!r} is not a Python file; a sweep is defined in a file that ends with .py.")
+    module = _execute(file)
+    sweep = getattr(module, "SWEEP", None)
+    if sweep is None:
+        raise SweepError(f"{str(path)!r} defines no sweep; assign one: SWEEP = Sweep(name=..., config=..., epochs=...).")
+    if not isinstance(sweep, Sweep):
+        raise SweepError(f"SWEEP in {str(path)!r} is of type {type(sweep).__name__}; it has to be a Sweep(...).")
+    return sweep
+
+
+def _execute(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(SWEEP_MODULE, file.resolve())
+    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[SWEEP_MODULE] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(SWEEP_MODULE, None)
+        line = _line_in_file(error, file.resolve())
+        raise SweepError(f"{str(file)!r} failed{line}: {describe(error)}") from error
+    return module
+
+
+def describe(error: BaseException) -> str:
+    """One line about an exception; our own settings errors are sentences already."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError) and text.endswith("."):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _line_in_file(error: BaseException, file: Path) -> str:
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f" in line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
+    return f" in line {lines[-1]}" if lines else ""
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
