@@ -145,5 +145,3 @@ class DynamicsEnsemble:
         self.network.flat.copy_(state["flat"])
         for name in ("input_mean", "input_std", "elites"):
             setattr(self, name, state[name].to(self.network.flat.device).clone())
-
-

@@ -71,9 +71,7 @@ class MBPOAgent:
         self.sac = SAC(settings, num_seeds, obs_dim, action_dim, self._streams["init"], device, actor)
         self.replay = ReplayBuffer(num_seeds, settings.replay_capacity, layout, device)
         if settings.model_based:
-            self.dynamics = DynamicsEnsemble(
-                settings, num_seeds, obs_dim, action_dim, self._streams["init"], device
-            )
+            self.dynamics = DynamicsEnsemble(settings, num_seeds, obs_dim, action_dim, self._streams["init"], device)
             self.model_optimizer = StackedAdam(
                 self.dynamics.network.flat, num_seeds, settings.model_lr, settings.model_weight_decay
             )

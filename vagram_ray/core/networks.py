@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+FEATURE_NORM_EPSILON = 1e-12
+"""Hidden features shorter than this are not scaled up (only all-zero features are)."""
+
 Activation = Callable[[Tensor], Tensor]
 Initializer = Callable[[Tensor, torch.Generator], None]
 
@@ -96,10 +99,12 @@ class StackedMLP(nn.Module):
         for layer in range(self.num_layers - 1):
             weight, bias = self.views[2 * layer : 2 * layer + 2]
             hidden = self.activation(torch.baddbmm(bias, hidden, weight))
-        if self.normalize_features:
-            hidden = F.normalize(hidden, dim=-1)
         weight, bias = self.views[2 * self.num_layers - 2 : 2 * self.num_layers]
-        return torch.baddbmm(bias, hidden, weight)
+        if not self.normalize_features:
+            return torch.baddbmm(bias, hidden, weight)
+        # (h / |h|) W = (h W) / |h|: scaling the few outputs is cheaper than scaling the many features.
+        square_norm = hidden.square().sum(dim=-1, keepdim=True).clamp_min(FEATURE_NORM_EPSILON**2)
+        return torch.bmm(hidden, weight) * square_norm.rsqrt() + bias
 
     def select_networks(self, index: Tensor) -> StackedMLP:
         """A new stack with copies of the networks at ``index`` (M,)."""

@@ -47,7 +47,7 @@ class ValueEstimates:
     def _chunk_gradients(self, obs: Tensor) -> Tensor:
         with torch.no_grad():
             action = self.sac.actor.mean_action(obs)
-        gradients = []
+        gradients: list[Tensor] = []
         for critic in (self.sac.critic, self.sac.target_critic):
             # A copy of the observations per critic: one backward pass then gives each critic its own gradient.
             own_obs = obs.detach().unsqueeze(1).repeat(1, 2, 1, 1).requires_grad_()

@@ -195,25 +195,30 @@ def _check_id(env_id: Any) -> None:
             raise EnvironmentSpecError(
                 f"environment {env_id!r} needs the module {module!r}, whose import fails: {_first_line(error)}"
             ) from error
-    old = _OLD_MUJOCO.fullmatch(name)
-    if old and _is_gone(name, f"{old['name']}-v4"):
-        raise EnvironmentSpecError(
-            f"environment {env_id!r} is gone from Gymnasium: use '{old['name']}-v4', the version with the same rewards"
-        )
+    successor = _successor_of_gone(name)
+    if successor:
+        raise EnvironmentSpecError(f"environment {env_id!r} is gone from Gymnasium: use its successor {successor!r}")
     if name in gym.registry:
         return
-    versions = sorted(key for key in gym.registry if re.fullmatch(re.escape(name) + r"-v\d+", key))
-    close = versions or difflib.get_close_matches(name, gym.registry, n=3)
+    usable = [key for key in gym.registry if not _successor_of_gone(key)]
+    versions = sorted(key for key in usable if re.fullmatch(re.escape(name) + r"-v\d+", key))
+    close = versions or difflib.get_close_matches(name, usable, n=3)
     hint = f"did you mean {' or '.join(close)}? Otherwise " if close else ""
     raise EnvironmentSpecError(
         f"environment {env_id!r} is not registered with Gymnasium: {hint}register it with gymnasium.register first"
     )
 
 
-def _is_gone(env_id: str, successor: str) -> bool:
-    """Whether `env_id` is an old MuJoCo environment: unknown by now, or registered only to say where it went."""
-    entry_points = [str(gym.registry[key].entry_point) for key in (env_id, successor) if key in gym.registry]
-    return successor in gym.registry and all(entry.startswith("gymnasium.envs.mujoco") for entry in entry_points)
+def _successor_of_gone(name: str) -> str | None:
+    """The id that took over from an old MuJoCo environment, or None if `name` is not one.
+
+    Gymnasium keeps some of the old ids registered, only to raise an ImportError when they are made.
+    """
+    old = _OLD_MUJOCO.fullmatch(name)
+    successor = gym.registry.get(f"{old['name']}-v4") if old else None
+    if successor and str(successor.entry_point).startswith("gymnasium.envs.mujoco"):
+        return successor.id
+    return None
 
 
 def _check_spaces(env_id: str, env: gym.Env) -> tuple[gym.spaces.Box, gym.spaces.Box]:
@@ -244,8 +249,8 @@ def _why_not_made(env_id: str, error: Exception) -> str:
         return f"environment {env_id!r} has no argument {unexpected['name']!r} (from env_kwargs): {accepted}"
     if isinstance(error, ImportError | gym.error.DependencyNotInstalled):
         return (
-            f"environment {env_id!r} needs a package that is missing ({_first_line(error)}): install the "
-            "Gymnasium extra it belongs to, such as pip install 'gymnasium[mujoco]'"
+            f"environment {env_id!r} needs a package that is missing or of another version ({_first_line(error)}): "
+            "install it (for MuJoCo environments: pip install 'gymnasium[mujoco]')"
         )
     return f"environment {env_id!r} could not be made ({type(error).__name__}: {_first_line(error)}): check env_kwargs"
 
@@ -256,7 +261,7 @@ def _argument_names(env_id: str) -> list[str]:
         entry_point = gym.spec(env_id.rpartition(":")[2]).entry_point
         creator = gym.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
         parameters = inspect.signature(creator).parameters.values()  # type: ignore[arg-type]
-    except Exception:
+    except (ImportError, AttributeError, TypeError, ValueError, gym.error.Error):
         return []
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return [*named, "max_episode_steps"]

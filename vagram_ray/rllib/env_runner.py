@@ -144,7 +144,9 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
 
 
 def episode_metrics(returns: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    """RLlib's names for a set of finished episodes."""
+    """RLlib's names for a set of finished episodes; without one there is nothing but their number."""
+    if returns.size == 0:
+        return {EPISODE_RETURN_MEAN: float("nan"), EPISODE_LEN_MEAN: float("nan"), NUM_EPISODES: 0}
     return {
         EPISODE_RETURN_MEAN: float(returns.mean()),
         EPISODE_RETURN_MIN: float(returns.min()),

@@ -106,7 +106,8 @@ def _axis_order(path: Path, keys: Sequence[str]) -> tuple[int, Any]:
 
 
 def _axis_name(path: Path) -> str:
-    return ".".join(str(part) for part in path)
+    # RLlib keeps a few settings, such as the batch size, in attributes with an underscore.
+    return ".".join(str(part) for part in path).lstrip("_")
 
 
 def _lookup(config: Any, path: Path) -> Any:

@@ -179,11 +179,11 @@ def _execute(file: Path) -> ModuleType:
 
 
 def describe(error: BaseException) -> str:
-    """One line about an exception; our own settings errors are sentences already."""
+    """One line about an exception; settings errors are ``ValueError``s and sentences already."""
     text = " ".join(str(error).split())
-    if isinstance(error, ValueError) and text.endswith("."):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if not isinstance(error, ValueError) or isinstance(error, UnicodeError) or not text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _line_in_file(error: BaseException, file: Path) -> str:

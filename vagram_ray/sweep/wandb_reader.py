@@ -7,6 +7,7 @@ wandb has no public reader. A process that was killed leaves the last record cut
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import zlib
@@ -55,7 +56,7 @@ def iterate_records(path: str | Path) -> Iterator[Any]:
     from wandb.proto import wandb_internal_pb2
 
     for data in _iterate_payloads(Path(path)):
-        record = wandb_internal_pb2.Record()
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
         record.ParseFromString(data)
         yield record
 
@@ -97,6 +98,15 @@ def run_folders(directory: str | Path, run_id: str) -> list[Path]:
     """Folders under ``directory/wandb`` that hold data of one run, oldest first; a continued run has several."""
     folders = Path(directory, "wandb").glob(f"*run-*-{run_id}*")
     return sorted(folder for folder in folders if (folder / f"run-{run_id}.wandb").is_file())
+
+
+def last_logged_step(directory: str | Path, run_id: str) -> int | None:
+    """The highest step in all files of one run under ``directory/wandb``; None when they hold no row."""
+    steps: list[int] = []
+    for folder in run_folders(directory, run_id):
+        with contextlib.suppress(WandbFileError):  # cut short before the file's header was whole
+            steps += [row["_step"] for row in read_offline_run(folder).history]
+    return max(steps, default=None)
 
 
 def _read_run_record(run: OfflineRun, record: Any) -> None:

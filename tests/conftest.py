@@ -1,0 +1,26 @@
+"""Shared by all tests: one small local Ray for those that need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+# Before anything imports Ray: no statistics are sent, and result folders stay out of the home directory.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+@pytest.fixture(scope="session")
+def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A local Ray with two CPUs and 100 MB of object store."""
+    import ray
+    from ray.tune.trainable import trainable
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(trainable, "DEFAULT_STORAGE_PATH", str(tmp_path_factory.mktemp("ray_results")))
+    ray.init(num_cpus=2, object_store_memory=100 * 1024**2, include_dashboard=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    patch.undo()

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal
+
+from vagram_ray.core import model_losses
+from vagram_ray.core.model_losses import Prediction, Target, get_model_loss, model_loss_names, register_model_loss
+
+S, E, B, D = 2, 3, 5, 4
+
+
+def make_pair(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    prediction = Prediction(randn(S, E, B, D), randn(S, E, B), randn(S, E, B, D + 1))
+    weight = randn(S, E, B, D).square()
+    target = Target(randn(S, E, B, D), randn(S, E, B, 1), randn(S, E, B, D), randn(S, E, B), {"weight": weight}, None)
+    return prediction, target
+
+
+def test_vagram_equals_equation_7_in_numpy():
+    """Eq. 7 per transition: sum_m (dV/ds_m (f_m - s'_m))^2, here averaged over m and over the value estimates."""
+    prediction, target = make_pair()
+    gradients = torch.randn(S, E, B, 4, D, dtype=torch.float64)  # four value estimates
+    target.prepared["weight"] = gradients.square().mean(dim=3)
+    loss = get_model_loss("vagram").function(prediction, target)
+    g, f, y = gradients.numpy(), prediction.delta.numpy(), target.delta.numpy()
+    for index in np.ndindex(S, E, B):
+        per_estimate = [sum((g[index][k][m] * (f[index][m] - y[index][m])) ** 2 for m in range(D)) for k in range(4)]
+        reward_error = (prediction.reward[index] - target.reward[index]).item() ** 2
+        np.testing.assert_allclose(loss[index].item(), np.mean(per_estimate) / D + reward_error, rtol=1e-12)
+
+
+def test_vagram_with_unit_gradients_is_mse():
+    prediction, target = make_pair()
+    target.prepared["weight"] = torch.ones(S, E, B, D, dtype=torch.float64)
+    torch.testing.assert_close(
+        get_model_loss("vagram").function(prediction, target), get_model_loss("mse").function(prediction, target)
+    )
+
+
+def test_vagram_ignores_dimensions_without_value():
+    prediction, target = make_pair()
+    target.prepared["weight"][..., 2] = 0.0
+    changed = prediction._replace(delta=prediction.delta.clone())
+    changed.delta[..., 2] += 100.0
+    loss = get_model_loss("vagram").function
+    assert torch.equal(loss(prediction, target), loss(changed, target))
+
+
+@pytest.mark.parametrize("name", ["mse", "vagram"])
+def test_a_perfect_prediction_has_no_loss(name):
+    _, target = make_pair()
+    perfect = Prediction(target.delta, target.reward, None)
+    assert torch.equal(get_model_loss(name).function(perfect, target), torch.zeros(S, E, B, dtype=torch.float64))
+
+
+def test_nll_equals_the_normal_distribution():
+    prediction, target = make_pair()
+    mean = torch.cat([prediction.delta, prediction.reward.unsqueeze(-1)], dim=-1)
+    observed = torch.cat([target.delta, target.reward.unsqueeze(-1)], dim=-1)
+    expected = -Normal(mean, (0.5 * prediction.log_variance).exp()).log_prob(observed).mean(dim=-1)
+    torch.testing.assert_close(get_model_loss("nll").function(prediction, target), expected)
+
+
+@pytest.mark.parametrize("name", ["mse", "nll", "vagram"])
+def test_gradients_equal_finite_differences(name):
+    prediction, target = make_pair()
+    loss = get_model_loss(name).function
+
+    def total(delta, reward, log_variance):
+        return loss(Prediction(delta, reward, log_variance), target).sum()
+
+    inputs = tuple(tensor.clone().requires_grad_() for tensor in prediction)
+    used = inputs if name == "nll" else inputs[:2]
+
+    def of_used(*arguments):
+        return total(*arguments, *inputs[len(arguments) :])
+
+    assert torch.autograd.gradcheck(of_used, used)
+
+
+def test_unknown_loss_names_the_value_and_the_choices():
+    with pytest.raises(ValueError, match=r"model_loss='vagran' is not registered.*'nll'.*Did you mean 'vagram'"):
+        get_model_loss("vagran")
+
+
+def test_a_registered_loss_is_found_and_can_be_replaced(monkeypatch):
+    monkeypatch.setattr(model_losses, "_REGISTRY", dict(model_losses._REGISTRY))
+
+    @register_model_loss("reward_only")
+    def reward_only(prediction, target):
+        return (prediction.reward - target.reward).square()
+
+    assert get_model_loss("reward_only").function is reward_only
+    assert "reward_only" in model_loss_names()
+
+
+def test_the_name_of_plain_sac_is_reserved():
+    with pytest.raises(ValueError, match="plain SAC"):
+        register_model_loss("none")

@@ -1,0 +1,66 @@
+import pytest
+
+from vagram_ray.core.settings import MBPOSettings, SettingsError, schedule_value
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(0, 1.0), (20, 1.0), (30, 2.0), (59, 4.9), (60, 5.0), (1000, 5.0)]
+)
+def test_schedules_are_linear_between_their_epochs_and_constant_outside(epoch, expected):
+    assert schedule_value((20, 60, 1.0, 5.0), epoch) == pytest.approx(expected)
+
+
+def test_default_data_mix_rises_to_95_percent_imagined_over_40_epochs():
+    settings = MBPOSettings()
+    assert [settings.real_ratio_at(epoch) for epoch in (0, 20, 40, 99)] == pytest.approx([1.0, 0.525, 0.05, 0.05])
+
+
+def test_rollout_length_is_rounded_down():
+    settings = MBPOSettings(rollout_length=(20, 150, 1, 15))
+    assert [settings.rollout_length_at(epoch) for epoch in (0, 29, 30, 150)] == [1, 1, 2, 15]
+
+
+def test_plain_sac_uses_real_data_alone():
+    assert MBPOSettings(model_loss="none").real_ratio_at(100) == 1.0
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("nll", True), ("vagram", False), ("mse", False), ("none", False)])
+def test_the_variance_head_follows_the_loss(loss, expected):
+    assert MBPOSettings(model_loss=loss).has_variance_head is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("model_loss", "vagran", "model_loss='vagran' is not registered"),
+        ("num_elites", 8, "num_elites=8.*ensemble_size=7"),
+        ("hidden_size", -1, "hidden_size=-1"),
+        ("num_layers", 2.5, "num_layers=2.5"),
+        ("utd_ratio", 0, "utd_ratio=0"),
+        ("actor_lr", 0.0, "actor_lr=0.0"),
+        ("actor_lr", float("nan"), "actor_lr=nan"),
+        ("gamma", 1.5, "gamma=1.5"),
+        ("tau", 0, "tau=0"),
+        ("validation_fraction", 1.0, "validation_fraction=1.0"),
+        ("value_gradient_clip_percentile", 101, "value_gradient_clip_percentile=101"),
+        ("actor_hidden_sizes", (), "actor_hidden_sizes="),
+        ("critic_hidden_sizes", "256", "critic_hidden_sizes='256'"),
+        ("rollout_length", (1, 2, 3), "rollout_length="),
+        ("rollout_length", (20, 10, 1, 1), "first <= last"),
+        ("rollout_length", (0, 1, 0, 1), "lengths of at least 1"),
+        ("real_ratio", (0, 40, 1.0, 1.05), "between 0 and 1"),
+        ("explore", "greedy", "'sample' or 'mean'"),
+        ("target_entropy", "automatic", "target_entropy='automatic'"),
+        ("normalize_features", 1, "True or False"),
+        ("model_max_epochs", 0, "None for no limit"),
+        ("num_steps_sampled_before_learning_starts", -1, "at least 0"),
+    ],
+)
+def test_unusable_values_are_named(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        MBPOSettings(**{name: value})
+
+
+def test_nll_without_a_variance_head_is_refused():
+    with pytest.raises(SettingsError, match="contradicts model_loss='nll'"):
+        MBPOSettings(model_loss="nll", probabilistic=False)

@@ -1,0 +1,125 @@
+"""Checkpoints: N epochs, restore, M epochs equal N + M epochs, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+
+from vagram_ray.rllib import MBPO, MBPORLModule
+from vagram_ray.rllib.learner import AGENT, AgentCheckpoint
+
+
+def assert_same(left: Any, right: Any, path: str = "state") -> None:
+    assert type(left) is type(right), path
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), path
+        for key in left:
+            assert_same(left[key], right[key], f"{path}/{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), path
+        for index, (one, other) in enumerate(zip(left, right, strict=True)):
+            assert_same(one, other, f"{path}[{index}]")
+    elif isinstance(left, torch.Tensor):
+        assert left.dtype == right.dtype and torch.equal(left, right), path
+    else:
+        assert left == right, path
+
+
+def state_of(algo: MBPO) -> dict[str, Any]:
+    """Everything that the run depends on: networks, optimizers, buffers, random streams, environments."""
+    return AgentCheckpoint(algo.learner.agent).get_state() | {"environments": algo.env_runner.get_state()["environments"]}
+
+
+def numbers_of(result: dict[str, Any]) -> dict[str, Any]:
+    """The part of a result that does not depend on the clock."""
+    return {key: result[key] for key in ("env_steps", "seeds", "eval", "sac", "train", "env_runners", "evaluation")}
+
+
+def train(algo: MBPO, epochs: int) -> list[dict[str, Any]]:
+    return [numbers_of(algo.train()) for _ in range(epochs)]
+
+
+def assert_same_results(left: list[dict], right: list[dict]) -> None:
+    np.testing.assert_equal(left, right)  # NaN equals NaN here
+
+
+@pytest.mark.parametrize("seeds", [(3,), (3, 5)], ids=["S=1", "S=2"])
+@pytest.mark.parametrize("model_loss", ["vagram", "none"])
+def test_training_on_from_a_checkpoint_equals_not_having_stopped(make_config, build, tmp_path, model_loss, seeds):
+    config = make_config(
+        "ContinuousCartPole-v0", model_loss=model_loss, seeds=seeds, normalize_observations=True
+    ).environment(num_distractors=2)
+    straight, first = build(config), build(config)
+    expected = train(straight, 3)
+    assert_same_results(train(first, 1), expected[:1])
+    path = first.save_to_path(tmp_path / "checkpoint")
+    second = MBPO.from_checkpoint(path)
+    try:
+        assert_same(state_of(second), state_of(first))
+        assert second.training_iteration == 1
+        assert_same_results(train(second, 2), expected[1:])
+        assert_same(state_of(second), state_of(straight))
+        assert second.training_iteration == 3
+    finally:
+        second.stop()
+
+
+def test_restoring_in_place_goes_back(make_config, build, tmp_path):
+    algo = build(make_config(seeds=(3, 5)))
+    train(algo, 1)
+    path = algo.save_to_path(tmp_path / "checkpoint")
+    saved, obs = state_of(algo), torch.randn(2, 4, 3)
+    actions = algo.get_module().forward_inference({Columns.OBS: obs})[Columns.ACTIONS]
+    expected = train(algo, 2)
+    algo.restore_from_path(path)
+    assert_same(state_of(algo), saved)
+    assert torch.equal(algo.get_module().forward_inference({Columns.OBS: obs})[Columns.ACTIONS], actions)
+    assert_same_results(train(algo, 2), expected)
+
+
+def test_the_state_in_memory_is_a_snapshot(make_config, build):
+    algo = build(make_config(seeds=(3, 5)))
+    train(algo, 1)
+    state, saved = algo.get_state(), state_of(algo)
+    expected = train(algo, 1)
+    algo.set_state(state)
+    assert_same(state_of(algo), saved)
+    assert_same_results(train(algo, 1), expected)
+
+
+def test_weight_syncs_carry_no_buffers(make_config, build):
+    algo = build(make_config())
+    state = algo.learner_group.get_state(components="learner/rl_module", inference_only=True)["learner"]
+    assert AGENT not in state and "rl_module" in state
+    assert AGENT in algo.learner_group.get_state()["learner"]
+
+
+def test_the_agents_file_holds_tensors_and_executes_nothing(make_config, build, tmp_path):
+    algo = build(make_config())
+    train(algo, 1)
+    algo.save_to_path(tmp_path / "checkpoint")
+    [file] = (tmp_path / "checkpoint").rglob(AgentCheckpoint.FILE_NAME)
+    state = torch.load(file, weights_only=True)
+    assert state["env_steps"] == 110 and state["seeds"] == [0]
+
+
+def test_the_policy_can_be_loaded_from_an_algorithms_checkpoint(make_config, build, tmp_path):
+    algo = build(make_config())
+    train(algo, 1)
+    path = tmp_path / "checkpoint"
+    algo.save_to_path(path)
+    module = MBPORLModule.from_checkpoint(path / "learner_group" / "learner" / "rl_module" / "default_policy")
+    obs = {Columns.OBS: torch.randn(4, 3)}
+    expected = algo.get_module().forward_inference(obs)[Columns.ACTIONS]
+    assert torch.equal(module.forward_inference(obs)[Columns.ACTIONS], expected)
+
+
+def test_a_checkpoint_of_other_seeds_is_refused(make_config, build, tmp_path):
+    algo = build(make_config(seeds=(1, 2)))
+    path = algo.save_to_path(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match=r"seeds"):
+        build(make_config(seeds=(1, 3))).restore_from_path(path)

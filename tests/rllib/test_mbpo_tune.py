@@ -1,0 +1,54 @@
+"""``tune.Tuner("MBPO")``: trials are processes of their own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from ray import tune
+
+
+def test_tuner_runs_a_grid_and_its_checkpoints_can_be_trained_on(make_config, ray_session, tmp_path):
+    from vagram_ray.rllib import MBPO
+
+    (tmp_path / "my_losses.py").write_text(
+        "from vagram_ray.core.model_losses import register_model_loss\n"
+        "@register_model_loss('reward_only')\n"
+        "def reward_only(prediction, target):\n"
+        "    return (prediction.reward - target.reward).square()\n"
+    )
+    config = make_config(
+        seeds=(0, 1),
+        model_loss=tune.grid_search(["reward_only", "none"]),
+        extensions=str(tmp_path / "my_losses.py"),
+    ).environment(num_distractors=1)
+    results = tune.Tuner(
+        "MBPO",
+        param_space=config,
+        tune_config=tune.TuneConfig(metric="eval/episode_return", mode="max"),
+        run_config=tune.RunConfig(
+            name="grid",
+            storage_path=str(tmp_path / "results"),
+            stop={"training_iteration": 2},
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+            verbose=0,
+        ),
+    ).fit()
+    assert not results.errors
+    assert {result.config["model_loss"] for result in results} == {"reward_only", "none"}
+    for result in results:
+        assert result.metrics["env_steps"] == 170
+        assert math.isfinite(result.metrics["seeds"]["seed_1"]["eval"]["episode_return"])
+        assert ("model" in result.metrics) == (result.config["model_loss"] != "none")
+    algo = MBPO.from_checkpoint(results.get_best_result().checkpoint)
+    try:
+        assert algo.train()["training_iteration"] == 3
+    finally:
+        algo.stop()
+
+
+def test_unknown_keys_stop_the_tuner_before_any_trial(make_config, ray_session, tmp_path):
+    space = make_config().to_dict() | {"hiden_size": 8}
+    tuner = tune.Tuner("MBPO", param_space=space, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0))
+    with pytest.raises(Exception, match="'hiden_size' .did you mean 'hidden_size'"):
+        tuner.fit()

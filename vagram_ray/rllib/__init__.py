@@ -1,0 +1,12 @@
+"""MBPO with a value-aware model loss for RLlib; importing this package registers ``"MBPO"`` with Ray Tune."""
+
+from ray.tune import register_trainable
+
+from vagram_ray.rllib.algorithm import MBPO
+from vagram_ray.rllib.config import MBPOConfig
+from vagram_ray.rllib.extensions import ExtensionError, load_extensions
+from vagram_ray.rllib.rl_module import MBPORLModule
+
+register_trainable("MBPO", MBPO)
+
+__all__ = ["MBPO", "ExtensionError", "MBPOConfig", "MBPORLModule", "load_extensions"]

@@ -1,0 +1,204 @@
+"""``MBPOConfig``: MBPO with a value-aware model loss, configured as RLlib users configure algorithms."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.typing import EnvType
+from ray.util.debug import log_once
+
+from vagram_ray.core.settings import MBPOSettings, SettingsError
+from vagram_ray.envs import EnvironmentSpec
+from vagram_ray.rllib import validation
+from vagram_ray.rllib.env_runner import MBPOEnvRunner
+from vagram_ray.rllib.extensions import load_extensions
+from vagram_ray.rllib.learner import MBPOLearner
+from vagram_ray.rllib.rl_module import MBPORLModule
+
+_UNSET: Any = object()
+_RENAMED = {"batch_size": "_train_batch_size_per_learner"}
+"""Fields of ``MBPOSettings`` that RLlib has under another attribute."""
+
+
+class MBPOConfig(AlgorithmConfig):
+    """Configuration of ``MBPO``.
+
+    Every hyperparameter of ``MBPOSettings`` is a setting here, with the same name, default and check
+    (``batch_size`` is RLlib's ``train_batch_size_per_learner``). Any of them may be a Tune search space
+    until the config is validated::
+
+        config = (
+            MBPOConfig()
+            .environment("Hopper-v4", num_distractors=tune.grid_search([5, 10, 15]))
+            .training(model_loss=tune.grid_search(["vagram", "nll"]), seeds=(0, 1, 2, 3))
+            .evaluation(evaluation_interval=5, evaluation_duration=10)
+            .learners(num_gpus_per_learner=0.5)
+        )
+        tune.Tuner("MBPO", param_space=config).fit()       # or, without search spaces:
+        algo = config.build_algo()
+
+    One training iteration is one epoch of ``epoch_length`` environment steps for every seed of the cohort.
+
+    Attributes:
+        seeds: The cohort, trained together in one process; a single number is a cohort of one.
+        num_distractors: Distractor dimensions appended to the observation.
+        distractor_process: ``"paper"`` (eq. 18) or ``"published"`` (the published code's).
+        extensions: Modules or Python files with losses, termination functions or environments of your own,
+            imported in every process first.
+        evaluation_interval: Epochs between evaluations (default 1); None evaluates on ``algo.evaluate()`` only.
+        evaluation_duration: Episodes per evaluation and *per seed* (default 10).
+        explore: ``"sample"`` or ``"mean"`` as in ``MBPOSettings``; RLlib's True and False mean the same.
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        from vagram_ray.rllib.algorithm import MBPO  # the algorithm's default config is this class
+
+        super().__init__(algo_class=algo_class or MBPO)
+        for field in fields(MBPOSettings):
+            setattr(self, _RENAMED.get(field.name, field.name), field.default)
+        self.seeds: tuple[int, ...] = (0,)
+        self.num_distractors = 0
+        self.distractor_process = "paper"
+        self.extensions: tuple[str, ...] = ()
+        self.env_runner_cls = MBPOEnvRunner
+        self.evaluation_interval = 1
+        self.evaluation_duration = 10
+
+    @classmethod
+    def known_keys(cls) -> frozenset[str]:
+        """Names of all settings, as a dict for Tune or ``setattr`` takes them."""
+        config = cls()
+        public = (key for key, value in vars(config).items() if not key.startswith("_") and value != DEPRECATED_VALUE)
+        return frozenset(public) | {"train_batch_size_per_learner"}
+
+    # -- fluent setters --------------------------------------------------------------------------------------
+
+    def environment(
+        self,
+        env: str | EnvType | None = _UNSET,
+        *,
+        num_distractors: int = _UNSET,
+        distractor_process: str = _UNSET,
+        **kwargs: Any,
+    ) -> MBPOConfig:
+        """Set the environment.
+
+        Args:
+            env: A Gymnasium id, such as ``"Hopper-v4"`` (a flat Box of observations, a bounded Box of actions).
+            num_distractors: Distractor dimensions appended to the observation, at least 0.
+            distractor_process: ``"paper"`` or ``"published"``.
+            **kwargs: RLlib's own, of which ``env_config`` holds keyword arguments for ``gymnasium.make``.
+        """
+        if env is not _UNSET:
+            kwargs["env"] = env
+        super().environment(**kwargs)
+        if num_distractors is not _UNSET:
+            self.num_distractors = num_distractors
+        if distractor_process is not _UNSET:
+            self.distractor_process = distractor_process
+        return self
+
+    def training(
+        self,
+        *,
+        seeds: int | Sequence[int] = _UNSET,
+        extensions: str | Sequence[str] = _UNSET,
+        **settings: Any,
+    ) -> MBPOConfig:
+        """Set hyperparameters.
+
+        Args:
+            seeds: The cohort's seeds, distinct and at least 0.
+            extensions: ``"package.module"`` or ``"path/to/file.py"``, one or several.
+            **settings: Any field of ``MBPOSettings`` and ``train_batch_size_per_learner``.
+
+        Raises:
+            ValueError: If a name is no setting; the message gives the closest ones.
+        """
+        own = set(MBPOSettings.field_names()) - {*_RENAMED, "gamma"}
+        rllib = set(inspect.signature(AlgorithmConfig.training).parameters) - {"self"}
+        unknown = set(settings) - own - rllib
+        if unknown:
+            raise ValueError(validation.unknown_key_message(unknown, own | rllib | {"seeds", "extensions"}))
+        super().training(**{name: value for name, value in settings.items() if name not in own})
+        for name in own & set(settings):
+            setattr(self, name, settings[name])
+        if seeds is not _UNSET:
+            self.seeds = seeds  # type: ignore[assignment]  # may be a search space; validate() makes it a tuple
+        if extensions is not _UNSET:
+            self.extensions = (extensions,) if isinstance(extensions, str) else extensions  # type: ignore[assignment]
+        return self
+
+    # -- what the parts are built from -----------------------------------------------------------------------
+
+    def to_settings(self) -> MBPOSettings:
+        """The hyperparameters as the core takes them.
+
+        Raises:
+            SettingsError: If one has a value that cannot work.
+        """
+        values = {name: getattr(self, _RENAMED.get(name, name)) for name in MBPOSettings.field_names()}
+        if isinstance(values["explore"], bool):
+            values["explore"] = "sample" if values["explore"] else "mean"
+        try:
+            return MBPOSettings(**values)
+        except SettingsError as error:  # says what the setting is called here
+            raise SettingsError(re.sub(r"\bbatch_size\b", "train_batch_size_per_learner", str(error))) from None
+
+    def environment_spec(self) -> EnvironmentSpec:
+        """The environment as ``vagram_ray.envs`` takes it.
+
+        Raises:
+            ValueError: If none is set, or something else than an id.
+        """
+        if not isinstance(self.env, str):
+            raise ValueError(
+                f"env={self.env!r} is not usable: give the id of a Gymnasium environment, for example "
+                ".environment('Hopper-v4'), and register your own with gymnasium.register in an extension."
+            )
+        return EnvironmentSpec(self.env, self.num_distractors, self.distractor_process, dict(self.env_config))
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The policy's module."""
+        return RLModuleSpec(module_class=MBPORLModule)
+
+    def get_default_learner_class(self) -> type[MBPOLearner]:
+        """The learner that owns the agent."""
+        return MBPOLearner
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        names = ("seeds", "actor_hidden_sizes", "normalize_features", "normalize_observations")
+        return super()._model_config_auto_includes | {name: getattr(self, name) for name in names}
+
+    # -- checks ----------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Check everything that can be checked before training; imports the extensions.
+
+        Raises:
+            ValueError: One sentence that names the value and the way out.
+        """
+        validation.check_keys(self)
+        validation.check_resolved(self)
+        seeds = validation.checked_seeds(self.seeds)
+        if seeds != self.seeds:  # a frozen config, already checked, must not be written to
+            self.seeds = seeds
+        load_extensions(self.extensions)
+        if not self.in_evaluation:  # RLlib derives the evaluation config and changes some of these itself
+            validation.check_fixed_settings(self)
+            validation.check_evaluation(self)
+        settings = self.to_settings()
+        # RLlib announces the new API stack to users of older configs; there is no older MBPOConfig.
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")
+        super().validate()
+        spec = self.environment_spec()
+        spec.validate()
+        if settings.model_based:
+            spec.termination()

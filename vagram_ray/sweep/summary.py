@@ -1,0 +1,169 @@
+"""What a sweep found: the final return of every cell over its seeds, and which seeds are missing.
+
+The final return of a seed is the mean of ``eval/episode_return`` over the evaluations in the last tenth of the
+epochs, at least the last one that took place. A seed counts only when its trial went through all epochs and its
+numbers stayed finite; every other seed is named, and the sweep is then not complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from vagram_ray.sweep.plan import format_seeds
+from vagram_ray.sweep.results import SweepResults, TrialRecords, write_atomically
+from vagram_ray.sweep.seed_statistics import SeedStatistics, summarize
+from vagram_ray.sweep.text import format_number
+
+FINAL_SHARE = 0.1
+"""Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
+SUMMARY_CSV, SUMMARY_MARKDOWN = "summary.csv", "summary.md"
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """Final returns of one cell."""
+
+    label: str
+    returns: Mapping[int, float]
+    """Final return by seed, of the seeds that count."""
+    missing: Mapping[int, str]
+    """Why a seed does not count, by seed."""
+    statistics: SeedStatistics
+
+    @property
+    def num_seeds(self) -> int:
+        """Seeds that were planned."""
+        return len(self.returns) + len(self.missing)
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """All cells of a sweep."""
+
+    name: str
+    return_metric: str
+    cells: tuple[CellSummary, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed of every cell counts."""
+        return not any(cell.missing for cell in self.cells)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on completeness."""
+        total = sum(cell.num_seeds for cell in self.cells)
+        there = sum(len(cell.returns) for cell in self.cells)
+        if self.complete:
+            return f"Complete: all {total} runs ({len(self.cells)} cells, every seed) came to their end."
+        return f"NOT COMPLETE: {there} of {total} runs came to their end."
+
+
+def summarize_sweep(results: SweepResults) -> SweepSummary:
+    """Summary of a sweep's folder, finished or not."""
+    metric, epochs = results.info["return_metric"], results.info["epochs"]
+    cells = []
+    for index, label in enumerate(results.labels):
+        returns: dict[int, float] = {}
+        missing: dict[int, str] = {}
+        for trial in results.cell_trials(index):
+            for seed in trial.seeds:
+                value, problem = final_return(trial, seed, metric, epochs)
+                if problem:
+                    missing[seed] = problem
+                else:
+                    returns[seed] = value
+        cells.append(CellSummary(label, returns, missing, summarize(list(returns.values()))))
+    return SweepSummary(results.info["name"], metric, tuple(cells))
+
+
+def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tuple[float, str]:
+    """A seed's final return and an empty text, or NaN and why it does not count."""
+    failed_at = trial.failed_at(seed)
+    if failed_at is not None:
+        return math.nan, f"became NaN in epoch {failed_at}"
+    if not trial.records:
+        return math.nan, "never reported"
+    if trial.epochs_done < epochs:
+        return math.nan, f"stopped after epoch {trial.epochs_done} of {epochs}"
+    measured, _, values = trial.series(seed, metric)
+    if not len(values):
+        return math.nan, f"has no {metric}"
+    window = max(1, math.ceil(FINAL_SHARE * epochs))
+    last = values[measured > epochs - window]
+    return float(last.mean() if len(last) else values[-1]), ""
+
+
+def render_summary(summary: SweepSummary) -> Table:
+    """The end table for the terminal."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.title, table.title_justify, table.title_style = f"Final return ({summary.return_metric})", "left", "bold"
+    table.add_column("cell", overflow="fold")
+    for column in ("IQM", "95 % interval", "mean +- s.e.", "seeds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("missing", style="red", overflow="fold")
+    if summary.complete:
+        table.columns.pop()
+    for cell in summary.cells:
+        row = [cell.label, *_numbers(cell), f"{len(cell.returns)}/{cell.num_seeds}"]
+        table.add_row(*row, *([] if summary.complete else [describe_missing(cell)]))
+    return table
+
+
+def describe_missing(cell: CellSummary) -> str:
+    """``seeds 2,5 became NaN in epoch 7; seed 6 never reported``."""
+    by_reason: dict[str, list[int]] = {}
+    for seed, reason in cell.missing.items():
+        by_reason.setdefault(reason, []).append(seed)
+    parts = (f"{'seeds' if len(s) > 1 else 'seed'} {format_seeds(sorted(s))} {r}" for r, s in by_reason.items())
+    return "; ".join(parts)
+
+
+def write_summary(summary: SweepSummary, folder: Path) -> None:
+    """``summary.csv`` and ``summary.md``."""
+    write_atomically(folder / SUMMARY_CSV, summary_csv(summary))
+    write_atomically(folder / SUMMARY_MARKDOWN, summary_markdown(summary))
+
+
+def summary_csv(summary: SweepSummary) -> str:
+    """One row per cell, full precision; empty where there are too few seeds."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["cell", "iqm", "low_95", "high_95", "mean", "standard_error", "num_seeds", "num_planned", "missing"]
+    )
+    for cell in summary.cells:
+        s = cell.statistics
+        numbers = ["" if math.isnan(x) else repr(x) for x in (s.iqm, s.low, s.high, s.mean, s.standard_error)]
+        writer.writerow([cell.label, *numbers, s.count, cell.num_seeds, describe_missing(cell)])
+    return buffer.getvalue()
+
+
+def summary_markdown(summary: SweepSummary) -> str:
+    """The end table as Markdown."""
+    lines = [f"# {summary.name}", "", summary.verdict, "", f"Final `{summary.return_metric}`:", ""]
+    header = ["cell", "IQM", "95 % interval", "mean +- s.e.", "seeds", "missing"]
+    lines += [_markdown_row(header), _markdown_row(["---"] + ["---:"] * 4 + ["---"])]
+    for cell in summary.cells:
+        seeds = f"{len(cell.returns)}/{cell.num_seeds}"
+        lines.append(_markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell)]))
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(cell: CellSummary) -> list[str]:
+    s = cell.statistics
+    interval = "-" if math.isnan(s.low) else f"[{format_number(s.low)}, {format_number(s.high)}]"
+    error = "" if math.isnan(s.standard_error) else f" +- {format_number(s.standard_error)}"
+    return [format_number(s.iqm), interval, format_number(s.mean) + error]
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,90 @@
+"""Whether a sweep logs to Weights & Biases online, offline or not at all, settled without a prompt or a network."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+MODES = ("online", "offline", "disabled", "auto")
+_OTHER_NAMES_OF_MODES = {"run": "online", "shared": "online", "dryrun": "offline"}
+
+
+def prepare_wandb(mode: str, storage_dir: str | Path) -> str:
+    """Settle the W&B mode and set the environment variables for it; never prompts and never uses the network.
+
+    ``auto`` follows ``WANDB_MODE`` and ``wandb offline``; where neither asks for offline or disabled, it is online
+    with an API key at hand (``WANDB_API_KEY``, an identity token, or the host's entry in netrc) and else offline.
+    Sets ``WANDB_MODE``; also ``WANDB_DIR``, ``WANDB_SILENT`` and ``WANDB_CONSOLE`` where the user has not.
+    Call it before ``ray.init``: processes that Ray has started by then do not see a later change.
+
+    Returns:
+        ``"online"``, ``"offline"`` or ``"disabled"``.
+
+    Raises:
+        ValueError: an unknown mode, an unknown ``WANDB_MODE`` under ``auto``, or ``online`` without a usable key.
+    """
+    if mode not in MODES:
+        raise ValueError(f"W&B mode {mode!r} is not known: use one of {', '.join(MODES)}.")
+    resolved = _resolve_auto() if mode == "auto" else mode
+    if mode == "online" and (problem := key_problem()):
+        raise ValueError(f"W&B cannot log online: {problem} Run `wandb login` first, or use --wandb offline.")
+    os.environ["WANDB_MODE"] = resolved
+    if resolved != "disabled":
+        os.environ.setdefault("WANDB_DIR", str(Path(storage_dir).expanduser().resolve()))
+        os.environ.setdefault("WANDB_SILENT", "true")
+        os.environ.setdefault("WANDB_CONSOLE", "off")
+    if resolved == "offline":  # wandb's own crash reports are the only thing that would still leave the machine
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    return resolved
+
+
+def _resolve_auto() -> str:
+    asked = os.environ.get("WANDB_MODE", "").strip().lower()
+    mode = asked or _wandb_settings().mode  # `wandb offline` writes the latter
+    mode = _OTHER_NAMES_OF_MODES.get(mode, mode)
+    if mode in ("offline", "disabled"):
+        return mode
+    if mode != "online":
+        raise ValueError(f"WANDB_MODE={asked!r} is not a W&B mode: set it to online, offline or disabled, or unset it.")
+    problem = key_problem()
+    if problem and asked:
+        logger.warning("WANDB_MODE asks for online, but %s Logging offline; `wandb sync` uploads later.", problem)
+    return "offline" if problem else "online"
+
+
+def key_problem() -> str | None:
+    """Why no W&B run can be opened online, as one sentence; None when a well-formed key is at hand (not verified)."""
+    from wandb.errors import AuthenticationError
+    from wandb.sdk.lib import wbauth
+
+    if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return None
+    try:
+        settings = _wandb_settings()
+        host = settings.base_url
+        key = os.environ.get("WANDB_API_KEY") or wbauth.read_netrc_auth(host=host) or settings.api_key
+    except (AuthenticationError, ValueError) as error:
+        return f"the key or the server's address cannot be used: {' '.join(str(error).split())[:200]}"
+    if not key:
+        return f"there is no API key for {host} in WANDB_API_KEY or netrc."
+    problem = wbauth.check_api_key(key)
+    return f"the API key for {host} is malformed: {problem}" if problem else None
+
+
+def _wandb_settings() -> Any:
+    """wandb's settings from its files and ``WANDB_BASE_URL``, read afresh: wandb's own copy is frozen at first use."""
+    import wandb
+
+    settings = wandb.Settings(silent=True)
+    config_dir = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
+    with contextlib.suppress(OSError):  # an unreadable settings file is as good as none
+        settings.settings_system = str(Path(config_dir).expanduser() / "settings")
+        settings.update_from_system_settings()
+    if base_url := os.environ.get("WANDB_BASE_URL"):
+        settings.base_url = base_url
+    return settings
