@@ -27,7 +27,7 @@ def test_each_network_of_a_stack_computes_what_it_would_alone(normalize_features
         w = [view[n] for view in stack.views]
         hidden = F.relu(F.relu(inputs[n] @ w[0] + w[1]) @ w[2] + w[3])
         if normalize_features:
-            hidden = hidden / hidden.norm(dim=-1, keepdim=True)
+            hidden = F.normalize(hidden, dim=-1)
         torch.testing.assert_close(outputs[n], hidden @ w[4] + w[5])
 
 

@@ -153,5 +153,3 @@ def test_selecting_seeds_copies_the_policy():
     with torch.no_grad():
         chosen.flat.zero_()
     assert not torch.equal(sac.actor.flat[1], chosen.flat[0])
-
-

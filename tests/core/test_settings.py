@@ -3,9 +3,7 @@ import pytest
 from vagram_ray.core.settings import MBPOSettings, SettingsError, schedule_value
 
 
-@pytest.mark.parametrize(
-    ("epoch", "expected"), [(0, 1.0), (20, 1.0), (30, 2.0), (59, 4.9), (60, 5.0), (1000, 5.0)]
-)
+@pytest.mark.parametrize(("epoch", "expected"), [(0, 1.0), (20, 1.0), (30, 2.0), (59, 4.9), (60, 5.0), (1000, 5.0)])
 def test_schedules_are_linear_between_their_epochs_and_constant_outside(epoch, expected):
     assert schedule_value((20, 60, 1.0, 5.0), epoch) == pytest.approx(expected)
 

@@ -104,8 +104,8 @@ class MBPOAgent:
             Metrics by name, each (S,); NaN where a seed has nothing to report.
         """
         settings, metrics = self.settings, EpochMetrics(len(self.seeds))
-        if self.env_steps == 0:
-            self._warm_up(envs, metrics)
+        if self.env_steps == 0 and settings.num_steps_sampled_before_learning_starts > 0:
+            self._warm_up(envs)
         if settings.model_based:
             self.imagined.resize(self._imagined_capacity())
         obs = envs.reset()
@@ -124,7 +124,7 @@ class MBPOAgent:
 
     # -- the parts of Algorithm 1, in its order ------------------------------------------------------------
 
-    def _warm_up(self, envs: SeedEnvironments, metrics: EpochMetrics) -> None:
+    def _warm_up(self, envs: SeedEnvironments) -> None:
         """Fill the buffer with uniformly random actions."""
         obs = envs.reset()
         for _ in range(self.settings.num_steps_sampled_before_learning_starts):
@@ -197,9 +197,7 @@ class MBPOAgent:
         settings = self.settings
         fits_per_epoch = -(-settings.epoch_length // settings.model_train_freq)
         rollouts = settings.rollouts_per_step * settings.model_train_freq * fits_per_epoch
-        # One more per elite: a fit's rollouts are padded to a multiple of the number of elites.
-        padding = settings.num_elites * fits_per_epoch
-        return (rollouts + padding) * settings.rollout_length_at(self.epoch) * settings.imagined_epochs_retained
+        return rollouts * settings.rollout_length_at(self.epoch) * settings.imagined_epochs_retained
 
     def _report_schedules(self, metrics: EpochMetrics) -> None:
         metrics.set("train/epoch", self.epoch + 1)

@@ -1,0 +1,167 @@
+import pytest
+import torch
+
+from tests.core.toy import small_settings
+from vagram_ray.core.dynamics import DynamicsEnsemble
+from vagram_ray.core.model_fitting import ModelFit, RegressionTable, split_and_bootstrap
+from vagram_ray.core.networks import StackedAdam
+from vagram_ray.core.random_streams import RandomStreams
+from vagram_ray.core.replay import Transitions
+from vagram_ray.core.sac import SAC
+from vagram_ray.core.value_gradients import ValueEstimates
+
+D, A = 3, 1
+
+
+def linear_data(num_seeds, size, noise=0.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    obs = torch.randn(num_seeds, size, D, generator=generator)
+    action = torch.rand(num_seeds, size, A, generator=generator) * 2 - 1
+    matrix = torch.tensor([[0.1, 0.2, 0.0], [-0.2, 0.1, 0.0], [0.0, 0.0, -0.3]])
+    delta = obs @ matrix.T + 0.5 * action + noise * torch.randn(num_seeds, size, D, generator=generator)
+    reward = obs[..., 0] - action[..., 0]
+    return Transitions(obs, action, reward, obs + delta, torch.zeros(num_seeds, size))
+
+
+def make_fit(data, seeds, **overrides):
+    defaults = dict(hidden_size=32, model_patience=5, model_batch_size=64, model_loss="mse")
+    settings = small_settings(**{**defaults, **overrides})
+    init = RandomStreams(seeds, "init")
+    sac = SAC(settings, len(seeds), D, A, init)
+    dynamics = DynamicsEnsemble(settings, len(seeds), D, A, init)
+    optimizer = StackedAdam(dynamics.network.flat, len(seeds), settings.model_lr, settings.model_weight_decay)
+    fit = ModelFit(dynamics, optimizer, data, ValueEstimates(sac), settings, RandomStreams(seeds, "fit"))
+    return fit
+
+
+@pytest.mark.parametrize("loss", ["mse", "nll", "vagram"])
+def test_a_linear_system_is_learned(loss):
+    data = linear_data(2, 600)
+    fit = make_fit(data, [0, 1], model_loss=loss)
+    metrics = fit.run()
+    variance = (data.next_obs - data.obs).var(dim=1).mean(dim=-1)
+    # VaGraM may leave alone what the (random) critics do not care for; the others must be right everywhere.
+    explained = 1 - metrics["validation_delta_mse"] / variance
+    assert (explained > (0.3 if loss == "vagram" else 0.95)).all()
+    assert (metrics["fit_epochs"] > 5).all()
+
+
+def test_validation_rows_are_held_out_and_bootstraps_differ_between_members():
+    split = split_and_bootstrap(100, 3, 0.2, RandomStreams([0, 1], "fit"))
+    assert split.train.shape == (2, 3, 80)
+    assert split.validation.shape == (2, 20)
+    for seed in range(2):
+        held_out = set(split.validation[seed].tolist())
+        drawn = [set(split.train[seed, member].tolist()) for member in range(3)]
+        assert all(not held_out & rows for rows in drawn)
+        assert drawn[0] != drawn[1]
+        assert len(drawn[0]) < 80  # with replacement: about 63 % of the rows
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_smallest_buffers_can_be_fitted(size):
+    metrics = make_fit(linear_data(1, size), [0], model_max_epochs=2).run()
+    assert metrics["validation_loss"].isfinite().all()
+
+
+def test_prepared_tables_stay_with_their_transitions():
+    data = linear_data(2, 50)
+    weight = data.next_obs * 10  # recognisable: ten times the successor
+    table = RegressionTable(data, {"weight": weight, "scalar": data.reward})
+    index = torch.randint(50, (2, 3, 7), generator=torch.Generator().manual_seed(0))
+    target = table.target(index, None)
+    torch.testing.assert_close(target.prepared["weight"], 10 * (target.obs + target.delta))
+    torch.testing.assert_close(target.prepared["scalar"], target.reward)
+    torch.testing.assert_close(target.obs[1, 2, 3], data.obs[1, index[1, 2, 3]])
+
+
+def test_members_end_at_their_best_validation_weights():
+    data = linear_data(2, 60, noise=0.5)  # little data, much noise: it overfits
+    fit = make_fit(data, [0, 1], hidden_size=64, model_lr=1e-2, model_patience=8)
+    recorded = []
+    validate = fit._validate
+
+    def recording(*args):
+        recorded.append(validate(*args))
+        return recorded[-1]
+
+    fit._validate = recording
+    metrics = fit.run()
+    full_size = torch.stack([loss for loss in recorded if loss.shape == recorded[0].shape])
+    final = validate(fit.dynamics, fit.table, fit.split)
+    # The improvement threshold of 1 % allows the kept weights to be that much worse than the very best.
+    assert (final <= full_size.amin(dim=0) * 1.0102).all()
+    elite_loss = final.gather(1, fit.dynamics.elites).mean(dim=1)
+    torch.testing.assert_close(metrics["validation_loss"], elite_loss, rtol=1e-4, atol=1e-6)
+
+
+def test_elites_are_the_members_that_validate_best():
+    fit = make_fit(linear_data(2, 50), [0, 1])
+    fit.dynamics.set_elites(torch.tensor([[0.3, 0.1, 0.2], [float("nan"), 5.0, 4.0]]))
+    assert fit.dynamics.elites.tolist() == [[1, 2], [2, 1]]
+
+
+def test_the_fit_epoch_limit_holds():
+    metrics = make_fit(linear_data(2, 200), [0, 1], model_max_epochs=3).run()
+    assert metrics["fit_epochs"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("loss", ["mse", "nll", "vagram"])
+def test_a_seed_in_a_cohort_is_fitted_as_it_would_be_alone(loss):
+    """Also when its neighbours stop earlier or later: streams, optimiser and weights must not notice."""
+    seeds = [3, 8, 5]
+    data = linear_data(3, 150, noise=0.1)
+    cohort = make_fit(data, seeds, model_loss=loss, model_patience=2)
+    metrics = cohort.run()
+    assert len(set(metrics["fit_epochs"].tolist())) > 1, "the seeds should stop at different epochs here"
+    for position, seed in enumerate(seeds):
+        alone = make_fit(Transitions(*(c[[position]] for c in data)), [seed], model_loss=loss, model_patience=2)
+        own = alone.run()
+        assert own["fit_epochs"].item() == metrics["fit_epochs"][position].item()
+        torch.testing.assert_close(
+            cohort.dynamics.member_rows()[position], alone.dynamics.member_rows()[0], atol=1e-4, rtol=1e-3
+        )
+        torch.testing.assert_close(cohort.optimizer.exp_avg[position], alone.optimizer.exp_avg[0], atol=1e-4, rtol=1e-2)
+        assert cohort.optimizer.step_count[position] == alone.optimizer.step_count[0]
+        next_draw = cohort.streams.select_seeds([position]).uniform(3)
+        torch.testing.assert_close(next_draw, alone.streams.uniform(3))
+
+
+def test_a_seed_with_nan_data_ends_the_fit_and_spares_its_neighbour():
+    data = linear_data(2, 100)
+    clean = make_fit(data, [0, 1])
+    expected = clean.run()
+    data.reward[0, 3] = float("nan")
+    poisoned = make_fit(data, [0, 1])
+    metrics = poisoned.run()
+    torch.testing.assert_close(metrics["validation_loss"][1], expected["validation_loss"][1], rtol=1e-3, atol=1e-5)
+
+
+class FirstDimensionOnly:
+    """Value estimates with gradient 1 in the first dimension and 0 elsewhere."""
+
+    def clipped_gradients(self, obs):
+        gradients = torch.zeros_like(obs).unsqueeze(1)
+        gradients[..., 0] = 1.0
+        return gradients, torch.ones(obs.shape[0], 1)
+
+
+def test_value_aware_fit_spends_a_small_model_on_what_matters():
+    """Four dimensions, three hard to predict and without value: VaGraM must predict the first better than MSE."""
+    generator = torch.Generator().manual_seed(0)
+    obs = torch.randn(1, 1000, 4, generator=generator)
+    action = torch.rand(1, 1000, 1, generator=generator)
+    delta = torch.cat([0.5 * torch.sin(2 * obs[..., :1]), 5 * torch.sin(2 * obs[..., 1:])], dim=-1)
+    data = Transitions(obs, action, torch.zeros(1, 1000), obs + delta, torch.zeros(1, 1000))
+    error = {}
+    for loss in ("mse", "vagram"):
+        settings = small_settings(
+            model_loss=loss, hidden_size=8, num_layers=1, model_patience=20, model_max_epochs=100, model_batch_size=64
+        )
+        dynamics = DynamicsEnsemble(settings, 1, 4, 1, RandomStreams([0], "init"))
+        optimizer = StackedAdam(dynamics.network.flat, 1, 1e-2)
+        ModelFit(dynamics, optimizer, data, FirstDimensionOnly(), settings, RandomStreams([0], "fit")).run()
+        members = [column.unsqueeze(1).expand(-1, 3, -1, -1) for column in (obs, action)]
+        predicted = dynamics.predict(*members).delta.detach()
+        error[loss] = (predicted[..., 0] - delta.unsqueeze(1)[..., 0]).square().mean().item()
+    assert error["vagram"] < 0.2 * error["mse"], error
