@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
@@ -8,6 +9,7 @@ from tests.core.toy import small_settings
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
 from vagram_ray.core.sac import SAC, SquashedGaussianActor
+from vagram_ray.core.sac_gradients import actor_gradients, critic_gradients
 
 S, B, D, A = 2, 5, 3, 2
 
@@ -153,3 +155,27 @@ def test_selecting_seeds_copies_the_policy():
     with torch.no_grad():
         chosen.flat.zero_()
     assert not torch.equal(sac.actor.flat[1], chosen.flat[0])
+
+
+@pytest.mark.parametrize("normalize_features", [False, True])
+def test_derived_gradients_equal_automatic_differentiation(normalize_features):
+    sac, batch = make_sac(normalize_features=normalize_features, normalize_observations=True), make_batch(batch=50)
+    sac.actor.scale.fit(torch.randn(S, 50, D) * 3)
+    for module in (sac.actor, sac.critic, sac.target_critic):
+        module.double()
+    batch = Transitions(*(column.double() for column in batch))
+    sac.log_alpha = sac.log_alpha.double()
+    noise = torch.randn(S, 50, A, dtype=torch.float64)
+    for derive, define, network in (
+        (critic_gradients, lambda: sac.critic_loss(batch, noise), sac.critic.network),
+        (actor_gradients, lambda: sac.actor_loss(batch.obs, noise), sac.actor.network),
+    ):
+        derived = torch.empty_like(network.flat)
+        inputs = (batch, noise) if derive is critic_gradients else (batch.obs, noise)
+        loss, extra = derive(sac, *inputs, network.split(derived))
+        expected_loss, expected_extra = define()
+        expected = torch.autograd.grad(expected_loss.sum(), network.views)
+        torch.testing.assert_close(loss, expected_loss)
+        torch.testing.assert_close(extra, expected_extra)
+        for own, automatic in zip(network.split(derived), expected, strict=True):
+            torch.testing.assert_close(own, automatic, rtol=1e-9, atol=1e-12)

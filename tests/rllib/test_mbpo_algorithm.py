@@ -11,7 +11,7 @@ import torch
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core.columns import Columns
 
-from vagram_ray.rllib import MBPORLModule
+from vagram_ray.rllib import MBPO, MBPORLModule
 from vagram_ray.rllib.results import cohort_results, interquartile_mean
 
 
@@ -109,6 +109,35 @@ def test_evaluation_is_the_deterministic_policy_of_each_seed(make_config, build)
     np.testing.assert_allclose(cohort.returns[:, 0], total)
 
 
+def test_evaluation_may_have_its_own_environment_arguments(make_config, build):
+    config = make_config("Hopper-v4").environment(env_config={"reset_noise_scale": 0.01})
+    runner = build(config.evaluation(evaluation_config={"env_config": {"reset_noise_scale": 0.0}})).env_runner
+    assert runner.env.spec.env_kwargs == {"reset_noise_scale": 0.01}
+    np.testing.assert_array_equal(runner.evaluation_env.reset(), runner.evaluation_env.reset())
+    assert not np.array_equal(runner.env.reset(), runner.env.reset())
+
+
+def test_evaluation_with_other_observations_is_refused(make_config, build):
+    overrides = {"env_config": {"exclude_current_positions_from_observation": False}}
+    with pytest.raises(ValueError, match=r"evaluation_config: .*\(12,\), training has \(11,\)"):
+        build(make_config("Hopper-v4").evaluation(evaluation_config=overrides))
+
+
+def test_a_trial_computes_with_one_thread_per_cpu(make_config, build):
+    threads = torch.get_num_threads()
+    try:
+        build(make_config().resources(num_cpus_for_main_process=2))
+        assert torch.get_num_threads() == 2
+        build(make_config())
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_an_algorithm_whose_configuration_was_refused_still_has_a_name():
+    assert repr(MBPO.__new__(MBPO)) == "MBPO"
+
+
 def test_rllib_callbacks_are_called(make_config, build):
     calls = []
 
@@ -202,7 +231,7 @@ def test_exploration_samples_the_squashed_gaussian(make_config, build):
 
 def test_actions_step_a_rescaled_environment(make_config, build):
     module = build(make_config()).get_module()
-    env = gym.wrappers.RescaleAction(gym.make("Pendulum-v1"), -1.0, 1.0)
+    env = gym.wrappers.RescaleAction(gym.make("Pendulum-v1"), np.float32(-1.0), np.float32(1.0))
     obs, _ = env.reset(seed=0)
     action = module.forward_inference({Columns.OBS: torch.from_numpy(obs)[None]})[Columns.ACTIONS][0].numpy()
     assert env.action_space.contains(action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ def assert_same(left: Any, right: Any, path: str = "state") -> None:
 
 def state_of(algo: MBPO) -> dict[str, Any]:
     """Everything that the run depends on: networks, optimizers, buffers, random streams, environments."""
-    return AgentCheckpoint(algo.learner.agent).get_state() | {"environments": algo.env_runner.get_state()["environments"]}
+    return AgentCheckpoint(algo.learner.agent).get_state() | {
+        "environments": algo.env_runner.get_state()["environments"]
+    }
 
 
 def numbers_of(result: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +82,19 @@ def test_restoring_in_place_goes_back(make_config, build, tmp_path):
     assert_same(state_of(algo), saved)
     assert torch.equal(algo.get_module().forward_inference({Columns.OBS: obs})[Columns.ACTIONS], actions)
     assert_same_results(train(algo, 2), expected)
+
+
+def test_restoring_an_older_checkpoint_revives_a_failed_seed(make_config, build, tmp_path):
+    algo = build(make_config(seeds=(3, 5)))
+    train(algo, 1)
+    path = algo.save_to_path(tmp_path / "checkpoint")
+    expected = train(algo, 1)
+    algo.learner.agent.actor.flat.data[1] = math.nan
+    train(algo, 1)
+    assert algo.learner.agent.failed.tolist() == [False, True]
+    algo.restore_from_path(path)
+    assert algo.learner.agent.failed.tolist() == [False, False]
+    assert_same_results(train(algo, 1), expected)
 
 
 def test_the_state_in_memory_is_a_snapshot(make_config, build):

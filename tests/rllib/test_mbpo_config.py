@@ -30,7 +30,9 @@ def test_every_setting_is_a_key_except_the_batch_size():
 def test_fluent_setters_reach_settings_and_environment(make_config):
     config = (
         MBPOConfig()
-        .environment("Hopper-v4", num_distractors=3, distractor_process="published", env_config={"reset_noise_scale": 0.01})
+        .environment(
+            "Hopper-v4", num_distractors=3, distractor_process="published", env_config={"reset_noise_scale": 0.01}
+        )
         .training(model_loss="nll", gamma=0.9, train_batch_size_per_learner=7, hidden_size=5, seeds=4, explore="mean")
     )
     settings, spec = config.to_settings(), config.environment_spec()
@@ -140,19 +142,21 @@ def test_an_environment_without_termination_function_is_refused_unless_there_is_
 
 
 def test_unknown_names_are_refused_with_the_closest_ones():
-    with pytest.raises(ValueError, match="'model_los' .did you mean 'model_loss'"):
+    with pytest.raises(ValueError, match=r"'model_los' .did you mean 'model_loss'"):
         MBPOConfig().training(model_los="nll")
-    with pytest.raises(ValueError, match="'batch_size' .it is RLlib's train_batch_size_per_learner"):
+    with pytest.raises(ValueError, match=r"'num_distractor' .did you mean 'num_distractors'"):
+        MBPOConfig().environment("Hopper-v4", num_distractor=5)
+    with pytest.raises(ValueError, match=r"'batch_size' .it is RLlib's train_batch_size_per_learner"):
         MBPOConfig().training(batch_size=3)
-    with pytest.raises(ValueError, match="'replay_buffer_config' .*replay_capacity"):
+    with pytest.raises(ValueError, match=r"'replay_buffer_config' .*replay_capacity"):
         MBPOConfig().training(replay_buffer_config={"type": "x"})
 
 
 def test_unknown_keys_of_a_dict_are_refused_where_tune_would_carry_them_along():
     config = MBPOConfig().environment("Pendulum-v1").to_dict() | {"num_distracters": 5}
-    with pytest.raises(ValueError, match="'num_distracters' .did you mean 'num_distractors'"):
+    with pytest.raises(ValueError, match=r"'num_distracters' .did you mean 'num_distractors'"):
         MBPO.default_resource_request(config)
-    with pytest.raises(ValueError, match="'num_distracters' .did you mean 'num_distractors'"):
+    with pytest.raises(ValueError, match=r"'num_distracters' .did you mean 'num_distractors'"):
         MBPO(config=config)
 
 
@@ -161,7 +165,7 @@ def test_a_gpu_that_is_not_there_is_named(make_config, build):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(ValueError, match="num_gpus_per_learner=1 is not usable: PyTorch finds no GPU"):
+    with pytest.raises(ValueError, match=r"num_gpus_per_learner=1 is not usable: PyTorch finds no GPU"):
         build(make_config().learners(num_gpus_per_learner=1))
 
 
@@ -196,6 +200,7 @@ def test_relative_extension_files_count_from_tunes_original_directory(tmp_path, 
     monkeypatch.chdir(tmp_path / "trial")
     monkeypatch.setenv("TUNE_ORIG_WORKING_DIR", str(tmp_path / "start"))
     MBPOConfig().environment("Pendulum-v1").training(extensions="elsewhere.py").validate()
+    MBPOConfig().update_from_dict({"env": "Pendulum-v1", "extensions": "elsewhere.py"}).validate()
 
 
 def test_an_extension_that_fails_is_named(tmp_path):
@@ -210,3 +215,8 @@ def test_resources_of_a_trial_are_those_of_one_process(make_config):
     config = make_config().learners(num_gpus_per_learner=0.25)
     request = MBPO.default_resource_request(config.to_dict())
     assert request.bundles == [{"CPU": 1, "GPU": 0.25}]
+
+
+def test_trials_can_share_a_cpu(make_config):
+    config = make_config().learners(num_cpus_per_learner=0.5).resources(num_cpus_for_main_process=0.5)
+    assert MBPO.default_resource_request(config.to_dict()).bundles == [{"CPU": 0.5}]

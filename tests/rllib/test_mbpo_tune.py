@@ -50,5 +50,5 @@ def test_tuner_runs_a_grid_and_its_checkpoints_can_be_trained_on(make_config, ra
 def test_unknown_keys_stop_the_tuner_before_any_trial(make_config, ray_session, tmp_path):
     space = make_config().to_dict() | {"hiden_size": 8}
     tuner = tune.Tuner("MBPO", param_space=space, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0))
-    with pytest.raises(Exception, match="'hiden_size' .did you mean 'hidden_size'"):
+    with pytest.raises(Exception, match=r"'hiden_size' .did you mean 'hidden_size'"):
         tuner.fit()

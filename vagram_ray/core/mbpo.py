@@ -279,5 +279,6 @@ class MBPOAgent:
             self.dynamics.load_state_dict(state["dynamics"])
             self.model_optimizer.load_state_dict(state["model_optimizer"])
             self.imagined.load_state_dict(state["imagined"])
+        self.failed[:] = False
         for seed in np.flatnonzero(state["failed"]):
             self._freeze(int(seed))

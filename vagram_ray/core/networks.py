@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,14 @@ def truncated_normal_init(weight: Tensor, generator: torch.Generator) -> None:
     """Normal with deviation 1 / (2 sqrt(in)), cut at two deviations: PETS' and MBPO's model initialisation."""
     deviation = 1.0 / (2.0 * math.sqrt(weight.shape[0]))
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
+
+
+class Tape(NamedTuple):
+    """What a pass through a stack leaves behind for its differentiation."""
+
+    layer_inputs: list[Tensor]  # of each layer, (N, B, width)
+    inverse_norm: Tensor | None  # 1 / |h| of the last hidden features (N, B, 1), if they are normalised
+    unscaled: Tensor | None  # h W (N, B, out), if they are
 
 
 class StackedMLP(nn.Module):
@@ -95,16 +103,52 @@ class StackedMLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (N, B, out) for inputs (N, B, in)."""
-        hidden = inputs
+        return self.forward_with_tape(inputs)[0]
+
+    def forward_with_tape(self, inputs: Tensor) -> tuple[Tensor, Tape]:
+        """Outputs as ``forward``, and what ``backward`` needs to differentiate them."""
+        layer_inputs = [inputs]
         for layer in range(self.num_layers - 1):
             weight, bias = self.views[2 * layer : 2 * layer + 2]
-            hidden = self.activation(torch.baddbmm(bias, hidden, weight))
+            layer_inputs.append(self.activation(torch.baddbmm(bias, layer_inputs[-1], weight)))
+        features = layer_inputs[-1]
         weight, bias = self.views[2 * self.num_layers - 2 : 2 * self.num_layers]
         if not self.normalize_features:
-            return torch.baddbmm(bias, hidden, weight)
+            return torch.baddbmm(bias, features, weight), Tape(layer_inputs, None, None)
         # (h / |h|) W = (h W) / |h|: scaling the few outputs is cheaper than scaling the many features.
-        square_norm = hidden.square().sum(dim=-1, keepdim=True).clamp_min(FEATURE_NORM_EPSILON**2)
-        return torch.bmm(hidden, weight) * square_norm.rsqrt() + bias
+        square_norm = features.square().sum(dim=-1, keepdim=True).clamp_min(FEATURE_NORM_EPSILON**2)
+        inverse_norm, unscaled = square_norm.rsqrt(), torch.bmm(features, weight)
+        return unscaled * inverse_norm + bias, Tape(layer_inputs, inverse_norm, unscaled)
+
+    def backward(self, tape: Tape, gradient: Tensor, weight_gradients: Sequence[Tensor] | None) -> Tensor:
+        """Differentiate a pass of a ReLU network; the same as autograd at half the price (fewer, larger operations).
+
+        Args:
+            tape: Of the pass.
+            gradient: Of the loss with respect to the outputs, (N, B, out).
+            weight_gradients: Where to write the gradients, shaped like ``views``; None leaves them out.
+
+        Returns:
+            Gradient with respect to the first layer's pre-activation (N, B, width): times the first weight's
+            transpose it is the gradient of the inputs, of which callers often want a few columns only.
+        """
+        for layer in reversed(range(self.num_layers)):
+            inputs, weight = tape.layer_inputs[layer], self.views[2 * layer]
+            if weight_gradients is not None:
+                torch.sum(gradient, dim=1, keepdim=True, out=weight_gradients[2 * layer + 1])
+            last = layer == self.num_layers - 1
+            scaled = gradient * tape.inverse_norm if last and tape.inverse_norm is not None else gradient
+            if weight_gradients is not None:
+                torch.bmm(inputs.transpose(1, 2), scaled, out=weight_gradients[2 * layer])
+            if layer == 0:
+                return scaled
+            hidden_gradient = torch.bmm(scaled, weight.transpose(1, 2))
+            if last and tape.inverse_norm is not None and tape.unscaled is not None:
+                # d|h|^-1/dh = -|h|^-3 h, so the features' own direction loses its share.
+                along = (scaled * tape.unscaled).sum(dim=-1, keepdim=True) * tape.inverse_norm.square()
+                hidden_gradient.addcmul_(inputs, along, value=-1.0)
+            gradient = torch.ops.aten.threshold_backward(hidden_gradient, inputs, 0.0)
+        raise AssertionError("a network has at least one layer")
 
     def select_networks(self, index: Tensor) -> StackedMLP:
         """A new stack with copies of the networks at ``index`` (M,)."""
@@ -117,13 +161,14 @@ class StackedMLP(nn.Module):
         selected._build_views()
         return selected
 
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Views of a (N, P) tensor in the shapes of ``views``."""
+        parts = flat.split([rows * columns for rows, columns in self._shapes], dim=1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
     def _build_views(self) -> None:
-        self.views: list[Tensor] = []
-        start = 0
-        for rows, columns in self._shapes:
-            view = self.flat.detach()[:, start : start + rows * columns].unflatten(1, (rows, columns))
-            self.views.append(view.requires_grad_())
-            start += rows * columns
+        # Detached first, so that each view is a leaf of its own and gradients need not pass through ``flat``.
+        self.views: list[Tensor] = [view.requires_grad_() for view in self.split(self.flat.detach())]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> StackedMLP:
         super()._apply(fn, recurse)
@@ -149,6 +194,9 @@ class StackedAdam:
         num_seeds: S.
         lr: Step size.
         weight_decay: L2 penalty factor added to the gradient.
+
+    Attributes:
+        gradient: (N, P), what ``step()`` without arguments uses.
     """
 
     def __init__(self, flat: Tensor, num_seeds: int, lr: float, weight_decay: float = 0.0) -> None:
@@ -157,6 +205,7 @@ class StackedAdam:
         rows = flat.detach().view(num_seeds, -1)
         self._rows = rows
         self._gradient = torch.zeros_like(rows)
+        self.gradient = self._gradient.view(self._stack_shape)
         self.exp_avg = torch.zeros_like(rows)
         self.exp_avg_sq = torch.zeros_like(rows)
         self.step_count = torch.zeros(num_seeds, device=rows.device, dtype=torch.float32)
@@ -173,10 +222,10 @@ class StackedAdam:
                 "exp_avg_sq": self.exp_avg_sq[seed],
             }
 
-    def step(self, gradients: Sequence[Tensor]) -> None:
-        """One step with the gradients of a stack's ``views`` (in their order)."""
-        target = self._gradient.view(self._stack_shape)
-        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=target)
+    def step(self, gradients: Sequence[Tensor] | None = None) -> None:
+        """One step with the gradients of a stack's ``views`` (in their order), or with what is in ``gradient``."""
+        if gradients is not None:
+            torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.gradient)
         self._adam.step()
 
     def freeze(self, seed: int) -> None:
@@ -203,6 +252,8 @@ class StackedAdam:
         return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "step_count": self.step_count}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over saved moments and step counts."""
+        """Take over saved moments and step counts; no seed is frozen afterwards."""
+        for parameter, gradient in zip(self._adam.param_groups[0]["params"], self._gradient, strict=True):
+            parameter.grad = gradient
         for own, saved in zip(self._state(), (state["exp_avg"], state["exp_avg_sq"], state["step_count"]), strict=True):
             own.copy_(saved)

@@ -133,7 +133,7 @@ class ImaginedBuffer:
         self._rows = torch.zeros(num_seeds, capacity + 1, layout.width, device=device)
 
     def add(self, rows: Tensor, valid: Tensor) -> None:
-        """Append the transitions ``rows`` (S, n, width) where ``valid`` (S, n) is true, at most ``capacity`` per seed."""
+        """Append those of ``rows`` (S, n, width) where ``valid`` (S, n) is true, at most ``capacity`` per seed."""
         count = valid.sum(dim=1)
         position = (self._next[:, None] + valid.cumsum(dim=1) - 1) % self.capacity
         position = torch.where(valid, position, self.capacity)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from vagram_ray.core.networks import StackedAdam, StackedMLP, orthogonal_init
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
+from vagram_ray.core.sac_gradients import actor_gradients, critic_gradients
 from vagram_ray.core.settings import MBPOSettings
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 """Range of the policy's log standard deviation before squashing (the published code's)."""
+LOG_STD_HALF_RANGE = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
 
 
 class ObservationScale(nn.Module):
@@ -46,6 +48,15 @@ class ObservationScale(nn.Module):
             self.obs_mean.copy_(mean)
             # A constant dimension carries no information; dividing by its rounding noise would invent some.
             self.obs_std.copy_(torch.where(deviation < 1e-6, 1.0, deviation))
+
+
+class PolicySample(NamedTuple):
+    """Actions of the squashed Gaussian and what its gradient needs."""
+
+    action: Tensor  # (S, B, A) in [-1, 1]
+    log_prob: Tensor  # (S, B)
+    std: Tensor  # (S, B, A), before squashing
+    log_std_slope: Tensor  # (S, B, A), d log_std / d network output
 
 
 class SquashedGaussianActor(nn.Module):
@@ -90,8 +101,7 @@ class SquashedGaussianActor(nn.Module):
     def distribution(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation (S, B, A) of the Gaussian before squashing, for obs (S, B, D)."""
         mean, raw = self.network(self.scale(obs)).chunk(2, dim=-1)
-        log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (torch.tanh(raw) + 1.0)
-        return mean, log_std
+        return mean, LOG_STD_MIN + LOG_STD_HALF_RANGE * (torch.tanh(raw) + 1.0)
 
     def mean_action(self, obs: Tensor) -> Tensor:
         """The deterministic policy's actions (S, B, A) in [-1, 1]."""
@@ -99,12 +109,21 @@ class SquashedGaussianActor(nn.Module):
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions (S, B, A) in [-1, 1] and their log density (S, B), for standard normal ``noise`` (S, B, A)."""
-        mean, log_std = self.distribution(obs)
-        pre_squash = mean + log_std.exp() * noise
+        policy = self.squash(self.network(self.scale(obs)), noise)
+        return policy.action, policy.log_prob
+
+    def squash(self, outputs: Tensor, noise: Tensor) -> PolicySample:
+        """The sample that ``noise`` (S, B, A) makes of the network's outputs (S, B, 2 A)."""
+        mean, raw = outputs.chunk(2, dim=-1)
+        bounded = torch.tanh(raw)
+        log_std = LOG_STD_MIN + LOG_STD_HALF_RANGE * (bounded + 1.0)
+        std = log_std.exp()
+        pre_squash = mean + std * noise
         gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         # log(1 - tanh(u)^2), in the form that neither overflows nor cancels for large |u|.
         squash = 2.0 * (math.log(2.0) - pre_squash - F.softplus(-2.0 * pre_squash))
-        return torch.tanh(pre_squash), (gaussian - squash).sum(dim=-1)
+        log_prob = (gaussian - squash).sum(dim=-1)
+        return PolicySample(torch.tanh(pre_squash), log_prob, std, LOG_STD_HALF_RANGE * (1.0 - bounded.square()))
 
     def select_seeds(self, index: Sequence[int]) -> SquashedGaussianActor:
         """A copy of the actor with the seeds at ``index`` alone."""
@@ -149,18 +168,18 @@ class TwinCritic(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Both critics' values (S, 2, B) of obs (S, B, D) and action (S, B, A)."""
+        return self.network(self.joint_input(obs, action)).view(self.num_seeds, 2, -1)
+
+    def joint_input(self, obs: Tensor, action: Tensor) -> Tensor:
+        """What the 2 S networks see of obs (S, B, D) and action (S, B, A): (2 S, B, D + A)."""
         joint = torch.cat([self.scale(obs), action], dim=-1)
-        return self._values(joint.unsqueeze(1).expand(-1, 2, -1, -1))
+        return joint.unsqueeze(1).expand(-1, 2, -1, -1).reshape(2 * self.num_seeds, *joint.shape[1:])
 
     def values_at(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values (S, 2, B) where each critic has its own obs (S, 2, B, D); action (S, B, A) is shared."""
         scaled = torch.stack([self.scale(obs[:, 0]), self.scale(obs[:, 1])], dim=1)
         shared = action.unsqueeze(1).expand(-1, 2, -1, -1)
-        return self._values(torch.cat([scaled, shared], dim=-1))
-
-    def _values(self, joint: Tensor) -> Tensor:
-        values = self.network(joint.reshape(2 * self.num_seeds, *joint.shape[2:]))
-        return values.view(self.num_seeds, 2, -1)
+        return self.network(torch.cat([scaled, shared], dim=-1).flatten(0, 1)).view(self.num_seeds, 2, -1)
 
 
 class SAC:
@@ -219,6 +238,8 @@ class SAC:
         self.actor_optimizer = StackedAdam(self.actor.flat, num_seeds, settings.actor_lr)
         self.critic_optimizer = StackedAdam(self.critic.network.flat, num_seeds, settings.critic_lr)
         self.alpha_optimizer = StackedAdam(self.log_alpha, num_seeds, settings.alpha_lr)
+        self._actor_gradient = self.actor.network.split(self.actor_optimizer.gradient)
+        self._critic_gradient = self.critic.network.split(self.critic_optimizer.gradient)
         self.num_updates = 0
 
     @property
@@ -229,18 +250,24 @@ class SAC:
     def critic_loss(self, batch: Transitions, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Squared Bellman error, mean over the batch and summed over both critics, (S,), and mean value (S,).
 
-        Target: r + gamma (1 - terminated) (min_k Q'_k(s', a') - alpha log pi(a' | s')), a' ~ pi(s').
+        ``sac_gradients.critic_gradients`` is its derivative.
         """
-        with torch.no_grad():
-            next_action, next_log_prob = self.actor.sample(batch.next_obs, noise)
-            next_value = self.target_critic(batch.next_obs, next_action).amin(dim=1) - self.alpha * next_log_prob
-            target = batch.reward + self.settings.gamma * (1.0 - batch.terminated) * next_value
         values = self.critic(batch.obs, batch.action)
-        loss = (values - target.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
-        return loss, values.detach().mean(dim=(1, 2))
+        error = values - self.bellman_target(batch, noise).unsqueeze(1)
+        return error.square().mean(dim=-1).sum(dim=-1), values.detach().mean(dim=(1, 2))
+
+    @torch.no_grad()
+    def bellman_target(self, batch: Transitions, noise: Tensor) -> Tensor:
+        """r + gamma (1 - terminated) (min_k Q'_k(s', a') - alpha log pi(a' | s')), a' ~ pi(s'), shape (S, B)."""
+        next_action, next_log_prob = self.actor.sample(batch.next_obs, noise)
+        next_value = self.target_critic(batch.next_obs, next_action).amin(dim=1) - self.alpha * next_log_prob
+        return batch.reward + self.settings.gamma * (1.0 - batch.terminated) * next_value
 
     def actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha log pi(a | s) - min_k Q_k(s, a), mean over the batch, (S,), and the mean entropy estimate (S,)."""
+        """alpha log pi(a | s) - min_k Q_k(s, a), mean over the batch, (S,), and the mean entropy estimate (S,).
+
+        ``sac_gradients.actor_gradients`` is its derivative.
+        """
         action, log_prob = self.actor.sample(obs, noise)
         value = self.critic(obs, action).amin(dim=1)
         return (self.alpha * log_prob - value).mean(dim=-1), -log_prob.detach().mean(dim=-1)
@@ -253,10 +280,9 @@ class SAC:
         """
         settings = self.settings
         next_noise, actor_noise = noise.chunk(2, dim=-1)
-        critic_loss, value = self.critic_loss(batch, next_noise)
-        weights = self.critic.network.views
-        self.critic_optimizer.step(torch.autograd.grad(critic_loss.sum(), weights))
-        metrics = {"critic_loss": critic_loss.detach(), "value": value}
+        critic_loss, value = critic_gradients(self, batch, next_noise, self._critic_gradient)
+        self.critic_optimizer.step()
+        metrics = {"critic_loss": critic_loss, "value": value}
         if self.num_updates % settings.actor_update_period == 0:
             metrics |= self._update_actor_and_temperature(batch.obs, actor_noise)
         self.num_updates += 1
@@ -266,12 +292,12 @@ class SAC:
         return metrics
 
     def _update_actor_and_temperature(self, obs: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        actor_loss, entropy = self.actor_loss(obs, noise)
-        self.actor_optimizer.step(torch.autograd.grad(actor_loss.sum(), self.actor.network.views))
+        actor_loss, entropy = actor_gradients(self, obs, noise, self._actor_gradient)
+        self.actor_optimizer.step()
         # d/d(log alpha) of E[-alpha log pi - alpha H]: written out, it needs no graph.
         surplus = entropy.unsqueeze(1) - self.target_entropy
         self.alpha_optimizer.step([self.alpha * surplus])
-        return {"actor_loss": actor_loss.detach(), "entropy": entropy, "alpha": self.alpha.squeeze(1)}
+        return {"actor_loss": actor_loss, "entropy": entropy, "alpha": self.alpha.squeeze(1)}
 
     def freeze(self, seed: int) -> None:
         """Stop updating one seed of the cohort."""

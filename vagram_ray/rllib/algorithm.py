@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ray.rllib.utils.metrics import (
     NUM_EPISODES,
 )
 
+from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.env_runner import MBPOEnvRunner, episode_metrics
 from vagram_ray.rllib.learner import MBPOLearner
@@ -53,7 +54,7 @@ class MBPO(Algorithm):
         """A configuration with all defaults."""
         return MBPOConfig()
 
-    def setup(self, config: MBPOConfig) -> None:
+    def setup(self, config: Any) -> None:
         """Build environments, module and agent (called by RLlib's constructor)."""
         if config.num_gpus_per_learner > 0 and not torch.cuda.is_available():
             raise ValueError(
@@ -61,6 +62,7 @@ class MBPO(Algorithm):
                 "process; set it to 0 to train on the CPU."
             )
         torch.set_num_threads(max(1, int(_num_cpus(config))))
+        keep_freed_memory()
         self._epoch_results: dict[str, Any] = {}
         super().setup(config)
         # One process, one policy: what acts is what is trained, with nothing to synchronise.
@@ -69,7 +71,7 @@ class MBPO(Algorithm):
     @property
     def learner(self) -> MBPOLearner:
         """The local learner, which owns the agent."""
-        return self.learner_group._learner
+        return cast(Any, self.learner_group)._learner
 
     @classmethod
     def _should_create_evaluation_env_runners(cls, eval_config: Any) -> bool:
@@ -80,7 +82,7 @@ class MBPO(Algorithm):
         runner: MBPOEnvRunner = self.env_runner
         agent = self.learner.agent
         steps_before, started = agent.env_steps, time.perf_counter()
-        metrics = self.learner.update(envs=runner.env)
+        metrics = self.learner.train_epoch(runner.env)
         seconds = time.perf_counter() - started
         results = cohort_results(metrics, agent.seeds, agent.failed)
         num_seeds, settings = len(agent.seeds), agent.settings
@@ -154,7 +156,7 @@ class MBPO(Algorithm):
 
 def _num_cpus(config: MBPOConfig) -> float:
     """CPUs that RLlib requests for the trial's process."""
-    learner = config.num_cpus_per_learner
+    learner: Any = config.num_cpus_per_learner
     if learner == "auto":
         learner = 0 if config.num_gpus_per_learner else 1
-    return max(learner, config.num_cpus_for_main_process)
+    return max(float(learner), float(config.num_cpus_for_main_process))

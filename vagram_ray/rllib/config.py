@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -66,8 +66,8 @@ class MBPOConfig(AlgorithmConfig):
         self.num_distractors = 0
         self.distractor_process = "paper"
         self.extensions: tuple[str, ...] = ()
-        self.env_runner_cls = MBPOEnvRunner
-        self.evaluation_interval = 1
+        self.env_runner_cls = MBPOEnvRunner  # type: ignore[assignment]
+        self.evaluation_interval = 1  # type: ignore[assignment]
         self.evaluation_duration = 10
 
     @classmethod
@@ -94,7 +94,11 @@ class MBPOConfig(AlgorithmConfig):
             num_distractors: Distractor dimensions appended to the observation, at least 0.
             distractor_process: ``"paper"`` or ``"published"``.
             **kwargs: RLlib's own, of which ``env_config`` holds keyword arguments for ``gymnasium.make``.
+
+        Raises:
+            ValueError: If a name is no setting; the message gives the closest ones.
         """
+        _refuse_unknown(kwargs, AlgorithmConfig.environment, {"num_distractors", "distractor_process"})
         if env is not _UNSET:
             kwargs["env"] = env
         super().environment(**kwargs)
@@ -122,10 +126,7 @@ class MBPOConfig(AlgorithmConfig):
             ValueError: If a name is no setting; the message gives the closest ones.
         """
         own = set(MBPOSettings.field_names()) - {*_RENAMED, "gamma"}
-        rllib = set(inspect.signature(AlgorithmConfig.training).parameters) - {"self"}
-        unknown = set(settings) - own - rllib
-        if unknown:
-            raise ValueError(validation.unknown_key_message(unknown, own | rllib | {"seeds", "extensions"}))
+        _refuse_unknown(settings, AlgorithmConfig.training, own | {"seeds", "extensions"})
         super().training(**{name: value for name, value in settings.items() if name not in own})
         for name in own & set(settings):
             setattr(self, name, settings[name])
@@ -196,9 +197,16 @@ class MBPOConfig(AlgorithmConfig):
             validation.check_evaluation(self)
         settings = self.to_settings()
         # RLlib announces the new API stack to users of older configs; there is no older MBPOConfig.
-        log_once(f"{self.algo_class.__name__}_on_new_api_stack")
+        log_once(f"{cast(type, self.algo_class).__name__}_on_new_api_stack")
         super().validate()
         spec = self.environment_spec()
         spec.validate()
         if settings.model_based:
             spec.termination()
+
+
+def _refuse_unknown(names: Iterable[str], method: Callable[..., Any], own: set[str]) -> None:
+    known = own | set(inspect.signature(method).parameters) - {"self"}
+    unknown = set(names) - known
+    if unknown:
+        raise ValueError(validation.unknown_key_message(unknown, known))

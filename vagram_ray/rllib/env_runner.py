@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -44,12 +44,13 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
     evaluating changes nothing in training.
     """
 
+    config: MBPOConfig
+    env: SeedVectorEnv  # type: ignore[assignment]  # RLlib's class declares no type but None
+    evaluation_env: SeedVectorEnv
+    module: MBPORLModule
+
     def __init__(self, *, config: MBPOConfig, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
-        self.config: MBPOConfig
-        self.env: SeedVectorEnv | None = None
-        self.evaluation_env: SeedVectorEnv | None = None
-        self._shares_module = False
         self._statistics: EpisodeStatistics | None = None
         self.make_env()
         self.make_module()
@@ -57,7 +58,7 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
     def make_env(self) -> None:
         """(Re)create the environments from ``config``."""
         self.stop()
-        evaluation_config = self.config.get_evaluation_config_object()
+        evaluation_config = cast("MBPOConfig", self.config.get_evaluation_config_object())
         self.env = SeedVectorEnv(self.config.environment_spec(), self.config.seeds)
         self.evaluation_env = SeedVectorEnv(evaluation_config.environment_spec(), self.config.seeds, evaluation=True)
         if self.evaluation_env.observation_space.shape != self.env.observation_space.shape:
@@ -69,7 +70,8 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
 
     def make_module(self) -> None:
         """(Re)create this runner's own module from ``config``."""
-        self.module: MBPORLModule = self.config.get_rl_module_spec(spaces=self.get_spaces(), inference_only=True).build()
+        spec = self.config.get_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        self.module = cast(MBPORLModule, spec.build())
         self._shares_module = False
 
     def share_module(self, module: MBPORLModule) -> None:
@@ -97,7 +99,6 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Spaces of one environment; actions in [-1, 1]."""
-        assert self.env is not None
         spaces = (self.env.observation_space, self.env.action_space)
         return {INPUT_ENV_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
 
@@ -113,7 +114,6 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = self.module.get_state(**kwargs)
         if self._check_component(ENVIRONMENTS, components, not_components):
-            assert self.env is not None and self.evaluation_env is not None
             state[ENVIRONMENTS] = {"training": self.env.get_state(), "evaluation": self.evaluation_env.get_state()}
         return state
 
@@ -123,7 +123,6 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
             weights = state[COMPONENT_RL_MODULE]
             self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
         if ENVIRONMENTS in state:
-            assert self.env is not None and self.evaluation_env is not None
             self.env.set_state(state[ENVIRONMENTS]["training"])
             self.evaluation_env.set_state(state[ENVIRONMENTS]["evaluation"])
 
@@ -133,14 +132,13 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
 
     def assert_healthy(self) -> None:
         """Check that environments and module exist."""
-        assert self.env is not None and self.module is not None
+        assert hasattr(self, "evaluation_env") and hasattr(self, "module")
 
     def stop(self) -> None:
         """Close the environments."""
         for env in (self.env, getattr(self, "evaluation_env", None)):
             if env is not None:
                 env.close()
-        self.env = self.evaluation_env = None
 
 
 def episode_metrics(returns: np.ndarray, lengths: np.ndarray) -> dict[str, float]:

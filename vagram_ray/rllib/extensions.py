@@ -15,7 +15,7 @@ class ExtensionError(ValueError):
     """An extension cannot be imported; the message names it and the way out."""
 
 
-def load_extensions(extensions: Iterable[str]) -> None:
+def load_extensions(extensions: str | Iterable[str]) -> None:
     """Import each extension, once per process.
 
     An extension registers what it brings (``register_model_loss``, ``register_termination``,
@@ -24,12 +24,12 @@ def load_extensions(extensions: Iterable[str]) -> None:
 
     Args:
         extensions: ``"package.module"``, or ``"path/to/file.py"`` (relative paths count from the
-            working directory, in a Tune trial from the driver's).
+            working directory, in a Tune trial from the original one); a single string is one extension.
 
     Raises:
         ExtensionError: If a file or module is missing or fails while it is imported.
     """
-    for extension in extensions:
+    for extension in (extensions,) if isinstance(extensions, str) else extensions:
         try:
             if extension.endswith(".py"):
                 _import_file(_find_file(extension))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow.fs
@@ -40,40 +40,37 @@ class MBPOLearner(TorchLearner):
             return
         super().build()
         settings = self.config.to_settings()
-        module = self.rl_module
         self.agent = MBPOAgent(
             settings,
             seeds=self.config.seeds,
-            obs_dim=module.observation_space.shape[0],
-            action_dim=module.action_space.shape[0],
+            obs_dim=self.rl_module.obs_dim,
+            action_dim=self.rl_module.action_dim,
             termination=self.config.environment_spec().termination() if settings.model_based else None,
-            device=self._device,
-            actor=module.actor,
+            device=self.device,
+            actor=self.rl_module.actor,
         )
 
     @property
     def rl_module(self) -> MBPORLModule:
         """The module that holds the cohort's policies."""
-        return self.module[DEFAULT_MODULE_ID]
+        return cast(MBPORLModule, self.module[DEFAULT_MODULE_ID])
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Register nothing: the agent owns its optimizers, and their state is part of the agent's."""
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
-        """MBPO has no single loss.
+        """There is no single loss, and no batch from outside.
 
         Raises:
-            NotImplementedError: Always; the losses are in ``vagram_ray.core.sac`` and ``model_losses``.
+            NotImplementedError: Always; ``train_epoch`` trains, the losses are in ``vagram_ray.core``.
         """
-        raise NotImplementedError("MBPO has several losses and no single one; see vagram_ray.core.")
+        raise NotImplementedError("MBPO collects its own data and has several losses; call train_epoch(envs).")
 
-    def update(self, training_data: Any = None, *, envs: SeedEnvironments, **kwargs: Any) -> dict[str, np.ndarray]:
-        """Train for one epoch.
+    def train_epoch(self, envs: SeedEnvironments) -> dict[str, np.ndarray]:
+        """Train for one epoch (instead of RLlib's ``update``, which learns from data that others collect).
 
         Args:
-            training_data: Unused; the agent collects its own data.
             envs: One environment per seed.
-            **kwargs: RLlib's, unused.
 
         Returns:
             The epoch's metrics by name, each (S,).

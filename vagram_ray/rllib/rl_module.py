@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import gymnasium as gym
 import torch
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.distribution.torch.torch_distribution import TorchSquashedGaussian
+from ray.rllib.core.distribution.torch.torch_distribution import TorchDeterministic, TorchSquashedGaussian
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 from vagram_ray.core.sac import SquashedGaussianActor
+
+
+class SquashedGaussian(TorchSquashedGaussian):
+    """RLlib's squashed Gaussian, whose deterministic version is squashed as well (RLlib's returns the bare mean)."""
+
+    def to_deterministic(self) -> TorchDeterministic:
+        """The action tanh(mean), with probability one."""
+        return TorchDeterministic(loc=self._squash(self.loc))
 
 
 class MBPORLModule(TorchRLModule):
@@ -34,17 +43,27 @@ class MBPORLModule(TorchRLModule):
 
     def setup(self) -> None:
         """Build the actor (called by RLlib's constructor)."""
-        config = self.model_config
+        config = cast(dict[str, Any], self.model_config)
         self.seeds: tuple[int, ...] = tuple(config["seeds"])
-        self.action_dist_cls = TorchSquashedGaussian
+        self.action_dist_cls = SquashedGaussian
         self.actor = SquashedGaussianActor(
             len(self.seeds),
-            self.observation_space.shape[0],
-            self.action_space.shape[0],
+            self.obs_dim,
+            self.action_dim,
             config["actor_hidden_sizes"],
             normalize_features=config["normalize_features"],
             normalize_observations=config["normalize_observations"],
         )
+
+    @property
+    def obs_dim(self) -> int:
+        """Dimensions of one observation."""
+        return cast(gym.spaces.Box, self.observation_space).shape[0]
+
+    @property
+    def action_dim(self) -> int:
+        """Dimensions of one action."""
+        return cast(gym.spaces.Box, self.action_space).shape[0]
 
     def select_seed(self, seed_index: int) -> MBPORLModule:
         """An ordinary one-seed module with a copy of one seed's policy.
@@ -61,7 +80,7 @@ class MBPORLModule(TorchRLModule):
             observation_space=self.observation_space,
             action_space=self.action_space,
             inference_only=True,
-            model_config={**self.model_config, "seeds": (self.seeds[seed_index],)},
+            model_config={**cast(dict[str, Any], self.model_config), "seeds": (self.seeds[seed_index],)},
         )
         module.actor.load_state_dict(self.actor.select_seeds([seed_index]).state_dict())
         return module
