@@ -52,8 +52,7 @@ class DistractorObservation(gym.Wrapper):
 
         d_{t+1} = d_t + sin(A d_t),   the same d_0 in every episode
 
-    The paper leaves open where A (n, n) and d_0 (n) come from; here each of their entries is drawn once, from
-    a standard normal.
+    Each entry of A (n, n) and d_0 (n) is drawn once, from a standard normal (this project's choice).
 
     ``"published"`` (the code published with the paper)::
 
