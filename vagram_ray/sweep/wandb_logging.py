@@ -58,7 +58,7 @@ class WandbSeedRuns(Callback):
     of cell, seed, sweep name and trial id, which ``Tuner.restore`` keeps and a new launch of the sweep does not.
 
     W&B never stops the sweep: at the first error one warning is logged and logging ends. Where no online run can be
-    opened, a warning says so and the runs are written offline.
+    opened, a warning says so and the runs are written offline (ids end in ``-offline``).
 
     Args:
         project: W&B project.
@@ -94,7 +94,7 @@ class WandbSeedRuns(Callback):
 
     def _reset_live(self) -> None:
         self._runs: dict[str, list[SeedRun]] = {}  # of trials that have started and not ended, by trial id
-        self._target = Target(self.project, self.entity, self.directory, self.tags, online=self.mode == "online")
+        self._target = Target(self.project, self.entity, self.directory, self.tags, self.mode)
         self._worker = _Worker()
         self._off = self.mode == "disabled"
         self._service_in_doubt = False

@@ -94,6 +94,14 @@ def read_offline_run(path: str | Path) -> OfflineRun:
     return run
 
 
+def is_finished(path: str | Path) -> bool:
+    """Whether a ``.wandb`` file holds its run's end; False also for a file that is not there or not begun."""
+    try:
+        return any(record.HasField("exit") for record in iterate_records(path))
+    except (WandbFileError, FileNotFoundError):
+        return False
+
+
 def run_folders(directory: str | Path, run_id: str) -> list[Path]:
     """Folders under ``directory/wandb`` that hold data of one run, oldest first; a continued run has several."""
     folders = Path(directory, "wandb").glob(f"*run-*-{run_id}*")

@@ -7,21 +7,23 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vagram_ray.sweep.wandb_mode import key_problem
-from vagram_ray.sweep.wandb_reader import last_logged_step
+from vagram_ray.sweep.wandb_reader import is_finished, last_logged_step
 
 logger = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 60.0
 RETURN_KEY = "eval/episode_return"
 _NO_STEP = -1
+_WRITTEN_WITHIN_S = 5.0
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Progress:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Progress:
         """From ``to_dict``; keys of another version are left out."""
-        known = {field.name for field in fields(cls)}
+        known = {entry.name for entry in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
@@ -70,8 +72,12 @@ class Target:
     entity: str | None
     directory: Path
     tags: tuple[str, ...]
-    online: bool
-    """Turns False when the first run cannot be opened online: the rest is logged offline."""
+    mode: str
+    online: bool = field(init=False)
+    """Turns False when a run cannot be opened online: the rest of the sweep is logged offline."""
+
+    def __post_init__(self) -> None:
+        self.online = self.mode == "online"
 
 
 @dataclass
@@ -93,9 +99,11 @@ class SeedRun:
             raise OSError(f"{target.directory} is not writable")
         self.live = self._open_online(target) if target.online else None
         if self.live is None:
-            self.live = self._init(target, "offline")
+            # wandb keeps the id of a run that could not be opened online in use: such a sweep takes other ids.
+            run_id = f"{self.run_id}-offline" if target.mode == "online" else self.run_id
+            self.live = self._init(target, "offline", run_id)
             # A driver that was killed may have counted rows that never reached the file.
-            on_disk = last_logged_step(target.directory, self.run_id)
+            on_disk = last_logged_step(target.directory, run_id)
             progress.env_steps = progress.env_steps if on_disk is None else on_disk
         elif self.live.resumed:
             progress.env_steps = self.live.starting_step - 1
@@ -111,16 +119,20 @@ class SeedRun:
 
     def finish(self, progress: Progress, exit_code: int) -> None:
         """Write the summary and close the run; a seed whose training failed closes as a failed run."""
-        self.live.summary.update(progress.summary())
-        self.live.finish(exit_code=exit_code or int(progress.failed))
-        self.live = None
+        live, self.live = self.live, None
+        live.summary.update(progress.summary())
+        live.finish(exit_code=exit_code or int(progress.failed))
+        if live.offline:  # wandb returns a moment before its service process has written the file's end
+            deadline = time.monotonic() + _WRITTEN_WITHIN_S
+            while not is_finished(live.settings.sync_file) and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     def _open_online(self, target: Target) -> Any:
         """wandb's run, or None after a switch to offline."""
         problem = key_problem()  # without a key wandb.init would prompt
         if problem is None:
             try:
-                return self._init(target, "online")
+                return self._init(target, "online", self.run_id)
             except Exception as error:
                 problem = first_line(error)
         target.online = False
@@ -128,7 +140,7 @@ class SeedRun:
         logger.warning("W&B cannot log online (%s): logging offline in %s, `wandb sync` uploads it.", problem, where)
         return None
 
-    def _init(self, target: Target, mode: str) -> Any:
+    def _init(self, target: Target, mode: str, run_id: str) -> Any:
         import wandb
 
         wanted: dict[str, Any] = {
@@ -144,7 +156,7 @@ class SeedRun:
             project=target.project,
             entity=target.entity,
             dir=str(target.directory),
-            id=self.run_id,
+            id=run_id,
             name=self.name,
             group=self.group,
             tags=target.tags,
