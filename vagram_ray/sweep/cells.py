@@ -76,7 +76,8 @@ def _check_axes(paths: Sequence[Path], choices: Mapping[Path, list[Any]], num_sa
             raise SweepError(f"The axis {_axis_name(path)} has no values; tune.grid_search([...]) needs at least one.")
     for path in paths:
         if path[0] in ("seeds", "seed"):
-            raise SweepError(f"The axis {_axis_name(path)} is not usable: every cell runs the seeds of Sweep(seeds=...).")
+            name = _axis_name(path)
+            raise SweepError(f"The axis {name} is not usable: every cell runs the seeds of Sweep(seeds=...).")
     if num_samples > 1 and not random:
         raise SweepError(
             f"num_samples={num_samples} is not usable: no axis is random, so it would repeat each cell; "

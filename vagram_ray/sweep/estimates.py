@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FLOAT_BYTES = 4
 CHECKPOINTS_KEPT = 2
-PROCESS_BYTES = 700 * 2**20
+PROCESS_BYTES = 600 * 2**20
 """Memory of a trial's process with PyTorch and RLlib imported and nothing learned."""
 RESULT_BYTES = 25_000
 """Tune's and our own records of one training iteration."""
@@ -245,7 +245,8 @@ def _model_seconds(workload: Workload, num_seeds: int, epoch: int, speed: Speed)
     imagined = num_seeds * settings.rollouts_per_step * settings.model_train_freq
     rollout_flops = flops + forward_flops(workload.actor_sizes)
     rollout_units = units + sum(workload.actor_sizes[1:])
-    imagined_step = imagined * (rollout_flops / rate + rollout_units * speed.activation_s) + ROLLOUT_CALLS * speed.call_s
+    imagined_step = imagined * (rollout_flops / rate + rollout_units * SAC_ACTIVATION * speed.activation_s)
+    imagined_step += ROLLOUT_CALLS * speed.call_s
     return fits * (fit_epochs * fit_epoch + length * imagined_step)
 
 

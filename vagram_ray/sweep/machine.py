@@ -26,11 +26,13 @@ class Machine:
 
 
 def local_machine() -> Machine:
-    """This computer, within the limits of its container."""
+    """The computer this runs on, within the limits of its container."""
     import torch
     from ray._private.utils import get_num_cpus, get_system_memory
 
-    cpus = min(get_num_cpus(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1 << 16)
+    cpus = int(get_num_cpus())
+    if hasattr(os, "sched_getaffinity"):
+        cpus = min(cpus, len(os.sched_getaffinity(0)))
     gpus = torch.cuda.device_count()
     return Machine(max(1, cpus), gpus, int(get_system_memory()), processor_name())
 

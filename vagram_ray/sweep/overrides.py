@@ -24,7 +24,7 @@ from vagram_ray.sweep.spec import SweepError, seed_tuple
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
 
-_WORDS = {"true": True, "false": False, "none": None, "null": None}
+_WORDS = {"true": True, "false": False}  # not "none": that is a model loss
 _HINTS = {
     "batch_size": "RLlib calls it train_batch_size_per_learner",
     "lr": "the step sizes are actor_lr, critic_lr, alpha_lr and model_lr",

@@ -7,8 +7,8 @@ import heapq
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,7 @@ class CellNamer:
         return cls({canonical(cell.values): cell.label for cell in cells}, tuple(cells[0].values))
 
     def __call__(self, config: Mapping[str, Any]) -> str:
+        """The label of the cell with these settings."""
         return self.labels.get(canonical({key: config.get(key) for key in self.keys}), "unknown cell")
 
 
@@ -129,12 +130,12 @@ def make_plan(
     scale: str,
     seeds_per_trial: int | None = None,
     max_concurrent: int | None = None,
-    env_step_s: Mapping[str, float] | None = None,
+    env_step_s: Callable[[MBPOConfig], float] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> SweepPlan:
     """Plan the trials of a sweep whose seeds, epochs and configuration are settled.
 
-    Every cell is validated. ``env_step_s`` gives measured seconds of an environment step by environment id.
+    Every cell is validated. ``env_step_s`` measures the seconds of an environment step, once per environment.
 
     Raises:
         SweepError: A cell cannot work; the message names it.
@@ -143,32 +144,29 @@ def make_plan(
         config = config.copy(copy_frozen=False).update_from_dict({"num_gpus_per_learner": 1})
     cells = expand_cells(config, num_samples=sweep.num_samples, search_seed=sweep.search_seed)
     seeds = seed_tuple(sweep.seeds)
-    configs = [_checked_config(cell, config, seeds) for cell in cells]
+    configs = _checked_configs(cells, config, seeds)
     resources = _largest_request(configs)
     slots = _slots(machine, resources, max_concurrent)
     packs = pack_seeds(seeds, len(cells), slots, seeds_per_trial, on_gpu=resources["GPU"] > 0)
     workloads = [Workload.of(cell_config) for cell_config in configs]
-    trials: list[TrialPlan] = []
-    for cell, workload in zip(cells, workloads, strict=True):
-        env_speed = Speed(
-            speed.flops_per_s, speed.call_s, speed.activation_s, (env_step_s or {}).get(workload.env_id, 1e-4)
-        )
-        for pack in packs:
-            estimate = estimate_trial(workload, len(pack), sweep.epochs, env_speed)
-            trials.append(TrialPlan(len(trials), cell, pack, _trial_name(cell, pack, trials), estimate))
+    env_speeds: dict[str, Speed] = {}
+    for cell_config, workload in zip(configs, workloads, strict=True):
+        if workload.env_id not in env_speeds:
+            measured = env_step_s(cell_config) if env_step_s else speed.env_step_s
+            env_speeds[workload.env_id] = replace(speed, env_step_s=measured)
+    trials = _plan_trials(cells, packs, workloads, sweep.epochs, env_speeds)
     return SweepPlan(
         name=sweep.name,
         description=sweep.description,
         scale=scale,
         config=config,
         cells=cells,
-        trials=tuple(trials),
+        trials=trials,
         seeds=seeds,
         epochs=sweep.epochs,
-        epoch_steps={cell.index: work.settings.epoch_length for cell, work in zip(cells, workloads, strict=True)},
+        epoch_steps={cell.index: workloads[cell.index].settings.epoch_length for cell in cells},
         warmup_steps={
-            cell.index: work.settings.num_steps_sampled_before_learning_starts
-            for cell, work in zip(cells, workloads, strict=True)
+            cell.index: workloads[cell.index].settings.num_steps_sampled_before_learning_starts for cell in cells
         },
         machine=machine,
         resources=resources,
@@ -180,6 +178,22 @@ def make_plan(
     )
 
 
+def _plan_trials(
+    cells: Sequence[Cell],
+    packs: Sequence[tuple[int, ...]],
+    workloads: Sequence[Workload],
+    epochs: int,
+    speeds: Mapping[str, Speed],
+) -> tuple[TrialPlan, ...]:
+    """Every pack of every cell, with estimates from the speed of the cell's environment."""
+    trials: list[TrialPlan] = []
+    for cell, workload in zip(cells, workloads, strict=True):
+        for pack in packs:
+            estimate = estimate_trial(workload, len(pack), epochs, speeds[workload.env_id])
+            trials.append(TrialPlan(len(trials), cell, pack, _trial_name(cell, pack, trials), estimate))
+    return tuple(trials)
+
+
 def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:
     """A copy of the configuration whose relative extension files are looked for beside the sweep file."""
     extensions = config.extensions
@@ -189,23 +203,30 @@ def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:
     return config.copy(copy_frozen=False).update_from_dict({"extensions": resolved})
 
 
-def _checked_config(cell: Cell, config: MBPOConfig, seeds: Sequence[int]) -> MBPOConfig:
-    resolved = cell.config(config).update_from_dict({"seeds": tuple(seeds)})
-    try:
-        with _quiet_ray():
-            resolved.copy(copy_frozen=False).validate()
-    except (ValueError, TypeError) as error:
-        where = f"In the cell {cell.label}: " if cell.axes else ""
-        raise SweepError(where + describe(error)) from error
-    return resolved
+def _checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[int]) -> list[MBPOConfig]:
+    """Every cell's configuration, validated; what is wrong in all cells alike is said without naming one."""
+    configs = [cell.config(config).update_from_dict({"seeds": tuple(seeds)}) for cell in cells]
+    problems: dict[str, str] = {}
+    for cell, resolved in zip(cells, configs, strict=True):
+        try:
+            with _quiet_ray():
+                resolved.copy(copy_frozen=False).validate()
+        except (ValueError, TypeError) as error:
+            problems[cell.label] = describe(error)
+    if problems:
+        label, problem = next(iter(problems.items()))
+        everywhere = len(problems) == len(cells) and len(set(problems.values())) == 1
+        raise SweepError(problem if everywhere else f"In the cell {label}: {problem}")
+    return configs
 
 
 def _largest_request(configs: Sequence[MBPOConfig]) -> dict[str, float]:
     """CPUs and GPUs of the most demanding trial, as RLlib requests them."""
     largest = {"CPU": 0.0, "GPU": 0.0}
     for config in configs:
+        algorithm: Any = config.algo_class
         with _quiet_ray():
-            request = config.algo_class.default_resource_request(config.to_dict()).required_resources
+            request = algorithm.default_resource_request(config.to_dict()).required_resources
         for kind in largest:
             largest[kind] = max(largest[kind], float(request.get(kind, 0.0)))
     return largest

@@ -29,7 +29,9 @@ def render_plan(plan: SweepPlan, surroundings: Surroundings) -> RenderableType:
     parts: list[RenderableType] = [_headline(plan)]
     if plan.description:
         parts.append(Text(plan.description, style="italic"))
-    parts += ["", _cell_table(plan), "", _totals(plan, surroundings)]
+    parts += ["", _cell_table(plan)]
+    parts.append(Text("env steps of one seed; memory and time of one trial; disk of all trials of the cell", "dim"))
+    parts += ["", _totals(plan, surroundings)]
     parts += [Text(f"Note: {warning}", style="yellow") for warning in plan_warnings(plan, surroundings)]
     return Group(*parts)
 
@@ -60,7 +62,7 @@ def _headline(plan: SweepPlan) -> Text:
 def _cell_table(plan: SweepPlan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("cell", overflow="fold")
-    for column in ("env steps per seed", "trials", "seeds per trial", "memory", "disk", "time"):
+    for column in ("env steps", "trials", "seeds each", "memory", "disk", "time"):
         table.add_column(column, justify="right")
     for cell in plan.cells[:MAX_ROWS]:
         trials = plan.cell_trials(cell)
@@ -76,8 +78,6 @@ def _cell_table(plan: SweepPlan) -> Table:
         )
     if len(plan.cells) > MAX_ROWS:
         table.add_row(f"... and {len(plan.cells) - MAX_ROWS} more", *[""] * 6)
-    table.caption = "memory and time of one trial, disk of all trials of the cell"
-    table.caption_justify = "left"
     return table
 
 

@@ -22,7 +22,7 @@ from vagram_ray.sweep.results import make_record
 from vagram_ray.sweep.seed_statistics import interquartile_mean
 from vagram_ray.sweep.text import format_clock, format_duration, format_number
 
-WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+WAITING, STARTING, RUNNING, DONE, FAILED = "waiting", "starting", "running", "done", "failed"
 LOG_INTERVAL_S = 10.0
 _RECENT_EPOCHS = 5
 
@@ -113,8 +113,16 @@ class SweepProgress:
 
     def counts(self) -> dict[str, int]:
         """Number of trials by status."""
+        starting = len(self._starting())
         statuses = [trial.status for trial in self.trials.values()]
-        return {status: statuses.count(status) for status in (RUNNING, WAITING, DONE, FAILED)}
+        counts = {status: statuses.count(status) for status in (RUNNING, WAITING, DONE, FAILED)}
+        return {RUNNING: counts.pop(RUNNING), STARTING: starting, **counts, WAITING: counts[WAITING] - starting}
+
+    def _starting(self) -> set[str]:
+        """Names of the trials whose processes are on their way: Tune tells only when they are there."""
+        running = sum(trial.status == RUNNING for trial in self.trials.values())
+        waiting = [name for name, trial in self.trials.items() if trial.status == WAITING]
+        return set(waiting[: max(0, self.plan.slots - running)])
 
     def _epochs(self, trial: TrialProgress) -> int:
         return self.plan.epochs if trial.status == FAILED else trial.epochs_done
@@ -124,7 +132,8 @@ class SweepProgress:
         running = [trial for trial in trials if trial.status == RUNNING]
         ended = all(trial.status in (DONE, FAILED) for trial in trials)
         failed = sum(trial.status == FAILED for trial in trials)
-        status = (FAILED if failed else DONE) if ended else RUNNING if running else WAITING
+        starting = self._starting().intersection(trial.plan.name for trial in trials)
+        status = (FAILED if failed else DONE) if ended else RUNNING if running else STARTING if starting else WAITING
         return CellProgress(
             cell=cell,
             status=status,
@@ -156,7 +165,7 @@ class SweepProgress:
 
 # -- the two views ---------------------------------------------------------------------------------------------
 
-_STYLES = {WAITING: "dim", RUNNING: "", DONE: "green", FAILED: "red"}
+_STYLES = {WAITING: "dim", STARTING: "", RUNNING: "", DONE: "green", FAILED: "red"}
 
 
 def render_progress(progress: SweepProgress, max_rows: int = 30) -> RenderableType:
@@ -167,7 +176,8 @@ def render_progress(progress: SweepProgress, max_rows: int = 30) -> RenderableTy
     for column in ("epochs", "return (IQM)", "env steps/s", "time left"):
         table.add_column(column, justify="right", no_wrap=True)
     rows = progress.cells()
-    shown = rows if len(rows) <= max_rows else [row for row in rows if row.status in (RUNNING, FAILED)][:max_rows]
+    busy = [row for row in rows if row.status in (STARTING, RUNNING, FAILED)]
+    shown = rows if len(rows) <= max_rows else busy[:max_rows]
     for row in shown:
         table.add_row(
             Text(row.cell.label, style=_STYLES[row.status]),
@@ -246,14 +256,10 @@ def result_line(progress: SweepProgress, name: str) -> str:
     """One line about a trial's last result and the whole sweep."""
     trial = progress.trials[name]
     parts = [f"epoch {trial.epochs_done}/{progress.plan.epochs}", f"{trial.env_steps:,} env steps"]
-    if trial.returns:
-        mean = format_number(interquartile_mean(list(trial.returns.values())))
-        parts.append(f"return {mean} (IQM of {len(trial.returns)})")
-    if math.isfinite(trial.steps_per_s):
-        parts.append(f"{trial.steps_per_s:,.0f} steps/s")
+    speed = f", {trial.steps_per_s:,.0f} steps/s" if math.isfinite(trial.steps_per_s) else ""
     left = format_duration(progress.seconds_left())
     return (
-        f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {', '.join(parts)} "
+        f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {', '.join(parts)}{_return_part(trial)}{speed} "
         f"| sweep {100 * progress.share_done():.0f} %, about {left} left"
     )
 
@@ -261,10 +267,16 @@ def result_line(progress: SweepProgress, name: str) -> str:
 def end_line(progress: SweepProgress, name: str) -> str:
     """One line about a trial that has ended, or that starts again after an error."""
     trial = progress.trials[name]
-    state = {DONE: "done", FAILED: f"FAILED, see {trial.error_path}"}.get(
-        trial.status, f"an error after epoch {trial.epochs_done}; trying again from the last checkpoint"
-    )
+    final = f"done after {trial.env_steps:,} env steps{_return_part(trial)}"
+    again = f"an error after epoch {trial.epochs_done}; trying again from its last checkpoint, if there is one"
+    state = {DONE: final, FAILED: f"FAILED, see {trial.error_path}"}.get(trial.status, again)
     return f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {state}"
+
+
+def _return_part(trial: TrialProgress) -> str:
+    if not trial.returns:
+        return ""
+    return f", return {format_number(interquartile_mean(list(trial.returns.values())))} (IQM of {len(trial.returns)})"
 
 
 def _title(trial: TrialProgress) -> str:

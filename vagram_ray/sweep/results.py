@@ -67,12 +67,16 @@ def write_sweep_file(folder: Path, plan: SweepPlan, details: Mapping[str, Any]) 
             }
             for cell in plan.cells
         ],
-        "trials": [
-            {"name": trial.name, "cell": trial.cell.index, "seeds": list(trial.seeds)} for trial in plan.trials
-        ],
+        "trials": [{"name": trial.name, "cell": trial.cell.index, "seeds": list(trial.seeds)} for trial in plan.trials],
         **details,
     }
     write_atomically(folder / SWEEP_FILE, json.dumps(content, indent=2, default=format_value) + "\n")
+
+
+def complete_sweep_file(folder: Path, details: Mapping[str, Any]) -> None:
+    """Add what is known when the sweep has ended to ``sweep.json``."""
+    content = json.loads((folder / SWEEP_FILE).read_text())
+    write_atomically(folder / SWEEP_FILE, json.dumps({**content, **details}, indent=2) + "\n")
 
 
 def append_record(folder: Path, trial_name: str, result: Mapping[str, Any]) -> None:

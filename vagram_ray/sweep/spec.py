@@ -101,8 +101,8 @@ class Sweep:
             return self, {}
         wanted = DEFAULT_SCALE if name is None else name
         if wanted not in self.scales:
-            known = ", ".join(self.scales) if self.scales else "none, so leave --scale away"
-            raise SweepError(f"The sweep {self.name!r} has no scale {wanted!r}; its scales are: {known}.")
+            way_out = f"give --scale {' or '.join(self.scales)}" if self.scales else "leave --scale away"
+            raise SweepError(f"The sweep {self.name!r} has no scale {wanted!r}; {way_out}.")
         scale = self.scales[wanted]
         sized = replace(
             self,
@@ -158,7 +158,9 @@ def load_sweep_file(path: str | Path) -> Sweep:
     module = _execute(file)
     sweep = getattr(module, "SWEEP", None)
     if sweep is None:
-        raise SweepError(f"{str(path)!r} defines no sweep; assign one: SWEEP = Sweep(name=..., config=..., epochs=...).")
+        raise SweepError(
+            f"{str(path)!r} defines no sweep; assign SWEEP = Sweep(name=..., config=..., epochs=...) in it."
+        )
     if not isinstance(sweep, Sweep):
         raise SweepError(f"SWEEP in {str(path)!r} is of type {type(sweep).__name__}; it has to be a Sweep(...).")
     return sweep

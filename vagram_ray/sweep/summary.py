@@ -13,14 +13,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from vagram_ray.sweep.plan import format_seeds
 from vagram_ray.sweep.results import SweepResults, TrialRecords, write_atomically
 from vagram_ray.sweep.seed_statistics import SeedStatistics, summarize
-from vagram_ray.sweep.text import format_number
+from vagram_ray.sweep.text import format_duration, format_number, plural
 
 FINAL_SHARE = 0.1
 """Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
@@ -63,8 +65,8 @@ class SweepSummary:
         total = sum(cell.num_seeds for cell in self.cells)
         there = sum(len(cell.returns) for cell in self.cells)
         if self.complete:
-            return f"Complete: all {total} runs ({len(self.cells)} cells, every seed) came to their end."
-        return f"NOT COMPLETE: {there} of {total} runs came to their end."
+            return f"Complete: every seed of {plural(len(self.cells), 'cell')} came to its end ({total} in all)."
+        return f"NOT COMPLETE: {there} of {total} seeds came to their end, counted over all cells."
 
 
 def summarize_sweep(results: SweepResults) -> SweepSummary:
@@ -109,12 +111,9 @@ def render_summary(summary: SweepSummary) -> Table:
     table.add_column("cell", overflow="fold")
     for column in ("IQM", "95 % interval", "mean +- s.e.", "seeds"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("missing", style="red", overflow="fold")
-    if summary.complete:
-        table.columns.pop()
     for cell in summary.cells:
-        row = [cell.label, *_numbers(cell), f"{len(cell.returns)}/{cell.num_seeds}"]
-        table.add_row(*row, *([] if summary.complete else [describe_missing(cell)]))
+        seeds = Text(f"{len(cell.returns)}/{cell.num_seeds}", style="red" if cell.missing else "")
+        table.add_row(cell.label, *_numbers(cell), seeds)
     return table
 
 
@@ -130,7 +129,7 @@ def describe_missing(cell: CellSummary) -> str:
 def write_summary(summary: SweepSummary, folder: Path) -> None:
     """``summary.csv`` and ``summary.md``."""
     write_atomically(folder / SUMMARY_CSV, summary_csv(summary))
-    write_atomically(folder / SUMMARY_MARKDOWN, summary_markdown(summary))
+    write_atomically(folder / SUMMARY_MARKDOWN, summary_markdown(summary, SweepResults.load(folder).info))
 
 
 def summary_csv(summary: SweepSummary) -> str:
@@ -147,15 +146,30 @@ def summary_csv(summary: SweepSummary) -> str:
     return buffer.getvalue()
 
 
-def summary_markdown(summary: SweepSummary) -> str:
-    """The end table as Markdown."""
+def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
+    """The end table as Markdown, with where its numbers come from: ``info`` is the content of ``sweep.json``."""
     lines = [f"# {summary.name}", "", summary.verdict, "", f"Final `{summary.return_metric}`:", ""]
     header = ["cell", "IQM", "95 % interval", "mean +- s.e.", "seeds", "missing"]
     lines += [_markdown_row(header), _markdown_row(["---"] + ["---:"] * 4 + ["---"])]
     for cell in summary.cells:
         seeds = f"{len(cell.returns)}/{cell.num_seeds}"
         lines.append(_markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell)]))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_origin(info)]) + "\n"
+
+
+def _origin(info: Mapping[str, Any]) -> list[str]:
+    machine = info.get("machine", {})
+    seconds = info.get("wall_time_s")
+    rows = {
+        "Command": f"`{info['command']}`" if "command" in info else None,
+        "Seeds": format_seeds(info["seeds"]),
+        "Epochs": info["epochs"],
+        "Machine": f"{machine['processor']}, {machine['cpus']} CPUs, {machine['gpus']} GPUs" if machine else None,
+        "Wall time": None if seconds is None else format_duration(seconds),
+        "Started": info.get("started"),
+        "Commit": info.get("git_commit"),
+    }
+    return [f"- {title}: {value}" for title, value in rows.items() if value is not None]
 
 
 def _numbers(cell: CellSummary) -> list[str]:

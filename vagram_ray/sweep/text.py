@@ -18,7 +18,7 @@ def format_duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h"
+    return f"{days} d {hours} h" if days < 10 else f"{days:,} d"
 
 
 def format_clock(seconds: float) -> str:
@@ -39,12 +39,14 @@ def format_bytes(count: float) -> str:
 
 
 def format_number(value: float) -> str:
-    """Four significant digits without exponents where returns usually lie; ``-`` for a number that is not there."""
+    """At least three significant digits, without exponents where returns lie; ``-`` for what is not there."""
     if not math.isfinite(value):
         return "-"
-    if abs(value) >= 1000:
+    if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -1,0 +1,104 @@
+"""Cells against hand-written lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ray import tune
+
+from vagram_ray.sweep.cells import canonical, expand_cells, format_value
+from vagram_ray.sweep.spec import SweepError
+
+
+def test_grids_are_crossed_in_the_order_in_which_values_are_listed(make_config: Callable[..., Any]) -> None:
+    config = make_config(model_loss=tune.grid_search(["vagram", "nll"])).environment(
+        num_distractors=tune.grid_search([10, 5])
+    )
+    cells = expand_cells(config)
+    assert [cell.label for cell in cells] == [
+        "num_distractors=10, model_loss=vagram",
+        "num_distractors=10, model_loss=nll",
+        "num_distractors=5, model_loss=vagram",
+        "num_distractors=5, model_loss=nll",
+    ]
+    assert [cell.index for cell in cells] == [0, 1, 2, 3]
+    assert cells[1].axes == {"num_distractors": 10, "model_loss": "nll"}
+    resolved = cells[1].config(config)
+    assert (resolved.num_distractors, resolved.model_loss, resolved.hidden_size) == (10, "nll", 8)
+
+
+def test_a_configuration_without_axes_is_one_cell(make_config: Callable[..., Any]) -> None:
+    (cell,) = expand_cells(make_config())
+    assert (cell.label, dict(cell.axes), dict(cell.values)) == ("Pendulum-v1", {}, {})
+
+
+def test_nested_and_renamed_axes(make_config: Callable[..., Any]) -> None:
+    config = make_config(
+        train_batch_size_per_learner=tune.grid_search([16, 32]), critic_hidden_sizes=tune.grid_search([(8, 8)])
+    ).environment(env_config={"g": tune.grid_search([5.0, 9.8]), "max_episode_steps": 50})
+    cells = expand_cells(config)
+    assert [cell.label for cell in cells[:2]] == [
+        "env_config.g=5, train_batch_size_per_learner=16, critic_hidden_sizes=8x8",
+        "env_config.g=5, train_batch_size_per_learner=32, critic_hidden_sizes=8x8",
+    ]
+    last = cells[-1].config(config)
+    assert last.env_config == {"g": 9.8, "max_episode_steps": 50}
+    assert (last.to_settings().batch_size, last.critic_hidden_sizes) == (32, (8, 8))
+
+
+def test_random_axes_are_drawn_once_per_combination_and_sample_from_an_explicit_seed(
+    make_config: Callable[..., Any],
+) -> None:
+    config = make_config(model_loss=tune.grid_search(["mse", "nll"]), actor_lr=tune.loguniform(1e-5, 1e-3))
+    cells = expand_cells(config, num_samples=2, search_seed=3)
+    assert [cell.axes["model_loss"] for cell in cells] == ["mse", "mse", "nll", "nll"]
+    rates = [cell.axes["actor_lr"] for cell in cells]
+    assert len(set(rates)) == 4
+    assert all(1e-5 <= rate <= 1e-3 for rate in rates)
+    assert expand_cells(config, num_samples=2, search_seed=3) == cells
+    assert expand_cells(config, num_samples=2, search_seed=4) != cells
+
+
+def test_equal_labels_are_told_apart(make_config: Callable[..., Any]) -> None:
+    cells = expand_cells(make_config(actor_lr=tune.grid_search([1e-3, 1e-3 + 1e-12])))
+    assert [cell.label for cell in cells] == ["actor_lr=0.001", "actor_lr=0.001, cell=1"]
+
+
+@pytest.mark.parametrize(
+    ("training", "num_samples", "says"),
+    [
+        ({"model_loss": {"grid_search": []}}, 1, "no values"),
+        ({"seeds": {"grid_search": [(0,), (1,)]}}, 1, r"Sweep\(seeds"),
+        ({}, 2, "num_samples=2"),
+    ],
+)
+def test_axes_that_cannot_work_are_refused(
+    make_config: Callable[..., Any], training: dict[str, Any], num_samples: int, says: str
+) -> None:
+    with pytest.raises(SweepError, match=says):
+        expand_cells(make_config(**training), num_samples=num_samples)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3e-4, "0.0003"),
+        (10, "10"),
+        (True, "True"),
+        (None, "None"),
+        ((64, 64), "64x64"),
+        ((0, 40, 1.0, 0.05), "0-40-1-0.05"),
+        ("nll", "nll"),
+        (dict, "dict"),
+        ("x" * 50, "x" * 39 + "…"),
+    ],
+)
+def test_values_are_short_in_names(value: Any, text: str) -> None:
+    assert format_value(value) == text
+
+
+def test_settings_are_equal_after_tune_has_made_lists_of_tuples() -> None:
+    assert canonical({"a": (1, 2), "b": {"c": (3,)}}) == canonical({"b": {"c": [3]}, "a": [1, 2]})
+    assert canonical({"a": (1, 2)}) != canonical({"a": (2, 1)})

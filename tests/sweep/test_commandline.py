@@ -1,0 +1,217 @@
+"""The command as a user types it: the plan, bad input, and small sweeps that really run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vagram_ray.sweep.commandline import main
+
+SWEEP_FILE = """
+from ray import tune
+from vagram_ray.rllib import MBPOConfig
+from vagram_ray.sweep import Scale, Sweep
+
+config = (
+    MBPOConfig()
+    .environment("Pendulum-v1")
+    .training(
+        model_loss=tune.grid_search(["vagram", "nll"]),
+        actor_hidden_sizes=(16, 16), critic_hidden_sizes=(16, 16), num_layers=1, hidden_size=8,
+        ensemble_size=3, num_elites=2, model_max_epochs=2, epoch_length=50,
+        num_steps_sampled_before_learning_starts=50, model_train_freq=25, rollouts_per_step=4, utd_ratio=1,
+        train_batch_size_per_learner=32, extensions=["losses.py"],
+    )
+    .evaluation(evaluation_duration=1)
+)
+SWEEP = Sweep(name="small", config=config, seeds=4, epochs=9, scales={"smoke": Scale(epochs=2, seeds=2)})
+"""
+LOSSES = """
+from vagram_ray.core.model_losses import register_model_loss
+
+@register_model_loss("breaks")
+def breaks(prediction, target):
+    raise RuntimeError("this loss breaks")
+"""
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_SILENT", "WANDB_CONSOLE", "WANDB_ERROR_REPORTING"):
+        monkeypatch.setenv(name, "")  # prepare_wandb sets them; monkeypatch takes them back
+        monkeypatch.delenv(name)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "losses.py").write_text(LOSSES)
+    file = tmp_path / "files" / "small.py"
+    file.write_text(SWEEP_FILE)
+    return file
+
+
+def invoke(file: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, [str(file), "--wandb", "offline", *arguments])
+
+
+def start(file: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The command in a process and a directory of its own."""
+    repository = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-m", "vagram_ray.sweep", str(file), *arguments],
+        cwd=file.parent.parent,
+        env={**os.environ, "PYTHONPATH": str(repository), "WANDB_MODE": "offline", "COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    process = start(file, *arguments)
+    stdout, stderr = process.communicate(timeout=400)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def test_help_lists_the_options_without_importing_ray() -> None:
+    code = (
+        "import sys; from vagram_ray.sweep.commandline import main; print('ray' in sys.modules, 'torch' in sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert loaded.stdout.strip() == "False False"
+    text = CliRunner().invoke(main, ["--help"]).output
+    for option in ("--scale", "--seeds", "--set", "--name", "--storage", "--address", "--max-concurrent", "--wandb"):
+        assert option in text
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(sweep_file: Path) -> None:
+    storage = sweep_file.parent / "results"
+    result = invoke(sweep_file, "--dry-run", "--scale", "smoke", "--storage", str(storage), "--set", "utd_ratio=2",
+                    "--set", "num_distractors=grid(0,5)", "--seeds", "3,7")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "small at scale smoke: 4 cells x 2 seeds x 2 epochs" in result.output
+    assert "num_distractors=5, model_loss=nll" in result.output
+    assert "3,7" in result.output
+    assert not storage.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--set", "model_loss=vagarm"], "model_loss='vagarm' is not registered"),
+        (["--set", "num_distractors=-1"], "num_distractors=-1"),
+        (["--set", "rollouts_per_step=-3"], "rollouts_per_step=-3"),
+        (["--set", "env=CartPole-v1"], "must be continuous"),
+        (["--set", "env=Hopper-v2"], "Hopper-v4"),
+        (["--set", "num_elites=9"], "num_elites=9"),
+        (["--set", "hiden_size=3"], "did you mean hidden_size"),
+        (["--set", "utd_ratio"], "key=value"),
+        (["--seeds", "0"], "--seeds '0'"),
+        (["--seeds-per-trial", "0"], "--seeds-per-trial"),
+        (["--scale", "huge"], "no scale 'huge'"),
+        (["--storage", "/dev/null/x"], "cannot be written"),
+        (["--storage", "nothing://x"], "'nothing://x' cannot be used"),
+        (["--name", "a/b"], "--name='a/b'"),
+        (["--address", "127.0.0.1:1"], "no Ray at --address '127.0.0.1:1'"),
+        (["--wandb", "maybe"], "--wandb"),
+        (["--unknown"], "--unknown"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(sweep_file: Path, arguments: list[str], says: str) -> None:
+    storage = sweep_file.parent / "results"
+    result = invoke(sweep_file, "--scale", "smoke", "--storage", str(storage), *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not storage.exists()
+
+
+def test_an_existing_name_is_refused(sweep_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "results" / "taken").mkdir(parents=True)
+    result = invoke(sweep_file, "--scale", "smoke", "--storage", str(tmp_path / "results"), "--name", "taken")
+    assert result.exit_code == 2
+    assert "give another --name" in result.stderr
+    assert list((tmp_path / "results" / "taken").iterdir()) == []
+
+
+def test_a_missing_file_is_one_sentence_in_a_real_process(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    done = run(tmp_path / "here" / "missing.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: There is no sweep file at")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_small_sweep_runs_to_its_end(sweep_file: Path) -> None:
+    done = run(sweep_file, "--scale", "smoke", "--name", "run", "--seeds-per-trial", "1", "--set", "model_loss=vagram",
+               "--set", "num_distractors=grid(0,3)")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Complete: every seed of 2 cells came to its end (4 in all)." in done.stdout
+    folder = sweep_file.parent.parent / "results" / "run"
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    found = {(row["num_distractors"], row["seed"], row["training_iteration"], row["env_steps"]) for row in rows}
+    expected = {(d, s, e, str(50 + 50 * int(e))) for d in ("0", "3") for s in ("0", "1") for e in ("1", "2")}
+    assert found == expected
+    assert len(rows) == 8
+    assert all(-2000 < float(row["eval/episode_return"]) < 0 for row in rows)
+    # The final return of two epochs is that of the second.
+    summary = list(csv.DictReader((folder / "summary.csv").open()))
+    for row in summary:
+        distractors = row["cell"].removeprefix("num_distractors=")
+        last = [r for r in rows if (r["num_distractors"], r["training_iteration"]) == (distractors, "2")]
+        mean = sum(float(r["eval/episode_return"]) for r in last) / 2
+        assert float(row["mean"]) == pytest.approx(mean)
+        assert (row["num_seeds"], row["num_planned"]) == ("2", "2")
+    info = json.loads((folder / "sweep.json").read_text())
+    assert info["overrides"] == {"model_loss": "vagram", "num_distractors": {"grid_search": [0, 3]}}
+    assert "--seeds-per-trial 1" in info["command"]
+    assert info["wall_time_s"] > 0
+    trials = sorted(folder.glob("num_distractors=*,seeds=*"))
+    assert [trial.name for trial in trials] == [f"num_distractors={d},seeds={s}" for d in (0, 3) for s in (0, 1)]
+    assert all(len(list(trial.glob("checkpoint_*"))) == 2 for trial in trials)
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 4
+    assert (folder / "sweep_file.py").read_text() == SWEEP_FILE
+
+
+def test_a_sweep_goes_on_without_a_trial_that_fails(sweep_file: Path) -> None:
+    done = run(sweep_file, "--scale", "smoke", "--name", "run", "--wandb", "disabled", "--seeds", "1",
+               "--set", "model_loss=grid(breaks,mse)")  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "NOT COMPLETE: 1 of 2 seeds" in done.stdout
+    assert "model_loss=breaks: seed 0 never reported" in done.stdout
+    assert "The trial model_loss=breaks,seeds=0 failed (RuntimeError: this loss breaks):" in done.stdout
+    folder = sweep_file.parent.parent / "results" / "run"
+    assert "this loss breaks" in (folder / "model_loss=breaks,seeds=0" / "error.txt").read_text()
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert [(row["model_loss"], row["training_iteration"]) for row in rows] == [("mse", "1"), ("mse", "2")]
+    assert not (folder / "wandb").exists()
+
+
+def test_an_interrupted_sweep_stops_in_order(sweep_file: Path) -> None:
+    process = start(sweep_file, "--scale", "smoke", "--epochs", "100000", "--name", "run", "--wandb", "disabled",
+                    "--set", "model_loss=none", "--seeds", "1")  # fmt: skip
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if "epoch 1/100000" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, "".join(seen) + stdout + stderr
+    assert "Traceback" not in stderr
+    assert "Stopping the trials" in stdout
+    assert "NOT COMPLETE: 0 of 1 seeds" in stdout
+    assert "The sweep was interrupted" in stdout
+    folder = sweep_file.parent.parent / "results" / "run"
+    assert json.loads((folder / "sweep.json").read_text())["interrupted"] is True
+    assert (folder / "summary.csv").is_file()

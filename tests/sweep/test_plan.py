@@ -1,0 +1,192 @@
+"""How seeds become trials, against plans worked out by hand."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+from rich.console import Console
+
+from vagram_ray.sweep.estimates import Speed
+from vagram_ray.sweep.machine import GIB, Machine
+from vagram_ray.sweep.plan import (
+    CellNamer,
+    SweepPlan,
+    format_seeds,
+    make_plan,
+    makespan,
+    pack_seeds,
+    resolve_extensions,
+)
+from vagram_ray.sweep.plan_view import Surroundings, plan_warnings, render_plan
+from vagram_ray.sweep.search import PlannedTrials, TrialNamer
+from vagram_ray.sweep.spec import Sweep, SweepError
+
+SPEED = Speed(flops_per_s=1e11, call_s=2e-6, activation_s=2e-10, env_step_s=1e-4)
+
+
+def machine(cpus: int = 2, gpus: int = 0) -> Machine:
+    return Machine(cpus, gpus, 8 * GIB, "a machine")
+
+
+def plan_for(config: Any, cpus: int = 2, gpus: int = 0, seeds: Any = 4, **options: Any) -> SweepPlan:
+    sweep = Sweep(name="s", config=config, epochs=10, seeds=seeds)
+    return make_plan(sweep, config, machine(cpus, gpus), SPEED, scale="smoke", **options)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "cells", "slots", "packs"),
+    [
+        (16, 6, 2, [16]),  # six cells keep two cores busy: 3 rounds of 16
+        (8, 1, 2, [4, 4]),
+        (5, 1, 2, [2, 3]),
+        (8, 1, 1, [8]),
+        (1, 1, 8, [1]),
+        (8, 3, 2, [4, 4]),  # 3 rounds of 4 instead of 2 rounds of 8
+        (16, 6, 64, [2] * 8),  # one round of 48 trials with 2 seeds
+        (4, 1, 64, [1] * 4),
+        (2, 5, 2, [1, 1]),  # 5 rounds of 1 instead of 3 rounds of 2
+    ],
+)
+def test_seeds_fill_the_cores(seeds: int, cells: int, slots: int, packs: list[int]) -> None:
+    divided = pack_seeds(range(seeds), cells, slots)
+    assert [len(pack) for pack in divided] == packs
+    assert [seed for pack in divided for seed in pack] == list(range(seeds))
+
+
+def test_a_gpu_takes_all_seeds_of_a_cell_and_the_user_has_the_last_word() -> None:
+    assert pack_seeds(range(16), 1, 4, on_gpu=True) == [tuple(range(16))]
+    assert pack_seeds((3, 5, 9), 1, 4, 2, on_gpu=True) == [(3, 5), (9,)]
+    assert pack_seeds(range(3), 1, 1, 1) == [(0,), (1,), (2,)]
+
+
+def test_makespan_starts_each_trial_where_a_slot_is_free() -> None:
+    assert makespan([3, 1, 1, 1], slots=2) == 3
+    assert makespan([1, 1, 1], slots=2) == 2
+    assert makespan([1, 1, 5], slots=2) == 6
+
+
+@pytest.mark.parametrize(("seeds", "text"), [([0, 1, 2], "0-2"), ([4], "4"), ([3, 5], "3,5"), ([1, 0], "1,0")])
+def test_seeds_in_names(seeds: Sequence[int], text: str) -> None:
+    assert format_seeds(seeds) == text
+
+
+def test_trials_are_cells_times_packs(make_config: Callable[..., Any]) -> None:
+    config = make_config(model_loss=tune.grid_search(["vagram", "nll"])).environment(env_config={"g": 9.8})
+    plan = plan_for(config, seeds_per_trial=3)
+    assert [trial.name for trial in plan.trials] == [
+        "model_loss=vagram,seeds=0-2",
+        "model_loss=vagram,seeds=3",
+        "model_loss=nll,seeds=0-2",
+        "model_loss=nll,seeds=3",
+    ]
+    assert plan.trials[2].parameters == {"model_loss": "nll", "seeds": (0, 1, 2)}
+    assert (plan.slots, dict(plan.resources)) == (2, {"CPU": 1.0, "GPU": 0.0})
+    assert plan.epoch_steps == {0: 60, 1: 60}
+    assert not {"model_loss", "seeds"} & set(plan.base_parameters())
+    assert plan.base_parameters()["hidden_size"] == 8
+
+
+def test_tune_gets_every_trial_once_and_gets_back_its_name(make_config: Callable[..., Any], tmp_path: Path) -> None:
+    plan = plan_for(make_config(critic_hidden_sizes=tune.grid_search([(8, 8), (16,)])), seeds_per_trial=2)
+    searcher = PlannedTrials([trial.parameters for trial in plan.trials])
+    first = [searcher.suggest(str(number)) for number in range(3)]
+    searcher.save(str(tmp_path / "state"))
+    resumed = PlannedTrials([trial.parameters for trial in plan.trials])
+    resumed.restore(str(tmp_path / "state"))
+    suggestions = [*first, resumed.suggest("3")]
+    assert suggestions == [trial.parameters for trial in plan.trials]
+    assert resumed.suggest("4") == PlannedTrials.FINISHED
+
+    class Trial:
+        def __init__(self, config: dict[str, Any]) -> None:
+            self.config = {**plan.base_parameters(), **config}
+
+    namer, cell_of = pickle.loads(pickle.dumps((TrialNamer(plan), CellNamer.of(plan.cells))))
+    as_lists = {"critic_hidden_sizes": [16], "seeds": [0, 1]}  # what a restored trial looks like
+    assert namer(Trial(as_lists)) == "critic_hidden_sizes=16,seeds=0-1"
+    assert cell_of({**plan.base_parameters(), **as_lists}) == "critic_hidden_sizes=16"
+
+
+def test_gpus_are_used_unless_the_user_says_otherwise(make_config: Callable[..., Any]) -> None:
+    plan = plan_for(make_config(), gpus=2, seeds=16)
+    assert dict(plan.resources) == {"CPU": 1.0, "GPU": 1.0}
+    assert [len(trial.seeds) for trial in plan.trials] == [16]
+    on_cpu = plan_for(make_config(), gpus=2, overrides={"num_gpus_per_learner": 0})
+    assert on_cpu.resources["GPU"] == 0
+    with pytest.raises(SweepError, match=r"num_gpus_per_learner=1.*has 0 GPUs"):
+        plan_for(make_config().learners(num_gpus_per_learner=1), gpus=0)
+
+
+def test_max_concurrent_limits_the_slots(make_config: Callable[..., Any]) -> None:
+    assert plan_for(make_config(), cpus=8, seeds=8, max_concurrent=2).slots == 2
+    assert len(plan_for(make_config(), cpus=8, seeds=8, max_concurrent=2).trials) == 2
+
+
+def test_every_cell_is_validated_before_anything_starts(make_config: Callable[..., Any]) -> None:
+    with pytest.raises(SweepError, match="In the cell model_loss=oops: model_loss='oops' is not registered"):
+        plan_for(make_config(model_loss=tune.grid_search(["nll", "oops"])))
+    with pytest.raises(SweepError, match=r"^num_elites=9"):  # wrong in all cells: none is singled out
+        plan_for(make_config(model_loss=tune.grid_search(["nll", "mse"]), num_elites=9))
+    with pytest.raises(SweepError, match="Hopper-v4"):
+        plan_for(make_config("Hopper-v2"))
+
+
+def test_the_return_without_evaluation_is_that_of_training(make_config: Callable[..., Any]) -> None:
+    assert plan_for(make_config()).return_metric == "eval/episode_return"
+    without = make_config().evaluation(evaluation_interval=None)
+    assert plan_for(without).return_metric == "train/episode_return"
+
+
+def test_checkpoints_come_ten_times_by_default(make_config: Callable[..., Any]) -> None:
+    config = make_config()
+    for epochs, every, expected in [(300, None, 30), (5, None, 1), (5, 3, 3)]:
+        sweep = Sweep(name="s", config=config, epochs=epochs, checkpoint_every=every)
+        assert make_plan(sweep, config, machine(), SPEED, scale="").checkpoint_every == expected
+
+
+def test_extension_files_are_looked_for_beside_the_sweep_file(make_config: Callable[..., Any], tmp_path: Path) -> None:
+    config = make_config(extensions=["losses.py", "package.module", "/elsewhere/x.py"])
+    assert resolve_extensions(config, tmp_path).extensions == (
+        str(tmp_path / "losses.py"),
+        "package.module",
+        "/elsewhere/x.py",
+    )
+
+
+def test_the_printed_plan_names_cells_needs_and_places(make_config: Callable[..., Any]) -> None:
+    plan = plan_for(make_config(model_loss=tune.grid_search(["vagram", "nll"])))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(render_plan(plan, Surroundings("results/s", "offline, project p", 10 * GIB)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for part in (
+        "s at scale smoke: 2 cells x 4 seeds x 10 epochs",
+        "model_loss=vagram",
+        "660",  # 60 warm-up steps and 10 epochs of 60
+        "a machine, 2 CPU cores",
+        "2, 2 at a time, each with 1 CPU",
+        "every 1 epoch and at the end",
+        "of 8.0 GiB with 2 at a time",
+        "of 10 GiB free",
+        "an estimate",
+        "results/s",
+        "offline, project p",
+    ):
+        assert part in text
+
+
+def test_needs_beyond_the_machine_are_pointed_out(make_plan_of: Callable[..., SweepPlan]) -> None:
+    plan = make_plan_of({"a=1": [(0,), (1,)]})
+    assert (plan.memory_bytes, plan.disk_bytes, plan.seconds) == (2 * GIB, 2**21, 100.0)
+    assert plan_warnings(plan, Surroundings("r", "w", GIB)) == []
+    small = replace(plan, machine=replace(plan.machine, memory_bytes=GIB))
+    (warning,) = plan_warnings(small, Surroundings("r", "w", GIB))
+    assert "2.0 GiB of memory" in warning
+    (warning,) = plan_warnings(plan, Surroundings("r", "w", 2**20))
+    assert "2 MiB of disk" in warning

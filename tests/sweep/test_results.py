@@ -1,0 +1,129 @@
+"""Records of a sweep: written as results come, read back as one row per epoch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vagram_ray.sweep.plan import SweepPlan
+from vagram_ray.sweep.results import (
+    SweepResults,
+    append_record,
+    complete_sweep_file,
+    make_record,
+    read_records,
+    write_atomically,
+    write_sweep_file,
+)
+
+
+def test_a_record_keeps_finite_numbers_by_seed() -> None:
+    record = make_record(
+        {
+            "training_iteration": 3,
+            "env_steps": np.int64(350),
+            "time_total_s": 1.5,
+            "config": {"env": "X"},
+            "time": {"sac_s": 1.0},
+            "seeds": {
+                "seed_4": {
+                    "eval": {"episode_return": np.float32(-1.5), "episode_length": math.nan},
+                    "sac": {"critic_loss": math.inf},
+                    "failed": 1,
+                }
+            },
+        }
+    )
+    assert record == {
+        "training_iteration": 3,
+        "env_steps": 350,
+        "time_total_s": 1.5,
+        "time": {"sac_s": 1.0},
+        "perf": {},
+        "seeds": {"4": {"eval/episode_return": -1.5, "failed": 1}},
+    }
+    json.dumps(record, allow_nan=False)
+
+
+def test_a_later_line_replaces_its_epoch_and_what_came_after(
+    tmp_path: Path, make_result: Callable[..., dict[str, Any]]
+) -> None:
+    for epoch, value in [(1, 10.0), (2, 20.0), (3, 30.0), (2, 21.0)]:  # went on from the checkpoint after epoch 1
+        append_record(tmp_path, "t", make_result(epoch, {0: value}))
+    records = read_records(tmp_path, "t")
+    assert [record["training_iteration"] for record in records] == [1, 2]
+    assert records[1]["seeds"]["0"]["eval/episode_return"] == 21.0
+
+
+def test_half_a_line_of_a_killed_process_is_passed_over(
+    tmp_path: Path, make_result: Callable[..., dict[str, Any]]
+) -> None:
+    append_record(tmp_path, "t", make_result(1, {0: 10.0}))
+    path = tmp_path / "records" / "t.jsonl"
+    path.write_text(path.read_text() + '{"training_iteration": 2, "env_st')
+    append_record(tmp_path, "t", make_result(2, {0: 20.0}))
+    assert [record["training_iteration"] for record in read_records(tmp_path, "t")] == [1, 2]
+    assert read_records(tmp_path, "another") == ()
+
+
+@pytest.fixture
+def sweep_folder(
+    tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> Path:
+    plan = make_plan_of({"loss=vagram": [(0, 1), (2,)], "loss=nll": [(0, 1, 2)]}, epochs=2)
+    write_sweep_file(tmp_path, plan, {"command": "the command"})
+    for epoch in (1, 2):
+        append_record(tmp_path, "loss=vagram,seeds=0-1", make_result(epoch, {0: 1.0 * epoch, 1: 2.0 * epoch}))
+    append_record(tmp_path, "loss=vagram,seeds=2", make_result(1, {2: math.nan}))
+    return tmp_path
+
+
+def test_a_sweep_reads_back_as_arrays(sweep_folder: Path) -> None:
+    results = SweepResults.load(sweep_folder)
+    assert results.labels == ["loss=vagram", "loss=nll"]
+    assert results.info["command"] == "the command"
+    curves = results.curves(0, "eval/episode_return")
+    assert list(curves) == [0, 1]  # seed 2 was not measured
+    steps, values = curves[1]
+    np.testing.assert_array_equal(steps, [150, 250])
+    np.testing.assert_array_equal(values, [2.0, 4.0])
+    assert results.curves(1, "eval/episode_return") == {}
+    assert [trial.epochs_done for trial in results.trials] == [2, 1, 0]
+
+
+def test_the_table_has_a_row_per_seed_and_epoch(sweep_folder: Path) -> None:
+    path = SweepResults.load(sweep_folder).write_csv()
+    rows = list(csv.DictReader(path.open()))
+    assert [(row["cell"], row["loss"], row["seed"], row["training_iteration"]) for row in rows] == [
+        ("loss=vagram", "vagram", "0", "1"),
+        ("loss=vagram", "vagram", "1", "1"),
+        ("loss=vagram", "vagram", "0", "2"),
+        ("loss=vagram", "vagram", "1", "2"),
+        ("loss=vagram", "vagram", "2", "1"),
+    ]
+    assert [row["eval/episode_return"] for row in rows] == ["1.0", "2.0", "2.0", "4.0", ""]
+
+
+def test_files_are_replaced_whole(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a" / "b.txt", "one")
+    write_atomically(tmp_path / "a" / "b.txt", "two")
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["b.txt"]
+    assert (tmp_path / "a" / "b.txt").read_text() == "two"
+
+
+def test_the_sweep_file_is_completed_at_the_end(sweep_folder: Path) -> None:
+    complete_sweep_file(sweep_folder, {"wall_time_s": 3.0})
+    info = SweepResults.load(sweep_folder).info
+    assert (info["wall_time_s"], info["command"]) == (3.0, "the command")
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no sweep\.json"):
+        SweepResults.load(tmp_path)

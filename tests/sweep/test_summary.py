@@ -1,0 +1,144 @@
+"""Final returns against numbers worked out by hand; a sweep with a missing seed is never called complete."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from vagram_ray.sweep.closing import last_line, print_closing
+from vagram_ray.sweep.plan import SweepPlan
+from vagram_ray.sweep.results import SweepResults, append_record, write_sweep_file
+from vagram_ray.sweep.run import Outcome
+from vagram_ray.sweep.seed_statistics import interquartile_mean, summarize
+from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.summary import SweepSummary, describe_missing, summarize_sweep, write_summary
+
+
+def test_the_interquartile_mean_is_the_mean_of_the_middle_half() -> None:
+    assert interquartile_mean([100.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -100.0]) == (2 + 3 + 4 + 5) / 4
+    assert interquartile_mean([1.0, 2.0, 30.0]) == 11.0  # a quarter of three seeds is none
+    assert interquartile_mean([7.0]) == 7.0
+    assert math.isnan(interquartile_mean([]))
+
+
+def test_statistics_by_hand() -> None:
+    statistics = summarize([2.0, 4.0, 6.0, 8.0])
+    assert (statistics.count, statistics.iqm, statistics.mean) == (4, 5.0, 5.0)
+    # Deviations -3, -1, 1, 3: variance 20 / 3, divided by 4 seeds.
+    assert statistics.standard_error == pytest.approx(math.sqrt(20 / 3 / 4))
+    assert 2.0 <= statistics.low < 5.0 < statistics.high <= 8.0
+    assert summarize([2.0, 4.0, 6.0, 8.0]) == statistics
+
+
+def test_statistics_of_too_few_seeds_are_left_open() -> None:
+    one = summarize([3.0])
+    assert (one.count, one.iqm, one.mean) == (1, 3.0, 3.0)
+    assert math.isnan(one.low)
+    assert math.isnan(one.standard_error)
+    assert summarize([]).count == 0
+    equal = summarize([3.0, 3.0, 3.0])
+    assert (equal.low, equal.high) == (3.0, 3.0)
+
+
+Build = Callable[..., SweepSummary]
+
+
+@pytest.fixture
+def build(tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]) -> Build:
+    """Writes a sweep with one cell and one trial of the given seeds, and summarizes it."""
+
+    def build_summary(returns: dict[int, list[float]], *, epochs: int = 20, failed: dict[int, int] | None = None):
+        seeds = tuple(returns)
+        write_sweep_file(tmp_path, make_plan_of({"a=1": [seeds]}, epochs=epochs), {})
+        for epoch in range(1, max(len(values) for values in returns.values()) + 1):
+            now = {seed: values[epoch - 1] for seed, values in returns.items()}
+            bad = tuple(seed for seed, at in (failed or {}).items() if epoch >= at)
+            append_record(tmp_path, f"a=1,seeds={'-'.join(map(str, seeds))}", make_result(epoch, now, failed=bad))
+        return summarize_sweep(SweepResults.load(tmp_path))
+
+    return build_summary
+
+
+def test_the_final_return_is_the_mean_over_the_last_tenth(build: Build) -> None:
+    # 20 epochs: the last two count.
+    summary = build({0: [0.0] * 18 + [10.0, 20.0], 1: [0.0] * 18 + [30.0, 50.0]})
+    assert dict(summary.cells[0].returns) == {0: 15.0, 1: 40.0}
+    assert summary.complete
+    assert summary.verdict == "Complete: every seed of 1 cell came to its end (2 in all)."
+
+
+def test_the_last_evaluation_counts_when_none_fell_into_the_last_tenth(build: Build) -> None:
+    summary = build({0: [1.0, 2.0, 3.0, *[math.nan] * 17]})
+    assert dict(summary.cells[0].returns) == {0: 3.0}
+
+
+def test_a_sweep_with_a_missing_seed_is_not_complete(build: Build) -> None:
+    for summary, reason in (
+        (build({0: [1.0] * 12}), "seed 0 stopped after epoch 12 of 20"),
+        (build({0: [1.0] * 20, 1: [math.nan] * 20}, failed={1: 7}), "seed 1 became NaN in epoch 7"),
+        (build({0: [math.nan] * 20}), "seed 0 has no eval/episode_return"),
+    ):
+        assert not summary.complete
+        assert summary.verdict.startswith("NOT COMPLETE")
+        assert describe_missing(summary.cells[0]) == reason
+
+
+def test_a_trial_that_never_reported_is_missing(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> None:
+    write_sweep_file(tmp_path, make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1)]}), {})
+    summary = summarize_sweep(SweepResults.load(tmp_path))
+    assert summary.verdict == "NOT COMPLETE: 0 of 4 seeds came to their end, counted over all cells."
+    assert describe_missing(summary.cells[1]) == "seeds 0-1 never reported"
+    assert summary.cells[1].statistics.count == 0
+
+
+def test_the_summary_is_saved_in_full(build: Build, tmp_path: Path) -> None:
+    summary = build({0: [1.0] * 20, 1: [2.0] * 20, 2: [math.nan] * 20}, failed={2: 3})
+    write_summary(summary, tmp_path)
+    (row,) = csv.DictReader((tmp_path / "summary.csv").open())
+    assert (row["cell"], row["iqm"], row["mean"], row["standard_error"]) == ("a=1", "1.5", "1.5", "0.5")
+    assert (row["num_seeds"], row["num_planned"], row["missing"]) == ("2", "3", "seed 2 became NaN in epoch 3")
+    text = (tmp_path / "summary.md").read_text()
+    assert "| a=1 | 1.50 | [1.00, 2.00] | 1.50 +- 0.5 | 2/3 | seed 2 became NaN in epoch 3 |" in text
+    assert "NOT COMPLETE" in text
+
+
+def closing_text(summary: SweepSummary, outcome: Outcome, folder: Path) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    print_closing(summary, outcome, SweepStorage(str(folder.parent), folder.name), console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_end_names_what_failed_and_where_everything_lies(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text("Traceback ...\nRuntimeError: boom\n\n")
+    assert last_line(str(tmp_path / "error.txt")) == "RuntimeError: boom"
+    assert last_line(str(tmp_path / "nothing")) == ""
+    run = tmp_path / "wandb" / "offline-run-1"
+    outcome = Outcome(75.0, {"a=1,seeds=0": str(tmp_path / "error.txt")}, False, (run,))
+    text = closing_text(build({0: [1.0] * 12}), outcome, tmp_path)
+    for part in (
+        "NOT COMPLETE: 0 of 1 seeds",
+        "a=1: seed 0 stopped after epoch 12 of 20",
+        "The trial a=1,seeds=0 failed (RuntimeError: boom):",
+        "error.txt",
+        "Wall time: 75 s",
+        "summary.md",
+        "results.csv",
+        "wandb sync",
+        "wandb beta leet",
+    ):
+        assert part in text
+    assert "interrupted" not in text
+
+
+def test_the_end_of_an_interrupted_sweep_says_how_to_go_on(build: Build, tmp_path: Path) -> None:
+    text = closing_text(build({0: [1.0] * 12}), Outcome(5.0, {}, True, ()), tmp_path)
+    assert "interrupted" in text
+    assert f"tune.Tuner.restore('{tmp_path}'" in text
+    assert "W&B" not in text

@@ -1,0 +1,103 @@
+"""Sweep files: what they define, and one sentence for every way in which they cannot work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vagram_ray.sweep.spec import Scale, Sweep, SweepError, load_sweep_file, seed_tuple
+
+
+class Config:
+    """Stands in for an MBPOConfig, of which a sweep file only passes an instance on."""
+
+    def to_settings(self) -> None: ...
+
+
+def sweep(**changes: Any) -> Sweep:
+    return Sweep(**{"name": "a", "config": Config(), "epochs": 3, **changes})
+
+
+def test_a_number_of_seeds_stands_for_the_first_ones_and_a_list_for_itself() -> None:
+    assert seed_tuple(3) == (0, 1, 2)
+    assert seed_tuple([7, 3]) == (7, 3)
+
+
+@pytest.mark.parametrize("seeds", [0, -1, True, [], [1, 1], [-1], "3", [1.5], None])
+def test_unusable_seeds_are_refused(seeds: Any) -> None:
+    with pytest.raises(ValueError, match="seeds="):
+        seed_tuple(seeds)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": "a/b"}, "name='a/b'"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"num_samples": 0}, "num_samples=0"),
+        ({"checkpoint_every": 0}, "checkpoint_every=0"),
+        ({"config": {"env": "Hopper-v4"}}, "MBPOConfig"),
+        ({"scales": {"smoke": {"epochs": 1}}}, "Scale"),
+    ],
+)
+def test_unusable_fields_are_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        sweep(**changes)
+
+
+def test_a_scale_replaces_what_it_sets_and_inherits_the_rest() -> None:
+    wide = sweep(seeds=16, epochs=300, scales={"smoke": Scale(seeds=2, overrides={"utd_ratio": 1}), "paper": Scale()})
+    smoke, overrides = wide.at_scale("smoke")
+    assert (smoke.seeds, smoke.epochs, dict(overrides)) == (2, 300, {"utd_ratio": 1})
+    paper, overrides = wide.at_scale("paper")
+    assert (paper.seeds, paper.epochs, dict(overrides)) == (16, 300, {})
+
+
+def test_the_default_scale_is_laptop_and_a_sweep_without_scales_runs_as_written() -> None:
+    assert sweep(scales={"laptop": Scale(epochs=9)}).at_scale(None)[0].epochs == 9
+    assert sweep().at_scale(None)[0].epochs == 3
+    with pytest.raises(SweepError, match="no scale 'laptop'; give --scale smoke or paper"):
+        sweep(scales={"smoke": Scale(), "paper": Scale()}).at_scale(None)
+    with pytest.raises(SweepError, match="no scale 'smoke'; leave --scale away"):
+        sweep().at_scale("smoke")
+
+
+GOOD = """
+from vagram_ray.sweep import Sweep
+class Config:
+    def to_settings(self): ...
+SWEEP = Sweep(name="good", config=Config(), epochs=1)
+"""
+
+
+def test_a_sweep_file_may_lie_anywhere(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "good.py"
+    file.parent.mkdir()
+    file.write_text(GOOD)
+    assert load_sweep_file(file).name == "good"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("missing.py", None, "no sweep file at"),
+        ("sweep.txt", "", "not a Python file"),
+        ("empty.py", "x = 1\n", "defines no sweep"),
+        ("other.py", "SWEEP = 3\n", "is of type int"),
+        ("raises.py", "x = 1\ny = undefined\n", "failed in line 2: NameError"),
+        ("syntax.py", "x = 1\ny = = 2\n", "failed in line 2: SyntaxError"),
+        ("exits.py", "raise SystemExit(3)\n", "failed in line 1: SystemExit: 3"),
+        ("bad.py", GOOD.replace("epochs=1", "epochs=-1"), "failed in line 5: epochs=-1 is not usable"),
+    ],
+)
+def test_files_that_cannot_work_get_one_sentence(tmp_path: Path, name: str, text: str | None, says: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(SweepError, match=says) as caught:
+        load_sweep_file(tmp_path / name)
+    assert caught.value.exit_code == 2
+    assert caught.value.message.endswith(".")
+    assert "\n" not in caught.value.message

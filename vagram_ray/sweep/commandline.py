@@ -1,0 +1,216 @@
+"""The command line of ``python -m vagram_ray.sweep``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds
+from vagram_ray.sweep.spec import Sweep, SweepError, check_name, load_sweep_file
+from vagram_ray.sweep.storage import DEFAULT_STORAGE, SweepStorage
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib import MBPOConfig
+    from vagram_ray.sweep.machine import Machine
+    from vagram_ray.sweep.plan import SweepPlan
+    from vagram_ray.sweep.run import Outcome
+
+COMPLETE, INCOMPLETE, INTERRUPTED = 0, 1, 130
+MIN_WIDTH = 100
+"""Columns of tables where the output is no terminal."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    config_file: Path
+    scale: str | None
+    seeds: tuple[int, ...] | None
+    epochs: int | None
+    seeds_per_trial: int | None
+    checkpoint_every: int | None
+    assignments: tuple[str, ...]
+    name: str | None
+    storage: str
+    address: str | None
+    max_concurrent: int | None
+    wandb: str
+    wandb_project: str
+    dry_run: bool
+
+
+def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    return None if value is None else parse_seeds(value)
+
+
+_COUNT = click.IntRange(min=1)
+
+
+class _Command(click.Command):
+    """Says what is wrong with the arguments in one sentence, without the lines of usage above it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise SweepError(f"{error.format_message().rstrip('.')}; --help lists the options.") from error
+
+
+@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("config_file", metavar="CONFIG.py", type=click.Path(path_type=Path))
+@click.option("--scale", metavar="SCALE", help="smoke, laptop or paper; the default is laptop.")
+@click.option("--seeds", callback=_seeds, metavar="SEEDS", help="A number of seeds (8), a range (0-7) or a list (3,5).")
+@click.option("--epochs", type=_COUNT, metavar="N", help="Training iterations of every trial.")
+@click.option("--seeds-per-trial", type=_COUNT, metavar="N", help="Seeds trained together; chosen by default.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE",
+    help="Change a key of MBPOConfig; KEY=grid(A,B) makes an axis of it. May be given several times.",
+)  # fmt: skip
+@click.option("--name", metavar="NAME", help="Name of the results folder; the default ends with date and time.")
+@click.option("--storage", default=DEFAULT_STORAGE, show_default=True, help="Directory or URI for all results.")
+@click.option("--address", envvar="RAY_ADDRESS", help="Connect to this Ray (auto, HOST:PORT); the default starts one.")
+@click.option("--max-concurrent", type=_COUNT, metavar="N", help="At most so many trials at a time.")
+@click.option("--checkpoint-every", type=_COUNT, metavar="N", help="Epochs between checkpoints; a tenth by default.")
+@click.option(
+    "--wandb", type=click.Choice(["online", "offline", "disabled", "auto"]), default="auto", show_default=True,
+    help="Weights & Biases; auto is online when you are logged in and offline otherwise.",
+)  # fmt: skip
+@click.option("--wandb-project", default="vagram_ray", show_default=True, help="Project in Weights & Biases.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+def main(**options: Any) -> None:
+    """Run the sweep that CONFIG.py defines.
+
+    Exit status: 0 when every seed came to its end, 1 when some did not, 2 for input that cannot work.
+    """
+    sys.exit(launch(Request(**options), _console()))
+
+
+def launch(request: Request, console: Console) -> int:
+    """Plan and run a sweep; returns the exit status.
+
+    Raises:
+        SweepError: The input cannot work.
+    """
+    sweep = load_sweep_file(request.config_file)
+    sized, scale_overrides = _sized(sweep, request)
+    config = _configured(sized, scale_overrides, request)
+    storage = SweepStorage(request.storage, request.name or f"{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    _check_name(storage.name)
+    storage.check()
+    wandb_mode = _wandb_mode(request, storage)
+    plan, machine = _plan(sized, config, scale_overrides, request)
+    _show_plan(plan, storage, wandb_mode, request, console)
+    if request.dry_run:
+        return COMPLETE
+
+    from vagram_ray.sweep.run import WandbChoice, connect_to_ray, run_sweep
+
+    if request.address is None:
+        connect_to_ray(None, machine)
+    choice = WandbChoice(wandb_mode, request.wandb_project)
+    outcome = run_sweep(plan, storage, choice, request.config_file, console, sweep.name)
+    return _finish(storage, outcome, console)
+
+
+def exact_command() -> str:
+    """The command that started this process, ready to be pasted."""
+    return shlex.join(["python", "-m", "vagram_ray.sweep", *sys.argv[1:]])
+
+
+def _console() -> Console:
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # labels may hold any text
+    console = Console(**plain)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(**plain, width=max(MIN_WIDTH, console.width))
+    return console
+
+
+def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:
+    sized, overrides = sweep.at_scale(request.scale)
+    asked = {key: getattr(request, key) for key in ("seeds", "epochs", "checkpoint_every")}
+    return replace(sized, **{key: value for key, value in asked.items() if value is not None}), dict(overrides)
+
+
+def _configured(sweep: Sweep, scale_overrides: dict[str, Any], request: Request) -> MBPOConfig:
+    from vagram_ray.sweep.plan import resolve_extensions
+
+    config = apply_overrides(sweep.config, scale_overrides, source="The override of the scale")
+    config = apply_overrides(config, parse_assignments(request.assignments), source="--set")
+    return resolve_extensions(config, request.config_file.parent)
+
+
+def _check_name(name: str) -> None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise SweepError(f"--{error}") from error
+
+
+def _wandb_mode(request: Request, storage: SweepStorage) -> str:
+    from vagram_ray.sweep.wandb_logging import prepare_wandb
+
+    try:
+        return prepare_wandb(request.wandb, storage.folder)
+    except ValueError as error:
+        raise SweepError(str(error)) from error
+
+
+def _plan(
+    sweep: Sweep, config: MBPOConfig, scale_overrides: dict[str, Any], request: Request
+) -> tuple[SweepPlan, Machine]:
+    from vagram_ray.sweep.estimates import measure_env_step, measure_speed
+    from vagram_ray.sweep.machine import cluster_machine, local_machine
+    from vagram_ray.sweep.plan import make_plan
+
+    if request.address is None:
+        machine = local_machine()
+    else:
+        from vagram_ray.sweep.run import connect_to_ray
+
+        connect_to_ray(request.address)
+        machine = cluster_machine()
+    scale = "" if request.scale is None and not sweep.scales else request.scale or "laptop"
+    plan = make_plan(
+        sweep,
+        config,
+        machine,
+        measure_speed(use_gpu=machine.gpus > 0),
+        scale=scale,
+        seeds_per_trial=request.seeds_per_trial,
+        max_concurrent=request.max_concurrent,
+        env_step_s=measure_env_step,
+        overrides={**scale_overrides, **parse_assignments(request.assignments)},
+    )
+    return plan, machine
+
+
+def _show_plan(plan: SweepPlan, storage: SweepStorage, wandb_mode: str, request: Request, console: Console) -> None:
+    from vagram_ray.sweep.plan_view import Surroundings, render_plan
+
+    wandb = "disabled" if wandb_mode == "disabled" else f"{wandb_mode}, project {request.wandb_project}"
+    folder = f"{storage.location.rstrip('/')}/{storage.name}" if storage.is_remote else storage.shown
+    console.print(render_plan(plan, Surroundings(folder, wandb, storage.free_bytes())))
+    console.print()
+
+
+def _finish(storage: SweepStorage, outcome: Outcome, console: Console) -> int:
+    from vagram_ray.sweep.closing import print_closing
+    from vagram_ray.sweep.results import SweepResults
+    from vagram_ray.sweep.summary import summarize_sweep, write_summary
+
+    summary = summarize_sweep(SweepResults.load(storage.folder))
+    write_summary(summary, storage.folder)
+    storage.upload()
+    print_closing(summary, outcome, storage, console)
+    if outcome.interrupted:
+        return INTERRUPTED
+    return COMPLETE if summary.complete and not outcome.failed else INCOMPLETE

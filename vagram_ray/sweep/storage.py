@@ -1,0 +1,116 @@
+"""Where a sweep's results go: a folder of its own, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from vagram_ray.sweep.spec import SweepError
+
+DEFAULT_STORAGE = "results"
+
+
+@dataclass(frozen=True)
+class SweepStorage:
+    """The folder of one sweep.
+
+    ``location`` is what the user gave: a directory, or a URI such as ``s3://bucket/path``. Under a URI Tune keeps
+    its checkpoints there, while the driver writes its own files to ``./results/NAME`` and copies them at the end.
+    """
+
+    location: str
+    name: str
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the location is a URI."""
+        return "://" in self.location
+
+    @property
+    def tune_path(self) -> str:
+        """``storage_path`` for Tune."""
+        return self.location if self.is_remote else str(self.folder.parent)
+
+    @property
+    def folder(self) -> Path:
+        """The driver's folder of this sweep."""
+        parent = DEFAULT_STORAGE if self.is_remote else self.location
+        return Path(parent).expanduser().resolve() / self.name
+
+    @property
+    def shown(self) -> str:
+        """The folder as short as it can be written from here."""
+        return short_path(self.folder)
+
+    def check(self) -> None:
+        """Refuse a name that exists and a location that cannot be written; leaves nothing behind.
+
+        Raises:
+            SweepError: One sentence with the way out.
+        """
+        if self.folder.exists():
+            raise SweepError(f"There is a sweep at {self.shown} already; give another --name or remove that folder.")
+        existing = self.folder.parent
+        while not existing.exists():
+            existing = existing.parent
+        try:
+            if not existing.is_dir():
+                raise NotADirectoryError(f"{existing} is not a directory")
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SweepError(
+                f"--storage {self.location!r} cannot be written ({reason}); give a directory that can."
+            ) from error
+        if self.is_remote:
+            self._check_remote()
+
+    def create(self) -> None:
+        """Make the folder."""
+        try:
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SweepError(
+                f"--storage {self.location!r} cannot be written ({reason}); give a directory that can."
+            ) from error
+
+    def upload(self) -> None:
+        """Copy the driver's files beside Tune's, where those lie at a URI."""
+        if self.is_remote:
+            from pyarrow import fs
+
+            filesystem, path = fs.FileSystem.from_uri(f"{self.location.rstrip('/')}/{self.name}")
+            fs.copy_files(str(self.folder), path, destination_filesystem=filesystem)
+
+    def free_bytes(self) -> int | None:
+        """Free disk where results go, as far as it can be told."""
+        if self.is_remote:
+            return None
+        existing = self.folder.parent
+        while not existing.exists():
+            existing = existing.parent
+        return shutil.disk_usage(existing).free
+
+    def _check_remote(self) -> None:
+        from pyarrow import ArrowException, fs
+
+        uri = f"{self.location.rstrip('/')}/{self.name}"
+        try:
+            filesystem, path = fs.FileSystem.from_uri(uri)
+            exists = filesystem.get_file_info(path).type != fs.FileType.NotFound
+        except (ArrowException, OSError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise SweepError(f"--storage {self.location!r} cannot be used: {text}") from error
+        if exists:
+            raise SweepError(f"There is a sweep at {uri} already; give another --name.")
+
+
+def short_path(path: Path | str) -> str:
+    """A path relative to the working directory where it lies below it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
