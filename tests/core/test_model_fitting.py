@@ -88,7 +88,7 @@ def test_members_end_at_their_best_validation_weights():
     fit._validate = recording
     metrics = fit.run()
     full_size = torch.stack([loss for loss in recorded if loss.shape == recorded[0].shape])
-    final = validate(fit.dynamics, fit.table, fit.split)
+    final = validate(fit.cohort)
     # The improvement threshold of 1 % allows the kept weights to be that much worse than the very best.
     assert (final <= full_size.amin(dim=0) * 1.0102).all()
     elite_loss = final.gather(1, fit.dynamics.elites).mean(dim=1)
@@ -165,3 +165,14 @@ def test_value_aware_fit_spends_a_small_model_on_what_matters():
         predicted = dynamics.predict(*members).delta.detach()
         error[loss] = (predicted[..., 0] - delta.unsqueeze(1)[..., 0]).square().mean().item()
     assert error["vagram"] < 0.2 * error["mse"], error
+
+
+def test_bounds_of_the_variance_pull_at_each_other_until_they_meet():
+    """Beyond, the penalty would widen the gap again, and the log-variance with it, where the loss pulls less."""
+    dynamics = make_fit(linear_data(1, 20), [0], model_loss="nll").dynamics
+    upper, lower = dynamics.network.extras
+    with torch.no_grad():
+        upper[..., 0], lower[..., 0] = -5.0, -4.9
+    pulls = torch.autograd.grad(dynamics.variance_bound_penalty().sum(), [upper, lower])
+    for pull, sign in zip(pulls, (1, -1), strict=True):
+        torch.testing.assert_close(pull, sign * 0.01 * torch.tensor([0.0, 1.0, 1.0, 1.0]).expand_as(pull))

@@ -3,8 +3,16 @@ import pytest
 import torch
 from torch.distributions import Normal
 
+from tests.core.test_model_fitting import linear_data, make_fit
 from vagram_ray.core import model_losses
-from vagram_ray.core.model_losses import Prediction, Target, get_model_loss, model_loss_names, register_model_loss
+from vagram_ray.core.model_losses import (
+    LossOption,
+    Prediction,
+    Target,
+    get_model_loss,
+    model_loss_names,
+    register_model_loss,
+)
 
 S, E, B, D = 2, 3, 5, 4
 
@@ -97,6 +105,25 @@ def test_a_registered_loss_is_found_and_can_be_replaced(monkeypatch):
 
     assert get_model_loss("reward_only").function is reward_only
     assert "reward_only" in model_loss_names()
+
+
+def test_a_loss_of_ones_own_has_options_and_noise(monkeypatch):
+    monkeypatch.setattr(model_losses, "_REGISTRY", dict(model_losses._REGISTRY))
+    seen = []
+
+    @register_model_loss("noisy", options={"strength": LossOption(2.0)})
+    def noisy(prediction, target):
+        seen.append((target.options, target.normal(4)))
+        return target.options["strength"] * (prediction.delta - target.delta).square().mean(dim=-1)
+
+    make_fit(linear_data(2, 20), [0, 1], model_loss="noisy", model_max_epochs=1).run()
+    make_fit(
+        linear_data(2, 20), [0, 1], model_loss="noisy", model_loss_options={"strength": 5}, model_max_epochs=1
+    ).run()
+    assert [options["strength"] for options, _ in seen] == [2.0] * (len(seen) // 2) + [5] * (len(seen) // 2)
+    noise = [drawn for _, drawn in seen[: len(seen) // 2]]
+    assert torch.equal(noise[0], noise[-1]), "validations draw the same noise"
+    assert not torch.equal(noise[0], noise[1]), "the training draws its own"
 
 
 def test_the_name_of_plain_sac_is_reserved():

@@ -138,6 +138,18 @@ def test_random_streams_continue_from_their_saved_state():
     assert torch.equal(streams.permutation(10), expected)
 
 
+def test_forked_streams_follow_their_seed_and_leave_it_alone():
+    cohort, alone, untouched = RandomStreams([1, 2], "fit"), RandomStreams([2], "fit"), RandomStreams([2], "fit")
+    forked = alone.fork("validate").normal(4)
+    assert torch.equal(cohort.fork("validate").normal(4)[1], forked[0])
+    assert torch.equal(alone.fork("validate").normal(4), forked)
+    assert not torch.equal(alone.fork("other").normal(4), forked)
+    drawn = untouched.normal(4)
+    assert torch.equal(alone.normal(4), drawn)
+    assert not torch.equal(drawn, forked)
+    assert not torch.equal(alone.fork("validate").normal(4), forked)
+
+
 def test_integers_respect_a_bound_per_seed():
     drawn = RandomStreams([0, 1], "sac").integers(torch.tensor([3, 1000]), 5000)
     assert set(drawn[0].tolist()) == {0, 1, 2}

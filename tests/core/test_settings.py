@@ -52,6 +52,8 @@ def test_the_variance_head_follows_the_loss(loss, expected):
         ("normalize_features", 1, "True or False"),
         ("model_max_epochs", 0, "None for no limit"),
         ("num_steps_sampled_before_learning_starts", -1, "at least 0"),
+        ("model_loss_options", 0.01, "model_loss_options=0.01.*needs numbers by name"),
+        ("model_loss_options", {"mse_wieght": 0.01}, r"no 'mse_wieght'; there are .*Did you mean 'mse_weight'\?"),
     ],
 )
 def test_unusable_values_are_named(name, value, message):
@@ -62,3 +64,25 @@ def test_unusable_values_are_named(name, value, message):
 def test_nll_without_a_variance_head_is_refused():
     with pytest.raises(SettingsError, match="contradicts model_loss='nll'"):
         MBPOSettings(model_loss="nll", probabilistic=False)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "message"),
+    [
+        ("itervaml", {"mse_weight": -1.0}, r"\['mse_weight'\]=-1.0 .* of model_loss='itervaml' needs a number of at"),
+        ("itervaml", {"mse_weight": "0.01"}, "needs a number"),
+        ("taylor_hessian", {"hessian_weight": float("nan")}, "hessian_weight.*needs a number"),
+        ("cvaml", {"model_samples": 1}, "model_samples.*needs a whole number of at least 2"),
+        ("cvaml", {"model_samples": 2.5}, "needs a whole number"),
+    ],
+)
+def test_unusable_options_of_the_loss_are_named(loss, options, message):
+    with pytest.raises(ValueError, match=message):
+        MBPOSettings(model_loss=loss, model_loss_options=options)
+
+
+def test_one_set_of_options_serves_a_sweep_over_losses():
+    options = {"mse_weight": 0.01}
+    settings = [MBPOSettings(model_loss=loss, model_loss_options=options) for loss in ("vagram", "itervaml", "none")]
+    options["mse_weight"] = 5.0  # the settings hold a copy
+    assert [each.model_loss_options for each in settings] == [{"mse_weight": 0.01}] * 3

@@ -55,6 +55,36 @@ def test_values_are_the_four_critics_at_the_mean_action():
     torch.testing.assert_close(values.values(obs), expected)
 
 
+def test_soft_values_add_the_entropy_of_sacs_own_bellman_target():
+    values = make_values()
+    obs, noise = torch.randn(S, N, D, dtype=torch.float64), torch.randn(S, N, A, dtype=torch.float64)
+    zeros = torch.zeros(S, N, dtype=torch.float64)
+    target = values.sac.bellman_target(Transitions(obs, noise, zeros, obs, zeros), noise)
+    torch.testing.assert_close(values.sac.settings.gamma * values.soft_values(obs, noise)[:, 2:].amin(dim=1), target)
+
+
+def test_values_of_states_with_more_axes_are_those_of_the_states():
+    values = make_values(chunk_size=4)
+    obs, noise = torch.randn(S, 2, 3, D, dtype=torch.float64), torch.randn(S, 2, 3, A, dtype=torch.float64)
+    assert values.values(obs).shape == values.soft_values(obs, noise).shape == (S, 4, 2, 3)
+    torch.testing.assert_close(values.values(obs)[..., 1, 2], values.values(obs[:, 1, 2:])[..., 0])
+    torch.testing.assert_close(
+        values.soft_values(obs, noise)[..., 1, 2], values.soft_values(obs[:, 1, 2:], noise[:, 1, 2:])[..., 0]
+    )
+
+
+@pytest.mark.parametrize("normalize_observations", [False, True])
+def test_selected_seeds_keep_their_values(normalize_observations):
+    values = make_values(normalize_observations)
+    values.sac.log_alpha = torch.tensor([[-1.0], [0.5]], dtype=torch.float64)
+    obs, noise = torch.randn(S, N, D, dtype=torch.float64), torch.randn(S, N, A, dtype=torch.float64)
+    index = torch.tensor([1])
+    selected = values.select_seeds(index)
+    torch.testing.assert_close(selected.values(obs[index]), values.values(obs)[index])
+    torch.testing.assert_close(selected.soft_values(obs[index], noise[index]), values.soft_values(obs, noise)[index])
+    torch.testing.assert_close(selected.gradients(obs[index]), values.gradients(obs)[index])
+
+
 @pytest.mark.parametrize("percentile", [50.0, 95.0, 100.0])
 def test_clipping_equals_numpys_percentile(percentile):
     gradients = torch.randn(S, 4, 40, D, dtype=torch.float64)

@@ -92,9 +92,13 @@ class DynamicsEnsemble:
         return Prediction(mean[..., : self.obs_dim], mean[..., self.obs_dim], log_variance)
 
     def variance_bound_penalty(self) -> Tensor:
-        """0.01 sum (upper - lower bound) per member, (S, E): pulls the learned bounds together (PETS)."""
+        """0.01 sum (upper - lower bound) per member, (S, E): pulls the learned bounds together (PETS).
+
+        Bounds that have met are left alone. Where a loss pulls less than this penalty (``nll`` with many dimensions,
+        ``cvaml``) they would otherwise pass each other and go on, and the variance grow without limit.
+        """
         upper, lower = self.network.extras
-        return 0.01 * (upper - lower).sum(dim=(1, 2)).view(self.num_seeds, self.ensemble_size)
+        return 0.01 * (upper - lower).clamp_min(0.0).sum(dim=(1, 2)).view(self.num_seeds, self.ensemble_size)
 
     def elite_networks(self) -> StackedMLP:
         """Copies of the elite members' networks, (S * num_elites) of them."""

@@ -104,13 +104,17 @@ class ModelFit:
         settings: MBPOSettings,
         streams: RandomStreams,
     ) -> None:
-        self.dynamics, self.optimizer, self.values, self.settings = dynamics, optimizer, values, settings
+        self.dynamics, self.optimizer, self.settings = dynamics, optimizer, settings
         self.loss: ModelLoss = get_model_loss(settings.model_loss)
+        self.options = self.loss.resolve_options(settings.model_loss_options)
         self.streams = streams
         dynamics.fit_normalizer(data.obs, data.action)
         prepared = self.loss.prepare(values, data) if self.loss.prepare else {}
         self.table = RegressionTable(data, prepared)
         self.split = split_and_bootstrap(self.table.size, dynamics.ensemble_size, settings.validation_fraction, streams)
+        self.cohort = _WorkingSet(
+            dynamics, optimizer, self.table, self.split, values, streams, streams.fork("validate")
+        )
 
     def run(self) -> dict[str, Tensor]:
         """Fit until every seed has stopped; leaves each member at its best weights and sets the elites.
@@ -120,17 +124,17 @@ class ModelFit:
         """
         dynamics, settings = self.dynamics, self.settings
         num_seeds, device = dynamics.num_seeds, dynamics.network.flat.device
-        best_loss = self._validate(dynamics, self.table, self.split)
+        best_loss = self._validate(self.cohort)
         best_weights = dynamics.member_rows().clone()
         stale = torch.zeros(num_seeds, dtype=torch.int64, device=device)
         epochs = torch.zeros(num_seeds, dtype=torch.int64, device=device)
         train_loss = torch.full((num_seeds,), torch.nan, device=device)
         active = torch.arange(num_seeds, device=device)
-        work = _WorkingSet(dynamics, self.optimizer, self.table, self.split, self.streams)
+        work = self.cohort
         while len(active):
             train_loss[active] = self._train_epoch(work)
             epochs[active] += 1
-            current = self._validate(work.dynamics, work.table, work.split)
+            current = self._validate(work)
             gain = (best_loss[active] - current) / best_loss[active].abs()
             improved = gain > settings.model_improvement_threshold
             best_loss[active] = torch.where(improved, current, best_loss[active])
@@ -163,8 +167,7 @@ class ModelFit:
         shuffled = torch.gather(train, 2, order)
         total = torch.zeros(num_seeds, members, device=train.device)
         for index in shuffled.split(self.settings.model_batch_size, dim=-1):
-            target = work.table.target(index, self.values)
-            loss = self.loss.function(work.dynamics.predict(target.obs, target.action), target).mean(dim=-1)
+            loss = self._losses(work, index, work.streams).mean(dim=-1)
             objective = loss
             if work.dynamics.probabilistic:
                 objective = loss + work.dynamics.variance_bound_penalty()
@@ -173,14 +176,19 @@ class ModelFit:
         return total.mean(dim=1) / length
 
     @torch.no_grad()
-    def _validate(self, dynamics: DynamicsEnsemble, table: RegressionTable, split: Split) -> Tensor:
-        """Each member's mean loss on its seed's validation rows, (S, E)."""
-        rows = split.validation.unsqueeze(1).expand(-1, dynamics.ensemble_size, -1)
+    def _validate(self, work: _WorkingSet) -> Tensor:
+        """Each member's mean loss on its seed's validation rows, (S, E); always with the same noise."""
+        rows = work.split.validation.unsqueeze(1).expand(-1, work.dynamics.ensemble_size, -1)
+        streams = work.validation_streams.fork("pass")
         total = torch.zeros(rows.shape[:2], device=rows.device)
         for index in rows.split(EVALUATION_CHUNK, dim=-1):
-            target = table.target(index, self.values)
-            total += self.loss.function(dynamics.predict(target.obs, target.action), target).sum(dim=-1)
+            total += self._losses(work, index, streams).sum(dim=-1)
         return total / rows.shape[-1]
+
+    def _losses(self, work: _WorkingSet, index: Tensor, streams: RandomStreams) -> Tensor:
+        """The loss of each of the rows at ``index``, (S, E, B)."""
+        target = work.table.target(index, work.values)._replace(options=self.options, streams=streams)
+        return self.loss.function(work.dynamics.predict(target.obs, target.action), target)
 
     @torch.no_grad()
     def _metrics(self, best_loss: Tensor, train_loss: Tensor, epochs: Tensor) -> dict[str, Tensor]:
@@ -188,7 +196,7 @@ class ModelFit:
         rows = self.split.validation.unsqueeze(1).expand(-1, self.dynamics.ensemble_size, -1)
         squared_error = torch.zeros(rows.shape[:2], device=rows.device)
         for index in rows.split(EVALUATION_CHUNK, dim=-1):
-            target = self.table.target(index, self.values)
+            target = self.table.target(index, self.cohort.values)
             prediction = self.dynamics.predict(target.obs, target.action)
             squared_error += (prediction.delta - target.delta).square().mean(dim=-1).sum(dim=-1)
         elites = self.dynamics.elites
@@ -209,9 +217,12 @@ class _WorkingSet:
         optimizer: StackedAdam,
         table: RegressionTable,
         split: Split,
+        values: ValueEstimates,
         streams: RandomStreams,
+        validation_streams: RandomStreams,
     ) -> None:
-        self.dynamics, self.optimizer, self.table, self.split, self.streams = dynamics, optimizer, table, split, streams
+        self.dynamics, self.optimizer, self.table, self.split = dynamics, optimizer, table, split
+        self.values, self.streams, self.validation_streams = values, streams, validation_streams
 
     def rows(self, index: Tensor) -> Tensor:
         """Copies of the network rows of the seeds at ``index``, as their optimiser wants them."""
@@ -219,13 +230,15 @@ class _WorkingSet:
 
     def select_seeds(self, index: Tensor) -> _WorkingSet:
         """Copies for the seeds at ``index``."""
-        dynamics = self.dynamics.select_seeds(index)
+        dynamics, positions = self.dynamics.select_seeds(index), index.tolist()
         return _WorkingSet(
             dynamics,
             self.optimizer.select_seeds(index, dynamics.network.flat),
             self.table.select_seeds(index),
             self.split.select_seeds(index),
-            self.streams.select_seeds(index.tolist()),
+            self.values.select_seeds(index),
+            self.streams.select_seeds(positions),
+            self.validation_streams.select_seeds(positions),
         )
 
 

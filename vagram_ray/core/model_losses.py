@@ -7,19 +7,22 @@ once per fit by its ``prepare`` function, for the whole buffer, since the critic
     @register_model_loss("reward_only")
     def reward_only(prediction, target):
         return (prediction.reward - target.reward).square()
+
+The paper's three basic losses are here, its other value-aware losses in ``value_aware_losses``.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
 
 if TYPE_CHECKING:  # settings -> model_losses -> value_gradients -> sac -> settings would be a circle
@@ -43,10 +46,26 @@ class Target(NamedTuple):
     reward: Tensor  # (S, E, B)
     prepared: dict[str, Tensor]  # each (S, E, B, ...): the rows of ``prepare``'s tables
     values: ValueEstimates  # the value functions, for losses that evaluate them at the prediction
+    options: Mapping[str, float] = {}  # the loss's constants, all of them
+    streams: RandomStreams | None = None  # where ``normal`` draws from
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers (S, *shape) from the seeds' own streams: new at each minibatch of the training,
+        the same at each validation of a fit.
+        """
+        assert self.streams is not None  # a fit always gives them
+        return self.streams.normal(*shape)
 
 
 LossFunction = Callable[[Prediction, Target], Tensor]
 PrepareFunction = Callable[["ValueEstimates", Transitions], dict[str, Tensor]]
+
+
+class LossOption(NamedTuple):
+    """A constant of a loss that ``model_loss_options`` may change; a whole number if its default is one."""
+
+    default: float
+    minimum: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,12 +77,31 @@ class ModelLoss:
         function: (prediction, target) -> (S, E, B).
         prepare: (value estimates, transitions (S, N, ...)) -> named tables (S, N, width), or None.
         probabilistic: Whether the loss needs a predicted log-variance.
+        options: Its constants by name.
     """
 
     name: str
     function: LossFunction
     prepare: PrepareFunction | None = None
     probabilistic: bool = False
+    options: Mapping[str, LossOption] = field(default_factory=dict)
+
+    def resolve_options(self, given: Mapping[str, float]) -> dict[str, float]:
+        """All constants of this loss: the given ones, and the defaults of the others.
+
+        Raises:
+            ValueError: If a value cannot be; the message names it.
+        """
+        resolved = {name: given.get(name, option.default) for name, option in self.options.items()}
+        for name, value in resolved.items():
+            default, minimum = self.options[name]
+            kind, types = ("whole number", int) if isinstance(default, int) else ("number", (int, float))
+            if not isinstance(value, types) or isinstance(value, bool) or not minimum <= value < math.inf:
+                raise ValueError(
+                    f"model_loss_options[{name!r}]={value!r} is not usable: {name} of model_loss={self.name!r} "
+                    f"needs a {kind} of at least {minimum:g}."
+                )
+        return resolved
 
 
 _REGISTRY: dict[str, ModelLoss] = {}
@@ -71,9 +109,13 @@ RESERVED_NAME = "none"  # plain SAC, no model
 
 
 def register_model_loss(
-    name: str, *, prepare: PrepareFunction | None = None, probabilistic: bool = False
+    name: str,
+    *,
+    prepare: PrepareFunction | None = None,
+    probabilistic: bool = False,
+    options: Mapping[str, LossOption] | None = None,
 ) -> Callable[[LossFunction], LossFunction]:
-    """Decorator that makes a loss function available as ``model_loss=name``.
+    """Decorator that makes a loss function available as ``model_loss=name``; the arguments are ``ModelLoss``'s.
 
     Registering the same name again replaces the loss (a sweep file may be imported twice in one process).
 
@@ -84,7 +126,7 @@ def register_model_loss(
         raise ValueError(f"model_loss={name!r} means plain SAC without a model; register the loss under another name.")
 
     def decorator(function: LossFunction) -> LossFunction:
-        _REGISTRY[name] = ModelLoss(name, function, prepare, probabilistic)
+        _REGISTRY[name] = ModelLoss(name, function, prepare, probabilistic, options or {})
         return function
 
     return decorator
@@ -111,14 +153,41 @@ def get_model_loss(name: str) -> ModelLoss:
     )
 
 
+def check_option_names(names: Iterable[str]) -> None:
+    """Refuse options that no registered loss has; one mapping may serve a sweep over several losses.
+
+    Raises:
+        ValueError: If there is one; the message lists the options and the closest match.
+    """
+    known: dict[str, list[str]] = {}
+    for loss in _REGISTRY.values():
+        for option in loss.options:
+            known.setdefault(option, []).append(loss.name)
+    for name in names:
+        if name not in known:
+            listed = ", ".join(f"{option!r} ({', '.join(losses)})" for option, losses in sorted(known.items()))
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"model_loss_options has no {name!r}; there are {listed}.{hint}")
+
+
+def delta_mse(prediction: Prediction, target: Target) -> Tensor:
+    """Squared error of the predicted change, averaged over its dimensions, (S, E, B)."""
+    return (prediction.delta - target.delta).square().mean(dim=-1)
+
+
+def reward_error(prediction: Prediction, target: Target) -> Tensor:
+    """Squared error of the predicted reward, (S, E, B); every loss but ``nll`` adds it with weight 1."""
+    return (prediction.reward - target.reward).square()
+
+
 @register_model_loss("mse")
 def mse(prediction: Prediction, target: Target) -> Tensor:
     """Squared error of a deterministic model (Appendix F.1 of the paper).
 
     (1/D) sum_d (f_d - (s' - s)_d)^2 + (r_hat - r)^2
     """
-    delta_error = (prediction.delta - target.delta).square().mean(dim=-1)
-    return delta_error + (prediction.reward - target.reward).square()
+    return delta_mse(prediction, target) + reward_error(prediction, target)
 
 
 @register_model_loss("nll", probabilistic=True)
@@ -152,4 +221,4 @@ def vagram(prediction: Prediction, target: Target) -> Tensor:
     published code does the same).
     """
     error = (prediction.delta - target.delta).square()
-    return (target.prepared["weight"] * error).mean(dim=-1) + (prediction.reward - target.reward).square()
+    return (target.prepared["weight"] * error).mean(dim=-1) + reward_error(prediction, target)

@@ -8,7 +8,8 @@ copying, checkpointing, snapshotting or dropping a seed is one indexing operatio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -181,6 +182,19 @@ class StackedMLP(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._build_views()
+
+
+@contextmanager
+def constant_weights(*networks: StackedMLP) -> Iterator[None]:
+    """Within, the networks' weights are constants: what is computed has gradients with respect to inputs alone."""
+    views = [view for network in networks for view in network.views]
+    for view in views:
+        view.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for view in views:
+            view.requires_grad_()
 
 
 class StackedAdam:

@@ -6,6 +6,7 @@ often for one purpose, changes nothing for the others.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -76,6 +77,12 @@ class RandomStreams:
         selected.generators = [self.generators[position] for position in index]
         return selected
 
+    def fork(self, purpose: str) -> RandomStreams:
+        """New streams that depend on where these stand and on the purpose; these do not move."""
+        forked = RandomStreams((), "", self.device, self.dtype)
+        forked.generators = [_generator(_state_digest(own), purpose, self.device) for own in self.generators]
+        return forked
+
     def state_dict(self) -> dict[str, Any]:
         """States of all generators, one byte tensor each."""
         return {"generators": [generator.get_state() for generator in self.generators]}
@@ -84,6 +91,11 @@ class RandomStreams:
         """Continue where the saved generators stood."""
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.set_state(saved)
+
+
+def _state_digest(generator: torch.Generator) -> int:
+    digest = hashlib.blake2b(generator.get_state().numpy().tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
 def _generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:

@@ -181,6 +181,14 @@ class TwinCritic(nn.Module):
         shared = action.unsqueeze(1).expand(-1, 2, -1, -1)
         return self.network(torch.cat([scaled, shared], dim=-1).flatten(0, 1)).view(self.num_seeds, 2, -1)
 
+    def select_seeds(self, index: Tensor, scale: ObservationScale) -> TwinCritic:
+        """A copy of the critics of the seeds at ``index``, with the ``scale`` of the same selection of the actor."""
+        selected = TwinCritic.__new__(TwinCritic)
+        nn.Module.__init__(selected)
+        selected.num_seeds, selected.scale = len(index), scale
+        selected.network = self.network.select_networks((2 * index[:, None] + index.new_tensor([0, 1])).flatten())
+        return selected
+
 
 class SAC:
     """Actor, twin critics with targets and temperature of a cohort, and their gradient update.

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from vagram_ray.core.model_losses import get_model_loss
+from vagram_ray.core.model_losses import check_option_names, get_model_loss
 
 Schedule = tuple[float, float, float, float]
 """``(first_epoch, last_epoch, first_value, last_value)``: linear between the epochs, constant outside."""
@@ -73,6 +73,8 @@ class MBPOSettings:
     # Dynamics ensemble
     model_loss: str = "vagram"
     """Name of a registered model loss, or ``"none"`` for plain SAC without a model."""
+    model_loss_options: Mapping[str, float] = field(default_factory=dict)
+    """Constants of the loss that differ from its defaults, by name; those of other losses have no effect."""
     num_layers: int = 4
     """Hidden layers of each ensemble member."""
     hidden_size: int = 200
@@ -127,6 +129,7 @@ class MBPOSettings:
             object.__setattr__(self, name, _check_schedule(name, schedule))
         for name in ("actor_hidden_sizes", "critic_hidden_sizes"):
             object.__setattr__(self, name, _check_sizes(name, getattr(self, name)))
+        object.__setattr__(self, "model_loss_options", _check_options(self.model_loss_options))
         self._check_numbers()
         self._check_combinations()
 
@@ -210,6 +213,7 @@ class MBPOSettings:
             _require(0 <= value <= 1, "real_ratio", self.real_ratio, "needs shares between 0 and 1")
         if self.model_based:
             loss = get_model_loss(self.model_loss)
+            loss.resolve_options(self.model_loss_options)
             _require(
                 not (loss.probabilistic and self.probabilistic is False),
                 "probabilistic",
@@ -263,6 +267,13 @@ def _check_sizes(name: str, sizes: Any) -> tuple[int, ...]:
     valid = valid and all(_is_integer(size) and size >= 1 for size in sizes)
     _require(valid, name, sizes, "needs one positive whole number per hidden layer, for example (256, 256)")
     return tuple(sizes)
+
+
+def _check_options(options: Any) -> dict[str, float]:
+    valid = isinstance(options, Mapping)
+    _require(valid, "model_loss_options", options, "needs numbers by name, for example {'mse_weight': 0.01}")
+    check_option_names(options)
+    return dict(options)
 
 
 def _check_schedule(name: str, schedule: Any) -> Schedule:

@@ -1,19 +1,32 @@
-"""The sensitivity of the value function to the state: what VaGraM weights its model errors with.
+"""The value function of the current critics, and its sensitivity to the state: what value-aware losses need.
 
 The value estimates are V_k(s') = Q_k(s', tanh(mean(s'))) for the K = 4 action-value functions (two critics,
-two targets); the action is a constant of the differentiation, as in the published code.
+two targets). VaGraM's gradients dV_k/ds' take the action as a constant, as in the published code; losses that
+evaluate V_k at a prediction are differentiated through the action too, so that their gradient is exact.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vagram_ray.core.sac import SAC
+from vagram_ray.core.networks import constant_weights
+from vagram_ray.core.sac import SAC, SquashedGaussianActor, TwinCritic
 
 NUM_VALUE_ESTIMATES = 4
+
+
+class ActorCritic(NamedTuple):
+    """The part of ``SAC`` that value estimates are made of, for some of its seeds."""
+
+    actor: SquashedGaussianActor
+    critic: TwinCritic
+    target_critic: TwinCritic
+    alpha: Tensor  # (S, 1)
 
 
 @dataclass(frozen=True)
@@ -24,17 +37,30 @@ class ValueEstimates:
         sac: The agent whose critics estimate the value.
         clip_percentile: Percentile over the data of a value estimate's gradient norms, to which longer
             gradients are shortened (the paper's Appendix E: 95).
-        chunk_size: Transitions differentiated at a time, to bound memory.
+        chunk_size: States of a seed evaluated at a time, to bound memory.
     """
 
-    sac: SAC
+    sac: SAC | ActorCritic
     clip_percentile: float = 95.0
     chunk_size: int = 8192
 
     def values(self, obs: Tensor) -> Tensor:
-        """V_k (S, K, B) at obs (S, B, D), differentiable in obs with the action held constant."""
-        action = self.sac.actor.mean_action(obs).detach()
-        return torch.cat([critic(obs, action) for critic in (self.sac.critic, self.sac.target_critic)], dim=1)
+        """V_k (S, K, ...) at obs (S, ..., D); differentiable in obs, the networks' weights are constants."""
+        return self._of_rows(lambda rows: self._action_values(rows, self.sac.actor.mean_action(rows)), obs)
+
+    def soft_values(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Q_k(s, a) - alpha log pi(a|s), (S, K, ...), differentiable as ``values``.
+
+        Args:
+            obs: States (S, ..., D).
+            noise: Standard normal (S, ..., A), of which the policy makes the actions a.
+        """
+
+        def of_rows(rows: Tensor, row_noise: Tensor) -> Tensor:
+            action, log_prob = self.sac.actor.sample(rows, row_noise)
+            return self._action_values(rows, action) - (self.sac.alpha * log_prob).unsqueeze(1)
+
+        return self._of_rows(of_rows, obs, noise)
 
     def gradients(self, obs: Tensor) -> Tensor:
         """dV_k/ds (S, K, N, D) at obs (S, N, D), not clipped."""
@@ -43,6 +69,27 @@ class ValueEstimates:
     def clipped_gradients(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients (S, K, N, D) with norms clipped at the percentile, and the thresholds (S, K)."""
         return clip_gradient_norms(self.gradients(obs), self.clip_percentile)
+
+    def clip(self, magnitudes: Tensor) -> Tensor:
+        """Magnitudes (S, N), none larger than their percentile over the data."""
+        return torch.minimum(magnitudes, norm_percentile(magnitudes, self.clip_percentile).unsqueeze(-1))
+
+    def select_seeds(self, index: Tensor) -> ValueEstimates:
+        """The value functions of the seeds at ``index`` (M,), copied."""
+        actor = self.sac.actor.select_seeds(index.tolist())
+        critic = self.sac.critic.select_seeds(index, actor.scale)
+        target_critic = self.sac.target_critic.select_seeds(index, actor.scale)
+        return replace(self, sac=ActorCritic(actor, critic, target_critic, self.sac.alpha[index]))
+
+    def _of_rows(self, function: Callable[..., Tensor], *columns: Tensor) -> Tensor:
+        """What ``function`` makes of columns (S, ..., width) as rows (S, n, width), in chunks: (S, K, ...)."""
+        chunks = zip(*(column.flatten(1, -2).split(self.chunk_size, dim=1) for column in columns), strict=True)
+        with constant_weights(self.sac.actor.network, self.sac.critic.network, self.sac.target_critic.network):
+            values = torch.cat([function(*chunk) for chunk in chunks], dim=2)
+        return values.unflatten(2, columns[0].shape[1:-1])
+
+    def _action_values(self, obs: Tensor, action: Tensor) -> Tensor:
+        return torch.cat([critic(obs, action) for critic in (self.sac.critic, self.sac.target_critic)], dim=1)
 
     def _chunk_gradients(self, obs: Tensor) -> Tensor:
         with torch.no_grad():

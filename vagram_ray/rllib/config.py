@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from typing import Any, cast
 
 from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmConfig
@@ -60,8 +59,9 @@ class MBPOConfig(AlgorithmConfig):
         from vagram_ray.rllib.algorithm import MBPO  # the algorithm's default config is this class
 
         super().__init__(algo_class=algo_class or MBPO)
-        for field in fields(MBPOSettings):
-            setattr(self, _RENAMED.get(field.name, field.name), field.default)
+        defaults = MBPOSettings()
+        for name in MBPOSettings.field_names():
+            setattr(self, _RENAMED.get(name, name), getattr(defaults, name))
         self.seeds: tuple[int, ...] = (0,)
         self.num_distractors = 0
         self.distractor_process = "paper"
