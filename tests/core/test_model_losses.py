@@ -25,7 +25,8 @@ def make_pair(seed=0):
 
     prediction = Prediction(randn(S, E, B, D), randn(S, E, B), randn(S, E, B, D + 1))
     weight = randn(S, E, B, D).square()
-    target = Target(randn(S, E, B, D), randn(S, E, B, 1), randn(S, E, B, D), randn(S, E, B), {"weight": weight}, None)
+    observed = (randn(S, E, B, D), randn(S, E, B, 1), randn(S, E, B, D), randn(S, E, B))
+    target = Target(*observed, {"weight": weight}, None, {"state_weight": 1.0})
     return prediction, target
 
 
@@ -40,6 +41,18 @@ def test_vagram_equals_equation_7_in_numpy():
         per_estimate = [sum((g[index][k][m] * (f[index][m] - y[index][m])) ** 2 for m in range(D)) for k in range(4)]
         reward_error = (prediction.reward[index] - target.reward[index]).item() ** 2
         np.testing.assert_allclose(loss[index].item(), np.mean(per_estimate) / D + reward_error, rtol=1e-12)
+
+
+def test_the_state_weight_scales_the_state_term_alone():
+    """state_weight = D^2 is the bound of eq. 7, dim(S) sum_m (...)^2."""
+    prediction, target = make_pair()
+    loss = get_model_loss("vagram").function
+    reward_error = (prediction.reward - target.reward).square()
+    state_term = loss(prediction, target) - reward_error
+    bound = loss(prediction, target._replace(options={"state_weight": float(D**2)})) - reward_error
+    torch.testing.assert_close(bound, D**2 * state_term)
+    error = (prediction.delta - target.delta).square()
+    torch.testing.assert_close(bound, D * (target.prepared["weight"] * error).sum(dim=-1))
 
 
 def test_vagram_with_unit_gradients_is_mse():

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from vagram_ray.core.random_streams import RandomStreams
@@ -47,6 +48,13 @@ def test_a_restored_buffer_goes_on_like_the_original():
         for buffer in (original, restored):
             fill(buffer, range(count, count + 40))
         assert torch.equal(original.rows, restored.rows)
+
+
+def test_restoring_into_a_smaller_buffer_is_refused():
+    saved = ReplayBuffer(2, 3000, LAYOUT)
+    fill(saved, range(1500))
+    with pytest.raises(ValueError, match="holds 1500 transitions per seed, but replay_capacity=1200"):
+        ReplayBuffer(2, 1200, LAYOUT).load_state_dict(saved.state_dict())
 
 
 def test_samples_are_uniform_over_what_is_stored():

@@ -225,12 +225,13 @@ def test_vagram_bounds_taylor(values):
     """Cauchy-Schwarz: (sum_d x_d)^2 <= D sum_d x_d^2, so D vagram >= taylor / D; equal if all x_d are."""
     prediction, target = make_pair("taylor", values)
     gradient = target.prepared["gradient"]
-    weighted = target._replace(prepared={"weight": gradient.square().mean(dim=-2)})
+    options = {"state_weight": 1.0}
+    weighted = target._replace(prepared={"weight": gradient.square().mean(dim=-2)}, options=options)
     vagram, taylor = state_term("vagram", prediction, weighted), state_term("taylor", prediction, target)
     assert (D * vagram >= taylor / D).all()
     aligned = prediction._replace(delta=target.delta + 1.0 / gradient[..., 0, :])
     single = target._replace(prepared={"gradient": gradient[..., :1, :]})
-    weighted = target._replace(prepared={"weight": gradient[..., 0, :].square()})
+    weighted = target._replace(prepared={"weight": gradient[..., 0, :].square()}, options=options)
     torch.testing.assert_close(D * state_term("vagram", aligned, weighted), state_term("taylor", aligned, single) / D)
 
 

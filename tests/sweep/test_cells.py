@@ -102,3 +102,11 @@ def test_values_are_short_in_names(value: Any, text: str) -> None:
 def test_settings_are_equal_after_tune_has_made_lists_of_tuples() -> None:
     assert canonical({"a": (1, 2), "b": {"c": (3,)}}) == canonical({"b": {"c": [3]}, "a": [1, 2]})
     assert canonical({"a": (1, 2)}) != canonical({"a": (2, 1)})
+
+
+def test_combinations_that_come_up_twice_are_one_cell(make_config) -> None:
+    config = make_config(hidden_size=tune.choice([8, 16]))
+    cells = expand_cells(config, num_samples=6)
+    assert len(cells) == len({cell.label for cell in cells}) == 2
+    repeated = make_config(utd_ratio=tune.grid_search([1, 1, 2]))
+    assert [cell.label for cell in expand_cells(repeated)] == ["utd_ratio=1", "utd_ratio=2"]

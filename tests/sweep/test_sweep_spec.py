@@ -101,3 +101,21 @@ def test_files_that_cannot_work_get_one_sentence(tmp_path: Path, name: str, text
     assert caught.value.exit_code == 2
     assert caught.value.message.endswith(".")
     assert "\n" not in caught.value.message
+
+
+def test_what_the_sweep_file_registers_reaches_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vagram_ray.core import model_losses
+
+    monkeypatch.setattr(model_losses, "_REGISTRY", dict(model_losses._REGISTRY))
+    plain = "from vagram_ray.rllib import MBPOConfig\nfrom vagram_ray.sweep import Sweep\n"
+    sweep = "SWEEP = Sweep(name='own', config=MBPOConfig().environment('Pendulum-v1'), epochs=1)\n"
+    loss = (
+        "from vagram_ray.core.model_losses import register_model_loss\n"
+        "@register_model_loss('own_loss')\n"
+        "def own_loss(prediction, target):\n    return (prediction.reward - target.reward).square()\n"
+    )
+    file = tmp_path / "own.py"
+    file.write_text(plain + sweep)
+    assert tuple(load_sweep_file(file).config.extensions) == ()
+    file.write_text(plain + loss + sweep)
+    assert tuple(load_sweep_file(file).config.extensions) == (str(file.resolve()),)

@@ -143,7 +143,7 @@ def get_model_loss(name: str) -> ModelLoss:
     Raises:
         ValueError: If there is none; the message lists the names and the closest match.
     """
-    if name in _REGISTRY:
+    if isinstance(name, str) and name in _REGISTRY:
         return _REGISTRY[name]
     close = difflib.get_close_matches(str(name), model_loss_names(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -211,14 +211,16 @@ def value_gradient_weights(values: ValueEstimates, data: Transitions) -> dict[st
     return {"weight": gradients.square().mean(dim=1)}
 
 
-@register_model_loss("vagram", prepare=value_gradient_weights)
+@register_model_loss("vagram", prepare=value_gradient_weights, options={"state_weight": LossOption(1.0)})
 def vagram(prediction: Prediction, target: Target) -> Tensor:
     """Value-gradient weighted squared error, eq. 7 of Voelcker et al. (ICLR 2022).
 
-    (1/D) sum_d w_d (f_d - (s' - s)_d)^2 + (r_hat - r)^2,  w from ``value_gradient_weights``.
+    c (1/D) sum_d w_d (f_d - (s' - s)_d)^2 + (r_hat - r)^2,  w from ``value_gradient_weights``,
+    c the option ``state_weight``, 1 by default
 
-    The paper sums over dimensions; the mean here keeps the balance with the reward independent of D (the
-    published code does the same).
+    The paper's bound is dim(S) times the sum over dimensions; the mean here keeps the balance with the reward
+    independent of D, as the published code does. c = D gives the sum, c = D^2 the bound.
     """
     error = (prediction.delta - target.delta).square()
-    return (target.prepared["weight"] * error).mean(dim=-1) + reward_error(prediction, target)
+    weighted = (target.prepared["weight"] * error).mean(dim=-1)
+    return target.options["state_weight"] * weighted + reward_error(prediction, target)

@@ -106,8 +106,17 @@ class ReplayBuffer:
         return {"rows": self.rows.clone(), "next": self._next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over saved transitions."""
+        """Take over saved transitions.
+
+        Raises:
+            ValueError: If they are more than the capacity.
+        """
         rows = state["rows"]
+        if rows.shape[1] > self.capacity:
+            raise ValueError(
+                f"The saved buffer holds {rows.shape[1]} transitions per seed, but replay_capacity={self.capacity}; "
+                "restore with a capacity of at least that."
+            )
         self.size, self._next = rows.shape[1], int(state["next"])
         length = self._rows.shape[1]
         while length < self.size or (length == self._next and length < self.capacity):

@@ -147,6 +147,10 @@ def _check_classes(config: MBPOConfig) -> None:
 
 
 def _check_resources(config: MBPOConfig) -> None:
+    for name in ("num_cpus_per_learner", "num_cpus_for_main_process"):
+        cpus = getattr(config, name)
+        if cpus != "auto" and (isinstance(cpus, bool) or not isinstance(cpus, (int, float)) or cpus < 0):
+            raise ValueError(f"{name}={cpus!r} is not usable: give a number of CPUs of at least 0.")
     gpus = config.num_gpus_per_learner
     if not isinstance(gpus, (int, float)) or not 0 <= gpus <= 1:
         raise ValueError(

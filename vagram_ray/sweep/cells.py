@@ -41,7 +41,7 @@ def expand_cells(config: MBPOConfig, *, num_samples: int = 1, search_seed: int =
 
     Grid searches are crossed. Random search spaces (``tune.choice``, ``tune.uniform``, ...) are drawn anew for
     each combination, ``num_samples`` times, from one generator seeded with ``search_seed``: the same call gives
-    the same cells.
+    the same cells. Combinations that come up twice are one cell.
 
     Raises ``SweepError`` for an axis without values, an axis over seeds, and several samples of a fixed grid.
     """
@@ -90,12 +90,18 @@ def _name_cells(
 ) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     taken: set[str] = set()
-    for index, resolved in enumerate(resolved_configs):
+    seen: set[str] = set()
+    for resolved in resolved_configs:
+        values = {path[0]: resolved[path[0]] for path in paths}
+        if canonical(values) in seen:  # a second trial of the same settings and seeds would be the same run
+            continue
+        seen.add(canonical(values))
+        index = len(cells)
         axes = {_axis_name(path): _lookup(resolved, path) for path in paths}
         label = ", ".join(f"{name}={format_value(value)}" for name, value in axes.items()) or default_label
         label = label if label not in taken else f"{label}, cell={index}"
         taken.add(label)
-        cells.append(Cell(index, label, axes, {path[0]: resolved[path[0]] for path in paths}))
+        cells.append(Cell(index, label, axes, values))
     return tuple(cells)
 
 

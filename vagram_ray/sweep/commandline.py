@@ -144,8 +144,10 @@ def _configured(sweep: Sweep, scale_overrides: dict[str, Any], request: Request)
     from vagram_ray.sweep.plan import resolve_extensions
 
     config = apply_overrides(sweep.config, scale_overrides, source="The override of the scale")
-    config = apply_overrides(config, parse_assignments(request.assignments), source="--set")
-    return resolve_extensions(config, request.config_file.parent)
+    config = resolve_extensions(config, request.config_file.parent)  # the file speaks of its own surroundings,
+    assignments = parse_assignments(request.assignments)
+    config = apply_overrides(config, assignments, source="--set")
+    return resolve_extensions(config, Path.cwd()) if "extensions" in assignments else config  # the user of theirs
 
 
 def _check_name(name: str) -> None:

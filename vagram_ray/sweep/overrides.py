@@ -19,12 +19,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.sweep.spec import SweepError, seed_tuple
+from vagram_ray.sweep.spec import SweepError, describe, seed_tuple
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
 
 _WORDS = {"true": True, "false": False}  # not "none": that is a model loss
+_DICTIONARIES = ("env_config", "evaluation_config", "model_loss_options")
 _HINTS = {
     "batch_size": "RLlib calls it train_batch_size_per_learner",
     "lr": "the step sizes are actor_lr, critic_lr, alpha_lr and model_lr",
@@ -113,7 +114,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: str) -> MBPOConfig:
     """A copy of ``config`` with the given keys replaced; ``source`` names them in an error message.
 
-    Raises ``SweepError`` for a key that the configuration does not have, with the closest names.
+    Raises ``SweepError`` for a key that the configuration does not have, with the closest names, and for a value
+    that it does not take.
     """
     changed = config.copy(copy_frozen=False)
     known = type(config).known_keys()
@@ -123,13 +125,22 @@ def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: st
         if field not in known or field in ("seeds", "seed"):
             raise SweepError(f"{source} {key!r} is not usable: {_unknown(field, known)}.")
         if not inner:
+            if field in _DICTIONARIES and not isinstance(value, Mapping):
+                raise SweepError(
+                    f"{source} {key}={value!r} is not usable: it needs a dictionary such as {{'name': 1}}; "
+                    f"a single entry is set with {key}.name=1."
+                )
             update[field] = value
             continue
         current = update.get(field, getattr(changed, field, None)) or {}
         if not isinstance(current, Mapping):
             raise SweepError(f"{source} {key!r} is not usable: {field} is not a dictionary, so set {field} itself.")
         update[field] = {**current, inner: value}
-    changed.update_from_dict(update)
+    try:
+        changed.update_from_dict(update)
+    except Exception as error:  # RLlib's setters check little and fail in many ways
+        shown = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
+        raise SweepError(f"{source} {shown} is not usable: {describe(error)}") from error
     return changed
 
 

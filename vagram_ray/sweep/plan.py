@@ -195,8 +195,9 @@ def _plan_trials(
 
 
 def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:
-    """A copy of the configuration whose relative extension files are looked for beside the sweep file."""
-    extensions = config.extensions
+    """A copy of the configuration whose relative extension files are looked for in ``directory``."""
+    extensions: Any = config.extensions
+    extensions = (extensions,) if isinstance(extensions, str) else extensions
     if not isinstance(extensions, (list, tuple)) or not extensions:
         return config
     resolved = tuple(str(directory.resolve() / name) if str(name).endswith(".py") else name for name in extensions)
@@ -211,7 +212,7 @@ def _checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[
         try:
             with _quiet_ray():
                 resolved.copy(copy_frozen=False).validate()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             problems[cell.label] = describe(error)
     if problems:
         label, problem = next(iter(problems.items()))

@@ -146,7 +146,8 @@ def load_sweep_file(path: str | Path) -> Sweep:
     """Execute a sweep file and return its ``SWEEP``.
 
     The file may lie anywhere. It becomes the module ``SWEEP_MODULE`` of this process, so what it defines
-    can be pickled.
+    can be pickled. What it registers (a loss, a termination function, an environment) is registered in the
+    trials' processes too: the file is then one of the configuration's extensions.
 
     Raises ``SweepError`` for a path that is no Python file, a file that raises, and one without a sweep.
     """
@@ -155,6 +156,7 @@ def load_sweep_file(path: str | Path) -> Sweep:
         raise SweepError(f"There is no sweep file at {str(path)!r}; the sweeps of the paper lie in tune_configs/.")
     if not file.is_file() or file.suffix != ".py":
         raise SweepError(f"{str(path)!r} is not a Python file; a sweep is defined in a file that ends with .py.")
+    before = _registrations()
     module = _execute(file)
     sweep = getattr(module, "SWEEP", None)
     if sweep is None:
@@ -163,7 +165,26 @@ def load_sweep_file(path: str | Path) -> Sweep:
         )
     if not isinstance(sweep, Sweep):
         raise SweepError(f"SWEEP in {str(path)!r} is of type {type(sweep).__name__}; it has to be a Sweep(...).")
+    if _registrations() != before:
+        config = sweep.config.copy(copy_frozen=False)
+        own = (config.extensions,) if isinstance(config.extensions, str) else tuple(config.extensions)
+        return replace(sweep, config=config.training(extensions=(*own, str(file.resolve()))))
     return sweep
+
+
+def _registrations() -> dict[str, Mapping[str, Any]]:
+    """What the registries hold by now: losses, termination functions, environments."""
+    import gymnasium
+
+    import vagram_ray.rllib  # noqa: F401  # what it registers itself is there before the sweep file runs
+    from vagram_ray.core import model_losses
+    from vagram_ray.envs import terminations
+
+    return {
+        "losses": dict(model_losses._REGISTRY),
+        "terminations": dict(terminations._BUILDERS),
+        "environments": dict.fromkeys(gymnasium.registry),
+    }
 
 
 def _execute(file: Path) -> ModuleType:
