@@ -68,7 +68,7 @@ SWEEP = Sweep(
                 "evaluation_duration": 1,
             },
         ),
-        # A small setting in which distractors decide: Pendulum learned from 3,000 steps. Step sizes suit its
+        # A small setting in which distractors tell the losses apart: Pendulum, 3,000 steps. Step sizes suit its
         # returns of about -1000, and each loss and plain SAC has the same; chosen on seeds 100 to 103.
         "laptop": Scale(
             epochs=13,
