@@ -5,20 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from vagram_ray.sweep.closing import last_line, print_closing
 from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.results import SweepResults, append_record, write_sweep_file
+from vagram_ray.sweep.results import SweepResults, append_record, complete_sweep_file, write_sweep_file
 from vagram_ray.sweep.run import Outcome
 from vagram_ray.sweep.seed_statistics import interquartile_mean, summarize
 from vagram_ray.sweep.storage import SweepStorage
-from vagram_ray.sweep.summary import SweepSummary, describe_missing, summarize_sweep, write_summary
+from vagram_ray.sweep.summary import (
+    SweepSummary,
+    describe_early,
+    describe_missing,
+    main,
+    summarize_sweep,
+    write_summary,
+)
 
 
 def test_the_interquartile_mean_is_the_mean_of_the_middle_half() -> None:
@@ -74,9 +84,33 @@ def test_the_final_return_is_the_mean_over_the_last_tenth(build: Build) -> None:
     assert summary.verdict == "Complete: every seed of 1 cell came to its end (2 in all)."
 
 
-def test_the_last_evaluation_counts_when_none_fell_into_the_last_tenth(build: Build) -> None:
+def test_the_last_evaluation_counts_when_none_fell_into_the_last_tenth(build: Build, tmp_path: Path) -> None:
     summary = build({0: [1.0, 2.0, 3.0, *[math.nan] * 17]})
     assert dict(summary.cells[0].returns) == {0: 3.0}
+    assert describe_early(summary.cells[0]) == "seed 0 counts with the last value, of epoch 3"
+    write_summary(summary, tmp_path)
+    (row,) = csv.DictReader((tmp_path / "summary.csv").open())
+    assert (row["missing"], row["notes"]) == ("", "seed 0 counts with the last value, of epoch 3")
+    assert "| 1/1 |  | seed 0 counts with the last value, of epoch 3 |" in (tmp_path / "summary.md").read_text()
+    assert "a=1: seed 0 counts with the last value, of epoch 3" in closing_text(
+        summary, Outcome(5.0, {}, False, ()), tmp_path
+    )
+
+
+@pytest.mark.parametrize(
+    ("epochs", "where"), [(1, "epoch 1"), (10, "epoch 10"), (20, "epochs 19-20"), (70, "epochs 64-70")]
+)
+def test_what_a_final_return_is_stands_below_the_tables(epochs: int, where: str, build: Build, tmp_path: Path) -> None:
+    summary = build({0: [1.0] * epochs}, epochs=epochs)
+    assert not summary.cells[0].early
+    sentence = (
+        "The final return of a seed is the mean of its evaluations of eval/episode_return in the last tenth of the "
+        f"epochs, here {where}."
+    )
+    assert summary.definition == sentence
+    assert sentence in " ".join(closing_text(summary, Outcome(5.0, {}, False, ()), tmp_path).split())
+    write_summary(summary, tmp_path)
+    assert f"\n\n{sentence}\n" in (tmp_path / "summary.md").read_text()
 
 
 def test_a_sweep_with_a_missing_seed_is_not_complete(build: Build) -> None:
@@ -140,5 +174,45 @@ def test_the_end_names_what_failed_and_where_everything_lies(build: Build, tmp_p
 def test_the_end_of_an_interrupted_sweep_says_how_to_go_on(build: Build, tmp_path: Path) -> None:
     text = closing_text(build({0: [1.0] * 12}), Outcome(5.0, {}, True, ()), tmp_path)
     assert "interrupted" in text
-    assert f"tune.Tuner.restore('{tmp_path}'" in text
+    lines = [line.strip() for line in text.splitlines()]
+    first = lines.index("from ray import tune")
+    assert lines[first + 1 : first + 3] == [
+        "from vagram_ray.rllib import MBPO",
+        f"tune.Tuner.restore('{tmp_path}', trainable=MBPO).fit()",
+    ]
+    assert lines[first + 4] == f"python -m vagram_ray.sweep.summary {tmp_path}"
     assert "W&B" not in text
+
+
+def test_the_command_writes_the_tables_anew_from_the_records(
+    build: Build, tmp_path: Path, make_result: Callable[..., dict[str, Any]]
+) -> None:
+    build({0: [1.0] * 12})
+    complete_sweep_file(tmp_path, {"wall_time_s": 5.0, "interrupted": True})
+    stopped = CliRunner().invoke(main, [str(tmp_path)])
+    assert stopped.exit_code == 1, stopped.output
+    assert "NOT COMPLETE: 0 of 1 seeds" in stopped.output
+    assert "a=1: seed 0 stopped after epoch 12 of 20" in stopped.output
+    for epoch in range(11, 21):  # as a restored sweep does: epoch 11 and 12 once more
+        append_record(tmp_path, "a=1,seeds=0", make_result(epoch, {0: float(epoch)}))
+    done = CliRunner().invoke(main, [str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "Complete: every seed of 1 cell" in done.output
+    assert "19.5" in done.output
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [float(row["eval/episode_return"]) for row in rows] == [1.0] * 10 + [float(e) for e in range(11, 21)]
+    (row,) = csv.DictReader((tmp_path / "summary.csv").open())
+    assert (row["mean"], row["num_seeds"], row["missing"]) == ("19.5", "1", "")
+    assert "- Wall time: 5 s (until it was interrupted)" in (tmp_path / "summary.md").read_text()
+
+
+def test_the_command_refuses_what_is_no_sweep_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vagram_ray.sweep.summary", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"Error: '{tmp_path}' is not the folder of a sweep: there is no sweep.json in it.\n"
+    (tmp_path / "sweep.json").write_text("{")
+    broken = CliRunner().invoke(main, [str(tmp_path)])
+    assert broken.exit_code == 2
+    assert "cannot be summarized (JSONDecodeError" in broken.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]

@@ -30,7 +30,7 @@ import wandb
 from vagram_ray.sweep import wandb_logging
 from vagram_ray.sweep.wandb_logging import WandbSeedRuns, default_cell_name, prepare_wandb
 from vagram_ray.sweep.wandb_reader import OfflineRun, WandbFileError, read_offline_run
-from vagram_ray.sweep.wandb_runs import flatten, jsonable
+from vagram_ray.sweep.wandb_runs import SeedRun, flatten, jsonable
 
 KEY = "0123456789" * 4
 HOOK: dict[str, Any] = {"iteration": 0, "trials": []}
@@ -302,6 +302,38 @@ def test_a_call_that_never_returns_is_given_up(
     assert seconds < 15
     assert len(warnings_in(caplog)) == 1
     assert "(wandb has not answered for 0.2 s)" in warnings_in(caplog)[0]
+
+
+def test_finish_all_waits_while_runs_keep_finishing_and_gives_up_when_none_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished: list[int] = []
+    forever = threading.Event()
+
+    def slow_finish(run: SeedRun, *args: Any) -> None:
+        if run.seed == 99:
+            forever.wait(60)
+        time.sleep(0.2)
+        finished.append(run.seed)
+
+    monkeypatch.setattr(SeedRun, "open", lambda run, *args: None)
+    monkeypatch.setattr(SeedRun, "finish", slow_finish)
+    runs, trial = callback(tmp_path), Trial()
+    trial.config = {**trial.config, "seeds": tuple(range(8))}
+    runs.on_trial_start(**HOOK, trial=trial)
+    runs.finish_all(timeout_s=0.8)  # 8 times 0.2 s in all
+    assert finished == list(range(8))
+    assert not warnings_in(caplog)
+
+    stuck = Trial("ab123_00001", {**trial.config, "seeds": (8, 99, 10)})
+    runs.on_trial_start(**HOOK, trial=stuck)
+    begin = time.monotonic()
+    runs.finish_all(timeout_s=0.8)
+    assert 0.9 < time.monotonic() - begin < 10
+    forever.set()
+    assert finished[8] == 8
+    assert len(warnings_in(caplog)) == 1
+    assert "(it finished nothing for 0.8 s)" in warnings_in(caplog)[0]
 
 
 def test_a_folder_that_cannot_be_made_and_a_failing_cell_name_warn_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -10,24 +11,16 @@ from rich.text import Text
 from vagram_ray.sweep.results import RECORDS_FOLDER, RESULTS_FILE, SWEEP_FILE
 from vagram_ray.sweep.run import Outcome
 from vagram_ray.sweep.storage import SweepStorage, short_path
-from vagram_ray.sweep.summary import SUMMARY_CSV, SUMMARY_MARKDOWN, SweepSummary, describe_missing, render_summary
+from vagram_ray.sweep.summary import SUMMARY_CSV, SUMMARY_MARKDOWN, SUMMARY_MODULE, SweepSummary, print_summary
 from vagram_ray.sweep.text import format_duration, plural
 
 
 def print_closing(summary: SweepSummary, outcome: Outcome, storage: SweepStorage, console: Console) -> None:
     """Summary table, what failed, how long it took, and where everything lies."""
     console.print()
-    console.print(render_summary(summary))
-    console.print()
-    verdict = "green" if summary.complete and not outcome.failed else "red"
-    console.print(Text(summary.verdict, style=verdict))
-    for cell in summary.cells:
-        if cell.missing:
-            console.print(Text(f"  {cell.label}: {describe_missing(cell)}", style="red"), soft_wrap=True)
+    print_summary(summary, console, failed=bool(outcome.failed))
     if outcome.interrupted:
-        console.print(Text("The sweep was interrupted; Tune can go on from its last checkpoints:", style="red"))
-        where = f"{storage.tune_path.rstrip('/')}/{storage.name}"
-        console.print(f"  tune.Tuner.restore({where!r}, trainable=vagram_ray.rllib.MBPO).fit()", soft_wrap=True)
+        _print_recipe(storage, console)
     for name, path in outcome.failed.items():
         reason = last_line(path)
         console.print(Text(f"The trial {name} failed{f' ({reason})' if reason else ''}:", style="red"), soft_wrap=True)
@@ -37,6 +30,17 @@ def print_closing(summary: SweepSummary, outcome: Outcome, storage: SweepStorage
     for title, place in _places(outcome, storage):
         # Never wrapped: paths and commands are there to be copied.
         console.print(Text.assemble((f"{title:<9}", "dim"), place), soft_wrap=True)
+
+
+def _print_recipe(storage: SweepStorage, console: Console) -> None:
+    """How an interrupted sweep goes on: lines that are there to be copied, hence never wrapped."""
+    where = f"{storage.tune_path.rstrip('/')}/{storage.name}"
+    console.print(Text("The sweep was interrupted. To go on from its last checkpoints, run in Python:", style="red"))
+    console.print("  from ray import tune")
+    console.print("  from vagram_ray.rllib import MBPO")
+    console.print(f"  tune.Tuner.restore({where!r}, trainable=MBPO).fit()", soft_wrap=True)
+    console.print(Text("and then, to bring results and summary up to date, in the shell:", style="red"))
+    console.print(f"  {shlex.join(['python', '-m', SUMMARY_MODULE, storage.shown])}", soft_wrap=True)
 
 
 def _places(outcome: Outcome, storage: SweepStorage) -> list[tuple[str, str]]:

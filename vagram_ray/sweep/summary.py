@@ -3,6 +3,10 @@
 The final return of a seed is the mean of ``eval/episode_return`` over the evaluations in the last tenth of the
 epochs, at least the last one that took place. A seed counts only when its trial went through all epochs and its
 numbers stayed finite; every other seed is named, and the sweep is then not complete.
+
+``python -m vagram_ray.sweep.summary FOLDER`` writes ``results.csv`` and the summaries anew from a sweep's records,
+as after a sweep that was interrupted and restored. Exit status: 0 when every seed came to its end, 1 when some did
+not, 2 when there is no such sweep.
 """
 
 from __future__ import annotations
@@ -10,23 +14,28 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.sweep.plan import format_seeds
 from vagram_ray.sweep.results import SweepResults, TrialRecords, write_atomically
 from vagram_ray.sweep.seed_statistics import SeedStatistics, summarize
+from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.text import format_duration, format_number, plural
 
 FINAL_SHARE = 0.1
 """Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
 SUMMARY_CSV, SUMMARY_MARKDOWN = "summary.csv", "summary.md"
+SUMMARY_MODULE = "vagram_ray.sweep.summary"
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class CellSummary:
     missing: Mapping[int, str]
     """Why a seed does not count, by seed."""
     statistics: SeedStatistics
+    early: Mapping[int, int] = field(default_factory=dict)
+    """The epoch of the value used, by seed, where it lies before the last tenth."""
 
     @property
     def num_seeds(self) -> int:
@@ -52,12 +63,24 @@ class SweepSummary:
 
     name: str
     return_metric: str
+    epochs: int
     cells: tuple[CellSummary, ...]
 
     @property
     def complete(self) -> bool:
         """Whether every planned seed of every cell counts."""
         return not any(cell.missing for cell in self.cells)
+
+    @property
+    def definition(self) -> str:
+        """One sentence on what a final return is here."""
+        first = self.epochs - final_window(self.epochs) + 1
+        where = f"epoch {first}" if first == self.epochs else f"epochs {first}-{self.epochs}"
+        what = "evaluations" if self.return_metric.startswith("eval/") else "values"
+        return (
+            f"The final return of a seed is the mean of its {what} of {self.return_metric} in the last tenth of the "
+            f"epochs, here {where}."
+        )
 
     @property
     def verdict(self) -> str:
@@ -76,15 +99,24 @@ def summarize_sweep(results: SweepResults) -> SweepSummary:
     for index, label in enumerate(results.labels):
         returns: dict[int, float] = {}
         missing: dict[int, str] = {}
+        early: dict[int, int] = {}
         for trial in results.cell_trials(index):
             for seed in trial.seeds:
                 value, problem = final_return(trial, seed, metric, epochs)
                 if problem:
                     missing[seed] = problem
-                else:
-                    returns[seed] = value
-        cells.append(CellSummary(label, returns, missing, summarize(list(returns.values()))))
-    return SweepSummary(results.info["name"], metric, tuple(cells))
+                    continue
+                returns[seed] = value
+                last = int(trial.series(seed, metric)[0][-1])
+                if last <= epochs - final_window(epochs):
+                    early[seed] = last
+        cells.append(CellSummary(label, returns, missing, summarize(list(returns.values())), early))
+    return SweepSummary(results.info["name"], metric, epochs, tuple(cells))
+
+
+def final_window(epochs: int) -> int:
+    """Number of epochs, at the end, that a final return is taken from."""
+    return max(1, math.ceil(round(FINAL_SHARE * epochs, 6)))  # 0.1 * 70 is a little more than 7
 
 
 def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tuple[float, str]:
@@ -99,8 +131,7 @@ def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tu
     measured, _, values = trial.series(seed, metric)
     if not len(values):
         return math.nan, f"has no {metric}"
-    window = max(1, math.ceil(FINAL_SHARE * epochs))
-    last = values[measured > epochs - window]
+    last = values[measured > epochs - final_window(epochs)]
     return float(last.mean() if len(last) else values[-1]), ""
 
 
@@ -108,6 +139,7 @@ def render_summary(summary: SweepSummary) -> Table:
     """The end table for the terminal."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.title, table.title_justify, table.title_style = f"Final return ({summary.return_metric})", "left", "bold"
+    table.caption, table.caption_justify, table.caption_style = summary.definition, "left", "dim"
     table.add_column("cell", overflow="fold")
     for column in ("IQM", "95 % interval", "mean +- s.e.", "seeds"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -117,10 +149,30 @@ def render_summary(summary: SweepSummary) -> Table:
     return table
 
 
+def print_summary(summary: SweepSummary, console: Console, *, failed: bool = False) -> None:
+    """The end table, the verdict, and every seed that is missing or counts with an early value."""
+    console.print(render_summary(summary))
+    console.print()
+    console.print(Text(summary.verdict, style="green" if summary.complete and not failed else "red"))
+    for cell in summary.cells:
+        for text, style in ((describe_missing(cell), "red"), (describe_early(cell), "yellow")):
+            if text:
+                console.print(Text(f"  {cell.label}: {text}", style=style), soft_wrap=True)
+
+
 def describe_missing(cell: CellSummary) -> str:
     """``seeds 2,5 became NaN in epoch 7; seed 6 never reported``."""
+    return _by_reason(cell.missing)
+
+
+def describe_early(cell: CellSummary) -> str:
+    """``seed 3 counts with its last value, of epoch 5``."""
+    return _by_reason({seed: f"counts with the last value, of epoch {epoch}" for seed, epoch in cell.early.items()})
+
+
+def _by_reason(reasons: Mapping[int, str]) -> str:
     by_reason: dict[str, list[int]] = {}
-    for seed, reason in cell.missing.items():
+    for seed, reason in reasons.items():
         by_reason.setdefault(reason, []).append(seed)
     parts = (f"{'seeds' if len(s) > 1 else 'seed'} {format_seeds(sorted(s))} {r}" for r, s in by_reason.items())
     return "; ".join(parts)
@@ -137,35 +189,38 @@ def summary_csv(summary: SweepSummary) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
-        ["cell", "iqm", "low_95", "high_95", "mean", "standard_error", "num_seeds", "num_planned", "missing"]
+        ["cell", "iqm", "low_95", "high_95", "mean", "standard_error", "num_seeds", "num_planned", "missing", "notes"]
     )
     for cell in summary.cells:
         s = cell.statistics
         numbers = ["" if math.isnan(x) else repr(x) for x in (s.iqm, s.low, s.high, s.mean, s.standard_error)]
-        writer.writerow([cell.label, *numbers, s.count, cell.num_seeds, describe_missing(cell)])
+        writer.writerow([cell.label, *numbers, s.count, cell.num_seeds, describe_missing(cell), describe_early(cell)])
     return buffer.getvalue()
 
 
 def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
     """The end table as Markdown, with where its numbers come from: ``info`` is the content of ``sweep.json``."""
     lines = [f"# {summary.name}", "", summary.verdict, "", f"Final `{summary.return_metric}`:", ""]
-    header = ["cell", "IQM", "95 % interval", "mean +- s.e.", "seeds", "missing"]
-    lines += [_markdown_row(header), _markdown_row(["---"] + ["---:"] * 4 + ["---"])]
+    noted = any(cell.early for cell in summary.cells)
+    header = ["cell", "IQM", "95 % interval", "mean +- s.e.", "seeds", "missing", *(["notes"] if noted else [])]
+    lines += [_markdown_row(header), _markdown_row(["---"] + ["---:"] * 4 + ["---"] * (len(header) - 5))]
     for cell in summary.cells:
         seeds = f"{len(cell.returns)}/{cell.num_seeds}"
-        lines.append(_markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell)]))
-    return "\n".join([*lines, "", *_origin(info)]) + "\n"
+        notes = [describe_early(cell)] if noted else []
+        lines.append(_markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell), *notes]))
+    return "\n".join([*lines, "", summary.definition, "", *_origin(info)]) + "\n"
 
 
 def _origin(info: Mapping[str, Any]) -> list[str]:
     machine = info.get("machine", {})
     seconds = info.get("wall_time_s")
+    until = " (until it was interrupted)" if info.get("interrupted") else ""
     rows = {
         "Command": f"`{info['command']}`" if "command" in info else None,
         "Seeds": format_seeds(info["seeds"]),
         "Epochs": info["epochs"],
         "Machine": f"{machine['processor']}, {machine['cpus']} CPUs, {machine['gpus']} GPUs" if machine else None,
-        "Wall time": None if seconds is None else format_duration(seconds),
+        "Wall time": None if seconds is None else format_duration(seconds) + until,
         "Started": info.get("started"),
         "Commit": info.get("git_commit"),
     }
@@ -181,3 +236,28 @@ def _numbers(cell: CellSummary) -> list[str]:
 
 def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def main(folder: Path) -> None:
+    """Write results.csv, summary.csv and summary.md of the sweep in FOLDER anew from its records.
+
+    Exit status: 0 when every seed came to its end, 1 when some did not, 2 when there is no such sweep.
+    """
+    try:
+        results = SweepResults.load(folder)
+        summary = summarize_sweep(results)
+        results.write_csv()
+        write_summary(summary, folder)
+    except FileNotFoundError as error:
+        raise SweepError(str(error)) from error
+    except (OSError, ValueError, KeyError) as error:
+        text = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
+        raise SweepError(f"The sweep in {str(folder)!r} cannot be summarized ({text}).") from error
+    print_summary(summary, Console(highlight=False, markup=False, emoji=False))
+    sys.exit(0 if summary.complete else 1)
+
+
+if __name__ == "__main__":
+    main(prog_name=f"python -m {SUMMARY_MODULE}")

@@ -3,7 +3,7 @@
 Ray's ``WandbLoggerCallback`` makes one run per trial, but a trial trains several seeds, and it starts two processes
 per trial and leaves some of their files cut short. ``WandbSeedRuns`` replaces it. Calls of wandb can block (a network
 that does not answer, a service process that hangs), so a background thread makes them, one after another: the sweep
-never waits for W&B, and ``finish_all`` waits a bounded time at the end.
+never waits for W&B, and ``finish_all`` waits at the end only while W&B gets on.
 
 ``prepare_wandb`` settles the mode and the environment variables; call it before ``ray.init``.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import queue
 import re
@@ -149,14 +150,15 @@ class WandbSeedRuns(Callback):
     # For the runner of the sweep.
 
     def finish_all(self, timeout_s: float = 60.0, exit_code: int = INTERRUPTED) -> None:
-        """Finish every open run and wait for it, ``timeout_s`` at most (15 s more if W&B hangs); may be repeated.
+        """Finish every open run and wait as long as W&B gets on with it; may be repeated.
 
+        Given up when nothing that is queued was done for ``timeout_s`` (and 15 s more to let go of a W&B that hangs).
         Runs that are still open belong to trials that were interrupted: ``exit_code`` marks them.
         """
         for trial_id in list(self._runs):
             self._guard(self._close_trial, trial_id, exit_code)
         if not self._off and not self._worker.drain(timeout_s):
-            self._switch_off(f"its runs were not finished within {timeout_s:g} s")
+            self._switch_off(f"it finished nothing for {timeout_s:g} s")
         if self._service_in_doubt:
             self._service_in_doubt = False
             abandon_service(_TEARDOWN_S)
@@ -248,6 +250,7 @@ class _Worker:
         self._jobs: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
+        self._last_done = -math.inf
 
     def submit(self, job: Callable[[], Any]) -> None:
         if self._thread is None:
@@ -261,18 +264,23 @@ class _Worker:
         return 0.0 if since is None else time.monotonic() - since
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all jobs submitted so far are done; False when that takes longer than ``timeout_s``."""
+        """Wait until all jobs submitted so far are done; False as soon as none was done for ``timeout_s``."""
         if self._thread is None:
             return True
         done = threading.Event()
         self._jobs.put(done.set)
-        return done.wait(timeout_s)
+        begin = time.monotonic()
+        while (left := max(begin, self._last_done) + timeout_s - time.monotonic()) > 0:
+            if done.wait(left):
+                return True
+        return done.is_set()
 
     def _loop(self) -> None:
         while True:
             job = self._jobs.get()
             self._busy_since = time.monotonic()
             job()
+            self._last_done = time.monotonic()
             self._busy_since = None
 
 

@@ -1,0 +1,114 @@
+"""A location that cannot be used is refused in one sentence, before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import fs
+
+from vagram_ray.sweep.spec import SweepError
+from vagram_ray.sweep.storage import SweepStorage
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, where a sweep under a URI would put ``results``."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(location: str) -> str:
+    with pytest.raises(SweepError) as error:
+        SweepStorage(location, "run").check()
+    message = error.value.format_message()
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def test_a_location_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    for location in ("new/below", str(tmp_path / "other"), f"file://{tmp_path}/remote/below"):
+        SweepStorage(location, "run").check()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "there" / "run").mkdir(parents=True)
+    assert refusal("there") == "There is a sweep at there/run already; give another --name or remove that folder."
+    uri = f"file://{tmp_path}/there"
+    assert refusal(uri) == f"There is a sweep at {uri}/run already; give another --name."
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("file/below", "is not a directory"),
+        ("~nobodyhere/x", "Could not determine home directory"),
+        ("null\0byte", "embedded null byte"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(location: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    message = refusal(location)
+    assert message.startswith(f"--storage {location!r} cannot be written (")
+    assert message.endswith(f"{reason}); give a directory that can.")
+    with pytest.raises(SweepError, match="cannot be written"):
+        SweepStorage(location, "run").create()
+
+
+@pytest.mark.parametrize("function", ["exists", "mkdir"])
+def test_a_directory_of_somebody_else_is_refused(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, function, refuse)
+    storage = SweepStorage("private/x", "run")
+    with pytest.raises(SweepError) as error:
+        storage.check() if function == "exists" else storage.create()
+    assert error.value.format_message() == (
+        "--storage 'private/x' cannot be written (Permission denied); give a directory that can."
+    )
+
+
+def test_a_uri_below_a_file_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    message = refusal("file:///dev/null/x")
+    assert message.startswith("--storage 'file:///dev/null/x' cannot be written (Failed to open local file '/dev/null/")
+    assert message.endswith("Not a directory); give a location that can.")
+    assert "nothing://x" in refusal("nothing://x")
+    assert list(tmp_path.iterdir()) == []
+
+
+class ReadOnlyStore(fs.FileSystemHandler):  # type: ignore[misc]
+    """An object store in which everything can be looked up and nothing can be written."""
+
+    def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
+        return [fs.FileInfo(path, fs.FileType.NotFound) for path in paths]
+
+    def open_output_stream(self, path: str, metadata: Any) -> Any:
+        raise PermissionError(13, f"AccessDenied for {path.split('/')[0]}")
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotImplementedError(name)
+
+
+ReadOnlyStore.__abstractmethods__ = frozenset()
+
+
+def test_a_bucket_that_can_only_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FromUri:
+        @staticmethod
+        def from_uri(uri: str) -> tuple[fs.FileSystem, str]:
+            return fs.PyFileSystem(ReadOnlyStore()), uri.removeprefix("s3://")
+
+    monkeypatch.setattr(fs, "FileSystem", FromUri)
+    message = refusal("s3://bucket/prefix")
+    assert message == (
+        "--storage 's3://bucket/prefix' cannot be written (AccessDenied for bucket); give a location that can."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_that_cannot_be_made_beside_a_uri_are_named(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file")
+    assert refusal(f"file://{tmp_path}/remote").startswith("The sweep's own files cannot be written to 'results' (")
