@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Let glibc keep freed blocks of up to 1 GiB instead of returning them to the kernel at once.
 
     Every update allocates and frees the same few activations. Above 128 KiB glibc maps and unmaps fresh pages
-    for each of them, and the page faults cost more than the arithmetic (``docs/performance.md``). Peak memory
+    for each of them, and the page faults take a share of every update (``docs/performance.md``). Peak memory
     is unchanged; freed memory stays with the process.
 
     Returns:

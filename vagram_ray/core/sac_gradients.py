@@ -2,7 +2,7 @@
 
 ``SAC.critic_loss`` and ``SAC.actor_loss`` define what is minimised; these functions give exactly their gradients
 (a test holds both equal) without the bookkeeping of automatic differentiation, which at this field's network
-sizes costs more than the arithmetic (``docs/performance.md``).
+sizes is a good part of an update's time (``docs/performance.md``).
 """
 
 from __future__ import annotations
