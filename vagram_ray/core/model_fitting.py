@@ -8,13 +8,14 @@ so that its numbers do not depend on how long its neighbours go on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vagram_ray.core.dynamics import DynamicsEnsemble
-from vagram_ray.core.model_losses import ModelLoss, Target, get_model_loss
+from vagram_ray.core.model_losses import ModelLoss, Target, delta_mse, get_model_loss
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions, gather_rows
@@ -178,12 +179,8 @@ class ModelFit:
     @torch.no_grad()
     def _validate(self, work: _WorkingSet) -> Tensor:
         """Each member's mean loss on its seed's validation rows, (S, E); always with the same noise."""
-        rows = work.split.validation.unsqueeze(1).expand(-1, work.dynamics.ensemble_size, -1)
         streams = work.validation_streams.fork("pass")
-        total = torch.zeros(rows.shape[:2], device=rows.device)
-        for index in rows.split(EVALUATION_CHUNK, dim=-1):
-            total += self._losses(work, index, streams).sum(dim=-1)
-        return total / rows.shape[-1]
+        return work.mean_over_validation_rows(lambda index: self._losses(work, index, streams))
 
     def _losses(self, work: _WorkingSet, index: Tensor, streams: RandomStreams) -> Tensor:
         """The loss of each of the rows at ``index``, (S, E, B)."""
@@ -193,16 +190,16 @@ class ModelFit:
     @torch.no_grad()
     def _metrics(self, best_loss: Tensor, train_loss: Tensor, epochs: Tensor) -> dict[str, Tensor]:
         """What the fit reached; the unweighted error makes different losses comparable."""
-        rows = self.split.validation.unsqueeze(1).expand(-1, self.dynamics.ensemble_size, -1)
-        squared_error = torch.zeros(rows.shape[:2], device=rows.device)
-        for index in rows.split(EVALUATION_CHUNK, dim=-1):
+
+        def unweighted_error(index: Tensor) -> Tensor:
             target = self.table.target(index, self.cohort.values)
-            prediction = self.dynamics.predict(target.obs, target.action)
-            squared_error += (prediction.delta - target.delta).square().mean(dim=-1).sum(dim=-1)
+            return delta_mse(self.dynamics.predict(target.obs, target.action), target)
+
+        squared_error = self.cohort.mean_over_validation_rows(unweighted_error)
         elites = self.dynamics.elites
         return {
             "validation_loss": best_loss.gather(1, elites).mean(dim=1),
-            "validation_delta_mse": (squared_error / rows.shape[-1]).gather(1, elites).mean(dim=1),
+            "validation_delta_mse": squared_error.gather(1, elites).mean(dim=1),
             "train_loss": train_loss,
             "fit_epochs": epochs,
         }
@@ -227,6 +224,14 @@ class _WorkingSet:
     def rows(self, index: Tensor) -> Tensor:
         """Copies of the network rows of the seeds at ``index``, as their optimiser wants them."""
         return self.dynamics.member_rows()[index].flatten(0, 1)
+
+    def mean_over_validation_rows(self, measure: Callable[[Tensor], Tensor]) -> Tensor:
+        """Mean (S, E) of what ``measure`` makes (S, E, B) of row indices (S, E, B), in chunks."""
+        rows = self.split.validation.unsqueeze(1).expand(-1, self.dynamics.ensemble_size, -1)
+        total = torch.zeros(rows.shape[:2], device=rows.device)
+        for index in rows.split(EVALUATION_CHUNK, dim=-1):
+            total += measure(index).sum(dim=-1)
+        return total / rows.shape[-1]
 
     def select_seeds(self, index: Tensor) -> _WorkingSet:
         """Copies for the seeds at ``index``."""

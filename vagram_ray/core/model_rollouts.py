@@ -16,7 +16,7 @@ from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import TerminationFn
 from vagram_ray.core.networks import StackedMLP
 from vagram_ray.core.random_streams import RandomStreams
-from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer
+from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer, gather_rows
 from vagram_ray.core.sac import SquashedGaussianActor
 
 CHUNK_ELEMENTS = 2**23
@@ -94,17 +94,13 @@ def _step(
     next_obs, reward = torch.empty_like(obs), torch.empty_like(obs[..., 0])
     for part in dealt.split(chunk, dim=2):
         rows = part.flatten(1)
-        part_obs = _take(obs, rows)
+        part_obs = gather_rows(obs, rows)
         prediction = dynamics.predict_with(
-            networks, part_obs.unflatten(1, part.shape[1:]), _take(action, rows).unflatten(1, part.shape[1:])
+            networks, part_obs.unflatten(1, part.shape[1:]), gather_rows(action, rows).unflatten(1, part.shape[1:])
         )
         change = torch.cat([prediction.delta, prediction.reward.unsqueeze(-1)], dim=-1).flatten(1, 2)
         if prediction.log_variance is not None and noise is not None:
-            change = change + torch.exp(0.5 * prediction.log_variance).flatten(1, 2) * _take(noise, rows)
+            change = change + torch.exp(0.5 * prediction.log_variance).flatten(1, 2) * gather_rows(noise, rows)
         next_obs.scatter_(1, rows.unsqueeze(-1).expand_as(part_obs), part_obs + change[..., :-1])
         reward.scatter_(1, rows, change[..., -1])
     return next_obs, reward
-
-
-def _take(table: Tensor, rows: Tensor) -> Tensor:
-    return torch.gather(table, 1, rows.unsqueeze(-1).expand(-1, -1, table.shape[-1]))

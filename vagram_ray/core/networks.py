@@ -122,7 +122,7 @@ class StackedMLP(nn.Module):
         return unscaled * inverse_norm + bias, Tape(layer_inputs, inverse_norm, unscaled)
 
     def backward(self, tape: Tape, gradient: Tensor, weight_gradients: Sequence[Tensor] | None) -> Tensor:
-        """Differentiate a pass of a ReLU network; the same as autograd at half the price (fewer, larger operations).
+        """Differentiate a pass of a ReLU network; the same as autograd in fewer operations (docs/performance.md).
 
         Args:
             tape: Of the pass.
@@ -145,7 +145,7 @@ class StackedMLP(nn.Module):
                 return scaled
             hidden_gradient = torch.bmm(scaled, weight.transpose(1, 2))
             if last and tape.inverse_norm is not None and tape.unscaled is not None:
-                # d|h|^-1/dh = -|h|^-3 h, so the features' own direction loses its share.
+                # d(1/|h|)/dh = -h/|h|^3, so the features' own direction loses its share.
                 along = (scaled * tape.unscaled).sum(dim=-1, keepdim=True) * tape.inverse_norm.square()
                 hidden_gradient.addcmul_(inputs, along, value=-1.0)
             gradient = torch.ops.aten.threshold_backward(hidden_gradient, inputs, 0.0)

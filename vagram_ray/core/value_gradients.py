@@ -17,8 +17,6 @@ from torch import Tensor
 from vagram_ray.core.networks import constant_weights
 from vagram_ray.core.sac import SAC, SquashedGaussianActor, TwinCritic
 
-NUM_VALUE_ESTIMATES = 4
-
 
 class ActorCritic(NamedTuple):
     """The part of ``SAC`` that value estimates are made of, for some of its seeds."""

@@ -86,18 +86,6 @@ class SweepPlan:
         """The trials that train the seeds of a cell."""
         return [trial for trial in self.trials if trial.cell.index == cell.index]
 
-    def trial_of(self, parameters: Mapping[str, Any]) -> TrialPlan:
-        """The planned trial with these parameters, as Tune hands them back.
-
-        Raises:
-            KeyError: No trial has them.
-        """
-        wanted = canonical(parameters)
-        for trial in self.trials:
-            if canonical(trial.parameters) == wanted:
-                return trial
-        raise KeyError(f"No trial of {self.name!r} has the parameters {wanted}.")
-
     def base_parameters(self) -> dict[str, Any]:
         """The configuration that all trials share, as Tune takes it: without axes and seeds."""
         own = set(self.trials[0].parameters)
