@@ -123,3 +123,8 @@ def test_specs_compare_hash_and_pickle():
     assert pickle.loads(pickle.dumps(spec)) == spec
     assert hash(spec) == hash(EnvironmentSpec("Hopper-v4", 5)) and spec != EnvironmentSpec("Hopper-v4", 5)
     assert callable(pickle.loads(pickle.dumps(spec.termination())))
+
+
+def test_making_a_mujoco_environment_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    EnvironmentSpec("HalfCheetah-v4").make(0).close()
+    assert capfd.readouterr() == ("", "")

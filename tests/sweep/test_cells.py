@@ -110,3 +110,81 @@ def test_combinations_that_come_up_twice_are_one_cell(make_config) -> None:
     assert len(cells) == len({cell.label for cell in cells}) == 2
     repeated = make_config(utd_ratio=tune.grid_search([1, 1, 2]))
     assert [cell.label for cell in expand_cells(repeated)] == ["utd_ratio=1", "utd_ratio=2"]
+
+
+SIZES = {
+    "4x200": {"num_layers": 4, "hidden_size": 200},
+    "2x64": {"num_layers": 2, "hidden_size": 64},
+}
+
+
+def test_variants_are_an_axis_of_named_groups_of_settings(make_config: Callable[..., Any]) -> None:
+    config = make_config(model_loss=tune.grid_search(["vagram", "nll"]))
+    cells = expand_cells(config, variants={"model_size": SIZES})
+    assert [cell.label for cell in cells] == [
+        "model_size=4x200, model_loss=vagram",
+        "model_size=4x200, model_loss=nll",
+        "model_size=2x64, model_loss=vagram",
+        "model_size=2x64, model_loss=nll",
+    ]
+    resolved = cells[3].config(config)
+    assert (resolved.num_layers, resolved.hidden_size, resolved.model_loss) == (2, 64, "nll")
+    assert len({frozenset(cell.values) for cell in cells}) == 1, "Tune needs the same keys in all trials"
+
+
+def test_what_all_variants_set_alike_reaches_the_cells(make_config: Callable[..., Any]) -> None:
+    config = make_config()
+    variants = {"task": {"a": {"gamma": 0.5, "utd_ratio": 3}, "b": {"gamma": 0.5, "utd_ratio": 4}}}
+    assert [cell.config(config).gamma for cell in expand_cells(config, variants=variants)] == [0.5, 0.5]
+
+
+def test_a_variant_may_hold_an_axis_of_its_own_and_a_renamed_key(make_config: Callable[..., Any]) -> None:
+    variants = {
+        "task": {
+            "short": {"train_batch_size_per_learner": 16},
+            "long": {"rollout_length": tune.grid_search([(0, 1, 1, 1), (0, 1, 1, 5)])},
+        }
+    }
+    config = make_config()
+    cells = expand_cells(config, variants=variants)
+    assert [dict(cell.axes) for cell in cells] == [
+        {"task": "short"},
+        {"task": "long", "rollout_length": (0, 1, 1, 1)},
+        {"task": "long", "rollout_length": (0, 1, 1, 5)},
+    ]
+    assert [cell.config(config).to_settings().batch_size for cell in cells] == [
+        16,
+        *[config.to_settings().batch_size] * 2,
+    ]
+    assert cells[2].config(config).to_settings().rollout_length == (0, 1, 1, 5)
+
+
+def test_several_axes_of_variants_are_crossed(make_config: Callable[..., Any]) -> None:
+    tasks = {"pendulum": {"env": "Pendulum-v1"}, "cartpole": {"env": "ContinuousCartPole-v0"}}
+    cells = expand_cells(make_config(), variants={"task": tasks, "model_size": SIZES, "nothing": {}})
+    assert [cell.label for cell in cells][:2] == ["task=pendulum, model_size=4x200", "task=pendulum, model_size=2x64"]
+    assert len(cells) == 4
+
+
+def test_plain_sac_is_one_cell_whatever_the_model_is(make_config: Callable[..., Any]) -> None:
+    losses = tune.grid_search(["vagram", "none"])
+    config = make_config(
+        model_loss=losses, model_lr=tune.grid_search([1e-3, 1e-4]), gamma=tune.grid_search([0.9, 0.99])
+    )
+    labels = [cell.label for cell in expand_cells(config, variants={"model_size": SIZES})]
+    assert len(labels) == 2 * 2 * 2 + 2
+    assert [label for label in labels if "none" in label] == [
+        "gamma=0.9, model_loss=none",
+        "gamma=0.99, model_loss=none",
+    ]
+
+
+def test_overrides_win_over_variants(make_config: Callable[..., Any]) -> None:
+    config = make_config(hidden_size=8)
+    cells = expand_cells(config, variants={"model_size": SIZES}, overrides={"hidden_size": 8})
+    assert [(cell.config(config).num_layers, cell.config(config).hidden_size) for cell in cells] == [(4, 8), (2, 8)]
+
+
+def test_an_unknown_key_in_a_variant_is_refused_by_name(make_config: Callable[..., Any]) -> None:
+    with pytest.raises(SweepError, match=r"The variant size=odd 'hiden_size'.*hidden_size"):
+        expand_cells(make_config(), variants={"size": {"odd": {"hiden_size": 3}}})

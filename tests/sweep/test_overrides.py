@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, parse_value
+from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, parse_value, select_variants
 from vagram_ray.sweep.spec import SweepError
 
 
@@ -105,3 +105,18 @@ def test_unknown_keys_are_refused_with_a_way_out(make_config: Callable[..., Any]
         apply_overrides(make_config(), {key: 1}, "--set")
     assert key in caught.value.message
     assert "\n" not in caught.value.message
+
+
+SIZES = {"4x200": {"num_layers": 4}, "2x64": {"num_layers": 2}, "1": {"num_layers": 1}}
+
+
+def test_variants_are_chosen_by_name() -> None:
+    variants, rest = select_variants({"size": SIZES}, parse_assignments(["size=2x64", "utd_ratio=3"]))
+    assert (variants, rest) == ({"size": {"2x64": {"num_layers": 2}}}, {"utd_ratio": 3})
+    variants, _ = select_variants({"size": SIZES}, parse_assignments(["size=grid(1, 4x200)"]))
+    assert list(variants["size"]) == ["1", "4x200"]
+
+
+def test_a_variant_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(SweepError, match=r"size=3x64 is not usable: there are 4x200, 2x64, 1"):
+        select_variants({"size": SIZES}, {"size": "3x64"})

@@ -227,6 +227,32 @@ class MBPOSettings:
         return tuple(field.name for field in fields(cls))
 
 
+MODEL_SETTINGS = frozenset(
+    (
+        "model_loss",
+        "model_loss_options",
+        "num_layers",
+        "hidden_size",
+        "ensemble_size",
+        "num_elites",
+        "probabilistic",
+        "model_lr",
+        "model_weight_decay",
+        "model_batch_size",
+        "model_patience",
+        "model_max_epochs",
+        "model_improvement_threshold",
+        "validation_fraction",
+        "value_gradient_clip_percentile",
+        "model_train_freq",
+        "rollouts_per_step",
+        "rollout_length",
+        "real_ratio",
+        "imagined_epochs_retained",
+    )
+)
+"""Hyperparameters that speak of the model and its data alone: with ``model_loss="none"`` they change nothing."""
+
 _POSITIVE_INTEGERS = (
     "batch_size",
     "actor_update_period",

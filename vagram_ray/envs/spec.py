@@ -116,7 +116,7 @@ class EnvironmentSpec:
         _check_id(self.env_id)
         keywords = self._keywords()
         try:
-            with _no_deprecation_notes():
+            with _no_deprecation_notes(self.env_id):
                 # Gymnasium's checker runs at every first step of every environment; `validate` does its work.
                 return gym.make(self.env_id, **{"disable_env_checker": True, **keywords})
         except Exception as error:
@@ -176,11 +176,30 @@ def _terminates_without_distractors(
 
 
 @contextmanager
-def _no_deprecation_notes() -> Iterator[None]:
-    """Gymnasium warns at each v4 id that v5 exists; v4 is chosen on purpose (v5 changed the rewards)."""
+def _no_deprecation_notes(env_id: str) -> Iterator[None]:
+    """Without what users can do nothing about.
+
+    Gymnasium warns at each v4 id that v5 exists; v4 is chosen on purpose (v5 changed the rewards). MuJoCo warns, each
+    time one of them is made, of an attribute in Gymnasium's own model files.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
-        yield
+        if not _is_mujoco(env_id):
+            yield
+            return
+        import mujoco
+
+        handler = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(lambda text: None if "'settotalmass'" in text else warnings.warn(text, stacklevel=2))
+        try:
+            yield
+        finally:
+            mujoco.set_mju_user_warning(handler)
+
+
+def _is_mujoco(env_id: str) -> bool:
+    registered = gym.registry.get(env_id)
+    return registered is not None and str(registered.entry_point).startswith("gymnasium.envs.mujoco")
 
 
 def _check_id(env_id: Any) -> None:
@@ -216,7 +235,7 @@ def _successor_of_gone(name: str) -> str | None:
     """
     old = _OLD_MUJOCO.fullmatch(name)
     successor = gym.registry.get(f"{old['name']}-v4") if old else None
-    if successor and str(successor.entry_point).startswith("gymnasium.envs.mujoco"):
+    if successor and _is_mujoco(successor.id):
         return successor.id
     return None
 

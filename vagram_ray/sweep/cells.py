@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vagram_ray.core.settings import MODEL_SETTINGS
+from vagram_ray.sweep.overrides import apply_overrides
 from vagram_ray.sweep.spec import SweepError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vagram_ray.rllib import MBPOConfig
 
 _LEADING_AXES = ("env", "env_config", "num_distractors", "distractor_process")
@@ -36,41 +41,120 @@ class Cell:
         return base.copy(copy_frozen=False).update_from_dict(dict(self.values))
 
 
-def expand_cells(config: MBPOConfig, *, num_samples: int = 1, search_seed: int = 0) -> tuple[Cell, ...]:
+def expand_cells(
+    config: MBPOConfig,
+    *,
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    num_samples: int = 1,
+    search_seed: int = 0,
+) -> tuple[Cell, ...]:
     """Every cell of a configuration with search spaces, in the order in which the axes list their values.
 
-    Grid searches are crossed. Random search spaces (``tune.choice``, ``tune.uniform``, ...) are drawn anew for
-    each combination, ``num_samples`` times, from one generator seeded with ``search_seed``: the same call gives
-    the same cells. Combinations that come up twice are one cell.
+    Grid searches and ``variants`` (``Sweep.variants``) are crossed. Random search spaces (``tune.choice``,
+    ``tune.uniform``, ...) are drawn anew for each combination, ``num_samples`` times, from one generator seeded with
+    ``search_seed``: the same call gives the same cells. Combinations that come up twice are one cell, and so are all
+    those with ``model_loss="none"`` that differ in settings of the model alone. ``overrides`` have been applied to
+    ``config`` and win over what a variant says.
 
     Raises ``SweepError`` for an axis without values, an axis over seeds, and several samples of a fixed grid.
     """
     import numpy as np
-    from ray.tune.search.variant_generator import generate_variants, parse_spec_vars
 
-    space = config.to_dict()
-    _, domain_vars, grid_vars = parse_spec_vars({"config": space})
-    paths = [path[1:] for path, _ in (*grid_vars, *domain_vars)]
-    choices = {path[1:]: list(domain.categories) for path, domain in grid_vars}
-    _check_axes(paths, choices, num_samples, random=bool(domain_vars))
     generator = np.random.default_rng(search_seed)
-    variants = [
-        (sample, spec["config"])
-        for sample in range(num_samples)
-        for _, spec in generate_variants({"config": space}, random_state=generator)
-    ]
-    paths.sort(key=lambda path: _axis_order(path, list(space)))
+    combinations: list[_Combination] = []
+    random = False
+    for names, settings in _named_settings(variants or {}):
+        if settings:
+            source = "The variant " + ", ".join(f"{axis}={name}" for axis, name in names.items())
+            config_here = apply_overrides(apply_overrides(config, settings, source), overrides or {}, "The override")
+        else:
+            config_here = config
+        space = _SearchSpace(config_here.to_dict())
+        random |= space.random
+        for resolved in space.combinations(num_samples, generator):
+            combinations.append(_Combination(names, _fields_of(settings), space.paths, resolved))
+    if num_samples > 1 and not random:
+        raise SweepError(
+            f"num_samples={num_samples} is not usable: no axis is random, so it would repeat each cell; "
+            "use more seeds, or an axis such as tune.uniform(...)."
+        )
+    return _name_cells(combinations, _own_keys(combinations, config.to_dict()))
 
-    def order(variant: tuple[int, dict[str, Any]]) -> tuple[int, ...]:
-        sample, resolved = variant
-        grid = (choices[path].index(_lookup(resolved, path)) for path in paths if path in choices)
-        return (*grid, sample)
 
-    resolved_configs = [resolved for _, resolved in sorted(variants, key=order)]
-    return _name_cells(resolved_configs, paths, default_label=str(space.get("env")))
+def _named_settings(
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Each combination of the variants of all axes: their names by axis, and what they set together."""
+    axes = [axis for axis, named in variants.items() if named]
+    for names in itertools.product(*(variants[axis] for axis in axes)):
+        chosen = dict(zip(axes, names, strict=True))
+        settings: dict[str, Any] = {}
+        for axis, name in chosen.items():
+            settings |= variants[axis][name]
+        yield chosen, settings
 
 
-def _check_axes(paths: Sequence[Path], choices: Mapping[Path, list[Any]], num_samples: int, *, random: bool) -> None:
+def _fields_of(settings: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(key.partition(".")[0] for key in settings)
+
+
+class _SearchSpace:
+    """The search spaces in a configuration."""
+
+    def __init__(self, space: Mapping[str, Any]) -> None:
+        from ray.tune.search.variant_generator import parse_spec_vars
+
+        self._space = space
+        _, domain_vars, grid_vars = parse_spec_vars({"config": space})
+        self._choices = {path[1:]: list(domain.categories) for path, domain in grid_vars}
+        self.random = bool(domain_vars)
+        self.paths: list[Path] = [path[1:] for path, _ in (*grid_vars, *domain_vars)]
+        _check_axes(self.paths, self._choices)
+        self.paths.sort(key=lambda path: _axis_order(path, list(space)))
+
+    def combinations(self, num_samples: int, generator: np.random.Generator) -> list[dict[str, Any]]:
+        """Resolved configurations in the order of the axes' values."""
+        from ray.tune.search.variant_generator import generate_variants
+
+        drawn = [
+            (sample, spec["config"])
+            for sample in range(num_samples)
+            for _, spec in generate_variants({"config": self._space}, random_state=generator)
+        ]
+
+        def order(variant: tuple[int, dict[str, Any]]) -> tuple[int, ...]:
+            sample, resolved = variant
+            grid = (self._choices[path].index(_lookup(resolved, path)) for path in self.paths if path in self._choices)
+            return (*grid, sample)
+
+        return [resolved for _, resolved in sorted(drawn, key=order)]
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """One way to choose a value on every axis."""
+
+    variants: Mapping[str, str]
+    variant_fields: frozenset[str]
+    """Top-level keys that the variants set."""
+    paths: Sequence[Path]
+    resolved: Mapping[str, Any]
+
+    def axes(self) -> dict[str, Any]:
+        """Names and values of the axes; for plain SAC without those that speak of the model alone."""
+        modelless = self.resolved.get("model_loss") == "none"
+        own = {} if modelless and self.variant_fields <= MODEL_SETTINGS else dict(self.variants)
+        paths = [path for path in self.paths if not (modelless and path[0] in MODEL_SETTINGS - {"model_loss"})]
+        return own | {_axis_name(path): _lookup(self.resolved, path) for path in paths}
+
+    def identity(self, keys: Sequence[str]) -> str:
+        """Equal for combinations that are the same run."""
+        modelless = self.resolved.get("model_loss") == "none"
+        return canonical({key: self.resolved[key] for key in keys if not (modelless and key in MODEL_SETTINGS)})
+
+
+def _check_axes(paths: Sequence[Path], choices: Mapping[Path, list[Any]]) -> None:
     for path, values in choices.items():
         if not values:
             raise SweepError(f"The axis {_axis_name(path)} has no values; tune.grid_search([...]) needs at least one.")
@@ -78,31 +162,29 @@ def _check_axes(paths: Sequence[Path], choices: Mapping[Path, list[Any]], num_sa
         if path[0] in ("seeds", "seed"):
             name = _axis_name(path)
             raise SweepError(f"The axis {name} is not usable: every cell runs the seeds of Sweep(seeds=...).")
-    if num_samples > 1 and not random:
-        raise SweepError(
-            f"num_samples={num_samples} is not usable: no axis is random, so it would repeat each cell; "
-            "use more seeds, or an axis such as tune.uniform(...)."
-        )
 
 
-def _name_cells(
-    resolved_configs: Sequence[Mapping[str, Any]], paths: Sequence[Path], default_label: str
-) -> tuple[Cell, ...]:
+def _name_cells(combinations: Sequence[_Combination], keys: Sequence[str]) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     taken: set[str] = set()
     seen: set[str] = set()
-    for resolved in resolved_configs:
-        values = {path[0]: resolved[path[0]] for path in paths}
-        if canonical(values) in seen:  # a second trial of the same settings and seeds would be the same run
+    for combination in combinations:
+        if (identity := combination.identity(keys)) in seen:  # the same settings and seeds would be the same run
             continue
-        seen.add(canonical(values))
-        index = len(cells)
-        axes = {_axis_name(path): _lookup(resolved, path) for path in paths}
-        label = ", ".join(f"{name}={format_value(value)}" for name, value in axes.items()) or default_label
+        seen.add(identity)
+        index, axes = len(cells), combination.axes()
+        label = ", ".join(f"{name}={format_value(value)}" for name, value in axes.items())
+        label = label or str(combination.resolved.get("env"))
         label = label if label not in taken else f"{label}, cell={index}"
         taken.add(label)
-        cells.append(Cell(index, label, axes, values))
+        cells.append(Cell(index, label, axes, {key: combination.resolved[key] for key in keys}))
     return tuple(cells)
+
+
+def _own_keys(combinations: Sequence[_Combination], base: Mapping[str, Any]) -> list[str]:
+    """Top-level keys that hold an axis or that a variant changes: each cell has its own values of them."""
+    axes = {path[0] for combination in combinations for path in combination.paths}
+    return [key for key in base if key in axes or any(other.resolved[key] != base[key] for other in combinations)]
 
 
 def _axis_order(path: Path, keys: Sequence[str]) -> tuple[int, Any]:

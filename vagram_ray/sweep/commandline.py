@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds
+from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, select_variants
 from vagram_ray.sweep.spec import Sweep, SweepError, check_name, load_sweep_file
 from vagram_ray.sweep.storage import DEFAULT_STORAGE, SweepStorage
 
@@ -102,12 +102,14 @@ def launch(request: Request, console: Console) -> int:
     """
     sweep = load_sweep_file(request.config_file)
     sized, scale_overrides = _sized(sweep, request)
-    config = _configured(sized, scale_overrides, request)
+    variants, assignments = select_variants(sized.variants, parse_assignments(request.assignments))
+    sized = replace(sized, variants=variants)
+    config = _configured(sized, scale_overrides, assignments, request)
     storage = SweepStorage(request.storage, request.name or f"{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}")
     _check_name(storage.name)
     storage.check()
     wandb_mode = _wandb_mode(request, storage)
-    plan, machine = _plan(sized, config, scale_overrides, request)
+    plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request)
     _show_plan(plan, storage, wandb_mode, request, console)
     if request.dry_run:
         return COMPLETE
@@ -140,12 +142,13 @@ def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:
     return replace(sized, **{key: value for key, value in asked.items() if value is not None}), dict(overrides)
 
 
-def _configured(sweep: Sweep, scale_overrides: dict[str, Any], request: Request) -> MBPOConfig:
+def _configured(
+    sweep: Sweep, scale_overrides: dict[str, Any], assignments: dict[str, Any], request: Request
+) -> MBPOConfig:
     from vagram_ray.sweep.plan import resolve_extensions
 
     config = apply_overrides(sweep.config, scale_overrides, source="The override of the scale")
     config = resolve_extensions(config, request.config_file.parent)  # the file speaks of its own surroundings,
-    assignments = parse_assignments(request.assignments)
     config = apply_overrides(config, assignments, source="--set")
     return resolve_extensions(config, Path.cwd()) if "extensions" in assignments else config  # the user of theirs
 
@@ -167,7 +170,7 @@ def _wandb_mode(request: Request, storage: SweepStorage) -> str:
 
 
 def _plan(
-    sweep: Sweep, config: MBPOConfig, scale_overrides: dict[str, Any], request: Request
+    sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request
 ) -> tuple[SweepPlan, Machine]:
     from vagram_ray.sweep.estimates import measure_env_step, measure_speed
     from vagram_ray.sweep.machine import cluster_machine, local_machine
@@ -190,7 +193,7 @@ def _plan(
         seeds_per_trial=request.seeds_per_trial,
         max_concurrent=request.max_concurrent,
         env_step_s=measure_env_step,
-        overrides={**scale_overrides, **parse_assignments(request.assignments)},
+        overrides=overrides,
     )
     return plan, machine
 

@@ -8,6 +8,8 @@ Values on the command line are Python literals; what is no literal is a string:
     --set model_loss=grid(vagram,nll)          an axis: one cell for each value
     --set env_config.gravity=9.81              one key inside a dictionary
 
+    --set model_size=2x64                      one named variant of the sweep (or several: grid(...))
+
 An axis of the sweep that is set to one value is no axis any more.
 """
 
@@ -47,6 +49,29 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             raise SweepError(f"--set {assignment!r} is not usable: write it as key=value, for example utd_ratio=5.")
         parsed[key.strip()] = parse_value(text.strip(), assignment)
     return parsed
+
+
+def select_variants(
+    variants: Mapping[str, Mapping[str, Any]], assignments: Mapping[str, Any]
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, Any]]:
+    """Take ``--set AXIS=NAME`` and ``--set 'AXIS=grid(NAME, ...)'`` for axes of named variants.
+
+    Returns:
+        The variants that are left, and the assignments that are for the configuration.
+
+    Raises:
+        SweepError: The axis has no variant of that name.
+    """
+    chosen = dict(variants)
+    for axis in variants.keys() & assignments.keys():
+        value = assignments[axis]
+        names = value["grid_search"] if isinstance(value, dict) and "grid_search" in value else [value]
+        by_name = {str(name): name for name in variants[axis]}
+        for name in names:
+            if str(name) not in by_name:
+                raise SweepError(f"--set {axis}={name} is not usable: there are {', '.join(by_name)}.")
+        chosen[axis] = {by_name[str(name)]: variants[axis][by_name[str(name)]] for name in names}
+    return chosen, {key: value for key, value in assignments.items() if key not in variants}
 
 
 def parse_value(text: str, assignment: str = "") -> Any:

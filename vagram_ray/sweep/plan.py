@@ -130,7 +130,14 @@ def make_plan(
     """
     if machine.gpus and not config.num_gpus_per_learner and "num_gpus_per_learner" not in (overrides or {}):
         config = config.copy(copy_frozen=False).update_from_dict({"num_gpus_per_learner": 1})
-    cells = expand_cells(config, num_samples=sweep.num_samples, search_seed=sweep.search_seed)
+    fixed = {key: value for key, value in (overrides or {}).items() if key != "extensions"}  # resolved already
+    cells = expand_cells(
+        config,
+        variants=sweep.variants,
+        overrides=fixed,
+        num_samples=sweep.num_samples,
+        search_seed=sweep.search_seed,
+    )
     seeds = seed_tuple(sweep.seeds)
     configs = _checked_configs(cells, config, seeds)
     resources = _largest_request(configs)

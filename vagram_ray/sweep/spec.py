@@ -36,12 +36,14 @@ class Scale:
 
     ``overrides`` maps ``MBPOConfig`` keys to values, which may be search spaces such as
     ``tune.grid_search([5, 10])`` and then take the place of the axis of that name. A key inside a
-    dictionary is written with a dot: ``"env_config.gravity"``.
+    dictionary is written with a dot: ``"env_config.gravity"``. ``variants`` take the place of the sweep's, axis by
+    axis; an empty axis is none.
     """
 
     epochs: int | None = None
     seeds: int | Sequence[int] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.epochs is not None:
@@ -50,6 +52,7 @@ class Scale:
             seed_tuple(self.seeds)
         if not isinstance(self.overrides, Mapping):
             raise ValueError(f"Scale.overrides={self.overrides!r} is not usable: it maps MBPOConfig keys to values.")
+        check_variants(self.variants)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,13 @@ class Sweep:
     ``config`` may hold Tune's search spaces (``tune.grid_search``, ``tune.choice``, ...) anywhere
     except in ``seeds``. Grid searches are crossed; each combination is a *cell*. Random search spaces
     are drawn ``num_samples`` times for each combination, from a generator seeded with ``search_seed``.
+    ``variants`` are axes whose values are named groups of settings, crossed with the others::
+
+        variants={"model_size": {"4x200": {"num_layers": 4, "hidden_size": 200},
+                                 "2x64": {"num_layers": 2, "hidden_size": 64}}}
+
+    A variant may hold search spaces itself. What a scale or the command line overrides wins over a variant's value.
+    Plain SAC (``model_loss="none"``) is one cell, however many settings of the model are varied.
     ``seeds`` is a number of seeds (``16`` means 0 to 15) or the seeds themselves; every cell runs all of
     them. ``epochs`` counts RLlib training iterations, ``config.epoch_length`` environment steps each.
     ``checkpoint_every`` is a number of epochs; ``None`` is a tenth of the run.
@@ -72,6 +82,7 @@ class Sweep:
     seeds: int | Sequence[int] = 1
     description: str = ""
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     num_samples: int = 1
     search_seed: int = 0
     checkpoint_every: int | None = None
@@ -86,12 +97,13 @@ class Sweep:
                 raise ValueError(f"{key}={value!r} is not usable: {key} needs a whole number of at least 1.")
         if not hasattr(self.config, "to_settings"):
             raise ValueError(f"config={self.config!r} is not usable: a sweep needs an MBPOConfig.")
+        check_variants(self.variants)
         for name, scale in self.scales.items():
             if not isinstance(scale, Scale):
                 raise ValueError(f"scales[{name!r}]={scale!r} is not usable: each scale is a Scale(...).")
 
     def at_scale(self, name: str | None) -> tuple[Sweep, Mapping[str, Any]]:
-        """The sweep with the seeds and epochs of a scale, and that scale's overrides.
+        """The sweep with the seeds, epochs and variants of a scale, and that scale's overrides.
 
         ``None`` is the default scale, or the sweep as written when it defines no scales at all.
 
@@ -104,8 +116,10 @@ class Sweep:
             way_out = f"give --scale {' or '.join(self.scales)}" if self.scales else "leave --scale away"
             raise SweepError(f"The sweep {self.name!r} has no scale {wanted!r}; {way_out}.")
         scale = self.scales[wanted]
+        variants = {axis: named for axis, named in {**self.variants, **scale.variants}.items() if named}
         sized = replace(
             self,
+            variants=variants,
             epochs=self.epochs if scale.epochs is None else scale.epochs,
             seeds=self.seeds if scale.seeds is None else scale.seeds,
         )
@@ -132,6 +146,17 @@ def check_epochs(epochs: Any) -> None:
     """Raise ``ValueError`` unless ``epochs`` is a whole number of at least 1."""
     if not _is_count(epochs):
         raise ValueError(f"epochs={epochs!r} is not usable: epochs needs a whole number of at least 1.")
+
+
+def check_variants(variants: Any) -> None:
+    """Raise ``ValueError`` unless ``variants`` maps names of axes to names of variants to settings."""
+    for axis, named in variants.items() if isinstance(variants, Mapping) else [("", None)]:
+        sound = isinstance(axis, str) and isinstance(named, Mapping)
+        if not sound or not all(isinstance(settings, Mapping) for settings in named.values()):
+            raise ValueError(
+                f"variants={variants!r} is not usable: it maps an axis to named groups of settings, for example "
+                "{'model_size': {'2x64': {'num_layers': 2, 'hidden_size': 64}}}."
+            )
 
 
 def check_name(name: Any) -> None:

@@ -1,0 +1,83 @@
+"""Every sweep file is, at every scale, the experiment that it says it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vagram_ray.sweep.estimates import Speed
+from vagram_ray.sweep.machine import GIB, Machine
+from vagram_ray.sweep.overrides import apply_overrides
+from vagram_ray.sweep.plan import SweepPlan, make_plan
+from vagram_ray.sweep.spec import load_sweep_file
+
+FOLDER = Path(__file__).resolve().parents[1] / "tune_configs"
+SPEED = Speed(flops_per_s=1e11, call_s=2e-6, activation_s=2e-10, env_step_s=1e-4)
+MACHINE = Machine(2, 0, 24 * GIB, "a machine")
+
+
+def plan_of(name: str, scale: str, **changes: Any) -> SweepPlan:
+    sweep, overrides = load_sweep_file(FOLDER / f"{name}.py").at_scale(scale)
+    overrides = {**overrides, **changes}
+    config = apply_overrides(sweep.config, overrides, source="The scale")
+    return make_plan(replace(sweep), config, MACHINE, SPEED, scale=scale, overrides=overrides)
+
+
+def labels(plan: SweepPlan) -> list[str]:
+    return [cell.label for cell in plan.cells]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_every_sweep_can_be_planned_at_every_scale(name: str, scale: str) -> None:
+    plan = plan_of(name, scale)
+    assert plan.trials
+    assert "None" not in "".join(labels(plan))
+
+
+def test_figure_3_has_three_sizes_and_one_line_for_sac() -> None:
+    plan = plan_of("model_size", "paper")
+    sizes = ("4x200", "3x64", "2x64")
+    expected = [f"model_size={size}, model_loss={loss}" for size in sizes for loss in ("vagram", "nll")]
+    assert sorted(labels(plan)) == sorted([*expected, "model_loss=none"])
+    assert len(plan.seeds) == 16
+    small = next(cell for cell in plan.cells if cell.axes.get("model_size") == "2x64").config(plan.config).to_settings()
+    assert (small.num_layers, small.hidden_size, small.rollout_length) == (2, 64, (20, 150, 1, 5))
+
+
+def test_figure_4_has_sac_and_takes_0_and_20_distractors() -> None:
+    assert len(plan_of("distractors", "paper").cells) == 3 * 3
+    cells = plan_of("distractors", "paper", num_distractors={"grid_search": [0, 5, 10, 15, 20]}).cells
+    assert {cell.axes["num_distractors"] for cell in cells} == {0, 5, 10, 15, 20}
+
+
+def test_figure_5_gives_itervaml_its_share_of_squared_error() -> None:
+    plan = plan_of("ablations", "paper")
+    assert len(plan.cells) == 2 * 5
+    cells = {tuple(cell.axes.values()): cell.config(plan.config).to_settings() for cell in plan.cells}
+    assert cells["pendulum", "itervaml"].model_loss_options["mse_weight"] == 0.01
+    assert (cells["pendulum", "vagram"].epoch_length, cells["pendulum", "vagram"].utd_ratio) == (100, 40)
+    assert (cells["cartpole", "nll"].epoch_length, cells["cartpole", "nll"].target_entropy) == (200, -0.05)
+
+
+def test_figure_6_has_each_task_with_its_own_hyperparameters() -> None:
+    plan = plan_of("mujoco", "paper")
+    by_task = {(cell.axes["task"], cell.axes["model_loss"]): cell.config(plan.config) for cell in plan.cells}
+    dimensions = {task: config.environment_spec().dimensions()[0] for (task, _), config in by_task.items()}
+    assert dimensions == {"Hopper": 11, "Walker2d": 17, "HalfCheetah": 17, "Ant": 27, "Humanoid": 45}
+    assert by_task["Walker2d", "nll"].to_settings().alpha_lr == 3e-3
+    assert by_task["Ant", "vagram"].to_settings().rollout_length == (20, 100, 1, 25)
+    cheetah = [cell for cell in plan.cells if cell.axes["task"] == "HalfCheetah"]
+    assert len(cheetah) == 2 + 2 + 1, "two rollout lengths for each model, plain SAC once"
+    assert plan.epoch_steps[cheetah[0].index] * plan.epochs == 300_000
+
+
+def test_figure_7_tells_the_variance_head_from_the_weights() -> None:
+    plan = plan_of("deterministic_vs_probabilistic", "paper")
+    heads = {cell.axes["model_loss"]: cell.config(plan.config).to_settings().has_variance_head for cell in plan.cells}
+    assert heads == {"vagram": False, "nll": True, "mse": False}
+    distracted = [cell.config(plan.config) for cell in plan.cells if cell.axes["setting"] == "15 distractors"]
+    assert {config.num_distractors for config in distracted} == {15}

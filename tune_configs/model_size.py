@@ -1,0 +1,51 @@
+"""Figure 3 of the paper: Hopper with smaller and smaller models, value-aware loss against maximum likelihood.
+
+Run it with ``python -m vagram_ray.sweep tune_configs/model_size.py --scale smoke|laptop|paper``. Plain SAC (``none``)
+has no model and is one cell.
+"""
+
+from ray import tune
+
+from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings
+from vagram_ray.sweep import Scale, Sweep
+
+config = (
+    MBPOConfig()
+    .environment("Hopper-v4")
+    .training(**published_settings("Hopper") | {"model_loss": tune.grid_search(["vagram", "nll", "none"])})
+    .evaluation(evaluation_interval=1, evaluation_duration=10)
+)
+
+PAPER_SIZES = {
+    "4x200": {"num_layers": 4, "hidden_size": 200},
+    "3x64": {"num_layers": 3, "hidden_size": 64},
+    "2x64": {"num_layers": 2, "hidden_size": 64},
+}
+LAPTOP_SIZES = {
+    "2x64": {"num_layers": 2, "hidden_size": 64},
+    "1x16": {"num_layers": 1, "hidden_size": 16},
+    "1x4": {"num_layers": 1, "hidden_size": 4},
+}
+
+# The size is the axis here, so the smaller scales leave it to the variants.
+SMOKE = {key: value for key, value in smoke_settings().items() if key not in ("num_layers", "hidden_size")}
+LAPTOP = {key: value for key, value in laptop_settings().items() if key not in ("num_layers", "hidden_size")}
+
+SWEEP = Sweep(
+    name="model_size",
+    description="Figure 3: how small may the model be?",
+    config=config,
+    variants={"model_size": PAPER_SIZES},
+    seeds=16,
+    epochs=500,
+    scales={
+        "smoke": Scale(epochs=2, seeds=2, overrides=SMOKE),
+        "laptop": Scale(
+            epochs=13,
+            seeds=8,
+            overrides={**LAPTOP, "env": "Pendulum-v1"},
+            variants={"model_size": LAPTOP_SIZES},
+        ),
+        "paper": Scale(),
+    },
+)
