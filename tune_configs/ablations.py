@@ -24,9 +24,10 @@ TASKS = {
     "cartpole": {"env": "ContinuousCartPole-v0", **published_settings("ContinuousCartPole")},
 }
 LAPTOP_TASKS = {
-    "pendulum": {"env": "Pendulum-v1"},
-    "cartpole": {"env": "ContinuousCartPole-v0"},
+    "pendulum": {"env": "Pendulum-v1", "target_entropy": "auto"},
+    "cartpole": {"env": "ContinuousCartPole-v0", "target_entropy": -0.05},
 }
+LAPTOP = {key: value for key, value in laptop_settings().items() if key != "target_entropy"}  # the tasks' own
 
 SWEEP = Sweep(
     name="ablations",
@@ -37,7 +38,7 @@ SWEEP = Sweep(
     epochs=100,
     scales={
         "smoke": Scale(epochs=2, seeds=1, overrides=smoke_settings()),
-        "laptop": Scale(epochs=13, overrides=laptop_settings(), variants={"task": LAPTOP_TASKS}),
+        "laptop": Scale(epochs=13, overrides=LAPTOP, variants={"task": LAPTOP_TASKS}),
         "paper": Scale(),
     },
 )

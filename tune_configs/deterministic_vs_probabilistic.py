@@ -21,7 +21,7 @@ SETTINGS = {
     "15 distractors": {**published_settings("Hopper", distractors=True), "num_distractors": 15},
 }
 LAPTOP_SETTINGS = {
-    "1x16 model": {**laptop_settings(), "num_layers": 1, "hidden_size": 16},
+    "1x8 model": {**laptop_settings(), "num_layers": 1, "hidden_size": 8},
     "10 distractors": {**laptop_settings(), "num_distractors": 10},
 }
 

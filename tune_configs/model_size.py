@@ -24,7 +24,7 @@ PAPER_SIZES = {
 LAPTOP_SIZES = {
     "2x64": {"num_layers": 2, "hidden_size": 64},
     "1x16": {"num_layers": 1, "hidden_size": 16},
-    "1x4": {"num_layers": 1, "hidden_size": 4},
+    "1x8": {"num_layers": 1, "hidden_size": 8},
 }
 
 # The size is the axis here, so the smaller scales leave it to the variants.
