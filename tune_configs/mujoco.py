@@ -39,9 +39,9 @@ SWEEP = Sweep(
     epochs=300,
     scales={
         "smoke": Scale(epochs=1, seeds=1, overrides={**smoke_settings(), "model_loss": "vagram"}),
-        # Far too short to solve a task: the first 5,000 steps of what takes hundreds of thousands.
+        # Far too short to solve a task: the first 3,000 steps of what takes hundreds of thousands.
         "laptop": Scale(
-            epochs=9,
+            epochs=5,
             seeds=4,
             overrides={
                 **laptop_settings(),
