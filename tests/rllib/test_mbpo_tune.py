@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 from ray import tune
@@ -31,6 +32,7 @@ def test_tuner_runs_a_grid_and_its_checkpoints_can_be_trained_on(make_config, ra
             storage_path=str(tmp_path / "results"),
             stop={"training_iteration": 2},
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
+            log_to_file=True,
             verbose=0,
         ),
     ).fit()
@@ -40,8 +42,10 @@ def test_tuner_runs_a_grid_and_its_checkpoints_can_be_trained_on(make_config, ra
         assert result.metrics["env_steps"] == 170
         assert math.isfinite(result.metrics["seeds"]["seed_1"]["eval"]["episode_return"])
         assert ("model" in result.metrics) == (result.config["model_loss"] != "none")
+    stdout = sys.stdout
     algo = MBPO.from_checkpoint(results.get_best_result().checkpoint)
     try:
+        assert sys.stdout is stdout, "the loaded algorithm writes into the trial's log"
         assert algo.train()["training_iteration"] == 3
     finally:
         algo.stop()

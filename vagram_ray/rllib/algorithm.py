@@ -18,6 +18,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES,
 )
+from ray.tune.result import STDERR_FILE, STDOUT_FILE
 
 from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.rllib.config import MBPOConfig
@@ -132,6 +133,14 @@ class MBPO(Algorithm):
         # Tune's utilisation monitor has just replaced our section of the same name.
         result["perf"] = {**result.get("perf", {}), **self._epoch_results["perf"]}
         super().log_result(result)
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        """How a checkpoint builds this object again: without the log files of the trial that wrote it.
+
+        Tune puts them into the configuration of a trial; whoever loads its checkpoint keeps their own output.
+        """
+        (config,), kwargs = super().get_ctor_args_and_kwargs()
+        return ({key: value for key, value in config.items() if key not in (STDOUT_FILE, STDERR_FILE)},), kwargs
 
     def __repr__(self) -> str:
         # Ray names a trial's actor in its error messages, also when its configuration has just been refused;

@@ -1,0 +1,100 @@
+"""The command as a user types it."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from vagram_ray.play.commandline import main
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_help_lists_the_options_without_importing_torch() -> None:
+    code = "import sys; from vagram_ray.play.commandline import main; print('torch' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert loaded.stdout.strip() == "False"
+    text = invoke("--help").output
+    for option in ("--cell", "--seed", "--episodes", "--video", "--model", "--horizon", "--output"):
+        assert option in text
+
+
+def test_returns_per_episode_and_the_same_again(pendulum) -> None:
+    result = invoke(pendulum.folder, "--seed", 5, "--episodes", 3)
+    assert result.exit_code == 0, result.output
+    assert "vagram on Pendulum-v1, 4 distractors, seed 5, 110 steps" in result.output
+    rows = [line.split() for line in result.output.splitlines()]
+    returns = [float(row[1].replace(",", "")) for row in rows if row[2:] == ["200", "time", "limit"]]
+    (mean,) = [float(row[1].replace(",", "")) for row in rows if row[:1] == ["mean"]]
+    assert len(set(returns)) == 3 and mean == pytest.approx(sum(returns) / 3, abs=0.1)
+    assert invoke(pendulum.folder, "--seed", 5, "--episodes", 3).output == result.output
+    assert invoke(pendulum.folder, "--seed", 3, "--episodes", 3).output != result.output
+
+
+def test_the_model_beside_the_environment(pendulum, tmp_path: Path) -> None:
+    result = invoke(pendulum.folder, "--episodes", 2, "--model", "--horizon", 5, "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "error, 5 steps" in result.output and "distractor 3" in result.output
+    stem = tmp_path / "out" / "pendulum-v1-d4-vagram-seed3-110steps-model"
+    with open(f"{stem}.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 * 5 and {row["name"] for row in rows} >= {"cos θ", "distractor 0", "reward"}
+    assert Image.open(f"{stem}.png").size[0] > 1000
+    for path in (f"{stem}.png", f"{stem}.csv"):
+        assert Path(path).name in result.output
+
+
+def test_a_video_and_its_contact_sheet(make_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pygame", reason="cartpole is drawn with pygame: pip install 'gymnasium[classic-control]'")
+    for name in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER", "PYGAME_HIDE_SUPPORT_PROMPT"):
+        monkeypatch.setenv(name, "dummy")
+    saved = make_checkpoint("ContinuousCartPole-v0", model_loss="none")
+    result = invoke(saved.folder, "--episodes", 1, "--video", tmp_path / "film.mp4")
+    assert result.exit_code == 0, result.output
+    assert "film.mp4" in result.output and "film.png" in result.output
+    assert (tmp_path / "film.mp4").stat().st_size > 1000
+    assert Image.open(tmp_path / "film.png").size[0] > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Missing argument 'CHECKPOINT'"),
+        (["nowhere"], "There is nothing at 'nowhere'"),
+        (["{folder}", "--seed", "9"], "--seed 9 is not in"),
+        (["{folder}", "--episodes", "0"], "0 is not in the range x>=1"),
+        (["{folder}", "--sed", "9"], "No such option '--sed'. Did you mean '--seed'?"),
+        (["{folder}", "--cell", "a"], "--cell 'a' goes with a sweep"),
+        (["{folder}", "--video", "film.gif"], "has to end with .mp4"),
+        (["{folder}", "--model", "--output", "{folder}/class_and_ctor_args.pkl"], "is a file; give a folder"),
+    ],
+)
+def test_bad_input_is_one_sentence(pendulum, arguments: list[str], says: str) -> None:
+    result = invoke(*(argument.format(folder=pendulum.folder) for argument in arguments))
+    assert result.exit_code == 2
+    assert says in result.output
+    assert result.output.startswith("Error: ") and result.output.count("\n") == 1
+
+
+def test_plain_sac_has_no_model_to_show(make_checkpoint) -> None:
+    result = invoke(make_checkpoint(model_loss="none").folder, "--model", "--episodes", 1)
+    assert result.exit_code == 2
+    assert "plain SAC learns no model" in result.output and "episode" not in result.output
+
+
+def test_the_example_of_the_documentation(pendulum, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "play.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    code = code.replace('"checkpoints/hopper", seed=2', f"{str(pendulum.folder)!r}, seed=3")
+    exec(code, {})
+    assert len(ast.literal_eval(capsys.readouterr().out)) == 5

@@ -1,0 +1,208 @@
+"""Films: what is chosen, what is written, and one sentence where it cannot be done."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv, never_terminates, register_termination
+from vagram_ray.play.episodes import Policy, play_episodes
+from vagram_ray.play.errors import PlayError
+from vagram_ray.play.rendering import check_pictures, choose_renderer, renderer_works
+from vagram_ray.play.video import (
+    caption,
+    check_video_file,
+    film_episode,
+    sheet_steps,
+    timing,
+    with_caption,
+    write_contact_sheet,
+)
+
+PENDULUM = EnvironmentSpec("Pendulum-v1", num_distractors=2, env_kwargs={"max_episode_steps": 30})
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MUJOCO_GL", "SDL_VIDEODRIVER", "SDL_AUDIODRIVER", "PYGAME_HIDE_SUPPORT_PROMPT", "PYOPENGL_PLATFORM"):
+        monkeypatch.setenv(name, "")  # so that what is set in a test is taken back
+        monkeypatch.delenv(name)
+
+
+def push(obs: np.ndarray) -> np.ndarray:
+    return np.sin(obs[:, :1] * 7).astype(np.float32)
+
+
+def push_joints(obs: np.ndarray) -> np.ndarray:
+    return np.repeat(push(obs), 3, axis=1)
+
+
+def frames_of(path: Path) -> tuple[dict, list[np.ndarray]]:
+    reader: Iterator = imageio_ffmpeg.read_frames(str(path))
+    meta = next(reader)
+    width, height = meta["size"]
+    return meta, [np.frombuffer(frame, np.uint8).reshape(height, width, 3).astype(int) for frame in reader]
+
+
+def check_film(spec: EnvironmentSpec, path: Path, push: Policy = push) -> None:
+    """Film the first episode, read the file back, and look at its frames."""
+    (played,) = play_episodes(push, SeedVectorEnv(spec, (2,), evaluation=True), 1)
+    film = film_episode(spec, 2, push, len(played), path)
+    np.testing.assert_array_equal(film.episode.obs, played.obs)
+    meta, frames = frames_of(path)
+    assert len(frames) == film.frames and meta["fps"] == pytest.approx(film.fps, abs=0.02)
+    pictures = [frame[: -(frame.shape[0] // 10)] for frame in frames]  # without the caption
+    assert np.abs(pictures[0] - pictures[-1]).max() > 50
+    assert all(np.abs(before - after).max() > 0 for before, after in zip(pictures, pictures[1:], strict=False))
+    steps = [step for step, _, _ in film.sheet]
+    assert steps == sheet_steps(len(played))
+    returns = [total for _, total, _ in film.sheet]
+    np.testing.assert_allclose(returns, played.returns_so_far[steps], rtol=1e-6, atol=1e-6)
+    write_contact_sheet(film, "title", path.with_suffix(".png"))
+    sheet = np.asarray(Image.open(path.with_suffix(".png")).convert("L"))
+    assert sheet.shape[1] > 1000 and sheet.std() > 5
+
+
+def test_a_film_of_pendulum(tmp_path: Path) -> None:
+    pytest.importorskip("pygame", reason="Pendulum is drawn with pygame: pip install 'gymnasium[classic-control]'")
+    choose_renderer("Pendulum-v1")
+    check_film(PENDULUM, tmp_path / "folder" / "pendulum.mp4")
+    meta, frames = frames_of(tmp_path / "folder" / "pendulum.mp4")
+    assert (meta["fps"], len(frames)) == (20.0, 31)  # dt = 0.05 s, first and last state included
+
+
+def test_a_film_of_our_cartpole(tmp_path: Path) -> None:
+    pytest.importorskip("pygame", reason="cartpole is drawn with pygame: pip install 'gymnasium[classic-control]'")
+    choose_renderer("ContinuousCartPole-v0")
+    check_film(EnvironmentSpec("ContinuousCartPole-v0"), tmp_path / "cartpole.mp4")
+
+
+def test_a_film_of_hopper(tmp_path: Path) -> None:
+    if choose_renderer("Hopper-v4") is None:
+        pytest.skip("neither EGL, OSMesa nor GLFW works here")
+    check_film(EnvironmentSpec("Hopper-v4", num_distractors=2), tmp_path / "hopper.mp4", push_joints)
+
+
+# -- details ---------------------------------------------------------------------------------------------------
+
+
+def test_real_time_with_at_most_50_frames_a_second() -> None:
+    assert timing(0.05) == (1, 20.0)
+    assert timing(0.02) == (1, 50.0)
+    assert timing(0.008) == (3, pytest.approx(125 / 3))
+    assert timing(None) == (1, 30.0)
+
+
+def test_evenly_spaced_frames() -> None:
+    assert sheet_steps(200) == [0, 18, 36, 55, 73, 91, 109, 127, 145, 164, 182, 200]
+    assert sheet_steps(3) == [0, 1, 2, 3]
+
+
+def test_captions() -> None:
+    assert caption(40, -12.34, 0.05) == "step 40 (2.00 s)   return -12.3"
+    assert caption(7, 0.0, None) == "step 7   return 0.0"
+    picture = with_caption(np.zeros((101, 77, 3), dtype=np.uint8), "text")
+    assert picture.shape[0] % 2 == 0 and picture.shape[1] == 78
+    assert picture[101:].max() > 200 and picture[:101, :77].max() == 0
+
+
+def test_the_first_renderer_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def works(backend: str) -> bool:
+        tried.append(backend)
+        return backend == "osmesa"
+
+    assert choose_renderer("Hopper-v4", works) == "osmesa"
+    assert tried == ["egl", "osmesa"] and os.environ["MUJOCO_GL"] == "osmesa"
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    assert choose_renderer("Hopper-v4", works) == "egl" and len(tried) == 2  # what is set is taken
+    monkeypatch.setenv("MUJOCO_GL", "bogus")
+    with pytest.raises(PlayError, match="MUJOCO_GL='bogus' draws no pictures; unset it, or set it to egl or osmesa"):
+        choose_renderer("Hopper-v4", works)
+    monkeypatch.delenv("MUJOCO_GL")
+    assert choose_renderer("Pendulum-v1", works) is None and len(tried) == 2
+    assert "MUJOCO_GL" not in os.environ and os.environ["SDL_VIDEODRIVER"] == "dummy"
+
+
+def test_a_renderer_that_is_none_does_not_work() -> None:
+    assert not renderer_works("bogus")
+
+
+def test_without_pygame_the_sentence_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(PlayError, match=r"'Pendulum-v1' cannot be drawn here .*gymnasium\[classic-control\]"):
+        check_pictures(PENDULUM, 0)
+
+
+def test_without_a_renderer_the_sentence_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_context(*args, **kwargs):
+        raise RuntimeError("no context")
+
+    import gymnasium.envs.mujoco.mujoco_rendering as mujoco_rendering
+
+    choose_renderer("Hopper-v4", lambda backend: False)
+    monkeypatch.setattr(mujoco_rendering.OffScreenViewer, "_get_opengl_backend", no_context)
+    monkeypatch.setattr(mujoco_rendering.OffScreenViewer, "__del__", lambda self: None)
+    with pytest.raises(PlayError, match=r"'Hopper-v4' cannot be drawn here .*none of egl.*libegl1 .*libosmesa6"):
+        check_pictures(EnvironmentSpec("Hopper-v4"), 0)
+
+
+class Plain(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, dtype=np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, dtype=np.float32), 0.0, False, False, {}
+
+
+class Mute(Plain):
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def render(self):
+        return None
+
+
+@pytest.mark.parametrize("kind", [Plain, Mute])
+def test_an_environment_that_draws_nothing(kind: type) -> None:
+    env_id = f"Play{kind.__name__}-v0"
+    gymnasium.register(env_id, kind, max_episode_steps=5)
+    register_termination(env_id, never_terminates)
+    try:
+        with pytest.raises(PlayError, match=rf"environment '{env_id}' draws no pictures.*leave --video away"):
+            check_pictures(EnvironmentSpec(env_id), 0)
+    finally:
+        del gymnasium.registry[env_id]
+
+
+def test_files_that_cannot_become_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_video_file(tmp_path / "film.mp4")
+    with pytest.raises(PlayError, match=r"'film.gif' is not usable: the file's name has to end with .mp4"):
+        check_video_file(Path("film.gif"))
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(PlayError, match="is a folder"):
+        check_video_file(tmp_path / "folder.mp4")
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(PlayError, match="--video needs imageio-ffmpeg, which is not installed: pip install"):
+        check_video_file(tmp_path / "film.mp4")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    pytest.importorskip("pygame", reason="Pendulum is drawn with pygame: pip install 'gymnasium[classic-control]'")
+    (tmp_path / "file").touch()
+    choose_renderer("Pendulum-v1")
+    with pytest.raises(PlayError, match=r"--video .* cannot be written"):
+        film_episode(PENDULUM, 0, push, 30, tmp_path / "file" / "film.mp4")

@@ -1,0 +1,189 @@
+"""The command line of ``python -m vagram_ray.play``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from vagram_ray.play.errors import PlayError
+
+if TYPE_CHECKING:
+    from vagram_ray.play.checkpoint import SavedAgent
+    from vagram_ray.play.episodes import Episode, Policy
+
+MIN_WIDTH = 100
+"""Columns of tables where the output is no terminal."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    checkpoint: str
+    cell: str | None
+    seed: int | None
+    episodes: int
+    video: Path | None
+    model: bool
+    horizon: int
+    output: Path
+
+
+class _Command(click.Command):
+    """Says what is wrong with the arguments in one sentence, without the lines of usage above it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise PlayError(f"{error.format_message().rstrip('.')}; --help lists the options.") from error
+
+
+_COUNT = click.IntRange(min=1)
+
+
+@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.option("--cell", metavar="LABEL", help="With a sweep's folder: which cell, such as 'model_loss=vagram'.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="K", help="Which seed of the cohort; the default is the first."
+)
+@click.option("--episodes", type=_COUNT, default=10, show_default=True, metavar="N", help="Whole episodes to play.")
+@click.option(
+    "--video", type=click.Path(path_type=Path), metavar="FILE.mp4",
+    help="Film the first episode, with a contact sheet FILE.png beside it.",
+)  # fmt: skip
+@click.option("--model", is_flag=True, help="Play the learned model beside the real environment.")
+@click.option("--horizon", type=_COUNT, default=25, show_default=True, metavar="H", help="Steps ahead for --model.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("play"), show_default=True, metavar="DIR",
+    help="Folder for the files of --model.",
+)  # fmt: skip
+def main(**options: Any) -> None:
+    """Play the policy in CHECKPOINT: a checkpoint's folder, a trial's (its newest), or a sweep's with --cell.
+
+    Exit status: 0 when everything was shown, 2 for input that cannot be shown.
+    """
+    show(Request(**options), _console())
+    sys.exit(0)
+
+
+def show(request: Request, console: Console) -> None:
+    """Do what was asked and print it.
+
+    Raises:
+        PlayError: One sentence on what cannot be shown.
+    """
+    from vagram_ray.play.locate import find_checkpoint
+
+    folder = find_checkpoint(request.checkpoint, request.cell, request.seed)
+    if request.video is not None:
+        from vagram_ray.play.video import check_video_file
+
+        check_video_file(request.video)
+    if request.model:
+        _check_folder(request.output)
+
+    from vagram_ray.play.checkpoint import policy, read_agent
+
+    agent = read_agent(folder, request.seed)
+    if request.model:
+        agent.check_model()
+    if request.video is not None:
+        from vagram_ray.play.rendering import choose_renderer
+
+        choose_renderer(agent.environment.env_id)
+    act = policy(agent.actor())
+    if request.video is not None:
+        from vagram_ray.play.rendering import check_pictures
+
+        check_pictures(agent.environment, agent.seed)
+    episodes = _play(agent, act, request, console)
+    if request.video is not None:
+        _film(agent, act, episodes[0], request.video, console)
+    if request.model:
+        _show_model(agent, episodes, request, console)
+
+
+def _play(agent: SavedAgent, act: Policy, request: Request, console: Console) -> list[Episode]:
+    from vagram_ray.envs import SeedVectorEnv
+    from vagram_ray.play.episodes import episode_table, play_episodes
+
+    envs = SeedVectorEnv(agent.environment, (agent.seed,), evaluation=True)
+    try:
+        episodes = play_episodes(act, envs, request.episodes)
+    finally:
+        envs.close()
+    console.print(f"{_shown(agent.folder)}: {agent.title}", soft_wrap=True)
+    console.print()
+    console.print(episode_table(episodes, "Deterministic policy"))
+    return episodes
+
+
+def _film(agent: SavedAgent, act: Policy, first: Episode, path: Path, console: Console) -> None:
+    from vagram_ray.play.video import film_episode, write_contact_sheet
+
+    film = film_episode(agent.environment, agent.seed, act, len(first), path)
+    sheet = path.with_suffix(".png")
+    write_contact_sheet(film, agent.title, sheet)
+    console.print()
+    console.print(f"Episode 1: {_shown(path)} ({film.frames} frames, {film.fps:.3g} a second)", soft_wrap=True)
+    console.print(f"           {_shown(sheet)}", soft_wrap=True)
+
+
+def _show_model(agent: SavedAgent, episodes: list[Episode], request: Request, console: Console) -> None:
+    from vagram_ray.play.dimensions import dimension_names
+    from vagram_ray.play.model_figure import reading, save_model_view
+    from vagram_ray.play.model_table import model_table
+    from vagram_ray.play.model_view import view_model
+
+    count = agent.environment.num_distractors
+    names = dimension_names(agent.environment.env_id, agent.dimensions[0], count)
+    view = view_model(agent.dynamics(), agent.values(), episodes, names, count, horizon=request.horizon)
+    picture, numbers = (request.output / f"{agent.stem}-model.{suffix}" for suffix in ("png", "csv"))
+    try:
+        request.output.mkdir(parents=True, exist_ok=True)
+        numbers.write_text(view.csv_text(), encoding="utf-8")
+        save_model_view(view, agent.title, picture)
+    except OSError as error:
+        raise _not_writable(request.output, error) from error
+    console.print()
+    console.print(model_table(view))
+    console.print()
+    console.print(reading(view))
+    console.print(f"Model: {_shown(picture)}", soft_wrap=True)
+    console.print(f"       {_shown(numbers)}", soft_wrap=True)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise PlayError(f"--output {str(folder)!r} is a file; give a folder.")
+    existing = folder.expanduser().resolve()
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        raise PlayError(f"--output {str(folder)!r} cannot be written; give a folder that can.")
+
+
+def _not_writable(folder: Path, error: OSError) -> PlayError:
+    return PlayError(f"--output {str(folder)!r} cannot be written ({error.strerror}); give a folder that can.")
+
+
+def _shown(path: Path) -> str:
+    from vagram_ray.sweep.storage import short_path
+
+    return short_path(path)
+
+
+def _console() -> Console:
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # labels may hold any text
+    console = Console(**plain)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(**plain, width=max(MIN_WIDTH, console.width))
+    return console
