@@ -10,6 +10,8 @@ from tests.core.toy import PointEnvs, cliff_termination, small_agent, small_sett
 from vagram_ray.core.evaluation import evaluate
 from vagram_ray.core.mbpo import MBPOAgent
 
+NORMALIZED = dict(prediction_target="next_obs", normalize_dynamics_targets=True, normalize_reward_targets=True)
+
 
 def flatten(state, prefix=""):
     if isinstance(state, dict):
@@ -59,13 +61,14 @@ def test_a_seed_in_a_cohort_equals_the_same_seed_alone(loss):
             np.testing.assert_allclose(cohort_metrics[key][1], value[0], rtol=2e-2, atol=1e-3, err_msg=key)
 
 
+@pytest.mark.parametrize("targets", [{}, NORMALIZED], ids=["plain", "normalised"])
 @pytest.mark.parametrize("loss", ["vagram", "mse", "nll", "none"])
-def test_epochs_saved_and_restored_equal_epochs_run_through(loss):
-    through, envs = small_agent(model_loss=loss), PointEnvs([0, 1])
+def test_epochs_saved_and_restored_equal_epochs_run_through(loss, targets):
+    through, envs = small_agent(model_loss=loss, **targets), PointEnvs([0, 1])
     through.train_epoch(envs)
     state = saved(through)
     generators = [generator.bit_generator.state for generator in envs.generators]
-    resumed, resumed_envs = small_agent(model_loss=loss), PointEnvs([0, 1])
+    resumed, resumed_envs = small_agent(model_loss=loss, **targets), PointEnvs([0, 1])
     resumed.load_state_dict(state)
     for generator, saved_state in zip(resumed_envs.generators, generators, strict=True):
         generator.bit_generator.state = saved_state
@@ -93,6 +96,15 @@ def test_other_cohorts_and_models_are_refused_on_restore():
         small_agent((0, 2)).load_state_dict(state)
     with pytest.raises(ValueError, match="with a dynamics model, but model_loss='none'"):
         small_agent((0, 1), model_loss="none").load_state_dict(state)
+
+
+def test_a_model_of_other_targets_is_refused_on_restore_and_nothing_has_changed_then():
+    trained, other = small_agent(**NORMALIZED, epoch_length=2, model_max_epochs=1), small_agent()
+    trained.train_epoch(PointEnvs([0, 1]))
+    before = saved(other)
+    with pytest.raises(ValueError, match="fitted with prediction_target='next_obs'"):
+        other.load_state_dict(saved(trained))
+    assert_same_state(before, saved(other))
 
 
 def test_environment_steps_and_updates_are_counted():
@@ -162,10 +174,12 @@ def test_a_model_without_a_termination_function_is_refused():
         MBPOAgent(small_settings(), seeds=[0], obs_dim=2, action_dim=1, termination=None)
 
 
-@pytest.mark.parametrize("loss", ["vagram", "nll", "mse", "none"])
-def test_the_toy_task_is_learned(loss):
+@pytest.mark.parametrize(
+    ("loss", "targets"), [*((loss, {}) for loss in ("vagram", "nll", "mse", "none")), ("vagram", NORMALIZED)]
+)
+def test_the_toy_task_is_learned(loss, targets):
     """From anywhere in [-0.8, 0.8] the best policy reaches 0 in at most 4 steps; doing nothing costs 4.3 on average."""
-    agent, envs = small_agent(seeds=(0, 1, 2), model_loss=loss, utd_ratio=4), PointEnvs([0, 1, 2])
+    agent, envs = small_agent(seeds=(0, 1, 2), model_loss=loss, utd_ratio=4, **targets), PointEnvs([0, 1, 2])
     for _ in range(6):
         agent.train_epoch(envs)
     statistics = evaluate(lambda obs: agent.act(obs, deterministic=True), PointEnvs([10, 11, 12]), 10)

@@ -4,6 +4,7 @@ import torch
 from tests.core.toy import small_settings
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.model_fitting import ModelFit, RegressionTable, split_and_bootstrap
+from vagram_ray.core.model_losses import Prediction, delta_mse
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
@@ -11,6 +12,13 @@ from vagram_ray.core.sac import SAC
 from vagram_ray.core.value_gradients import ValueEstimates
 
 D, A = 3, 1
+BOTH_NORMALIZED = dict(normalize_dynamics_targets=True, normalize_reward_targets=True)
+OPTIONS = [
+    dict(prediction_target="next_obs"),
+    dict(normalize_dynamics_targets=True),
+    dict(normalize_reward_targets=True),
+    dict(prediction_target="next_obs", **BOTH_NORMALIZED),
+]
 
 
 def linear_data(num_seeds, size, noise=0.0, seed=0):
@@ -44,6 +52,83 @@ def test_a_linear_system_is_learned(loss):
     explained = 1 - metrics["validation_delta_mse"] / variance
     assert (explained > (0.3 if loss == "vagram" else 0.95)).all()
     assert (metrics["fit_epochs"] > 5).all()
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("loss", ["mse", "nll"])
+def test_a_linear_system_is_learned_with_each_kind_of_target(loss, options):
+    data = linear_data(2, 600)
+    fit = make_fit(data, [0, 1], model_loss=loss, **options)
+    before = fit.cohort.mean_over_validation_rows(
+        lambda index: delta_mse(fit.dynamics.predict(*fit.table.target(index, None)[:2]), fit.table.target(index, None))
+    )
+    metrics = fit.run()
+    variance = (data.next_obs - data.obs).var(dim=1).mean(dim=-1)
+    assert (metrics["validation_delta_mse"] < 0.05 * variance).all()
+    assert (metrics["validation_delta_mse"] < 0.1 * before.mean(dim=1)).all()
+
+
+def in_other_units(data, scale, offset, reward_scale, reward_offset):
+    """The same transitions, told in other units of the observation and of the reward."""
+    obs, next_obs = scale * data.obs + offset, scale * data.next_obs + offset
+    return data._replace(obs=obs, next_obs=next_obs, reward=reward_scale * data.reward + reward_offset)
+
+
+@pytest.mark.parametrize("target", ["delta", "next_obs"])
+@pytest.mark.parametrize("loss", ["mse", "nll"])
+def test_errors_of_normalised_targets_do_not_depend_on_the_environments_units(loss, target):
+    data, losses = linear_data(2, 200), {}
+    other = in_other_units(data, torch.tensor([0.3, 5.0, 1.0]), torch.tensor([1.0, 0.0, -4.0]), 9.0, 2.0)
+    for normalized in (True, False):
+        kind = dict(prediction_target=target, **{name: normalized for name in BOTH_NORMALIZED})
+        fits = [make_fit(each, [0, 1], model_loss=loss, **kind) for each in (data, other)]
+        losses[normalized] = [fit._validate(fit.cohort) for fit in fits]
+    torch.testing.assert_close(*losses[True], rtol=1e-4, atol=1e-4)
+    assert ((losses[False][0] - losses[False][1]).abs() > 0.1).all()
+
+
+@pytest.mark.parametrize("target", ["delta", "next_obs"])
+@pytest.mark.parametrize("loss", ["mse", "nll"])
+def test_a_fit_of_normalised_targets_does_not_depend_on_the_environments_units(loss, target):
+    data = linear_data(2, 200)
+    # Powers of two, by which floating-point numbers scale exactly, so that small differences do not grow in the fit.
+    other = in_other_units(data, torch.tensor([2.0**-7, 1.0, 2.0**9]), 0.0, 2.0**5, 0.0)
+    kind = dict(model_loss=loss, prediction_target=target, model_max_epochs=4, **BOTH_NORMALIZED)
+    fits = [make_fit(each, [0, 1], **kind) for each in (data, other)]
+    first, second = (fit.run() for fit in fits)
+    torch.testing.assert_close(first["validation_loss"], second["validation_loss"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(fits[0].dynamics.member_rows(), fits[1].dynamics.member_rows(), rtol=1e-3, atol=1e-4)
+
+
+def test_normalised_targets_make_a_fit_learn_dimensions_and_rewards_of_every_size():
+    """Beside a dimension of size 100, an error of all of a dimension of size 0.001 is nothing to a plain MSE."""
+    data = in_other_units(linear_data(1, 400), torch.tensor([0.001, 1.0, 100.0]), 0.0, 0.01, 0.0)
+    delta, unexplained = (data.next_obs - data.obs).unsqueeze(1), {}
+    for normalized in (False, True):
+        fit = make_fit(data, [0], model_max_epochs=60, **{name: normalized for name in BOTH_NORMALIZED})
+        fit.run()
+        columns = [column.unsqueeze(1).expand(-1, 3, -1, -1) for column in (data.obs, data.action)]
+        prediction = fit.dynamics.predict(*columns)
+        dynamics = (prediction.delta - delta).square().mean(dim=(0, 1, 2)) / delta.var(dim=(0, 1, 2))
+        reward = (prediction.reward - data.reward.unsqueeze(1)).square().mean() / data.reward.var()
+        unexplained[normalized] = torch.cat([dynamics, reward.view(1)]).detach()
+    assert (unexplained[True] < 0.05).all(), unexplained
+    assert (unexplained[False][[0, 3]] > 1.0).all(), unexplained  # worse than predicting the mean
+
+
+def test_vagrams_fit_with_normalised_dynamics_minimises_the_same_loss():
+    """Neither what it measures of a prediction nor its weights depend on what the networks' outputs mean."""
+    data, tables, losses = linear_data(2, 100), [], []
+    for options in ({}, *OPTIONS):
+        fit = make_fit(data, [0, 1], model_loss="vagram", **options)
+        tables.append(fit.table._rows)
+        reward_unit = fit.dynamics.reward_unit
+        fit.dynamics.predict = lambda obs, action: Prediction(2 * obs, action[..., 0], None)
+        loss = fit._validate(fit.cohort)
+        losses.append(loss if reward_unit is None else loss * reward_unit.square().view(2, 1))
+    for table, loss in zip(tables, losses, strict=True):
+        assert torch.equal(table, tables[0])
+        torch.testing.assert_close(loss, losses[0])
 
 
 def test_validation_rows_are_held_out_and_bootstraps_differ_between_members():
@@ -106,16 +191,18 @@ def test_the_fit_epoch_limit_holds():
     assert metrics["fit_epochs"].tolist() == [3, 3]
 
 
+@pytest.mark.parametrize("options", [{}, OPTIONS[-1]], ids=["plain", "normalised"])
 @pytest.mark.parametrize("loss", ["mse", "nll", "vagram"])
-def test_a_seed_in_a_cohort_is_fitted_as_it_would_be_alone(loss):
+def test_a_seed_in_a_cohort_is_fitted_as_it_would_be_alone(loss, options):
     """Also when its neighbours stop earlier or later: streams, optimiser and weights must not notice."""
     seeds = [3, 8, 5]
     data = linear_data(3, 150, noise=0.1)
-    cohort = make_fit(data, seeds, model_loss=loss, model_patience=2)
+    cohort = make_fit(data, seeds, model_loss=loss, model_patience=2, **options)
     metrics = cohort.run()
     assert len(set(metrics["fit_epochs"].tolist())) > 1, "the seeds should stop at different epochs here"
     for position, seed in enumerate(seeds):
-        alone = make_fit(Transitions(*(c[[position]] for c in data)), [seed], model_loss=loss, model_patience=2)
+        own_data = Transitions(*(c[[position]] for c in data))
+        alone = make_fit(own_data, [seed], model_loss=loss, model_patience=2, **options)
         own = alone.run()
         assert own["fit_epochs"].item() == metrics["fit_epochs"][position].item()
         torch.testing.assert_close(

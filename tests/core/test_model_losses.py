@@ -87,9 +87,61 @@ def test_nll_equals_the_normal_distribution():
     torch.testing.assert_close(get_model_loss("nll").function(prediction, target), expected)
 
 
-@pytest.mark.parametrize("name", ["mse", "nll", "vagram"])
-def test_gradients_equal_finite_differences(name):
+def in_units(target, dynamics=True, reward=True):
+    """The target with errors to be measured in units of each seed's own, and these units."""
+    sigma = torch.rand(S, 1, 1, D, dtype=torch.float64) + torch.tensor([0.1, 1.0, 10.0, 100.0])
+    sigma_r = torch.rand(S, 1, 1, dtype=torch.float64) + 5.0
+    units = {"dynamics_unit": sigma if dynamics else None, "reward_unit": sigma_r if reward else None}
+    return target._replace(**units), sigma if dynamics else torch.ones(1), sigma_r if reward else torch.ones(1)
+
+
+UNITS = [(False, True), (True, False), (True, True)]
+
+
+@pytest.mark.parametrize(("dynamics", "reward"), UNITS)
+def test_mse_is_measured_in_the_targets_units(dynamics, reward):
     prediction, target = make_pair()
+    target, sigma, sigma_r = in_units(target, dynamics, reward)
+    loss = get_model_loss("mse").function(prediction, target)
+    f, y = prediction.delta.numpy() / sigma.numpy(), target.delta.numpy() / sigma.numpy()
+    reward_error = (prediction.reward.numpy() / sigma_r.numpy() - target.reward.numpy() / sigma_r.numpy()) ** 2
+    np.testing.assert_allclose(loss, ((f - y) ** 2).mean(axis=-1) + reward_error, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("dynamics", "reward"), UNITS)
+def test_nll_is_the_density_of_the_normalised_targets(dynamics, reward):
+    """Whatever is subtracted from both mean and target: here 3 units."""
+    prediction, target = make_pair()
+    target, sigma, sigma_r = in_units(target, dynamics, reward)
+    unit = torch.cat([sigma.expand(S, 1, 1, D), sigma_r.expand(S, 1, 1).unsqueeze(-1)], dim=-1)
+    mean = torch.cat([prediction.delta, prediction.reward.unsqueeze(-1)], dim=-1) / unit - 3.0
+    observed = torch.cat([target.delta, target.reward.unsqueeze(-1)], dim=-1) / unit - 3.0
+    std = (0.5 * prediction.log_variance).exp() / unit
+    expected = -Normal(mean, std).log_prob(observed).mean(dim=-1)
+    torch.testing.assert_close(get_model_loss("nll").function(prediction, target), expected)
+
+
+@pytest.mark.parametrize(("dynamics", "reward"), UNITS)
+def test_vagrams_weights_transform_by_the_chain_rule(dynamics, reward):
+    """w'_d = (sigma_d / sigma_r)^2 w_d on errors in units of sigma_d, rewards in units of sigma_r, in NumPy."""
+    prediction, raw = make_pair()
+    raw = raw._replace(options={"state_weight": 2.5})
+    target, sigma, sigma_r = in_units(raw, dynamics, reward)
+    loss = get_model_loss("vagram").function(prediction, target)
+    weight = (sigma.numpy() / sigma_r.unsqueeze(-1).numpy()) ** 2 * target.prepared["weight"].numpy()
+    error = (prediction.delta.numpy() - target.delta.numpy()) / sigma.numpy()
+    reward_error = (prediction.reward.numpy() - target.reward.numpy()) / sigma_r.numpy()
+    expected = 2.5 * (weight * error**2).mean(axis=-1) + reward_error**2
+    np.testing.assert_allclose(loss, expected, rtol=1e-9)
+    # So the normalisation divides the loss by sigma_r^2, and that of the dynamics leaves it as it is.
+    torch.testing.assert_close(loss, get_model_loss("vagram").function(prediction, raw) / sigma_r.square())
+
+
+@pytest.mark.parametrize("units", [False, True])
+@pytest.mark.parametrize("name", ["mse", "nll", "vagram"])
+def test_gradients_equal_finite_differences(name, units):
+    prediction, target = make_pair()
+    target = in_units(target)[0] if units else target
     loss = get_model_loss(name).function
 
     def total(delta, reward, log_variance):

@@ -116,6 +116,26 @@ def test_probabilistic_models_are_sampled():
     torch.testing.assert_close(sample.mean(dim=0), expected.delta[0, 0, 0], rtol=0, atol=0.05)
 
 
+def test_the_noise_of_normalised_targets_is_in_the_environments_units():
+    settings = dict(prediction_target="next_obs", normalize_dynamics_targets=True, normalize_reward_targets=True)
+    dynamics, _, _, _ = make_parts(model_loss="nll", **settings)
+    dynamics.output_mean = torch.tensor([10.0, -2.0, 5.0]).expand(S, 1, 1, -1)
+    dynamics.output_std = torch.tensor([0.01, 30.0, 4.0]).expand(S, 1, 1, -1)
+    plain, _, _, _ = make_parts(model_loss="nll")  # the same networks, whose outputs are read as they are
+    obs, action = torch.full((S, 30_000, D), 0.5), torch.zeros(S, 30_000, A)
+    streams = RandomStreams([0, 1], "rollout")
+    order, noise = streams.permutation(30_000), streams.normal(30_000, D + 1)
+    next_obs, reward = _step(dynamics, dynamics.elite_networks(), obs, action, order, noise)
+    rows = order[0, :10_000]  # of the first elite
+    sample = torch.cat([next_obs[0, rows], reward[0, rows].unsqueeze(-1)], dim=-1)
+    outputs = plain.predict(*(tensor[:, :1].unsqueeze(1).expand(-1, 4, -1, -1) for tensor in (obs, action)))
+    mean = torch.cat([outputs.delta[0, 0, 0], outputs.reward[0, 0, :1]])
+    deviation = torch.exp(0.5 * outputs.log_variance[0, 0, 0])
+    normalised = (sample - torch.tensor([10.0, -2.0, 5.0])) / torch.tensor([0.01, 30.0, 4.0])
+    torch.testing.assert_close(normalised.std(dim=0), deviation, rtol=0.05, atol=0)
+    torch.testing.assert_close(normalised.mean(dim=0), mean, rtol=0, atol=0.05)
+
+
 def test_numbers_that_do_not_divide_by_the_elites_are_exact():
     dynamics, actor, replay, imagined = make_parts()
     run(dynamics, actor, replay, imagined, num_rollouts=7, rollout_length=2)

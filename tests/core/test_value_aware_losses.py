@@ -70,6 +70,25 @@ def make_pair(name, values, options=OPTIONS, noise=7):
     return prediction, target._replace(prepared=prepared_rows(name, values, target))
 
 
+def in_units(target, kind):
+    """The target with errors to be measured in units of each seed's own: "none", "dynamics", "reward" or "both"."""
+    sigma = torch.rand(S, 1, 1, D, dtype=torch.float64) + torch.tensor([0.1, 0.3, 1.0, 1.0, 3.0, 10.0])
+    sigma_r = torch.rand(S, 1, 1, dtype=torch.float64) + 2.0
+    return target._replace(
+        dynamics_unit=sigma if kind in ("dynamics", "both") else None,
+        reward_unit=sigma_r if kind in ("reward", "both") else None,
+    )
+
+
+UNITS = ["none", "dynamics", "reward", "both"]
+
+
+def numpy_units(target, index):
+    """sigma_d (D,) and sigma_r of the transition at ``index``, 1 where there is none."""
+    sigma = np.ones(D) if target.dynamics_unit is None else target.dynamics_unit[index[0], 0, 0].numpy()
+    return sigma, 1.0 if target.reward_unit is None else target.reward_unit[index[0], 0, 0].item()
+
+
 def state_term(name, prediction, target):
     """The loss of a prediction whose reward is right."""
     return get_model_loss(name).function(prediction._replace(reward=target.reward), target)
@@ -131,44 +150,51 @@ def numpy_state_term(name, index, values, prediction, target, gradients, noise):
     """The state term of one transition, from the equations in docs/losses.md."""
     seed, s = index[0], target.obs[index].numpy()
     f, observed = s + prediction.delta[index].numpy(), s + target.delta[index].numpy()
-    error, mse = f - observed, ((f - observed) ** 2).mean()
+    sigma, sigma_r = numpy_units(target, index)
+    error = (f - observed) / sigma
+    mse = (error**2).mean()
     if name in ("taylor", "taylor_hessian"):
-        first_order = np.mean([(gradients[index][k] @ error) ** 2 for k in range(K)])
+        first_order = np.mean([(gradients[index][k] * sigma / sigma_r @ error) ** 2 for k in range(K)])
         return first_order + (OPTIONS["hessian_weight"] * np.linalg.norm(error) ** 4 if name != "taylor" else 0.0)
     if name == "itervaml":
-        change = numpy_values(values, seed, f) - numpy_values(values, seed, observed)
+        change = (numpy_values(values, seed, f) - numpy_values(values, seed, observed)) / sigma_r
         return np.mean(change**2) + OPTIONS["mse_weight"] * mse
     if name == "vaml_sac":
         pairs = [(numpy_values(values, seed, f, x), numpy_values(values, seed, observed, x)) for x in noise]
-        change = np.mean([at_f - at_observed for at_f, at_observed in pairs], axis=0)
+        change = np.mean([at_f - at_observed for at_f, at_observed in pairs], axis=0) / sigma_r
         return np.mean(change**2) + OPTIONS["mse_weight"] * mse
     assert name == "cvaml"
     std = np.exp(0.5 * prediction.log_variance[index].numpy())
     errors = [
-        numpy_values(values, seed, f + std[:D] * x) - numpy_values(values, seed, observed) for x in noise
+        (numpy_values(values, seed, f + std[:D] * x) - numpy_values(values, seed, observed)) / sigma_r for x in noise
     ]  # samples of (K,)
     pairs = [np.mean(a * b) for a, b in itertools.permutations(errors, 2)]
-    mean = np.append(prediction.delta[index].numpy(), prediction.reward[index].item())
-    seen = np.append(target.delta[index].numpy(), target.reward[index].item())
-    return np.mean(pairs) - OPTIONS["nll_weight"] * norm.logpdf(seen, mean, std).mean()
+    unit = np.append(sigma, sigma_r)
+    mean = np.append(prediction.delta[index].numpy(), prediction.reward[index].item()) / unit
+    seen = np.append(target.delta[index].numpy(), target.reward[index].item()) / unit
+    return np.mean(pairs) - OPTIONS["nll_weight"] * norm.logpdf(seen, mean, std / unit).mean()
 
 
+@pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("name", ["taylor", "taylor_hessian", "itervaml", "vaml_sac", "cvaml"])
-def test_the_loss_equals_its_equation_in_numpy(name, values):
+def test_the_loss_equals_its_equation_in_numpy(name, units, values):
     prediction, target = make_pair(name, values)
+    target = in_units(target, units)
     loss = get_model_loss(name).function(prediction, target)
     samples, width = (OPTIONS["action_samples"], A) if name == "vaml_sac" else (OPTIONS["model_samples"], D)
     noise = FixedNoise().normal(E, B, samples, width).numpy()
     gradients = numpy_clipped_gradients(values, (target.obs + target.delta).numpy())
     for index in np.ndindex(S, E, B):
         expected = numpy_state_term(name, index, values, prediction, target, gradients, noise[index])
-        expected += (prediction.reward[index] - target.reward[index]).item() ** 2
+        expected += (prediction.reward[index] - target.reward[index]).item() ** 2 / numpy_units(target, index)[1] ** 2
         np.testing.assert_allclose(loss[index].item(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("name", VALUE_WEIGHTED)
-def test_value_weighted_losses_equal_their_equation_in_numpy(name, values):
+def test_value_weighted_losses_equal_their_equation_in_numpy(name, units, values):
     prediction, target = make_pair(name, values)
+    target = in_units(target, units)
     loss = get_model_loss(name).function(prediction, target)
     observed = (target.obs + target.delta).numpy()
     magnitude = np.array([np.abs(numpy_values(values, i[0], observed[i])).mean() for i in np.ndindex(S, E, B)])
@@ -179,17 +205,22 @@ def test_value_weighted_losses_equal_their_equation_in_numpy(name, values):
     else:
         weight = magnitude / magnitude.sum(axis=1, keepdims=True) / K  # the published weights of one batch
     weight /= weight.mean(axis=1, keepdims=True)
-    state = ((prediction.delta - target.delta) ** 2).mean(dim=-1).numpy()
-    expected = weight.reshape(S, E, B) * state + (prediction.reward - target.reward).numpy() ** 2
+    per_seed = [numpy_units(target, (seed,)) for seed in range(S)]
+    sigma, sigma_r = (np.stack(parts) for parts in zip(*per_seed, strict=True))
+    state = (((prediction.delta - target.delta).numpy() / sigma[:, None, None]) ** 2).mean(axis=-1)
+    reward_error = (prediction.reward - target.reward).numpy() / sigma_r[:, None, None]
+    expected = weight.reshape(S, E, B) * state + reward_error**2
     np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-6)
 
 
 # -- gradients ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("units", ["none", "both"])
 @pytest.mark.parametrize("name", NEW_LOSSES)
-def test_gradients_equal_finite_differences(name, values):
+def test_gradients_equal_finite_differences(name, units, values):
     prediction, target = make_pair(name, values)
+    target = in_units(target, units)
     probabilistic = get_model_loss(name).probabilistic
 
     def total(*arguments):
@@ -362,6 +393,67 @@ def test_values_near_zero_do_not_take_all_the_weight():
         "weight"
     ]
     torch.testing.assert_close(weight, torch.ones_like(weight))
+
+
+# -- normalised targets ------------------------------------------------------------------------------------------
+
+
+class RescaledValues:
+    """The value functions of the same task told in other units: V'(s') = V(sigma s') / sigma_r."""
+
+    def __init__(self, values, sigma, sigma_r):
+        self.raw, self.sigma, self.sigma_r = values, sigma, sigma_r  # sigma (S, 1, 1, D), sigma_r (S, 1, 1)
+
+    def _in_raw_units(self, obs):
+        return obs * self.sigma.reshape(S, *[1] * (obs.dim() - 2), D)
+
+    def _in_rewards(self, values):
+        return values / self.sigma_r.reshape(S, *[1] * (values.dim() - 1))
+
+    def values(self, obs):
+        return self._in_rewards(self.raw.values(self._in_raw_units(obs)))
+
+    def soft_values(self, obs, noise):
+        return self._in_rewards(self.raw.soft_values(self._in_raw_units(obs), noise))
+
+    def clipped_gradients(self, obs):
+        gradients, _ = self.raw.clipped_gradients(self._in_raw_units(obs))
+        return self._in_rewards(gradients * self.sigma), None
+
+    def clip(self, magnitudes):
+        return self.raw.clip(magnitudes)
+
+
+@pytest.mark.parametrize("name", ["mse", "nll", "vagram", *NEW_LOSSES])
+def test_a_loss_of_normalised_targets_is_that_of_the_task_in_these_units(name, values):
+    prediction, target = make_pair(name, values)
+    target = in_units(target, "both")
+    sigma, sigma_r = target.dynamics_unit, target.reward_unit
+    rescaled_values = RescaledValues(values, sigma, sigma_r)
+    units = torch.cat([sigma, sigma_r.unsqueeze(-1)], dim=-1)
+    rescaled_prediction = Prediction(
+        prediction.delta / sigma, prediction.reward / sigma_r, prediction.log_variance - 2 * units.log()
+    )
+    rescaled = target._replace(
+        obs=target.obs / sigma,
+        delta=target.delta / sigma,
+        reward=target.reward / sigma_r,
+        values=rescaled_values,
+        dynamics_unit=None,
+        reward_unit=None,
+    )
+    rescaled = rescaled._replace(prepared=prepared_rows(name, rescaled_values, rescaled))
+    function = get_model_loss(name).function
+    torch.testing.assert_close(function(prediction, target), function(rescaled_prediction, rescaled))
+
+
+@pytest.mark.parametrize("name", ["vagram", "taylor", "itervaml", "vaml_sac"])
+def test_what_the_value_measures_does_not_depend_on_the_unit_of_the_state(name, values):
+    prediction, target = make_pair(name, values, {})
+    raw = state_term(name, prediction, target)
+    torch.testing.assert_close(state_term(name, prediction, in_units(target, "dynamics")), raw)
+    both = in_units(target, "both")
+    torch.testing.assert_close(state_term(name, prediction, both), raw / both.reward_unit.square())
 
 
 # -- at work -----------------------------------------------------------------------------------------------------

@@ -260,7 +260,8 @@ class MBPOAgent:
         """Continue from a saved state.
 
         Raises:
-            ValueError: If the state was saved by a cohort of other seeds, or with another choice of model.
+            ValueError: If the state was saved by a cohort of other seeds, or with another choice of model or of what
+                the model predicts; nothing has been changed then.
         """
         if tuple(state["seeds"]) != self.seeds:
             raise ValueError(f"The saved state is of seeds {tuple(state['seeds'])}, this cohort has {self.seeds}.")
@@ -269,6 +270,8 @@ class MBPOAgent:
                 f"The saved state is {'with' if 'dynamics' in state else 'without'} a dynamics model, "
                 f"but model_loss={self.settings.model_loss!r}."
             )
+        if self.settings.model_based:  # before all else, as it may refuse
+            self.dynamics.load_state_dict(state["dynamics"])
         self.env_steps, self.epoch = int(state["env_steps"]), int(state["epoch"])
         self._has_imagined = bool(state["has_imagined"])
         self.sac.load_state_dict(state["sac"])
@@ -276,7 +279,6 @@ class MBPOAgent:
         for purpose, streams in self._streams.items():
             streams.load_state_dict(state["streams"][purpose])
         if self.settings.model_based:
-            self.dynamics.load_state_dict(state["dynamics"])
             self.model_optimizer.load_state_dict(state["model_optimizer"])
             self.imagined.load_state_dict(state["imagined"])
         self.failed[:] = False

@@ -110,6 +110,7 @@ class ModelFit:
         self.options = self.loss.resolve_options(settings.model_loss_options)
         self.streams = streams
         dynamics.fit_normalizer(data.obs, data.action)
+        dynamics.fit_target_normalizer(data)
         prepared = self.loss.prepare(values, data) if self.loss.prepare else {}
         self.table = RegressionTable(data, prepared)
         self.split = split_and_bootstrap(self.table.size, dynamics.ensemble_size, settings.validation_fraction, streams)
@@ -184,12 +185,18 @@ class ModelFit:
 
     def _losses(self, work: _WorkingSet, index: Tensor, streams: RandomStreams) -> Tensor:
         """The loss of each of the rows at ``index``, (S, E, B)."""
-        target = work.table.target(index, work.values)._replace(options=self.options, streams=streams)
-        return self.loss.function(work.dynamics.predict(target.obs, target.action), target)
+        dynamics = work.dynamics
+        target = work.table.target(index, work.values)._replace(
+            options=self.options,
+            streams=streams,
+            dynamics_unit=dynamics.dynamics_unit,
+            reward_unit=dynamics.reward_unit,
+        )
+        return self.loss.function(dynamics.predict(target.obs, target.action), target)
 
     @torch.no_grad()
     def _metrics(self, best_loss: Tensor, train_loss: Tensor, epochs: Tensor) -> dict[str, Tensor]:
-        """What the fit reached; the unweighted error makes different losses comparable."""
+        """What the fit reached; the unweighted error in the environment's units makes different losses comparable."""
 
         def unweighted_error(index: Tensor) -> Tensor:
             target = self.table.target(index, self.cohort.values)

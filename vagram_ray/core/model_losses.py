@@ -9,6 +9,11 @@ once per fit by its ``prepare`` function, for the whole buffer, since the critic
         return (prediction.reward - target.reward).square()
 
 The paper's three basic losses are here, its other value-aware losses in ``value_aware_losses``.
+
+Predictions and targets are in the environment's units. Where the targets are normalised (docs/losses.md, "Targets"),
+the target says in ``dynamics_unit`` and ``reward_unit`` in which units errors are to be measured; ``dynamics_error``,
+``reward_error`` and ``in_reward_units`` apply them. With sigma_d and sigma_r these units, every loss here is its
+equation with errors e_d / sigma_d, rewards over sigma_r, and, as values are sums of rewards, values over sigma_r.
 """
 
 from __future__ import annotations
@@ -30,15 +35,15 @@ if TYPE_CHECKING:  # settings -> model_losses -> value_gradients -> sac -> setti
 
 
 class Prediction(NamedTuple):
-    """What the ensemble predicts for a batch."""
+    """What the ensemble predicts for a batch, in the environment's units whatever its networks' outputs mean."""
 
-    delta: Tensor  # (S, E, B, D), predicted s' - s in the environment's units
+    delta: Tensor  # (S, E, B, D), predicted s' - s
     reward: Tensor  # (S, E, B)
     log_variance: Tensor | None  # (S, E, B, D + 1) of delta and reward; None without a variance head
 
 
 class Target(NamedTuple):
-    """What was observed, and what ``prepare`` found out about it."""
+    """What was observed, in the environment's units, and what ``prepare`` found out about it."""
 
     obs: Tensor  # (S, E, B, D)
     action: Tensor  # (S, E, B, A)
@@ -48,6 +53,8 @@ class Target(NamedTuple):
     values: ValueEstimates  # the value functions, for losses that evaluate them at the prediction
     options: Mapping[str, float] = {}  # the loss's constants, all of them
     streams: RandomStreams | None = None  # where ``normal`` draws from
+    dynamics_unit: Tensor | None = None  # sigma_d, (S, 1, 1, D): errors of s' in it; None: the environment's
+    reward_unit: Tensor | None = None  # sigma_r, (S, 1, 1): errors of rewards and values in it; None: the environment's
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers (S, *shape) from the seeds' own streams: new at each minibatch of the training,
@@ -172,22 +179,38 @@ def check_option_names(names: Iterable[str]) -> None:
 
 
 def delta_mse(prediction: Prediction, target: Target) -> Tensor:
-    """Squared error of the predicted change, averaged over its dimensions, (S, E, B)."""
+    """Squared error of the predicted change in the environment's units, averaged over its dimensions, (S, E, B)."""
     return (prediction.delta - target.delta).square().mean(dim=-1)
 
 
+def dynamics_error(prediction: Prediction, target: Target) -> Tensor:
+    """Error (f - s')_d / sigma_d of the predicted successor in the target's units, (S, E, B, D)."""
+    error = prediction.delta - target.delta
+    return error if target.dynamics_unit is None else error / target.dynamics_unit
+
+
+def dynamics_mse(prediction: Prediction, target: Target) -> Tensor:
+    """Squared error of the predicted successor in the target's units, averaged over its dimensions, (S, E, B)."""
+    return dynamics_error(prediction, target).square().mean(dim=-1)
+
+
 def reward_error(prediction: Prediction, target: Target) -> Tensor:
-    """Squared error of the predicted reward, (S, E, B); every loss but ``nll`` adds it with weight 1."""
-    return (prediction.reward - target.reward).square()
+    """Squared error of the reward over sigma_r^2, (S, E, B); every loss but ``nll`` adds it with weight 1."""
+    return in_reward_units((prediction.reward - target.reward).square(), target)
+
+
+def in_reward_units(square: Tensor, target: Target) -> Tensor:
+    """Squares (S, E, B) of rewards or values over sigma_r^2, if the target has such a unit."""
+    return square if target.reward_unit is None else square / target.reward_unit.square()
 
 
 @register_model_loss("mse")
 def mse(prediction: Prediction, target: Target) -> Tensor:
     """Squared error of a deterministic model (Appendix F.1 of the paper).
 
-    (1/D) sum_d (f_d - (s' - s)_d)^2 + (r_hat - r)^2
+    (1/D) sum_d (f_d - (s' - s)_d)^2 / sigma_d^2 + (r_hat - r)^2 / sigma_r^2,  sigma = 1 unless normalised
     """
-    return delta_mse(prediction, target) + reward_error(prediction, target)
+    return dynamics_mse(prediction, target) + reward_error(prediction, target)
 
 
 @register_model_loss("nll", probabilistic=True)
@@ -195,14 +218,20 @@ def nll(prediction: Prediction, target: Target) -> Tensor:
     """Gaussian negative log-likelihood of delta and reward, the baseline (PETS, MBPO; maximum likelihood).
 
     (1/(D+1)) sum_d 0.5 [ (f_d - y_d)^2 exp(-l_d) + l_d + log 2 pi ], l the predicted log-variance,
-    y = (s' - s, r).
+    y = (s' - s, r). Normalised targets have the density of y / sigma, so that (1/(D+1)) sum_d log sigma_d is
+    subtracted: the same gradient, and a number that does not depend on the environment's units.
     """
     assert prediction.log_variance is not None  # the settings refuse nll without a variance head
     error = torch.cat(
         [prediction.delta - target.delta, (prediction.reward - target.reward).unsqueeze(-1)], dim=-1
     ).square()
     log_variance = prediction.log_variance
-    return 0.5 * (error * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi)).mean(dim=-1)
+    loss = 0.5 * (error * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi)).mean(dim=-1)
+    if target.dynamics_unit is not None:
+        loss = loss - target.dynamics_unit.log().sum(dim=-1) / log_variance.shape[-1]
+    if target.reward_unit is not None:
+        loss = loss - target.reward_unit.log() / log_variance.shape[-1]
+    return loss
 
 
 def value_gradient_weights(values: ValueEstimates, data: Transitions) -> dict[str, Tensor]:
@@ -220,7 +249,12 @@ def vagram(prediction: Prediction, target: Target) -> Tensor:
 
     The paper's bound is dim(S) times the sum over dimensions; the mean here keeps the balance with the reward
     independent of D, as the published code does. c = D gives the sum, c = D^2 the bound.
+
+    Errors in units of sigma_d and values in units of sigma_r have, by the chain rule, the gradients
+    (sigma_d / sigma_r) dV/ds'_d and so the weights w'_d = (sigma_d / sigma_r)^2 w_d. As w'_d (e_d / sigma_d)^2 is
+    w_d e_d^2 / sigma_r^2, the loss is that of the environment's units over sigma_r^2, whatever sigma_d: what the
+    normalisation changes is the networks' outputs. Gradients are clipped in the environment's units.
     """
     error = (prediction.delta - target.delta).square()
-    weighted = (target.prepared["weight"] * error).mean(dim=-1)
+    weighted = in_reward_units((target.prepared["weight"] * error).mean(dim=-1), target)
     return target.options["state_weight"] * weighted + reward_error(prediction, target)

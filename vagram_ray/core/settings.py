@@ -85,6 +85,12 @@ class MBPOSettings:
     """Members with the lowest validation loss that imagine transitions."""
     probabilistic: bool | Literal["auto"] = "auto"
     """Gaussian heads (mean and log-variance) or a mean alone; ``"auto"`` is what the loss needs."""
+    prediction_target: Literal["delta", "next_obs"] = "delta"
+    """What the networks predict of the next observation s': its change s' - s, or s' itself."""
+    normalize_dynamics_targets: bool = False
+    """Fit that target per dimension around its mean over the real buffer, in units of its deviation."""
+    normalize_reward_targets: bool = False
+    """Fit the reward around its mean over the real buffer, in units of its deviation."""
     model_lr: float = 1e-3
     """Step size of the dynamics model."""
     model_weight_decay: float = 5e-5
@@ -194,6 +200,8 @@ class MBPOSettings:
         _require(
             self.probabilistic in (True, False, "auto"), "probabilistic", self.probabilistic, "is True, False or 'auto'"
         )
+        target = self.prediction_target
+        _require(target in ("delta", "next_obs"), "prediction_target", target, "is 'delta' or 'next_obs'")
         _require(
             self.num_elites <= self.ensemble_size,
             "num_elites",
@@ -236,6 +244,9 @@ MODEL_SETTINGS = frozenset(
         "ensemble_size",
         "num_elites",
         "probabilistic",
+        "prediction_target",
+        "normalize_dynamics_targets",
+        "normalize_reward_targets",
         "model_lr",
         "model_weight_decay",
         "model_batch_size",
@@ -272,7 +283,12 @@ _POSITIVE_INTEGERS = (
 )
 _POSITIVE_NUMBERS = ("actor_lr", "critic_lr", "alpha_lr", "initial_alpha", "model_lr")
 _NON_NEGATIVE_NUMBERS = ("model_weight_decay", "model_improvement_threshold")
-_BOOLEANS = ("normalize_features", "normalize_observations")
+_BOOLEANS = (
+    "normalize_features",
+    "normalize_observations",
+    "normalize_dynamics_targets",
+    "normalize_reward_targets",
+)
 
 
 def _is_integer(value: Any) -> bool:

@@ -5,6 +5,10 @@ g_k = dV_k/ds' the gradients at s', clipped as VaGraM's, and <x_k> the mean over
 al. (ICLR 2022). State terms that compare values (``taylor``, ``itervaml``, ``vaml_sac``, ``cvaml``) are squared
 differences of values, the same number whatever D; those that weight dimensions or transitions are means over
 dimensions, as ``vagram``. The reward's squared error is added to each with weight 1.
+
+With normalised targets an equation holds in their units (see ``model_losses``): f - s' is (f - s')_d / sigma_d
+outside of V, where V and its gradients are involved the term is the same number over sigma_r^2, and constants such
+as lambda and M are constants of these units.
 """
 
 from __future__ import annotations
@@ -18,7 +22,9 @@ from vagram_ray.core.model_losses import (
     LossOption,
     Prediction,
     Target,
-    delta_mse,
+    dynamics_error,
+    dynamics_mse,
+    in_reward_units,
     nll,
     register_model_loss,
     reward_error,
@@ -52,7 +58,7 @@ def taylor(prediction: Prediction, target: Target) -> Tensor:
     """
     error = (prediction.delta - target.delta).unsqueeze(-2)  # (S, E, B, 1, D)
     change = (target.prepared["gradient"] * error).sum(dim=-1)  # (S, E, B, K)
-    return change.square().mean(dim=-1) + reward_error(prediction, target)
+    return in_reward_units(change.square().mean(dim=-1), target) + reward_error(prediction, target)
 
 
 @register_model_loss("taylor_hessian", prepare=value_gradient_table, options={"hessian_weight": LossOption(1.0)})
@@ -65,7 +71,7 @@ def taylor_hessian(prediction: Prediction, target: Target) -> Tensor:
     at most H, V(f) - V(s') is within H |f - s'|^2 / 2 of the first order, so twice the state term bounds
     (V(f) - V(s'))^2 if M >= H^2 / 4 (and no gradient is clipped).
     """
-    square_distance = (prediction.delta - target.delta).square().sum(dim=-1)
+    square_distance = dynamics_error(prediction, target).square().sum(dim=-1)
     return taylor(prediction, target) + target.options["hessian_weight"] * square_distance.square()
 
 
@@ -88,7 +94,7 @@ def itervaml(prediction: Prediction, target: Target) -> Tensor:
     """
     observed = target.prepared["value"].movedim(-1, 1)  # (S, K, E, B)
     change = target.values.values(target.obs + prediction.delta) - observed
-    return change.square().mean(dim=1) + _weighted_mse(prediction, target) + reward_error(prediction, target)
+    return _squared_change(change, target) + _weighted_mse(prediction, target) + reward_error(prediction, target)
 
 
 @register_model_loss("vaml_sac", options={**MSE_WEIGHT, "action_samples": LossOption(1, minimum=1)})
@@ -111,7 +117,7 @@ def vaml_sac(prediction: Prediction, target: Target) -> Tensor:
     with torch.no_grad():
         observed = soft_values(target.obs + target.delta)
     change = soft_values(target.obs + prediction.delta) - observed
-    return change.square().mean(dim=1) + _weighted_mse(prediction, target) + reward_error(prediction, target)
+    return _squared_change(change, target) + _weighted_mse(prediction, target) + reward_error(prediction, target)
 
 
 @register_model_loss(
@@ -144,11 +150,16 @@ def cvaml(prediction: Prediction, target: Target) -> Tensor:
     error = target.values.values(next_obs) - target.prepared["value"].movedim(-1, 1).unsqueeze(-1)  # (S, K, E, B, m)
     calibrated = error.mean(dim=-1).square() - error.var(dim=-1, correction=1) / samples
     likelihood = target.options["nll_weight"] * nll(prediction, target)
-    return calibrated.mean(dim=1) + likelihood + reward_error(prediction, target)
+    return in_reward_units(calibrated.mean(dim=1), target) + likelihood + reward_error(prediction, target)
+
+
+def _squared_change(change: Tensor, target: Target) -> Tensor:
+    """<change_k^2> of values (S, K, E, B), in the rewards' units."""
+    return in_reward_units(change.square().mean(dim=1), target)
 
 
 def _weighted_mse(prediction: Prediction, target: Target) -> Tensor:
-    return target.options["mse_weight"] * delta_mse(prediction, target)
+    return target.options["mse_weight"] * dynamics_mse(prediction, target)
 
 
 # -- transitions weighted by their value -------------------------------------------------------------------------
@@ -179,7 +190,7 @@ def value_weighted(prediction: Prediction, target: Target) -> Tensor:
     The weights average to 1 over the data, which keeps the balance with the reward whatever the size of the value;
     the paper's 1 / V is that times a constant, except where it is clipped.
     """
-    return target.prepared["weight"] * delta_mse(prediction, target) + reward_error(prediction, target)
+    return target.prepared["weight"] * dynamics_mse(prediction, target) + reward_error(prediction, target)
 
 
 @register_model_loss("value_weighted_published", prepare=value_weights)

@@ -190,11 +190,16 @@ def _no_deprecation_notes(env_id: str) -> Iterator[None]:
         import mujoco
 
         handler = mujoco.get_mju_user_warning()
-        mujoco.set_mju_user_warning(lambda text: None if "'settotalmass'" in text else warnings.warn(text, stacklevel=2))
+        mujoco.set_mju_user_warning(_warn_unless_settotalmass)
         try:
             yield
         finally:
             mujoco.set_mju_user_warning(handler)
+
+
+def _warn_unless_settotalmass(text: str) -> None:
+    if "'settotalmass'" not in text:
+        warnings.warn(text, stacklevel=2)
 
 
 def _is_mujoco(env_id: str) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.core.settings import MODEL_SETTINGS
 from vagram_ray.sweep.overrides import apply_overrides
 from vagram_ray.sweep.spec import SweepError
 
@@ -131,6 +130,12 @@ class _SearchSpace:
         return [resolved for _, resolved in sorted(drawn, key=order)]
 
 
+def _model_settings() -> frozenset[str]:
+    from vagram_ray.core.settings import MODEL_SETTINGS  # brings PyTorch along, which reading results does without
+
+    return MODEL_SETTINGS
+
+
 @dataclass(frozen=True)
 class _Combination:
     """One way to choose a value on every axis."""
@@ -143,15 +148,20 @@ class _Combination:
 
     def axes(self) -> dict[str, Any]:
         """Names and values of the axes; for plain SAC without those that speak of the model alone."""
-        modelless = self.resolved.get("model_loss") == "none"
-        own = {} if modelless and self.variant_fields <= MODEL_SETTINGS else dict(self.variants)
-        paths = [path for path in self.paths if not (modelless and path[0] in MODEL_SETTINGS - {"model_loss"})]
+        without_effect = self._without_effect()
+        of_the_model = without_effect and self.variant_fields <= without_effect | {"model_loss"}
+        own = {} if of_the_model else dict(self.variants)
+        paths = [path for path in self.paths if path[0] not in without_effect]
         return own | {_axis_name(path): _lookup(self.resolved, path) for path in paths}
 
     def identity(self, keys: Sequence[str]) -> str:
         """Equal for combinations that are the same run."""
-        modelless = self.resolved.get("model_loss") == "none"
-        return canonical({key: self.resolved[key] for key in keys if not (modelless and key in MODEL_SETTINGS)})
+        without_effect = self._without_effect()
+        return canonical({key: self.resolved[key] for key in keys if key not in without_effect})
+
+    def _without_effect(self) -> frozenset[str]:
+        """Keys that change nothing here: the model's, for plain SAC."""
+        return _model_settings() - {"model_loss"} if self.resolved.get("model_loss") == "none" else frozenset()
 
 
 def _check_axes(paths: Sequence[Path], choices: Mapping[Path, list[Any]]) -> None:
