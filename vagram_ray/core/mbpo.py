@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vagram_ray.core.dimension_metrics import prediction_metrics, value_gradient_metrics
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import SeedEnvironments, TerminationFn
 from vagram_ray.core.metrics import EpochMetrics
@@ -43,6 +44,7 @@ class MBPOAgent:
         termination: Tells which imagined transitions end an episode; may be None without a model.
         device: Where networks and buffers live.
         actor: Use this module's parameters in place (RLlib's module) instead of creating an actor.
+        num_real_dims: Leading dimensions of an observation that are no distractors, for metrics alone; D by default.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class MBPOAgent:
         termination: TerminationFn | None,
         device: torch.device | str = "cpu",
         actor: SquashedGaussianActor | None = None,
+        num_real_dims: int | None = None,
     ) -> None:
         if settings.model_based and termination is None:
             raise ValueError(
@@ -63,6 +66,7 @@ class MBPOAgent:
             )
         self.settings, self.seeds, self.device = settings, tuple(seeds), torch.device(device)
         self.termination = termination
+        self.num_real_dims = obs_dim if num_real_dims is None else num_real_dims
         self.env_steps = self.epoch = 0
         self.failed = np.zeros(len(self.seeds), dtype=bool)
         self._streams = {purpose: RandomStreams(self.seeds, purpose, device) for purpose in PURPOSES}
@@ -153,6 +157,8 @@ class MBPOAgent:
             values = ValueEstimates(self.sac, settings.value_gradient_clip_percentile)
             fit = ModelFit(self.dynamics, self.model_optimizer, data, values, settings, self._streams["fit"])
             metrics.add("model", fit.run())
+            metrics.add("model", value_gradient_metrics(values, data.next_obs, self.num_real_dims))
+            metrics.add("model", prediction_metrics(self.dynamics, data, fit.split.validation, self.num_real_dims))
         with metrics.timed("rollout"):
             assert self.termination is not None
             rollouts = imagine(

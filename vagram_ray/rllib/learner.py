@@ -48,6 +48,7 @@ class MBPOLearner(TorchLearner):
             termination=self.config.environment_spec().termination() if settings.model_based else None,
             device=self.device,
             actor=self.rl_module.actor,
+            num_real_dims=self.rl_module.obs_dim - self.config.num_distractors,
         )
 
     @property
