@@ -119,3 +119,18 @@ def test_what_the_sweep_file_registers_reaches_the_trials(tmp_path: Path, monkey
     assert tuple(load_sweep_file(file).config.extensions) == ()
     file.write_text(plain + loss + sweep)
     assert tuple(load_sweep_file(file).config.extensions) == (str(file.resolve()),)
+
+
+@pytest.mark.parametrize("variants", [["4x200"], {"size": ["4x200"]}, {"size": {"4x200": 200}}, {3: {}}, None])
+def test_variants_of_another_shape_are_refused(make_config: Any, variants: Any) -> None:
+    with pytest.raises(ValueError, match=r"variants=.* is not usable: it maps an axis to named groups of settings"):
+        Sweep(name="s", config=make_config(), epochs=1, variants=variants)
+
+
+def test_a_scale_replaces_variants_axis_by_axis(make_config: Any) -> None:
+    tasks, sizes = {"a": {"gamma": 0.9}}, {"small": {"num_layers": 1}}
+    scale = Scale(variants={"size": {"tiny": {"num_layers": 2}}, "task": {}})
+    sweep = Sweep(
+        name="s", config=make_config(), epochs=1, variants={"task": tasks, "size": sizes}, scales={"laptop": scale}
+    )
+    assert sweep.at_scale("laptop")[0].variants == {"size": {"tiny": {"num_layers": 2}}}

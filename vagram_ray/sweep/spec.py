@@ -151,8 +151,8 @@ def check_epochs(epochs: Any) -> None:
 def check_variants(variants: Any) -> None:
     """Raise ``ValueError`` unless ``variants`` maps names of axes to names of variants to settings."""
     for axis, named in variants.items() if isinstance(variants, Mapping) else [("", None)]:
-        sound = isinstance(axis, str) and isinstance(named, Mapping)
-        if not sound or not all(isinstance(settings, Mapping) for settings in named.values()):
+        groups = named.values() if isinstance(axis, str) and isinstance(named, Mapping) else [None]
+        if not all(isinstance(settings, Mapping) for settings in groups):
             raise ValueError(
                 f"variants={variants!r} is not usable: it maps an axis to named groups of settings, for example "
                 "{'model_size': {'2x64': {'num_layers': 2, 'hidden_size': 64}}}."
