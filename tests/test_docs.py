@@ -3,33 +3,103 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import pytest
+from click.testing import CliRunner
 
 from vagram_ray.core import model_losses
 from vagram_ray.core.model_losses import get_model_loss
+from vagram_ray.envs import terminations
 from vagram_ray.rllib import MBPOConfig
+from vagram_ray.sweep.commandline import main
 from vagram_ray.sweep.spec import Sweep, load_sweep_file
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHOWN_IN = {"docs/quickstart.md": ["train_one_agent.py"], "docs/extending.md": ["own_loss.py", "own_environment.py"]}
+"""Pages whose Python code is code of these examples, which have tests of their own."""
 
 
-def python_blocks(page: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+def blocks(page: str | Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
 def block_with(page: str, text: str) -> str:
-    return next(block for block in python_blocks(page) if text in block)
+    return next(block for block in blocks(page, "python") if text in block)
 
 
-def test_the_example_loss_registers_through_extensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is gone after it."""
     monkeypatch.setattr(model_losses, "_REGISTRY", dict(model_losses._REGISTRY))
-    file = tmp_path / "my_losses.py"
-    file.write_text(block_with("docs/extending.md", "my_taylor"))
-    config = MBPOConfig().environment("Pendulum-v1").training(extensions=[str(file)], model_loss="my_taylor")
-    config.validate()
-    assert get_model_loss("my_taylor").prepare is not None
+    monkeypatch.setattr(terminations, "_BUILDERS", dict(terminations._BUILDERS))
+    environments = set(gymnasium.registry)
+    yield
+    for name in set(gymnasium.registry) - environments:
+        del gymnasium.registry[name]
+
+
+@pytest.mark.parametrize("page", SHOWN_IN)
+def test_code_on_a_page_is_code_of_an_example(page: str) -> None:
+    sources = [(ROOT / "examples" / name).read_text() for name in SHOWN_IN[page]]
+    shown = [block for block in blocks(page, "python") if not block.startswith("MBPOConfig()")]
+    assert shown
+    for part in "\n\n".join(shown).split("\n\n"):
+        assert any(_is_part(part.strip(), source) for source in sources), part
+
+
+def _is_part(code: str, source: str) -> bool:
+    """Whether the lines follow each other in the source, however they are indented there."""
+    lines = [line.strip() for line in code.splitlines()]
+    there = [line.strip() for line in source.splitlines()]
+    return any(there[start : start + len(lines)] == lines for start in range(len(there)))
+
+
+def test_the_page_on_extending_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries: None) -> None:
+    loss = block_with("docs/extending.md", "vagram_floor")
+    code = [line for line in loss.splitlines() if line.strip()]
+    assert len(code) <= 20, "a loss is 20 lines"
+    (tmp_path / "my_losses.py").write_text(loss)
+    (tmp_path / "my_env.py").write_text((ROOT / "examples" / "own_environment.py").read_text())
+    monkeypatch.chdir(tmp_path)
+    snippets = [block for block in blocks("docs/extending.md", "python") if block.startswith("MBPOConfig()")]
+    assert len(snippets) == 2
+    for snippet in snippets:
+        config: MBPOConfig = eval(snippet, {"MBPOConfig": MBPOConfig})
+        if config.env is None:
+            config.environment("Pendulum-v1")
+        config.validate()
+    assert get_model_loss("vagram_floor").options["floor"].default == 0.1
+
+
+def _commands(page: str) -> list[list[str]]:
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    return [shlex.split(line) for line in text.splitlines() if line.startswith("python -m vagram_ray.sweep ")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/extending.md"])
+def test_sweep_commands_can_be_planned(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries: None
+) -> None:
+    for name in ("RAY_ADDRESS", "WANDB_MODE", "WANDB_DIR", "WANDB_SILENT", "WANDB_CONSOLE", "WANDB_ERROR_REPORTING"):
+        monkeypatch.setenv(name, "")  # the command sets some of them; monkeypatch takes them back
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("tune_configs", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "my_losses.py").write_text(block_with("docs/extending.md", "vagram_floor"))
+    commands = _commands(page)
+    if page != "README.md":  # there the command follows the installation in one line
+        assert commands
+    for command in commands:
+        result = CliRunner().invoke(main, [*command[3:], "--dry-run", "--wandb", "disabled"])
+        assert result.exit_code == 0, result.output
 
 
 def test_the_readmes_sweep_file_is_a_sweep(tmp_path: Path) -> None:
@@ -42,7 +112,7 @@ def test_the_readmes_sweep_file_is_a_sweep(tmp_path: Path) -> None:
 
 def test_the_readmes_agent_builds_from_a_valid_configuration() -> None:
     code = block_with("README.md", "build_algo").split("for _ in")[0].replace("algo = (", "config = (")
-    names: dict[str, MBPOConfig] = {}
+    names: dict[str, Any] = {}
     exec(code.replace("    .build_algo()\n", ""), {}, names)
     names["config"].validate()
 
@@ -52,7 +122,17 @@ def test_every_sweep_file_has_the_three_scales(file: Path) -> None:
     assert set(load_sweep_file(file).scales) == {"smoke", "laptop", "paper"}
 
 
-def test_pages_link_to_files_that_exist() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor and file.suffix == ".md":
+            assert anchor in _anchors(file), f"{page.name} links to {target}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings as Git forges make them; MkDocs makes the same of these headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*?)(?: \{.*\})?$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from vagram_ray.sweep.callbacks import RecordResults, ShowProgress
 from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.progress import ProgressView, SweepProgress, end_line, render_progress, result_line
+from vagram_ray.sweep.progress import ProgressTable, ProgressView, SweepProgress, end_line, result_line
 from vagram_ray.sweep.results import read_records
 
 FIRST, SECOND, OTHER = "a=1,seeds=0-1", "a=1,seeds=2", "a=2,seeds=0-1-2"
@@ -39,9 +41,9 @@ def progress(make_plan_of: Callable[..., SweepPlan], clock: Clock) -> SweepProgr
     return SweepProgress(make_plan_of({"a=1": [(0, 1), (2,)], "a=2": [(0, 1, 2)]}, epochs=10), clock)
 
 
-def text_of(progress: SweepProgress, max_rows: int = 30) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(render_progress(progress, max_rows))
+def text_of(progress: SweepProgress, max_height: int | None = None, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(ProgressTable(progress, max_height))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -52,7 +54,7 @@ def test_cells_add_up_their_trials(progress: SweepProgress, make_result: Callabl
     progress.reported(SECOND, make_result(2, {2: 8.0}))
     first, other = progress.cells()
     assert (first.status, first.epochs_done, first.epochs_total) == ("running", 6, 20)
-    assert first.return_iqm == 4.0
+    assert (first.returns.count, first.returns.iqm) == (3, 4.0)
     assert first.steps_per_s == 100.0
     assert first.seconds_left == 8 * 2.0  # the slower of both: 8 epochs of 2 s
     assert (other.status, other.epochs_done, other.epochs_total) == ("waiting", 0, 10)
@@ -60,7 +62,8 @@ def test_cells_add_up_their_trials(progress: SweepProgress, make_result: Callabl
 
 
 def test_trials_whose_processes_are_on_their_way_are_starting(progress: SweepProgress) -> None:
-    assert progress.counts() == {"running": 0, "starting": 2, "done": 0, "failed": 0, "waiting": 1}
+    counts = {"running": 0, "starting": 2, "done": 0, "failed": 0, "stopped": 0, "waiting": 1}
+    assert progress.counts() == counts
     assert [cell.status for cell in progress.cells()] == ["starting", "waiting"]
     progress.started(FIRST)
     progress.finished(FIRST)
@@ -72,7 +75,7 @@ def test_time_left_follows_the_estimate_until_epochs_are_measured(
 ) -> None:
     assert progress.seconds_left() == 200.0  # three trials of 100 s in two slots
     progress.started(FIRST)
-    progress.reported(FIRST, make_result(1, {0: 1.0}, time_this_iter_s=20.0))
+    progress.reported(FIRST, make_result(1, {0: 1.0}, time_total_s=20.0))
     # 9 more epochs of 20 s; the others were planned with 10 s an epoch and are taken to be twice as slow, too.
     assert progress.seconds_left() == 380.0
 
@@ -82,8 +85,8 @@ def test_failures_show_and_failed_seeds_leave_the_return(
 ) -> None:
     progress.reported(FIRST, make_result(1, {0: 1.0, 1: 3.0}))
     progress.reported(FIRST, make_result(2, {0: 1.0, 1: 3.0}, failed=(1,)))
-    assert progress.cells()[0].return_iqm == 1.0
-    assert "1 seeds failed" in text_of(progress)
+    assert progress.cells()[0].returns.iqm == 1.0
+    assert "1 seed failed" in text_of(progress)
     progress.failed(OTHER, "path/error.txt")
     assert "1 failed" in text_of(progress)
     assert progress.counts()["failed"] == 1
@@ -92,7 +95,85 @@ def test_failures_show_and_failed_seeds_leave_the_return(
 
 def test_the_table_stays_small_with_many_cells(make_plan_of: Callable[..., SweepPlan]) -> None:
     many = SweepProgress(make_plan_of({f"a={number}": [(0,)] for number in range(50)}))
-    assert "... 48 more cells" in text_of(many, max_rows=10)
+    lines = text_of(many, max_height=12).splitlines()
+    assert len(lines) == 12
+    assert "... 43 more cells: 43 waiting" in lines[-3]
+    many.started("a=49,seeds=0")
+    many.failed("a=48,seeds=0", "path/error.txt")
+    text = text_of(many, max_height=12)
+    assert "a=49 " in text and "a=48 " in text  # what runs and what failed comes before what waits
+
+
+@pytest.mark.parametrize(("width", "speed"), [(72, False), (80, True), (160, True)])
+def test_the_table_fits_the_terminal(
+    make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]], width: int, speed: bool
+) -> None:
+    seeds = tuple(range(8))
+    plan = make_plan_of({f"num_distractors={number}": [seeds] for number in (5, 10)})
+    axes = [{"num_distractors": 5, "model_loss": "vagram"}, {"num_distractors": 10, "model_loss": "none"}]
+    cells = [
+        replace(cell, axes=own, label=f"{cell.label}, {'x' * 20}") for cell, own in zip(plan.cells, axes, strict=True)
+    ]
+    trials = tuple(replace(trial, cell=cells[trial.cell.index]) for trial in plan.trials)
+    wide = SweepProgress(replace(plan, cells=tuple(cells), trials=trials))
+    for trial in wide.trials:
+        wide.reported(trial, make_result(3, {seed: -1234.0 - 10 * seed for seed in seeds}))
+    text = text_of(wide, width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert len(re.findall(r"-1,269 \[-1,2\d\d, -1,2\d\d\]", text)) == 2
+    assert ("steps/s" in text) == speed
+    assert "…" not in text
+    assert ("5, vagram " in text) == (width < 120)
+
+
+def test_failures_stay_on_the_terminal_in_red_with_their_paths(progress: SweepProgress) -> None:
+    progress.started(FIRST)
+    progress.failed(OTHER, "/somewhere/else/error.txt")
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard")
+    console.print(ProgressTable(progress))
+    line = next(line for line in console.file.getvalue().splitlines() if "FAILED" in line)  # type: ignore[attr-defined]
+    assert line.startswith("\x1b[31ma=2 (seeds 0-2) FAILED, see /somewhere/else/error.txt")
+
+
+def test_a_trial_goes_on_after_an_error(
+    progress: SweepProgress, make_result: Callable[..., dict[str, Any]], clock: Clock
+) -> None:
+    for epoch in (1, 2, 3):
+        progress.reported(FIRST, make_result(epoch, {0: 1.0}))
+    progress.retrying(FIRST, "path/error.txt")
+    assert progress.counts()["running"] == 0
+    assert "an error after epoch 3; trying again from its last checkpoint" in text_of(progress)
+    assert "see path/error.txt" in end_line(progress, FIRST)
+    progress.reported(FIRST, make_result(2, {0: 1.0}, time_total_s=104.0))  # 100 seconds were lost
+    assert progress.cells()[0].seconds_left == 8 * 2.0
+    assert "goes on after an error, see path/error.txt" in text_of(progress)
+    progress.finished(FIRST)
+    assert "error" not in text_of(progress)
+
+
+def test_a_sweep_without_estimates_tells_the_time_left_from_its_own_epochs(
+    make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> None:
+    plan = make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1, 2, 3)]}, epochs=10, seconds=float("nan"))
+    progress = SweepProgress(plan)
+    assert "unknown time left" in text_of(progress)
+    progress.reported(plan.trials[0].name, make_result(1, {0: 1.0}))  # 2 s for two seeds
+    assert progress.seconds_left() == 10 * 4.0  # the trial that waits has four
+
+
+def test_silence_and_the_end_are_told(
+    progress: SweepProgress, clock: Clock, make_result: Callable[..., dict[str, Any]]
+) -> None:
+    progress.reported(FIRST, make_result(1, {0: 1.0}))
+    clock.now += 59.0
+    assert "nothing new" not in text_of(progress)
+    clock.now += 241.0
+    assert "nothing new for 5 min" in text_of(progress)
+    progress.finished(FIRST)
+    progress.ended(100.0)
+    text = text_of(progress)
+    assert "1:40 elapsed; trials: 1 done, 2 stopped" in text
+    assert "left" not in text.splitlines()[-1] and "nothing new" not in text
 
 
 def test_plain_lines_come_at_most_every_few_seconds_and_at_every_end(
@@ -109,10 +190,10 @@ def test_plain_lines_come_at_most_every_few_seconds_and_at_every_end(
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.split()[0] for line in lines] == ["0:04", "0:16", "0:28", "0:28"]
     assert lines[0] == (
-        "    0:04  a=1 (seeds 0-1): epoch 1/10, 150 env steps, return -100 (IQM of 2), 50 steps/s "
+        "    0:04  a=1 (seeds 0-1): epoch 1/10, 150 env steps, return -100 [-100, -99.8] (IQM of 2), 50 steps/s "
         "| sweep 3 %, about 38 s left"
     )
-    assert lines[3] == "    0:28  a=1 (seeds 0-1): done after 750 env steps, return -100 (IQM of 2)"
+    assert lines[3] == "    0:28  a=1 (seeds 0-1): done after 750 env steps, return -100 [-100, -99.8] (IQM of 2)"
 
 
 def test_a_line_says_when_a_trial_is_tried_again(progress: SweepProgress) -> None:
@@ -145,6 +226,7 @@ def test_tunes_events_reach_records_and_progress(
     assert progress.trials[FIRST].epochs_done == 1
     assert len(read_records(tmp_path, FIRST)) == 1
     show.on_trial_recover(1, [], trial)
+    assert (progress.trials[FIRST].retries, progress.trials[FIRST].error_path) == (1, "storage/trial/error.txt")
     show.on_trial_error(1, [], trial)
     assert progress.trials[FIRST].error_path == "storage/trial/error.txt"
     # A restored sweep goes on without this terminal.

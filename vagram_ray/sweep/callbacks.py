@@ -58,6 +58,7 @@ class ShowProgress(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has failed and starts again from its last checkpoint."""
         if self._live:
+            self._live[0].retrying(str(trial), f"{trial.path}/error.txt")
             self._live[1].ended(str(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -45,11 +45,30 @@ class Request:
     max_concurrent: int | None
     wandb: str
     wandb_project: str
+    wandb_artifacts: tuple[str, ...]
     dry_run: bool
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     return None if value is None else parse_seeds(value)
+
+
+def _wandb_project(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    from vagram_ray.sweep.wandb_mode import check_project
+
+    try:
+        return check_project(value)
+    except ValueError as error:
+        raise SweepError(str(error)) from error
+
+
+def _wandb_artifacts(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    from vagram_ray.sweep.wandb_mode import parse_artifacts
+
+    try:
+        return () if value is None else parse_artifacts(value)
+    except ValueError as error:
+        raise SweepError(str(error)) from error
 
 
 _COUNT = click.IntRange(min=1)
@@ -84,7 +103,14 @@ class _Command(click.Command):
     "--wandb", type=click.Choice(["online", "offline", "disabled", "auto"]), default="auto", show_default=True,
     help="Weights & Biases; auto is online when you are logged in and offline otherwise.",
 )  # fmt: skip
-@click.option("--wandb-project", default="vagram_ray", show_default=True, help="Project in Weights & Biases.")
+@click.option(
+    "--wandb-project", callback=_wandb_project, default="vagram_ray", show_default=True, metavar="[ENTITY/]PROJECT",
+    help="Project in Weights & Biases.",
+)  # fmt: skip
+@click.option(
+    "--wandb-artifacts", callback=_wandb_artifacts, metavar="KINDS",
+    help="Hand these to Weights & Biases at the end: some of figures,video,checkpoint, or all.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 def main(**options: Any) -> None:
     """Run the sweep that CONFIG.py defines.
@@ -120,7 +146,7 @@ def launch(request: Request, console: Console) -> int:
         connect_to_ray(None, machine)
     choice = WandbChoice(wandb_mode, request.wandb_project)
     outcome = run_sweep(plan, storage, choice, request.config_file, console, sweep.name)
-    return _finish(storage, outcome, console)
+    return _finish(storage, outcome, console, request.wandb_artifacts)
 
 
 def exact_command() -> str:
@@ -164,14 +190,15 @@ def _wandb_mode(request: Request, storage: SweepStorage) -> str:
     from vagram_ray.sweep.wandb_logging import prepare_wandb
 
     try:
-        return prepare_wandb(request.wandb, storage.folder)
+        mode = prepare_wandb(request.wandb, storage.folder)
     except ValueError as error:
         raise SweepError(str(error)) from error
+    if request.wandb_artifacts and mode == "disabled":
+        raise SweepError("--wandb-artifacts needs W&B, which is disabled: use --wandb offline or online.")
+    return mode
 
 
-def _plan(
-    sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request
-) -> tuple[SweepPlan, Machine]:
+def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request) -> tuple[SweepPlan, Machine]:
     from vagram_ray.sweep.estimates import measure_env_step, measure_speed
     from vagram_ray.sweep.machine import cluster_machine, local_machine
     from vagram_ray.sweep.plan import make_plan
@@ -207,7 +234,7 @@ def _show_plan(plan: SweepPlan, storage: SweepStorage, wandb_mode: str, request:
     console.print()
 
 
-def _finish(storage: SweepStorage, outcome: Outcome, console: Console) -> int:
+def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_artifacts: tuple[str, ...]) -> int:
     from vagram_ray.sweep.closing import print_closing
     from vagram_ray.sweep.results import SweepResults
     from vagram_ray.sweep.summary import summarize_sweep, write_summary
@@ -218,4 +245,9 @@ def _finish(storage: SweepStorage, outcome: Outcome, console: Console) -> int:
     print_closing(summary, outcome, storage, console)
     if outcome.interrupted:
         return INTERRUPTED
+    if wandb_artifacts:
+        from vagram_ray.sweep.wandb_artifacts import log_artifacts
+
+        log_artifacts(storage.folder, wandb_artifacts, console)
+        storage.upload()  # the figures and films that were made
     return COMPLETE if summary.complete and not outcome.failed else INCOMPLETE

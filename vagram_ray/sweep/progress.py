@@ -1,211 +1,210 @@
-"""How far a sweep is: the state of its trials, a live table on a terminal, plain lines in a log."""
+"""How far a sweep is, as people see it: a live table on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.sweep.cells import Cell
-from vagram_ray.sweep.plan import SweepPlan, TrialPlan, format_seeds, makespan
-from vagram_ray.sweep.results import make_record
-from vagram_ray.sweep.seed_statistics import interquartile_mean
-from vagram_ray.sweep.text import format_clock, format_duration, format_number
+from vagram_ray.sweep.cells import format_value
+from vagram_ray.sweep.plan import format_seeds
+from vagram_ray.sweep.progress_state import (
+    DONE,
+    FAILED,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    WAITING,
+    CellProgress,
+    SweepProgress,
+    TrialProgress,
+    return_statistics,
+)
+from vagram_ray.sweep.seed_statistics import SeedStatistics
+from vagram_ray.sweep.storage import short_path
+from vagram_ray.sweep.text import format_clock, format_duration, format_number, plural
 
-WAITING, STARTING, RUNNING, DONE, FAILED = "waiting", "starting", "running", "done", "failed"
+__all__ = ["DONE", "FAILED", "ProgressTable", "ProgressView", "SweepProgress", "end_line", "result_line"]
+
 LOG_INTERVAL_S = 10.0
-_RECENT_EPOCHS = 5
+MAX_TROUBLES = 6
+"""Failed trials that are told of below the live table."""
+_SILENCE_S, _FIRST_SILENCE_S = 60.0, 600.0
+"""Seconds without news that are told of, at least, and before the first epoch of the sweep."""
+_STYLES = {WAITING: "dim", STARTING: "", RUNNING: "", DONE: "green", FAILED: "red", STOPPED: "yellow"}
 
 
-@dataclass
-class TrialProgress:
-    """One trial as far as its results tell."""
-
-    plan: TrialPlan
-    status: str = WAITING
-    epochs_done: int = 0
-    env_steps: int = 0
-    steps_per_s: float = math.nan
-    returns: dict[str, float] = field(default_factory=dict)
-    failed_seeds: set[int] = field(default_factory=set)
-    epoch_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
-    error_path: str = ""
+# -- the live table --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class CellProgress:
-    """One row of the live table."""
+class _Layout:
+    """What of the table is shown; the first that fits the terminal is taken."""
 
-    cell: Cell
-    status: str
-    epochs_done: int
-    epochs_total: int
-    return_iqm: float
-    steps_per_s: float
-    seconds_left: float
-    failed_trials: int
-    failed_seeds: int
+    axis_names: bool
+    """Whether every row repeats the names of the axes; otherwise they stand above the column."""
+    bar: int
+    speed: bool
+    interval: bool
 
 
-class SweepProgress:
-    """State of all trials, fed with Tune's events; ``clock`` gives seconds."""
-
-    def __init__(self, plan: SweepPlan, clock: Callable[[], float] = time.monotonic) -> None:
-        self.plan = plan
-        self.trials = {trial.name: TrialProgress(trial) for trial in plan.trials}
-        self._clock = clock
-        self._started = clock()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return self._clock() - self._started
-
-    def started(self, name: str) -> None:
-        """A trial's process is starting."""
-        self.trials[name].status = RUNNING
-
-    def reported(self, name: str, result: Mapping[str, Any]) -> None:
-        """A trial has finished an epoch."""
-        trial, record = self.trials[name], make_record(result)
-        trial.status = RUNNING
-        trial.epochs_done, trial.env_steps = record["training_iteration"], record["env_steps"]
-        trial.steps_per_s = float(record["perf"].get("env_steps_per_s", math.nan))
-        trial.epoch_seconds.append(float(result.get("time_this_iter_s", math.nan)))
-        for seed, metrics in record["seeds"].items():
-            if metrics.get("failed"):
-                trial.failed_seeds.add(int(seed))
-                trial.returns.pop(seed, None)
-            elif self.plan.return_metric in metrics:
-                trial.returns[seed] = metrics[self.plan.return_metric]
-
-    def finished(self, name: str) -> None:
-        """A trial has come to its end."""
-        self.trials[name].status = DONE
-
-    def failed(self, name: str, error_path: str) -> None:
-        """A trial has failed for good."""
-        self.trials[name].status, self.trials[name].error_path = FAILED, error_path
-
-    def cells(self) -> list[CellProgress]:
-        """One row per cell."""
-        return [self._cell(cell) for cell in self.plan.cells]
-
-    def seconds_left(self) -> float:
-        """Estimated seconds until the last trial ends."""
-        ongoing = [self._trial_seconds_left(trial) for trial in self.trials.values() if trial.status == RUNNING]
-        waiting = [self._trial_seconds_left(trial) for trial in self.trials.values() if trial.status == WAITING]
-        return makespan(ongoing + waiting, self.plan.slots) if ongoing or waiting else 0.0
-
-    def share_done(self) -> float:
-        """Share of all epochs that are done; those of failed trials will not come any more."""
-        return sum(self._epochs(trial) for trial in self.trials.values()) / (len(self.trials) * self.plan.epochs)
-
-    def counts(self) -> dict[str, int]:
-        """Number of trials by status."""
-        starting = len(self._starting())
-        statuses = [trial.status for trial in self.trials.values()]
-        counts = {status: statuses.count(status) for status in (RUNNING, WAITING, DONE, FAILED)}
-        return {RUNNING: counts.pop(RUNNING), STARTING: starting, **counts, WAITING: counts[WAITING] - starting}
-
-    def _starting(self) -> set[str]:
-        """Names of the trials whose processes are on their way: Tune tells only when they are there."""
-        running = sum(trial.status == RUNNING for trial in self.trials.values())
-        waiting = [name for name, trial in self.trials.items() if trial.status == WAITING]
-        return set(waiting[: max(0, self.plan.slots - running)])
-
-    def _epochs(self, trial: TrialProgress) -> int:
-        return self.plan.epochs if trial.status == FAILED else trial.epochs_done
-
-    def _cell(self, cell: Cell) -> CellProgress:
-        trials = [trial for trial in self.trials.values() if trial.plan.cell.index == cell.index]
-        running = [trial for trial in trials if trial.status == RUNNING]
-        ended = all(trial.status in (DONE, FAILED) for trial in trials)
-        failed = sum(trial.status == FAILED for trial in trials)
-        starting = self._starting().intersection(trial.plan.name for trial in trials)
-        status = (FAILED if failed else DONE) if ended else RUNNING if running else STARTING if starting else WAITING
-        return CellProgress(
-            cell=cell,
-            status=status,
-            epochs_done=sum(trial.epochs_done for trial in trials),
-            epochs_total=len(trials) * self.plan.epochs,
-            return_iqm=interquartile_mean([value for trial in trials for value in trial.returns.values()]),
-            steps_per_s=sum(trial.steps_per_s for trial in running if math.isfinite(trial.steps_per_s)),
-            seconds_left=max([self._trial_seconds_left(trial) for trial in running], default=math.nan),
-            failed_trials=failed,
-            failed_seeds=sum(len(trial.failed_seeds) for trial in trials),
-        )
-
-    def _trial_seconds_left(self, trial: TrialProgress) -> float:
-        share = 1.0 - trial.epochs_done / self.plan.epochs
-        recent = [seconds for seconds in trial.epoch_seconds if math.isfinite(seconds)]
-        if recent:
-            return (self.plan.epochs - trial.epochs_done) * sum(recent) / len(recent)
-        return share * trial.plan.estimate.seconds * self._estimate_correction()
-
-    def _estimate_correction(self) -> float:
-        """How much longer than planned the epochs have taken so far; 1 before the first one."""
-        measured = planned = 0.0
-        for trial in self.trials.values():
-            recent = [seconds for seconds in trial.epoch_seconds if math.isfinite(seconds)]
-            measured += sum(recent)
-            planned += len(recent) * trial.plan.estimate.seconds / self.plan.epochs
-        return measured / planned if planned > 0 else 1.0
+_LAYOUTS = (
+    _Layout(axis_names=True, bar=16, speed=True, interval=True),
+    _Layout(axis_names=False, bar=16, speed=True, interval=True),
+    _Layout(axis_names=False, bar=8, speed=True, interval=True),
+    _Layout(axis_names=False, bar=8, speed=False, interval=True),
+    _Layout(axis_names=False, bar=4, speed=False, interval=False),
+)
 
 
-# -- the two views ---------------------------------------------------------------------------------------------
+class ProgressTable:
+    """The live table: one row per cell, what failed, and a line about the whole sweep.
 
-_STYLES = {WAITING: "dim", STARTING: "", RUNNING: "", DONE: "green", FAILED: "red"}
+    Names and columns are shortened until the table fits the width it is given. With ``max_height`` as many cells are
+    shown as fit, those that are running or failed before others.
+    """
+
+    def __init__(self, progress: SweepProgress, max_height: int | None = None) -> None:
+        self._progress, self._max_height = progress, max_height
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        cells = self._progress.cells()
+        below = console.render_lines(Group("", *_troubles(self._progress), _status_line(self._progress)), options)
+        shown = _choose(cells, self._rows(cells, len(below)))
+        for layout in _LAYOUTS:
+            rows = [_row(cell, _axes(cells), layout) for cell in shown]
+            if _width(rows, cells, layout) <= options.max_width:
+                break
+        yield _table(rows, cells, shown, layout)
+        for line in below:
+            yield from line
+            yield Segment.line()
+
+    def _rows(self, cells: Sequence[CellProgress], lines_below: int) -> int:
+        if self._max_height is None:
+            return len(cells)
+        head = max(1, len(_axes(cells))) + 1
+        room = self._max_height - head - lines_below
+        return max(1, room if room >= len(cells) else room - 1)  # a line tells of those that are not shown
 
 
-def render_progress(progress: SweepProgress, max_rows: int = 30) -> RenderableType:
-    """The live table: one row per cell and a line about the whole sweep."""
+def _choose(cells: Sequence[CellProgress], max_rows: int) -> list[CellProgress]:
+    """The cells to show, in their own order: what is going on first, then from the top."""
+    ranks = {RUNNING: 0, FAILED: 1, STARTING: 2}
+    by_interest = sorted(cells, key=lambda row: ranks.get(row.status, 3))
+    chosen = {row.cell.index for row in by_interest[:max_rows]}
+    return [row for row in cells if row.cell.index in chosen]
+
+
+@dataclass(frozen=True)
+class _Row:
+    label: Text
+    bar: ProgressBar
+    texts: tuple[str, ...]
+    state: Text
+
+
+def _row(row: CellProgress, axes: Sequence[str], layout: _Layout) -> _Row:
+    values = [format_value(row.cell.axes[axis]) if axis in row.cell.axes else "-" for axis in axes]
+    label = row.cell.label if layout.axis_names or not axes else ", ".join(values)
+    texts = [f"{row.epochs_done}/{row.epochs_total}"]
+    texts.append(format_return(row.returns) if layout.interval else format_number(row.returns.iqm))
+    if layout.speed:
+        texts.append(f"{row.steps_per_s:,.0f}" if row.steps_per_s else "-")
+    bar = ProgressBar(total=row.epochs_total, completed=row.epochs_done, width=layout.bar)
+    return _Row(Text(label, style=_STYLES[row.status]), bar, tuple(texts), _state(row))
+
+
+def _titles(cells: Sequence[CellProgress], layout: _Layout) -> list[str]:
+    axes = _axes(cells)
+    first = "cell" if layout.axis_names or not axes else ",\n".join(axes)
+    titles = [first, "", "epochs", "return (IQM, 95 %)" if layout.interval else "return"]
+    return [*titles, *(["steps/s"] if layout.speed else []), "left"]
+
+
+def _width(rows: Sequence[_Row], cells: Sequence[CellProgress], layout: _Layout) -> int:
+    """Columns of the terminal that the table takes when nothing is cut."""
+    contents = [(row.label.plain, " " * layout.bar, *row.texts, row.state.plain) for row in rows]
+    columns = zip(_titles(cells, layout), *contents, strict=True)
+    widths = [max(cell_len(line) for text in column for line in text.split("\n")) for column in columns]
+    return sum(widths) + 3 * (len(widths) - 1)
+
+
+def _table(
+    rows: Sequence[_Row], cells: Sequence[CellProgress], shown: Sequence[CellProgress], layout: _Layout
+) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("cell", overflow="fold")
-    table.add_column("", width=16)
-    for column in ("epochs", "return (IQM)", "env steps/s", "time left"):
-        table.add_column(column, justify="right", no_wrap=True)
-    rows = progress.cells()
-    busy = [row for row in rows if row.status in (STARTING, RUNNING, FAILED)]
-    shown = rows if len(rows) <= max_rows else busy[:max_rows]
-    for row in shown:
-        table.add_row(
-            Text(row.cell.label, style=_STYLES[row.status]),
-            ProgressBar(total=row.epochs_total, completed=row.epochs_done, width=16),
-            f"{row.epochs_done}/{row.epochs_total}",
-            format_number(row.return_iqm),
-            f"{row.steps_per_s:,.0f}" if row.steps_per_s else "-",
-            _state(row),
-        )
-    if len(shown) < len(rows):
-        table.add_row(f"... {len(rows) - len(shown)} more cells, waiting or done")
-    return Group(table, "", _status_line(progress))
+    titles = _titles(cells, layout)
+    table.add_column(titles[0], overflow="ellipsis", no_wrap=True)
+    table.add_column(titles[1], width=layout.bar)
+    for title in titles[2:]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.label, row.bar, *row.texts, row.state)
+    return Group(table, *([_others(cells, shown)] if len(shown) < len(cells) else []))
+
+
+def _axes(cells: Sequence[CellProgress]) -> list[str]:
+    """Names of all axes; plain SAC lacks those of the model."""
+    return list(dict.fromkeys(axis for row in cells for axis in row.cell.axes))
+
+
+def _others(cells: Sequence[CellProgress], shown: Sequence[CellProgress]) -> Text:
+    chosen = {row.cell.index for row in shown}
+    statuses = [row.status for row in cells if row.cell.index not in chosen]
+    counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+    return Text(f"... {plural(len(statuses), 'more cell')}: {counts}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _state(row: CellProgress) -> Text:
     if row.failed_trials:
         return Text(f"{row.failed_trials} failed", style="red")
     if row.failed_seeds:
-        return Text(f"{row.failed_seeds} seeds failed", style="red")
+        return Text(f"{plural(row.failed_seeds, 'seed')} failed", style="red")
     if row.status == RUNNING:
         return Text(format_duration(row.seconds_left))
     return Text(row.status, style=_STYLES[row.status])
 
 
+def _troubles(progress: SweepProgress) -> list[Text]:
+    """One line per trial that failed, with the path of its log in full."""
+    troubled = progress.troubled()
+    lines = []
+    for trial in troubled[:MAX_TROUBLES]:
+        if trial.status == FAILED:
+            line = Text(f"{_title(trial)} FAILED, see {_shown(trial.error_path)}", style="red")
+        else:
+            line = Text(f"{_title(trial)}: {_again(trial)}", style="yellow")
+        line.overflow = "fold"
+        lines.append(line)
+    if len(troubled) > MAX_TROUBLES:
+        lines.append(Text(f"... and {len(troubled) - MAX_TROUBLES} more trials with errors", style="red"))
+    return [*lines, Text("")] if lines else []
+
+
 def _status_line(progress: SweepProgress) -> Text:
     counts = ", ".join(f"{count} {status}" for status, count in progress.counts().items() if count)
-    left = f", about {format_duration(progress.seconds_left())} left" if progress.share_done() < 1 else ""
-    return Text(f"{format_clock(progress.elapsed)} elapsed{left}; trials: {counts}", style="dim")
+    unfinished = any(progress.counts()[status] for status in (RUNNING, STARTING, WAITING))
+    left = progress.seconds_left()
+    about = f"about {format_duration(left)}" if math.isfinite(left) else "unknown time"
+    parts = [f"{format_clock(progress.elapsed)} elapsed", *([f"{about} left"] if unfinished else [])]
+    line = Text(f"{', '.join(parts)}; trials: {counts}", style="dim")
+    longest = progress.longest_epoch()
+    patience = max(_SILENCE_S, 3 * longest) if math.isfinite(longest) else _FIRST_SILENCE_S
+    if unfinished and progress.silence > patience:
+        line.append(f"; nothing new for {format_duration(progress.silence)}", style="yellow")
+    return line
 
 
 class ProgressView:
@@ -219,11 +218,10 @@ class ProgressView:
         self._last_line = -math.inf
         self._live: Live | None = None
         if console.is_terminal:
-            rows = max(4, console.size.height - 6)
             self._live = Live(
                 console=console,
                 refresh_per_second=2,
-                get_renderable=lambda: render_progress(progress, rows),
+                get_renderable=lambda: ProgressTable(progress, console.size.height - 1),
                 vertical_overflow="visible",
             )
 
@@ -232,7 +230,9 @@ class ProgressView:
             self._live.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -252,15 +252,19 @@ class ProgressView:
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+# -- lines for a log -------------------------------------------------------------------------------------------
+
+
 def result_line(progress: SweepProgress, name: str) -> str:
     """One line about a trial's last result and the whole sweep."""
     trial = progress.trials[name]
     parts = [f"epoch {trial.epochs_done}/{progress.plan.epochs}", f"{trial.env_steps:,} env steps"]
     speed = f", {trial.steps_per_s:,.0f} steps/s" if math.isfinite(trial.steps_per_s) else ""
-    left = format_duration(progress.seconds_left())
+    left = progress.seconds_left()
+    about = f"about {format_duration(left)}" if math.isfinite(left) else "unknown time"
     return (
         f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {', '.join(parts)}{_return_part(trial)}{speed} "
-        f"| sweep {100 * progress.share_done():.0f} %, about {left} left"
+        f"| sweep {100 * progress.share_done():.0f} %, {about} left"
     )
 
 
@@ -268,15 +272,35 @@ def end_line(progress: SweepProgress, name: str) -> str:
     """One line about a trial that has ended, or that starts again after an error."""
     trial = progress.trials[name]
     final = f"done after {trial.env_steps:,} env steps{_return_part(trial)}"
-    again = f"an error after epoch {trial.epochs_done}; trying again from its last checkpoint, if there is one"
-    state = {DONE: final, FAILED: f"FAILED, see {trial.error_path}"}.get(trial.status, again)
+    state = {DONE: final, FAILED: f"FAILED, see {_shown(trial.error_path)}"}.get(trial.status, _again(trial))
     return f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {state}"
+
+
+def format_return(returns: SeedStatistics) -> str:
+    """``-144 [-177, -120]``: interquartile mean and its 95 % interval, as far as there are seeds for it."""
+    if math.isnan(returns.low):
+        return format_number(returns.iqm)
+    return f"{format_number(returns.iqm)} [{format_number(returns.low)}, {format_number(returns.high)}]"
+
+
+def _again(trial: TrialProgress) -> str:
+    where = f", see {_shown(trial.error_path)}" if trial.error_path else ""
+    if trial.retries and trial.status == RUNNING:
+        return f"goes on after an error{where}"
+    after = f"after epoch {trial.epochs_done}" if trial.epochs_done else "before its first epoch was done"
+    return f"an error {after}; trying again from its last checkpoint, if there is one{where}"
+
+
+def _shown(path: str) -> str:
+    """A path as short as it can be written from here; places in a bucket stay as they are."""
+    return short_path(path) if os.path.isabs(path) else path
 
 
 def _return_part(trial: TrialProgress) -> str:
     if not trial.returns:
         return ""
-    return f", return {format_number(interquartile_mean(list(trial.returns.values())))} (IQM of {len(trial.returns)})"
+    returns = return_statistics(tuple(sorted(trial.returns.values())))
+    return f", return {format_return(returns)} (IQM of {returns.count})"
 
 
 def _title(trial: TrialProgress) -> str:

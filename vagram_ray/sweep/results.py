@@ -55,6 +55,7 @@ def write_sweep_file(folder: Path, plan: SweepPlan, details: Mapping[str, Any]) 
         "epochs": plan.epochs,
         "seeds": list(plan.seeds),
         "return_metric": plan.return_metric,
+        "slots": plan.slots,
         "overrides": _plain(plan.overrides),
         "cells": [
             {

@@ -1,4 +1,4 @@
-"""Weights & Biases for a sweep: one run per seed, grouped by cell, logged from the driver.
+"""Weights & Biases for a sweep: one run per seed, grouped by cell, and one of the sweep, logged from the driver.
 
 Ray's ``WandbLoggerCallback`` makes one run per trial, but a trial trains several seeds, and it starts two processes
 per trial and leaves some of their files cut short. ``WandbSeedRuns`` replaces it. Calls of wandb can block (a network
@@ -10,12 +10,11 @@ never waits for W&B, and ``finish_all`` waits at the end only while W&B gets on.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import logging
 import math
 import os
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,16 +23,20 @@ from typing import Any
 
 from ray.tune import Callback
 
+from vagram_ray.sweep.results import SWEEP_FILE, SweepResults, read_records
 from vagram_ray.sweep.wandb_mode import prepare_wandb
-from vagram_ray.sweep.wandb_runs import (
+from vagram_ray.sweep.wandb_runs import Progress, SeedRun, flatten
+from vagram_ray.sweep.wandb_sweep_run import final_return_summary, log_sweep_run, sweep_identity, sweep_summary
+from vagram_ray.sweep.wandb_target import (
     INIT_TIMEOUT_S,
-    Progress,
-    SeedRun,
+    RunIdentity,
     Target,
     abandon_service,
+    digest,
     first_line,
-    flatten,
     jsonable,
+    note_sweep_run,
+    slug,
 )
 
 __all__ = ["WandbSeedRuns", "default_cell_name", "prepare_wandb"]
@@ -43,6 +46,10 @@ logger = logging.getLogger(__name__)
 INTERRUPTED = 130
 """Exit code of runs whose trial had not ended when the sweep did (128 + SIGINT, as shells count)."""
 
+SEED_JOB = "seed"
+"""W&B's job type of the seeds' runs."""
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+"""What damaged records raise on reading; W&B then lacks what they would have added, and logging goes on."""
 _STUCK_AFTER_S = 3 * INIT_TIMEOUT_S
 _TEARDOWN_S = 15.0
 
@@ -55,19 +62,23 @@ class WandbSeedRuns(Callback):
     its ``env_steps`` exceeds all before it, so results that a trial computes again after a restart, or a restored
     sweep does, appear once. A seed whose training failed (``failed`` = 1) ends as a failed run.
 
-    A run's config is the trial's, with ``seed`` (the run's own), ``cell``, ``sweep`` and ``trial_id``; its id is made
-    of cell, seed, sweep name and trial id, which ``Tuner.restore`` keeps and a new launch of the sweep does not.
+    A run's config is the trial's, with ``seed`` (the run's own), ``cell``, ``sweep_name`` and ``trial_id``; its id is
+    made of cell, seed, sweep name and trial id, which ``Tuner.restore`` keeps and a new launch of the sweep does not.
+    The summary ends with last, best and final return.
+
+    Where ``directory`` is a sweep's folder, its records make up for rows that died with an earlier driver before W&B
+    had them, and the sweep gets a run of its own at the end (``wandb_sweep_run``).
 
     W&B never stops the sweep: at the first error one warning is logged and logging ends. Where no online run can be
     opened, a warning says so and the runs are written offline (ids end in ``-offline``).
 
     Args:
-        project: W&B project.
+        project: W&B project, or ``ENTITY/PROJECT``.
         sweep_name: name of the sweep; a tag of every run.
         tags: further tags.
         mode: ``"online"``, ``"offline"`` or ``"disabled"``: what ``prepare_wandb`` returned.
         directory: runs lie in ``directory/wandb``; default ``WANDB_DIR``, else the working directory.
-        entity: W&B team or user; default is the user's own.
+        entity: W&B team or user, where ``project`` does not name it; default is the user's own.
         cell_of: name of the cell (the W&B group) from the trial's config; default ``default_cell_name``.
 
     Raises:
@@ -86,7 +97,8 @@ class WandbSeedRuns(Callback):
     ) -> None:
         if mode not in ("online", "offline", "disabled"):
             raise ValueError(f"W&B mode {mode!r} must be online, offline or disabled: prepare_wandb() settles it.")
-        self.project, self.entity, self.sweep_name, self.mode = project, entity, sweep_name, mode
+        owner, _, self.project = project.rpartition("/")
+        self.entity, self.sweep_name, self.mode = owner or entity, sweep_name, mode
         self.tags = tuple(dict.fromkeys(tag[:64] for tag in (sweep_name, *tags) if tag))  # W&B refuses longer ones
         self.directory = Path(directory or os.environ.get("WANDB_DIR") or ".").expanduser().resolve()
         self.cell_of = cell_of or default_cell_name
@@ -137,14 +149,16 @@ class WandbSeedRuns(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Finish the trial's runs."""
-        self._guard(self._close_trial, trial.trial_id, 0)
+        self._guard(self._close_trial, trial.trial_id, 0, str(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Finish the trial's runs as failed. Before a retry Tune calls ``on_trial_recover`` instead: runs stay open."""
         self._guard(self._close_trial, trial.trial_id, 1)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Finish what is still open."""
+        """Finish what is still open, and log the sweep's own run."""
+        self._close_all(INTERRUPTED)
+        self._guard(self._log_sweep, trials)
         self.finish_all()
 
     # For the runner of the sweep.
@@ -155,8 +169,7 @@ class WandbSeedRuns(Callback):
         Given up when nothing that is queued was done for ``timeout_s`` (and 15 s more to let go of a W&B that hangs).
         Runs that are still open belong to trials that were interrupted: ``exit_code`` marks them.
         """
-        for trial_id in list(self._runs):
-            self._guard(self._close_trial, trial_id, exit_code)
+        self._close_all(exit_code)
         if not self._off and not self._worker.drain(timeout_s):
             self._switch_off(f"it finished nothing for {timeout_s:g} s")
         if self._service_in_doubt:
@@ -165,7 +178,7 @@ class WandbSeedRuns(Callback):
 
     def offline_runs(self) -> list[Path]:
         """Folders of this sweep's offline runs, oldest first: what ``wandb sync`` and ``wandb beta leet`` take."""
-        folders = (self.directory / "wandb").glob(f"offline-run-*-{_digest(self.sweep_name, 6)}-*")
+        folders = (self.directory / "wandb").glob(f"offline-run-*-{digest(self.sweep_name, 6)}-*")
         return sorted(folder for folder in folders if any(folder.glob("*.wandb")))
 
     # In the driver's thread.
@@ -185,20 +198,23 @@ class WandbSeedRuns(Callback):
         if trial.trial_id in self._runs:
             return
         config = trial.config.to_dict() if hasattr(trial.config, "to_dict") else dict(trial.config)
-        cell = self.cell_of(config)[:128]
+        cell = self.cell_of(config)
         seeds = config.get("seeds", (0,))
         runs = [self._seed_run(trial.trial_id, config, cell, seed) for seed in _as_seeds(seeds)]
         self._runs[trial.trial_id] = runs
         for run in runs:
             progress = self._progress.setdefault(run.run_id, Progress())
-            self._submit(run.open, self._target, progress)
+            self._submit(self._open_run, run, progress, str(trial))
 
     def _seed_run(self, trial_id: str, config: dict[str, Any], cell: str, seed: int) -> SeedRun:
         # Readable in a folder's listing; the trial id tells apart two launches, and two cells of one name.
-        key = _digest(f"{cell}|{seed}|{trial_id}", 8)
-        run_id = f"{_slug(cell)[:48]}-seed{seed}-{_digest(self.sweep_name, 6)}-{key}"
-        origin = {"seed": seed, "cell": cell, "sweep": self.sweep_name, "trial_id": trial_id}
-        return SeedRun(run_id, f"{cell[:112]} seed {seed}", cell, seed, {**jsonable(config), **origin})
+        group = cell[:128]
+        key = digest(f"{group}|{seed}|{trial_id}", 8)
+        run_id = f"{slug(group)[:48]}-seed{seed}-{digest(self.sweep_name, 6)}-{key}"
+        # Not "sweep": wandb-workspaces takes a config entry of that name for W&B's own kind of sweep.
+        origin = {"seed": seed, "cell": group, "sweep_name": self.sweep_name, "trial_id": trial_id}
+        own = {**jsonable(config), **origin}
+        return SeedRun(RunIdentity(run_id, f"{cell[:112]} seed {seed}", group, SEED_JOB, own), seed)
 
     def _log_result(self, trial: Any, result: Mapping[str, Any]) -> None:
         if "env_steps" not in result or "seeds" not in result:
@@ -212,14 +228,49 @@ class WandbSeedRuns(Callback):
             if own is not None:
                 self._submit(run.log, self._progress[run.run_id], env_steps, {**flatten(own), **shared})
 
-    def _close_trial(self, trial_id: str, exit_code: int) -> None:
+    def _close_trial(self, trial_id: str, exit_code: int, trial_name: str = "") -> None:
         for run in self._runs.pop(trial_id, []):
-            self._submit(run.finish, self._progress[run.run_id], exit_code)
+            self._submit(self._finish_run, run, exit_code, trial_name)
+
+    def _close_all(self, exit_code: int) -> None:
+        for trial_id in list(self._runs):
+            self._guard(self._close_trial, trial_id, exit_code)
+
+    def _log_sweep(self, trials: list[Any]) -> None:
+        if trials and (self.directory / SWEEP_FILE).is_file():
+            launch = min(trial.trial_id for trial in trials)  # Tuner.restore keeps it
+            self._submit(self._write_sweep_run, launch)
 
     def _submit(self, function: Callable[..., None], *args: Any) -> None:
         self._worker.submit(lambda: self._run_job(function, *args))
 
     # In the background thread.
+
+    def _open_run(self, run: SeedRun, progress: Progress, trial_name: str) -> None:
+        run.open(self._target, progress)
+        note_sweep_run(self.directory, sweep_name=self.sweep_name)
+        records: tuple[Mapping[str, Any], ...] = ()
+        with contextlib.suppress(*_UNREADABLE):
+            records = read_records(self.directory, trial_name)
+        run.catch_up(progress, records)
+
+    def _finish_run(self, run: SeedRun, exit_code: int, trial_name: str) -> None:
+        summary: dict[str, float] = {}
+        if trial_name:
+            with contextlib.suppress(*_UNREADABLE):
+                summary = final_return_summary(self.directory, trial_name, run.seed)
+        run.finish(self._progress[run.run_id], exit_code, summary)
+
+    def _write_sweep_run(self, launch: str) -> None:
+        try:
+            results = SweepResults.load(self.directory)
+            summary, identity = sweep_summary(results), sweep_identity(results.info, self.sweep_name, launch)
+        except _UNREADABLE as error:
+            logger.warning(
+                "The sweep's own W&B run is not written, its records cannot be read (%s).", first_line(error)
+            )
+            return
+        log_sweep_run(self._target, identity, summary)
 
     def _run_job(self, function: Callable[..., None], *args: Any) -> None:
         if self._off:
@@ -293,11 +344,3 @@ def default_cell_name(config: Mapping[str, Any]) -> str:
 
 def _as_seeds(seeds: Any) -> list[int]:
     return [int(seed) for seed in (seeds if isinstance(seeds, list | tuple) else [seeds])]
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-")
-
-
-def _digest(text: str, length: int) -> str:
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:length]

@@ -1,4 +1,7 @@
-"""Whether a sweep logs to Weights & Biases online, offline or not at all, settled without a prompt or a network."""
+"""What a sweep is asked to do with Weights & Biases: online, offline or not at all, where, with which artifacts.
+
+All of it is settled without a prompt or a network.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 MODES = ("online", "offline", "disabled", "auto")
+ARTIFACTS = FIGURES, VIDEO, CHECKPOINT = ("figures", "video", "checkpoint")
+"""What can be handed to W&B at a sweep's end (``wandb_artifacts``)."""
+_NOT_IN_NAMES = "/\\#?%:"
 _OTHER_NAMES_OF_MODES = {"run": "online", "shared": "online", "dryrun": "offline"}
 
 
@@ -41,6 +47,35 @@ def prepare_wandb(mode: str, storage_dir: str | Path) -> str:
     if resolved == "offline":  # wandb's own crash reports are the only thing that would still leave the machine
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     return resolved
+
+
+def check_project(text: str) -> str:
+    """``PROJECT`` or ``ENTITY/PROJECT`` as given.
+
+    Raises:
+        ValueError: W&B has no projects of such a name.
+    """
+    entity, separator, project = text.rpartition("/")
+    if not project or (separator and not entity) or set(entity + project) & set(_NOT_IN_NAMES) or len(project) > 128:
+        raise ValueError(
+            f"--wandb-project {text!r} is not usable: give PROJECT or ENTITY/PROJECT, names of at most 128 characters "
+            f"without {' '.join(_NOT_IN_NAMES)}"
+        )
+    return text
+
+
+def parse_artifacts(text: str) -> tuple[str, ...]:
+    """``"figures,video"`` as the kinds it names, ``"all"`` as all of them.
+
+    Raises:
+        ValueError: An unknown kind; the message lists those that there are.
+    """
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [kind for kind in asked if kind not in (*ARTIFACTS, "all")]
+    if unknown or not asked:
+        wrong = repr(unknown[0]) if unknown else "an empty list"
+        raise ValueError(f"--wandb-artifacts does not know {wrong}: name some of {', '.join(ARTIFACTS)}, or all.")
+    return ARTIFACTS if "all" in asked else tuple(kind for kind in ARTIFACTS if kind in asked)
 
 
 def _resolve_auto() -> str:

@@ -35,6 +35,7 @@ class OfflineRun:
     name: str = ""
     project: str = ""
     group: str = ""
+    job_type: str = ""
     tags: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     """What was given to ``wandb.init(config=...)``; wandb's own ``_wandb`` entry is left out."""
@@ -43,6 +44,8 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     """One dict per logged row, in file order; ``_step`` is the row's step."""
     summary: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, dict[str, Path]] = field(default_factory=dict)
+    """Artifact's name -> the file on disk for each path in it."""
     exit_code: int | None = None
     """None while the run is not finished (still open, or its process was killed)."""
 
@@ -89,6 +92,9 @@ def read_offline_run(path: str | Path) -> OfflineRun:
             run.history.append(row)
         elif kind == "summary":
             _update(run.summary, record.summary.update)
+        elif kind == "artifact":
+            entries = record.artifact.manifest.contents
+            run.artifacts[record.artifact.name] = {entry.path: Path(entry.local_path) for entry in entries}
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run
@@ -119,7 +125,7 @@ def last_logged_step(directory: str | Path, run_id: str) -> int | None:
 
 def _read_run_record(run: OfflineRun, record: Any) -> None:
     run.run_id, run.name, run.project = record.run_id, record.display_name, record.project
-    run.group, run.tags = record.run_group, tuple(record.tags)
+    run.group, run.job_type, run.tags = record.run_group, record.job_type, tuple(record.tags)
     _update(run.config, record.config.update)
     run.config.pop("_wandb", None)
 

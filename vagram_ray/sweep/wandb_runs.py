@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import os
-import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
-from vagram_ray.sweep.wandb_mode import key_problem
 from vagram_ray.sweep.wandb_reader import is_finished, last_logged_step
+from vagram_ray.sweep.wandb_target import RunIdentity, Target
 
-logger = logging.getLogger(__name__)
-
-INIT_TIMEOUT_S = 60.0
 RETURN_KEY = "eval/episode_return"
 _NO_STEP = -1
 _WRITTEN_WITHIN_S = 5.0
@@ -47,7 +37,7 @@ class Progress:
                 self.best, self.best_env_steps = value, env_steps
 
     def summary(self) -> dict[str, float]:
-        """Final and best evaluation return, and where the best was; empty before the first evaluation."""
+        """Last and best evaluation return, and where the best was; empty before the first evaluation."""
         if self.final is None or self.best is None:
             return {}
         best = {f"{RETURN_KEY}_best": self.best, f"{RETURN_KEY}_best_env_steps": self.best_env_steps}
@@ -65,121 +55,66 @@ class Progress:
 
 
 @dataclass
-class Target:
-    """Where the runs of a sweep go."""
-
-    project: str
-    entity: str | None
-    directory: Path
-    tags: tuple[str, ...]
-    mode: str
-    online: bool = field(init=False)
-    """Turns False when a run cannot be opened online: the rest of the sweep is logged offline."""
-
-    def __post_init__(self) -> None:
-        self.online = self.mode == "online"
-
-
-@dataclass
 class SeedRun:
     """One W&B run. Every method here may block, and raises whatever wandb raises."""
 
-    run_id: str
-    name: str
-    group: str
+    identity: RunIdentity
     seed: int
-    config: dict[str, Any]
     live: Any = None
     """wandb's run object while it is open."""
 
+    @property
+    def run_id(self) -> str:
+        """The id that the run has online."""
+        return self.identity.run_id
+
     def open(self, target: Target, progress: Progress) -> None:
         """Open or continue the run; afterwards ``progress.env_steps`` is the last step that W&B really has."""
-        target.directory.mkdir(parents=True, exist_ok=True)
-        if not os.access(target.directory, os.W_OK):  # wandb would silently take the system's temporary folder
-            raise OSError(f"{target.directory} is not writable")
-        self.live = self._open_online(target) if target.online else None
-        if self.live is None:
-            # wandb keeps the id of a run that could not be opened online in use: such a sweep takes other ids.
-            run_id = f"{self.run_id}-offline" if target.mode == "online" else self.run_id
-            self.live = self._init(target, "offline", run_id)
+        self.live = target.open(self.identity)
+        if self.live.offline:
             # A driver that was killed may have counted rows that never reached the file.
-            on_disk = last_logged_step(target.directory, run_id)
+            on_disk = last_logged_step(target.directory, target.offline_id(self.run_id))
             progress.env_steps = progress.env_steps if on_disk is None else on_disk
         elif self.live.resumed:
             progress.env_steps = self.live.starting_step - 1
         self.live.define_metric("env_steps")
         self.live.define_metric("*", step_metric="env_steps")
 
-    def log(self, progress: Progress, env_steps: int, row: dict[str, float]) -> None:
+    def log(self, progress: Progress, env_steps: int, row: Mapping[str, float]) -> None:
         """Log one row at step ``env_steps``, unless that step or a later one is logged already."""
         if env_steps <= progress.env_steps:
             return
-        self.live.log(row, step=env_steps, commit=True)  # commit: do not hold the row back until the next one
+        self.live.log(dict(row), step=env_steps, commit=True)  # commit: do not hold the row back until the next one
         progress.add(env_steps, row)
 
-    def finish(self, progress: Progress, exit_code: int) -> None:
+    def catch_up(self, progress: Progress, records: Iterable[Mapping[str, Any]]) -> None:
+        """Log what the sweep has recorded and W&B has not: rows that died with an earlier driver before being sent.
+
+        Args:
+            progress: What W&B has.
+            records: The trial's records, in order (``vagram_ray.sweep.results``).
+        """
+        for record in records:
+            if str(self.seed) in record["seeds"]:
+                shared = {"time": record["time"], "perf": record["perf"]}
+                position = {key: record[key] for key in ("env_steps", "training_iteration")}
+                row = {**record["seeds"][str(self.seed)], **flatten(shared), **position}
+                self.log(progress, record["env_steps"], row)
+
+    def finish(self, progress: Progress, exit_code: int, summary: Mapping[str, float] | None = None) -> None:
         """Write the summary and close the run; a seed whose training failed closes as a failed run."""
         live, self.live = self.live, None
-        live.summary.update(progress.summary())
-        live.finish(exit_code=exit_code or int(progress.failed))
-        if live.offline:  # wandb returns a moment before its service process has written the file's end
-            deadline = time.monotonic() + _WRITTEN_WITHIN_S
-            while not is_finished(live.settings.sync_file) and time.monotonic() < deadline:
-                time.sleep(0.01)
-
-    def _open_online(self, target: Target) -> Any:
-        """wandb's run, or None after a switch to offline."""
-        problem = key_problem()  # without a key wandb.init would prompt
-        if problem is None:
-            try:
-                return self._init(target, "online", self.run_id)
-            except Exception as error:
-                problem = first_line(error)
-        target.online = False
-        where = target.directory / "wandb"
-        logger.warning("W&B cannot log online (%s): logging offline in %s, `wandb sync` uploads it.", problem, where)
-        return None
-
-    def _init(self, target: Target, mode: str, run_id: str) -> Any:
-        import wandb
-
-        wanted: dict[str, Any] = {
-            "console": "off",
-            "silent": True,
-            "init_timeout": INIT_TIMEOUT_S,
-            "finish_timeout": INIT_TIMEOUT_S,
-            "x_disable_stats": True,  # the driver's load, once per seed, says nothing about a trial
-            "x_transaction_log_flush_interval": 1.0,  # seconds of rows that a killed driver loses (wandb's own: 15)
-        }
-        known = wandb.Settings.model_fields  # names that begin with x_ may be missing in another version
-        return wandb.init(
-            project=target.project,
-            entity=target.entity,
-            dir=str(target.directory),
-            id=run_id,
-            name=self.name,
-            group=self.group,
-            tags=target.tags,
-            config=self.config,
-            mode=mode,  # type: ignore[arg-type]
-            reinit="create_new",
-            resume="allow",  # offline it takes effect in `wandb sync`, which then appends to the run
-            settings=wandb.Settings(**{key: value for key, value in wanted.items() if key in known}),
-        )
+        live.summary.update({**progress.summary(), **(summary or {})})
+        close(live, exit_code or int(progress.failed))
 
 
-def abandon_service(timeout_s: float) -> None:
-    """Let go of wandb's service process, whose exit hook could otherwise hold the interpreter for ever."""
-
-    def teardown() -> None:
-        import wandb
-
-        with contextlib.suppress(BaseException):  # it also raises SystemExit
-            wandb.teardown(exit_code=1)
-
-    thread = threading.Thread(target=teardown, name="wandb-teardown", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
+def close(live: Any, exit_code: int) -> None:
+    """Finish wandb's run object and wait until its file is whole."""
+    live.finish(exit_code=exit_code)
+    if live.offline:  # wandb returns a moment before its service process has written the file's end
+        deadline = time.monotonic() + _WRITTEN_WITHIN_S
+        while not is_finished(live.settings.sync_file) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -196,26 +131,3 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         if isinstance(value, int | float) and not math.isnan(value):
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def jsonable(value: Any) -> Any:
-    """``value`` as JSON can hold it: tuples become lists, and what JSON does not know becomes a string."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(entry) for entry in value]
-    if callable(value) and hasattr(value, "__qualname__"):  # str() of a function holds an address
-        return f"{value.__module__}.{value.__qualname__}"
-    return str(value)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

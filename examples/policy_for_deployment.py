@@ -1,0 +1,152 @@
+"""One seed's policy out of a checkpoint, as a function of NumPy alone: no Ray, no PyTorch.
+
+A policy is a small network. `export_policy` writes its weights, with the observation's scale and
+the action's range, to one .npz file; `load_policy` makes a function of it that maps an
+observation to an action of the environment. Copy that function into whatever drives your robot.
+Without a checkpoint, a cohort of two seeds is trained for a moment first.
+
+    python examples/policy_for_deployment.py
+    python examples/policy_for_deployment.py results/train_one_agent --output pendulum.npz
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+
+from vagram_ray.rllib import MBPO, MBPOConfig, MBPORLModule
+
+MODULE = "learner_group/learner/rl_module/default_policy"
+"""Where RLlib keeps the policy in a checkpoint's folder."""
+
+
+def export_policy(
+    module: MBPORLModule, seed_index: int, action_space: gymnasium.spaces.Box, path: Path
+) -> None:
+    """Write one seed's deterministic policy to an .npz file.
+
+    Args:
+        module: The cohort's policies.
+        seed_index: Position of the seed in the cohort.
+        action_space: The environment's; the network's actions are in [-1, 1].
+        path: Ends with .npz.
+    """
+    actor = module.select_seed(seed_index).actor
+    network, scale = actor.network, actor.scale
+    parameters = [view[0].numpy(force=True) for view in network.views[: 2 * network.num_layers]]
+    layers = {f"weight_{i}": weight for i, weight in enumerate(parameters[0::2])}  # (in, out)
+    layers |= {f"bias_{i}": bias for i, bias in enumerate(parameters[1::2])}  # (1, out)
+    np.savez(
+        path,
+        **layers,
+        obs_mean=scale.obs_mean[0, 0].numpy(force=True),  # 0 and 1 without normalize_observations
+        obs_std=scale.obs_std[0, 0].numpy(force=True),
+        normalize_features=network.normalize_features,
+        action_low=action_space.low,
+        action_high=action_space.high,
+    )
+
+
+def load_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The policy: observation (D,) or a batch (N, D) to actions in the environment's range."""
+    with np.load(path) as file:
+        data = dict(file)
+    num_layers = sum(name.startswith("weight_") for name in data)
+
+    def policy(obs: np.ndarray) -> np.ndarray:
+        hidden = (np.atleast_2d(obs).astype(np.float32) - data["obs_mean"]) / data["obs_std"]
+        for i in range(num_layers - 1):
+            hidden = np.maximum(hidden @ data[f"weight_{i}"] + data[f"bias_{i}"], 0.0)
+        if data["normalize_features"]:
+            hidden = hidden / np.maximum(np.linalg.norm(hidden, axis=-1, keepdims=True), 1e-12)
+        outputs = hidden @ data[f"weight_{num_layers - 1}"] + data[f"bias_{num_layers - 1}"]
+        mean = outputs[:, : outputs.shape[1] // 2]  # the rest is for exploration
+        low, high = data["action_low"], data["action_high"]
+        action = low + (np.tanh(mean) + 1.0) / 2.0 * (high - low)
+        return action if obs.ndim == 2 else action[0]
+
+    return policy
+
+
+def train_for_a_moment() -> Path:
+    """A checkpoint to try this with: two seeds of Pendulum, far from done."""
+    config = (
+        MBPOConfig()
+        .environment("Pendulum-v1")
+        .training(
+            seeds=(0, 1),
+            actor_hidden_sizes=(64, 64),
+            critic_hidden_sizes=(64, 64),
+            normalize_observations=True,
+            hidden_size=32,
+            num_layers=2,
+            model_max_epochs=5,
+            epoch_length=100,
+            num_steps_sampled_before_learning_starts=200,
+            rollouts_per_step=10,
+            utd_ratio=2,
+        )
+        .evaluation(evaluation_interval=None)
+    )
+    algo: MBPO = config.build_algo()
+    algo.train()
+    return Path(algo.save_to_path(Path("results/policy_for_deployment").absolute()))
+
+
+def largest_difference(
+    policy: Callable[[np.ndarray], np.ndarray], module: MBPORLModule, env: gymnasium.Env
+) -> float:
+    """Compare with RLlib's own module on observations from the whole observation space."""
+    env.observation_space.seed(0)
+    obs = np.stack([env.observation_space.sample() for _ in range(1000)])
+    obs = np.clip(obs, -10.0, 10.0)  # unbounded spaces give anything
+    outputs = module.forward_inference({Columns.OBS: torch.as_tensor(obs)})
+    normalised = outputs[Columns.ACTIONS].numpy(force=True)  # in [-1, 1]
+    low, high = env.action_space.low, env.action_space.high
+    return float(np.abs(policy(obs) - (low + (normalised + 1.0) / 2.0 * (high - low))).max())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="folder of a checkpoint of MBPO")
+    parser.add_argument("--env", default="Pendulum-v1", help="the environment it was trained in")
+    parser.add_argument("--seed-index", type=int, default=0, help="position in the cohort, from 0")
+    parser.add_argument("--output", type=Path, default=Path("policy.npz"), help="file to write")
+    args = parser.parse_args()
+
+    checkpoint = (args.checkpoint or train_for_a_moment()).absolute()
+    if not (checkpoint / MODULE).is_dir():
+        parser.error(f"{str(checkpoint)!r} is no checkpoint of MBPO: there is no {MODULE} in it")
+    cohort = MBPORLModule.from_checkpoint(str(checkpoint / MODULE))
+    env = gymnasium.make(args.env)
+    if env.observation_space.shape != (cohort.obs_dim,):
+        parser.error(
+            f"the policy observes {cohort.obs_dim} dimensions; --env {args.env} has others"
+        )
+    export_policy(cohort, args.seed_index, env.action_space, args.output)
+    policy = load_policy(args.output)
+
+    seed = cohort.seeds[args.seed_index]
+    print(f"{args.output}: the policy of seed {seed}, {args.output.stat().st_size / 1024:.0f} KiB")
+    difference = largest_difference(policy, cohort.select_seed(args.seed_index), env)
+    print(f"largest difference to RLlib's module over 1000 observations: {difference:.1e}")
+
+    env.reset(seed=0)
+    returns, steps, seconds = [], 0, 0.0
+    for _ in range(10):
+        obs, episode_return, done = env.reset()[0], 0.0, False
+        while not done:
+            started = time.perf_counter()
+            action = policy(obs)
+            seconds += time.perf_counter() - started
+            obs, reward, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+            steps, episode_return = steps + 1, episode_return + float(reward)
+        returns.append(episode_return)
+    microseconds = 1e6 * seconds / steps
+    print(f"ten episodes: mean return {np.mean(returns):.1f}, {microseconds:.0f} us per action")

@@ -1,0 +1,303 @@
+"""Figures: what their lines show, how they look, and the files they become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure as MatplotlibFigure
+from scipy import stats
+
+from tests.report.synthetic import cell_of, comparison_of
+from vagram_ray.report import curve_plots, final_plots, seed_plots
+from vagram_ray.report.comparisons import compare_pairs
+from vagram_ray.report.curves import CellCurves, Comparison, SeedCurve
+from vagram_ray.report.drawing import Drawing
+from vagram_ray.report.errors import ReportError
+from vagram_ray.report.figure_files import Figure, Plot, inline_svg, save_plot, title_lines
+from vagram_ray.report.figure_style import BASELINE, PALETTE, format_steps, line_styles
+from vagram_ray.report.figures import draw_figures, plots_of
+
+STEPS = [100, 200, 300]
+
+
+def curve_cell(seed: int = 0, num_seeds: int = 8, **axes: Any) -> CellCurves:
+    """Random curves; the last value is the final return."""
+    values = np.random.default_rng(seed).normal(size=(num_seeds, len(STEPS))).cumsum(axis=1)
+    curves = {number: (STEPS, row.tolist()) for number, row in enumerate(values)}
+    return cell_of(values[:, -1].tolist(), curves=curves, **axes)
+
+
+def returns_of(cell: CellCurves) -> np.ndarray:
+    return np.stack([curve.values for curve in cell.returns.values()])
+
+
+def drawing_of(comparison: Comparison) -> Drawing:
+    return Drawing(comparison, tuple(comparison.panels()), line_styles(comparison))
+
+
+def drawn(plot: Plot, panel: int = 0) -> Axes:
+    axes = MatplotlibFigure().add_subplot()
+    plot.panels[panel].draw(axes)
+    return axes
+
+
+def line_data(axes: Axes, color: str) -> np.ndarray:
+    """The y values of the line with this color."""
+    (line,) = (line for line in axes.lines if to_hex(line.get_color()) == color)
+    return np.asarray(line.get_ydata(), dtype=float)
+
+
+@pytest.fixture
+def losses() -> Comparison:
+    distractors = [(number, loss) for number in (0, 5) for loss in ("vagram", "nll", "none")]
+    cells = [curve_cell(seed, num_distractors=n, model_loss=loss) for seed, (n, loss) in enumerate(distractors)]
+    return comparison_of(*cells)
+
+
+# -- what they show ----------------------------------------------------------------------------------------------
+
+
+def test_learning_curves_are_mean_and_interquartile_mean(losses: Comparison) -> None:
+    drawing = drawing_of(losses)
+    vagram = losses.cells[0]
+    color = drawing.style(vagram).color
+    mean = drawn(curve_plots.mean_curves(drawing))
+    np.testing.assert_allclose(line_data(mean, color), returns_of(vagram).mean(axis=0))
+    band = next(c for c in mean.collections if to_hex(c.get_facecolor()[0]) == color)  # type: ignore[index]
+    top = max(y for x, y in band.get_paths()[0].vertices if x == STEPS[-1])
+    assert top == pytest.approx(returns_of(vagram)[:, -1].mean() + stats.sem(returns_of(vagram)[:, -1]))
+    iqm = drawn(curve_plots.iqm_curves(drawing))
+    np.testing.assert_allclose(line_data(iqm, color), stats.trim_mean(returns_of(vagram), 0.25, axis=0))
+
+
+def test_plain_sac_is_dotted_and_nothing_else_is(losses: Comparison) -> None:
+    drawing = drawing_of(losses)
+    assert [bool(line.dashes) for line in drawing.lines] == [False, False, True]
+    axes = drawn(curve_plots.mean_curves(drawing))
+    dotted = [line for line in axes.lines if line.get_linestyle() != "-"]
+    assert [to_hex(line.get_color()) for line in dotted] == [BASELINE[0]]
+    assert "Plain SAC" in curve_plots.mean_curves(drawing).caption
+
+
+def test_panels_share_the_scale_of_returns_but_not_across_environments(losses: Comparison) -> None:
+    assert curve_plots.mean_curves(drawing_of(losses)).share_y
+    cells = [replace(cell, axes={"env": f"env-{cell.axes['num_distractors']}"} | cell.axes) for cell in losses.cells]
+    assert not curve_plots.mean_curves(drawing_of(comparison_of(*cells))).share_y
+
+
+def test_final_returns_show_every_seed(losses: Comparison) -> None:
+    axes = drawn(final_plots.final_returns(drawing_of(losses)), panel=1)
+    dots = np.concatenate([c.get_offsets()[:, 0] for c in axes.collections if not isinstance(c, LineCollection)])
+    expected = [value for cell in losses.cells[3:] for value in cell.final_returns.values()]
+    np.testing.assert_allclose(np.sort(dots), np.sort(expected))
+
+
+def test_profiles_fall_from_one_to_zero_at_the_final_returns(losses: Comparison) -> None:
+    drawing = drawing_of(losses)
+    plot = final_plots.profiles(drawing)
+    assert [panel.title for panel in plot.panels] == ["num_distractors=0", "num_distractors=5", "all panels"]
+    axes = drawn(plot)
+    vagram = losses.cells[0]
+    (line,) = (line for line in axes.lines if to_hex(line.get_color()) == drawing.style(vagram).color)
+    taus, share = np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)
+    finals = np.array(list(vagram.final_returns.values()))
+    np.testing.assert_allclose(share, (finals[:, None] > taus).mean(axis=0))
+    assert (share[0], share[-1]) == (1.0, 0.0)
+
+
+def test_improvement_compares_every_pair_and_colors_who_is_ahead() -> None:
+    better, worse = cell_of([10.0, 11, 12, 13, 14], model_loss="nll"), cell_of([1.0, 2, 3, 4, 5], model_loss="vagram")
+    comparison = comparison_of(worse, better)
+    drawing = drawing_of(comparison)
+    plot = final_plots.improvement(drawing, compare_pairs(comparison))
+    assert plot is not None
+    axes = drawn(plot)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["vagram > nll"]
+    dot = axes.lines[-1]
+    assert list(dot.get_xdata()) == [0.0]
+    assert to_hex(dot.get_color()) == drawing.style(better).color
+
+
+def test_sample_efficiency_is_read_off_the_interquartile_mean() -> None:
+    values = np.array([0.0, 4.0, 3.0, 10.0])
+    steps = [10, 20, 30, 40]
+    cell = cell_of([10.0] * 4, curves={seed: (steps, values.tolist()) for seed in range(4)}, model_loss="vagram")
+    drawing = drawing_of(comparison_of(cell))
+    axes = drawn(curve_plots.efficiency_curves(drawing))
+    (line,) = axes.lines
+    for level, reached in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True):
+        assert reached == steps[int(np.argmax(values >= level))]
+
+
+def test_every_seed_has_its_curve_and_a_missing_one_its_mark() -> None:
+    cell = curve_cell(num_seeds=4, model_loss="vagram")
+    curves = {seed: curve for seed, curve in cell.returns.items() if seed != 3}
+    curves[2] = SeedCurve(np.array(STEPS[:1]), cell.returns[2].values[:1])
+    broken = replace(cell, returns=curves, missing={2: "became NaN in epoch 2", 3: "never reported"})
+    plot = seed_plots.seed_multiples(drawing_of(comparison_of(broken)))
+    axes = drawn(plot)
+    assert [text.get_text() for text in axes.texts] == ["0", "1", f"2 {seed_plots.CROSS}", f"3 {seed_plots.CROSS}"]
+    own = axes.collections[-1]
+    assert isinstance(own, LineCollection)
+    assert [len(segment) for segment in own.get_segments()] == [3, 3, 1]
+    assert "seed 2 became NaN in epoch 2" in plot.panels[0].description
+
+
+def test_a_reference_in_several_panels_is_shown_seed_by_seed_once() -> None:
+    sizes = [curve_cell(size=size, model_loss="vagram") for size in ("4x200", "2x64")]
+    drawing = drawing_of(comparison_of(*sizes, curve_cell(model_loss="none")))
+    assert [len(panel.cells) for panel in drawing.panels] == [2, 2]
+    titles = [panel.title for panel in seed_plots.seed_multiples(drawing).panels]
+    assert titles == ["size=4x200, vagram", "model_loss=none", "size=2x64, vagram"]
+
+
+# -- how they look -----------------------------------------------------------------------------------------------
+
+
+def styles_of(*methods: str, experiments: Sequence[str] = ("exp",)) -> dict[str, Any]:
+    cells = [
+        replace(cell_of([1.0], experiment=name, model_loss=method), label=f"{method} {name}")
+        for method in methods
+        for name in experiments
+    ]
+    return line_styles(comparison_of(*cells))
+
+
+def test_a_method_has_one_color_in_every_report() -> None:
+    few, many = styles_of("vagram", "nll"), styles_of("itervaml", "mse", "nll", "vagram", "none")
+    assert few["vagram"] == many["vagram"] and few["nll"] == many["nll"]
+    two = styles_of("vagram", "nll", experiments=("first", "second"))
+    assert two["vagram (first)"].color == two["vagram (second)"].color == few["vagram"].color
+    assert two["vagram (first)"].dashes != two["vagram (second)"].dashes
+
+
+def test_lines_are_told_apart_also_when_there_are_more_than_colors() -> None:
+    styles = styles_of(*(f"loss{number}" for number in range(30)), "vagram", "none")
+    assert len({(style.color, style.dashes) for style in styles.values()}) == 32
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colors, after WCAG 2."""
+
+    def luminance(color: str) -> float:
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color)]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(("light", "dark"), [*PALETTE, BASELINE])
+def test_lines_stand_out_from_both_backgrounds(light: str, dark: str) -> None:
+    assert contrast(light, "#ffffff") >= 3.0
+    assert contrast(dark, "#14181d") >= 3.0
+
+
+def test_steps_and_titles_are_short() -> None:
+    assert [format_steps(value) for value in (0, 500, 1500, 300_000, 2_000_000)] == ["0", "500", "1.5k", "300k", "2M"]
+    assert title_lines("num_distractors=5", 3.3) == ["num_distractors=5"]
+    assert title_lines("num_distractors=5, hidden_size=64, num_layers=2", 3.3) == [
+        "num_distractors=5, hidden_size=64,",
+        "num_layers=2",
+    ]
+    assert title_lines("x" * 100, 3.3)[0].endswith("...")
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> list[Figure]:
+    cells = [curve_cell(seed, model_loss=loss) for seed, loss in enumerate(("vagram", "nll", "none"))]
+    with_loss = [replace(cell, metrics={"model/validation_loss": cell.returns}) for cell in cells]
+    return draw_figures(comparison_of(*with_loss), tmp_path_factory.mktemp("figures"), ["model/validation_loss"])
+
+
+def test_every_figure_is_png_and_pdf(figures: list[Figure]) -> None:
+    names = [figure.name for figure in figures]
+    assert names == [
+        "final_returns",
+        "learning_curves_mean",
+        "learning_curves_iqm",
+        "performance_profiles",
+        "probability_of_improvement",
+        "sample_efficiency",
+        "metric_model_validation_loss",
+        "seeds",
+    ]
+    folder = figures[0].png.parent
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        f"{n}.{kind}" for n in names for kind in ("png", "pdf")
+    )
+    for figure in figures:
+        assert figure.png.read_bytes().startswith(b"\x89PNG")
+        assert figure.pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_a_figure_comes_out_the_same_again(losses: Comparison, tmp_path: Path) -> None:
+    plot = curve_plots.mean_curves(drawing_of(losses))
+    one, other = (save_plot(plot, tmp_path / name) for name in ("a", "b"))
+    assert one.png.read_bytes() == other.png.read_bytes()
+    assert one.pdf.read_bytes() == other.pdf.read_bytes()
+    assert one.panels == other.panels
+
+
+def test_panels_are_svg_elements_without_anything_from_elsewhere(figures: list[Figure]) -> None:
+    ids: list[str] = []
+    for figure in figures:
+        for panel in figure.panels:
+            root = ElementTree.fromstring(panel.svg)
+            assert root.tag.endswith("svg") and "width" not in root.attrib
+            own = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+            ids += own
+            used = re.findall(r"(?:href=\"|url\()#([^\")]+)", panel.svg)
+            assert set(used) <= set(own)
+            assert "http" not in panel.svg and "<style" not in panel.svg
+            assert not re.search(r"#[0-9a-f]{6}", panel.svg)  # every color follows the page
+            assert panel.description
+    assert len(ids) == len(set(ids))
+
+
+def test_colors_in_text_are_left_alone() -> None:
+    svg = inline_svg('<?xml?><svg width="1pt" viewBox="0 0 1 1"><text style="fill: #1f2328">#1f2328</text></svg>', "p-")
+    assert 'style="fill: currentColor">#1f2328<' in svg
+
+
+def test_an_unknown_metric_is_refused(losses: Comparison, tmp_path: Path) -> None:
+    cells = [replace(cell, metrics={"model/validation_loss": cell.returns}) for cell in losses.cells]
+    with pytest.raises(ReportError, match=r"'model/loss' is in none of the results; there are model/validation_loss\."):
+        draw_figures(comparison_of(*cells), tmp_path, ["model/loss"])
+    assert not list(tmp_path.iterdir())
+
+
+NOTHING = {0: "never reported", 1: "never reported"}
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [cell_of([1.0, 2.0], model_loss="vagram")],
+        [cell_of([1.0], model_loss=loss) for loss in ("vagram", "nll")],
+        [cell_of([], missing=NOTHING, model_loss=loss) for loss in ("vagram", "nll")],
+        [cell_of([], missing=NOTHING, model_loss="vagram"), cell_of([1.0, 1.0], model_loss="nll")],
+        [cell_of([5.0, 5.0], curves={0: ([10], [5.0]), 1: ([10], [5.0])}, model_loss=loss) for loss in ("mse", "nll")],
+        [cell_of([1.0, 2.0], curves={0: ([10, 30], [1.0, 2.0]), 1: ([20], [2.0])}, model_loss="vagram")],
+    ],
+    ids=["one cell", "one seed", "nothing yet", "one of two", "one point", "other steps"],
+)
+@pytest.mark.filterwarnings("error")
+def test_little_data_gives_figures_too(cells: list[CellCurves]) -> None:
+    comparison = comparison_of(*cells)
+    for plot in plots_of(comparison, [], compare_pairs(comparison)):
+        for panel in range(len(plot.panels)):
+            drawn(plot, panel)

@@ -1,0 +1,200 @@
+"""The page: what stands on it, that it needs nothing else, and how a real browser shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.report.chromium import Browser, find_chromium, headless_chromium
+from tests.report.synthetic import cell_of, comparison_of
+from vagram_ray.report.comparisons import compare_pairs
+from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts
+from vagram_ray.report.figures import draw_figures
+from vagram_ray.report.page import at_a_glance, render_page, write_page
+from vagram_ray.report.verdict import verdict
+
+COMMAND = "python -m vagram_ray.sweep tune_configs/distractors.py --set 'num_distractors=grid(0, 5, 10)' --name <final>"
+
+
+def finals(mean: float, seed: int) -> list[float]:
+    return (mean + np.random.default_rng(seed).normal(size=8)).tolist()
+
+
+def make_comparison() -> Comparison:
+    """Two panels, a seed that is missing, and names that are no good HTML."""
+    cells: list[CellCurves] = []
+    for place, number in enumerate((5, 10)):
+        cells += [
+            cell_of(finals(10.0, place), num_distractors=number, model_loss="vagram"),
+            cell_of(finals(0.0, place + 9), num_distractors=number, model_loss='<b>mse</b> & "more"'),
+            cell_of(finals(10.0, place + 5), num_distractors=number, model_loss="none"),
+        ]
+    returns = {seed: value for seed, value in cells[-1].final_returns.items() if seed != 3}
+    cells[-1] = replace(cells[-1], final_returns=returns, missing={3: "became NaN in epoch 7"})
+    comparison = comparison_of(*cells)
+    details = {"Command": COMMAND, "Commit": "0123456789abcdef" * 3, "Energy": "about 0.1 kWh (estimate)"}
+    return replace(comparison, experiments=(ExperimentFacts("a sweep", Path("results/a"), "sweep", details),))
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return make_comparison()
+
+
+@pytest.fixture(scope="module")
+def page(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    return write_page(comparison, draw_figures(comparison, folder), folder)
+
+
+class Outline(HTMLParser):
+    """What a page says, and its elements."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    handle_startendtag = handle_starttag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_everything_stands_on_the_page(page: Path, comparison: Comparison) -> None:
+    text = Outline(page.read_text()).text
+    for sentence in verdict(comparison):
+        assert " ".join(sentence.split()) in text
+    for cell in comparison.cells:
+        assert cell.label in text
+    assert "1 of 48 seeds does not count" in text
+    assert "seed 3: became NaN in epoch 7" in text
+    assert COMMAND in text
+    assert "about 0.1 kWh (estimate)" in text
+    assert "learning_curves_mean.pdf" in text
+
+
+def test_the_same_results_give_the_same_page(comparison: Comparison) -> None:
+    assert render_page(comparison, []) == render_page(make_comparison(), [])
+
+
+def test_the_page_needs_nothing_from_elsewhere(page: Path) -> None:
+    html = page.read_text()
+    outline = Outline(html)
+    links = [value for _, attributes in outline.elements for key, value in attributes.items() if key in ("href", "src")]
+    assert links and all(link and link.startswith(("#", "data:")) for link in links)
+    assert not re.search(r"url\((?!#)|@import|https?://", html)
+    assert not [tag for tag, _ in outline.elements if tag in ("script", "iframe", "object", "embed", "b")]
+
+
+def test_the_page_has_headings_texts_for_figures_and_distinct_ids(page: Path, comparison: Comparison) -> None:
+    outline = Outline(page.read_text())
+    ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [attributes["href"] for tag, attributes in outline.elements if tag == "a"]
+    assert targets and {str(target)[1:] for target in targets} <= set(ids)
+    levels = [int(tag[1]) for tag, _ in outline.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels[:-1], levels[1:], strict=True))
+    images = [attributes for _, attributes in outline.elements if attributes.get("role") == "img"]
+    assert len(images) >= 6 * 2 and all(str(image["aria-label"]).endswith(".") for image in images)
+    assert [attributes.get("lang") for tag, attributes in outline.elements if tag == "html"] == ["en"]
+
+
+def test_the_glance_tells_who_is_ahead(comparison: Comparison) -> None:
+    glance = at_a_glance(comparison, compare_pairs(comparison))
+    assert glance is not None and glance.title == "vagram against"
+    assert glance.columns[1] == "plain SAC"
+    assert [row[0] for row in glance.rows] == ["5 distractors", "10 distractors"]
+    assert all(words[0] == "better, firm" for _, words in glance.rows)
+    turned = [cell_of(finals(mean, 7), model_loss=loss) for mean, loss in ((0.0, "vagram"), (9.0, "nll"), (9.0, "mse"))]
+    worse = at_a_glance(comparison_of(*turned), compare_pairs(comparison_of(*turned)))
+    assert worse is not None and worse.rows == (("exp", ("worse, firm", "worse, firm")),)
+    assert at_a_glance(comparison_of(turned[0]), ()) is None
+
+
+def test_a_comparison_without_results_has_a_page() -> None:
+    cells = [cell_of([], missing={0: "never reported"}, model_loss=loss) for loss in ("vagram", "nll")]
+    text = Outline(render_page(comparison_of(*cells), [])).text
+    assert "2 of 2 seeds do not count" not in text  # that stands with the figure of the seeds, and there is none
+    assert "seed 0: never reported" in text
+
+
+# -- in a browser ------------------------------------------------------------------------------------------------
+
+CHROMIUM = find_chromium()
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to show the page with")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None
+    with headless_chromium(CHROMIUM) as running:
+        yield running
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 360, 320])
+def test_the_page_fits_every_screen(browser: Browser, page: Path, width: int) -> None:
+    tab = browser.new_page()
+    tab.open(page, width=width)
+    assert tab.problems == []
+    assert tab.requests == [page.as_uri()]
+    assert tab.evaluate("innerWidth") == width
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate("[...document.images].filter(image => !image.naturalWidth).length") == 0
+    shown = "[...document.querySelectorAll('.panel svg')].map(svg => svg.getBoundingClientRect())"
+    assert tab.evaluate(f"{shown}.length") >= 12
+    assert tab.evaluate(f"{shown}.every(box => box.width >= 150 && box.height >= 60 && box.right <= innerWidth)")
+    wide = (
+        "[...document.querySelectorAll('table')].filter(table => table.offsetWidth > table.parentElement.clientWidth)"
+    )
+    assert tab.evaluate(f"{wide}.every(table => getComputedStyle(table.parentElement).overflowX == 'auto')")
+
+
+CONTRASTS = """(() => {
+  const parts = color => color.match(/[\\d.]+/g).map(Number);
+  const luminance = color => parts(color).slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, place) => sum + c * [0.2126, 0.7152, 0.0722][place], 0);
+  const background = element => {
+    for (; element; element = element.parentElement) {
+      const color = getComputedStyle(element).backgroundColor;
+      if ((parts(color)[3] ?? 1) > 0) return color;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const texts = [...document.body.querySelectorAll('*')].filter(element =>
+    [...element.childNodes].some(node => node.nodeType == 3 && node.data.trim()));
+  return texts.map(element => {
+    const style = getComputedStyle(element);
+    const colors = [element instanceof SVGElement ? style.fill : style.color, background(element)].map(luminance);
+    return [(Math.max(...colors) + 0.05) / (Math.min(...colors) + 0.05), element.textContent.slice(0, 40)];
+  });
+})()"""
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_can_be_read_in_light_and_in_dark(browser: Browser, page: Path, dark: bool) -> None:
+    tab = browser.new_page()
+    tab.open(page, width=1280, dark=dark)
+    red = int(tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]"))
+    assert red < 64 if dark else red > 192
+    contrasts = tab.evaluate(CONTRASTS)
+    assert len(contrasts) > 100
+    assert [(ratio, text) for ratio, text in contrasts if ratio < 4.5] == []

@@ -1,0 +1,361 @@
+"""Statistics against rliable's own code, numbers worked out by hand, and simulations."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas.util._decorators as pandas_decorators
+import pytest
+from rliable import metrics
+from scipy import stats
+
+from tests.report.synthetic import cell_of, comparison_of, normal
+from vagram_ray.report import statistics
+from vagram_ray.report.bootstrap import interquartile_means, resampled_counts, resampled_indices
+from vagram_ray.report.comparisons import certainty_of, compare_pairs
+from vagram_ray.report.statistics import (
+    Interval,
+    final_iqm,
+    holm,
+    iqm_band,
+    iqm_difference,
+    mann_whitney_p,
+    mean_and_standard_error,
+    on_common_steps,
+    performance_profile,
+    pooled_performance_profile,
+    probability_of_improvement,
+    probability_of_improvement_over_panels,
+    seeds_for_firm_answer,
+    steps_to_reach,
+    steps_to_reach_each,
+)
+from vagram_ray.sweep.seed_statistics import summarize
+
+
+@pytest.fixture(scope="module")
+def rliable_intervals() -> Any:
+    """``rliable``'s own stratified bootstrap, which draws from NumPy's global generator.
+
+    It needs ``arch`` below 8, which calls a helper of pandas with the arguments of pandas 2.
+    """
+    original = pandas_decorators.deprecate_kwarg
+
+    def of_both_versions(*args: Any, **options: Any) -> Any:
+        old_style = bool(args) and isinstance(args[0], str)
+        return (lambda function: function) if old_style else original(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pandas_decorators, "deprecate_kwarg", of_both_versions)
+        from rliable import library
+
+    def intervals(scores: Any, function: Any, reps: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+        np.random.seed(1)
+        points, ends = library.get_interval_estimates({"": scores}, function, reps=reps)
+        return np.asarray(points[""]), np.asarray(ends[""])
+
+    return intervals
+
+
+# -- the bootstrap -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", range(1, 18))
+def test_interquartile_means_are_scipys(count: int) -> None:
+    values = normal(count, 5, count)
+    np.testing.assert_allclose(interquartile_means(values), stats.trim_mean(values, 0.25, axis=1))
+    np.testing.assert_allclose(interquartile_means(values)[0], metrics.aggregate_iqm(values[:1]))
+
+
+def test_interquartile_means_leave_out_what_is_not_there() -> None:
+    values = normal(0, 6, 11)
+    for row in range(6):
+        values[row, : 2 * row] = np.nan
+    expected = [stats.trim_mean(row[~np.isnan(row)], 0.25) for row in values]
+    np.testing.assert_allclose(interquartile_means(values), expected)
+    assert math.isnan(interquartile_means(np.array([np.nan, np.nan])))
+    assert math.isnan(interquartile_means(np.zeros(0)))
+
+
+def test_resamples_are_uniform_and_their_counts_say_the_same() -> None:
+    indices, counts = resampled_indices(3, 9000, 5), resampled_counts(3, 9000, 5)
+    for resample in (0, 17, 8999):
+        assert counts[resample].tolist() == [np.sum(indices[resample] == seed) for seed in range(3)]
+    # All 27 ordered samples of three seeds come up about equally often.
+    seen = np.bincount(indices @ [9, 3, 1], minlength=27)
+    assert stats.chisquare(seen).pvalue > 0.001
+    assert not np.array_equal(resampled_indices(3, 9000, 5), resampled_indices(3, 9000, 6))
+
+
+def test_the_interval_of_two_seeds_is_that_of_all_their_resamples() -> None:
+    # Of two seeds: (0, 0), (0, 1), (1, 0), (1, 1) with means 0, 5, 5, 10 a quarter each.
+    iqm, low, high = iqm_band(np.array([[0.0, 1.0], [10.0, 1.0]]))
+    assert (iqm.tolist(), low.tolist(), high.tolist()) == ([5.0, 1.0], [0.0, 1.0], [10.0, 1.0])
+
+
+def test_nothing_depends_on_what_was_called_before() -> None:
+    a, b = cell_of(normal(0, 8)), cell_of(normal(1, 8))
+    state = np.random.get_state()[1].copy()
+
+    def everything() -> list[Any]:
+        profile = performance_profile([a], [0.0])[a.label]
+        numbers = [*iqm_difference(a, b), *probability_of_improvement(a, b), *final_iqm(a)]
+        return [*numbers, *(part.tolist() for part in (*profile, *iqm_band(normal(2, 8, 3))))]
+
+    first = everything()
+    assert np.array_equal(state, np.random.get_state()[1])  # NumPy's global generator is left alone
+    probability_of_improvement(b, a)
+    np.random.seed(3)
+    resampled_indices.cache_clear()
+    assert everything() == first
+
+
+# -- curves ------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_with_the_same_steps_keep_them_all() -> None:
+    steps = list(range(0, 100_000, 100))
+    cell = cell_of([1.0, 2.0], curves={0: (steps, normal(0, 1000)), 1: (steps, normal(1, 1000))})
+    common, returns = on_common_steps(cell)
+    assert common.tolist() == steps
+    np.testing.assert_array_equal(returns[1], normal(1, 1000))
+
+
+def test_common_steps_by_hand() -> None:
+    cell = cell_of([0.0, 0.0], curves={3: ([100, 300], [1.0, 3.0]), 7: ([200, 400], [10.0, 30.0])})
+    steps, returns = on_common_steps(cell)
+    assert steps.tolist() == [100, 200, 300, 400]
+    np.testing.assert_array_equal(returns, [[1.0, 2.0, 3.0, np.nan], [np.nan, 10.0, 20.0, 30.0]])
+    steps, returns = on_common_steps(cell_of([], curves={}))
+    assert (steps.shape, returns.shape) == ((0,), (0, 0))
+
+
+def test_many_different_steps_are_thinned() -> None:
+    curves = {seed: (np.unique((normal(seed, 900) ** 2 * 1000).astype(int)), None) for seed in range(3)}
+    cell = cell_of([], curves={seed: (steps, 2.0 * steps) for seed, (steps, _) in curves.items()})
+    steps, returns = on_common_steps(cell)
+    assert len(steps) <= statistics.MAX_STEPS
+    there = ~np.isnan(returns)
+    np.testing.assert_allclose(returns[there], np.broadcast_to(2.0 * steps, returns.shape)[there])
+
+
+def test_mean_and_standard_error_leave_out_what_is_not_there() -> None:
+    returns = np.array([[1.0, 4.0, np.nan], [3.0, np.nan, np.nan], [8.0, np.nan, np.nan]])
+    mean, error = mean_and_standard_error(returns)
+    np.testing.assert_allclose(mean, [4.0, 4.0, np.nan])
+    np.testing.assert_allclose(error, [np.std([1, 3, 8], ddof=1) / math.sqrt(3), np.nan, np.nan])
+
+
+def test_bands_agree_with_rliable(rliable_intervals: Any) -> None:
+    returns = normal(4, 10, 6) * [1, 2, 3, 4, 5, 6] + np.arange(6)
+    iqm, low, high = iqm_band(returns)
+    points, ends = rliable_intervals(returns, lambda scores: stats.trim_mean(scores, 0.25, axis=0))
+    np.testing.assert_allclose(iqm, points)
+    np.testing.assert_allclose([low, high], ends, atol=0.15 * float((ends[1] - ends[0]).max()))
+    assert np.all(np.abs(low - ends[0]) < 0.12 * (ends[1] - ends[0]))
+    assert np.all(np.abs(high - ends[1]) < 0.12 * (ends[1] - ends[0]))
+
+
+def test_a_band_needs_two_seeds_at_a_step() -> None:
+    returns = np.array([[1.0, 1.0, np.nan], [2.0, np.nan, np.nan], [3.0, np.nan, np.nan]])
+    iqm, low, high = iqm_band(returns)
+    np.testing.assert_array_equal(iqm, [2.0, 1.0, np.nan])
+    assert np.isnan(low).tolist() == np.isnan(high).tolist() == [False, True, True]
+    assert all(part.shape == (0,) for part in iqm_band(np.zeros((0, 0))))
+
+
+def test_steps_to_reach_by_hand() -> None:
+    steps = [100, 200, 300]
+    cell = cell_of([], curves={0: (steps, [0.0, 4.0, 2.0]), 1: (steps, [0.0, 0.0, 6.0])})
+    # The IQM of two seeds is their mean: 0, 2, 4. Seed 0 alone reaches 2 at 200, seed 1 alone at 300.
+    assert steps_to_reach(cell, 2.0) == Interval(200.0, 200.0, 300.0)
+    # Seed 0 alone, a quarter of the resamples, never gets to 5; both together do not either.
+    assert steps_to_reach(cell, 4.0) == Interval(300.0, 200.0, 300.0)
+    assert steps_to_reach(cell, 5.0) is None
+    values, low, high = steps_to_reach_each(cell, [-1.0, 2.0, 5.0, 7.0])
+    assert values.tolist() == [100.0, 200.0, math.inf, math.inf]
+    assert low.tolist() == [100.0, 200.0, 300.0, math.inf]
+    assert high.tolist() == [100.0, 300.0, math.inf, math.inf]
+
+
+def test_steps_to_reach_with_few_seeds() -> None:
+    reached = steps_to_reach(cell_of([], curves={0: ([100, 200], [0.0, 1.0])}), 0.5)
+    assert reached is not None
+    assert reached.value == 200.0
+    assert math.isnan(reached.low)
+    assert steps_to_reach(cell_of([], curves={}), 0.5) is None
+
+
+# -- final returns -----------------------------------------------------------------------------------------------
+
+
+def test_the_final_iqm_is_the_summarys() -> None:
+    for count in (1, 2, 8):
+        expected = summarize(normal(count, count))
+        np.testing.assert_equal(final_iqm(cell_of(normal(count, count))), (expected.iqm, expected.low, expected.high))
+    assert math.isnan(final_iqm(cell_of([])).value)
+
+
+def test_differences_agree_with_rliable(rliable_intervals: Any) -> None:
+    x, y = normal(0, 8) + 1.0, 2.0 * normal(1, 6)
+    difference = iqm_difference(cell_of(x), cell_of(y))
+    point, ends = rliable_intervals(
+        [x[:, None], y[:, None]], lambda a, b: np.array([metrics.aggregate_iqm(a) - metrics.aggregate_iqm(b)])
+    )
+    assert difference.value == pytest.approx(float(point[0]))
+    width = float(ends[1, 0] - ends[0, 0])
+    assert difference.low == pytest.approx(float(ends[0, 0]), abs=0.1 * width)
+    assert difference.high == pytest.approx(float(ends[1, 0]), abs=0.1 * width)
+
+
+def test_the_probability_of_improvement_counts_pairs() -> None:
+    a, b = [1.0, 4.0, 5.0], [2.0, 4.0]
+    pairs = [float(x > y) + 0.5 * float(x == y) for x, y in product(a, b)]
+    found = probability_of_improvement(cell_of(a), cell_of(b))
+    assert found.value == pytest.approx(np.mean(pairs))
+    mirrored = probability_of_improvement(cell_of(b), cell_of(a))
+    assert mirrored.value == pytest.approx(1 - found.value)
+
+
+def test_the_interval_of_the_probability_is_that_of_all_resamples() -> None:
+    a, b = np.array([1.0, 4.0, 5.0]), np.array([2.0, 4.5])
+    drawn = [
+        np.mean([x > y for x, y in product(a[list(first)], b[list(second)])])
+        for first in product(range(3), repeat=3)
+        for second in product(range(2), repeat=2)
+    ]
+    found = probability_of_improvement(cell_of(a), cell_of(b))
+    low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_probabilities_agree_with_rliable(rliable_intervals: Any) -> None:
+    x, y = normal(0, 8, 3) + np.array([0.0, 0.5, 2.0]), normal(1, 8, 3)
+    pairs = [(cell_of(x[:, panel]), cell_of(y[:, panel])) for panel in range(3)]
+    found = probability_of_improvement_over_panels(pairs)
+    point, ends = rliable_intervals([x, y], lambda a, b: np.array([metrics.probability_of_improvement(a, b)]), 500)
+    assert found.value == pytest.approx(float(point[0]))
+    assert found.low == pytest.approx(float(ends[0, 0]), abs=0.03)
+    assert found.high == pytest.approx(float(ends[1, 0]), abs=0.03)
+
+
+def test_panels_count_alike_however_many_seeds_they_have() -> None:
+    win, lose = (cell_of([1.0, 2.0]), cell_of([0.0])), (cell_of([0.0] * 9), cell_of([1.0] * 9))
+    assert probability_of_improvement_over_panels([win, lose]).value == 0.5
+    nothing = cell_of([])
+    assert probability_of_improvement_over_panels([win, (nothing, nothing)]).value == 1.0
+
+
+def test_too_few_seeds_leave_intervals_open() -> None:
+    one, more, none = cell_of([1.0]), cell_of([0.0, 2.0, 3.0]), cell_of([])
+    for function, value in ((iqm_difference, 1.0 - 5.0 / 3.0), (probability_of_improvement, 1.0 / 3.0)):
+        interval = function(one, more)
+        assert interval.value == pytest.approx(value)
+        assert math.isnan(interval.low)
+        assert all(math.isnan(number) for number in function(none, more))
+
+
+def test_a_profile_by_hand() -> None:
+    share, low, high = performance_profile([cell_of([1.0, 2.0, 3.0, 4.0], a=1)], [0.0, 2.0, 3.5, 4.0])["a=1"]
+    assert share.tolist() == [1.0, 0.5, 0.25, 0.0]  # above, not at
+    # The number of four seeds above 2 is binomial: quantiles 0 and 1 at 2.5 % (1/16 at either end).
+    assert (low[1], high[1]) == (0.0, 1.0)
+    assert (low[0], high[0], low[3], high[3]) == (1.0, 1.0, 0.0, 0.0)
+    assert performance_profile([cell_of([])], [0.0]) == {}
+
+
+def test_pooled_profiles_agree_with_rliable(rliable_intervals: Any) -> None:
+    scores = normal(5, 12, 3) + np.array([0.0, 1.0, 2.0])
+    taus = np.linspace(-2, 4, 9)
+    cells = [cell_of(scores[:, panel]) for panel in range(3)]
+    share, low, high = pooled_performance_profile({"all": cells}, taus)["all"]
+    point, ends = rliable_intervals(scores, lambda values: (values[..., None] > taus).mean(axis=(0, 1)))
+    np.testing.assert_allclose(share, point)
+    np.testing.assert_allclose([low, high], ends, atol=0.03)
+
+
+# -- tests and words ---------------------------------------------------------------------------------------------
+
+
+def test_mann_whitney_by_hand() -> None:
+    # Four above four: 2 of the 70 ways to split eight ranks are as extreme.
+    assert mann_whitney_p(cell_of([5.0, 6.0, 7.0, 8.0]), cell_of([1.0, 2.0, 3.0, 4.0])) == pytest.approx(2 / 70)
+    assert mann_whitney_p(cell_of([1.0, 1.0]), cell_of([1.0, 1.0])) == 1.0
+    assert math.isnan(mann_whitney_p(cell_of([]), cell_of([1.0])))
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    corrected = holm([0.01, math.nan, 0.9, 0.8])
+    assert [corrected[0], *corrected[2:]] == pytest.approx([0.03, 1.0, 1.0])
+    assert math.isnan(corrected[1])
+    assert holm([]) == []
+
+
+def test_seeds_for_a_firm_answer_by_hand() -> None:
+    # 13 of 16 pairs: p = 0.8125, (1.95996 + 0.84162)^2 = 7.8489, over 6 * 0.3125^2.
+    a, b = cell_of([1.0, 3.0, 4.0, 5.0]), cell_of([0.0, 0.5, 2.0, 3.5])
+    assert probability_of_improvement(a, b).value == 0.8125
+    assert seeds_for_firm_answer(a, b) == math.ceil(7.8489 / (6 * 0.3125**2)) == 14
+    assert seeds_for_firm_answer(b, a) == 14
+    assert seeds_for_firm_answer(a, b, comparisons=18) == 26  # (2.99132 + 0.84162)^2 = 14.6914
+    assert seeds_for_firm_answer(a, a) is None
+    assert seeds_for_firm_answer(a, cell_of([])) is None
+
+
+@pytest.mark.parametrize(("shift", "comparisons"), [(0.6, 1), (0.8, 1), (1.2, 6), (1.5, 1)])
+def test_so_many_seeds_find_the_difference_four_times_in_five(shift: float, comparisons: int) -> None:
+    exact = stats.norm.cdf(shift / math.sqrt(2))  # that one of N(shift, 1) is above one of N(0, 1)
+    a, b = cell_of([400.0 * exact - 0.5]), cell_of(np.arange(400.0))  # a pair of just that probability, to 1 / 400
+    seeds = seeds_for_firm_answer(a, b, comparisons)
+    assert seeds is not None
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(shift, 1, (2000, seeds)), generator.normal(0, 1, (2000, seeds))
+    p = stats.mannwhitneyu(x, y, axis=1, method="asymptotic").pvalue
+    # Noether's formula is exact for small differences and asks for a seed or two more than needed for large ones.
+    assert 0.76 <= np.mean(p <= 0.05 / comparisons) <= 0.92
+
+
+def test_words_follow_their_thresholds() -> None:
+    above, around, below = Interval(9.0, 1.0, 20.0), Interval(1.0, -8.0, 9.0), Interval(-9.0, -20.0, -1.0)
+    sure, even, ahead = Interval(0.9, 0.7, 1.0), Interval(0.55, 0.3, 0.8), Interval(0.7, 0.45, 0.9)
+    assert certainty_of(above, sure, 0.01, 8) == "firm"
+    assert certainty_of(above, sure, 0.2, 8) == "likely"
+    assert certainty_of(above, sure, 0.01, 4) == "open"  # too few seeds for a word
+    assert certainty_of(above, ahead, 0.01, 8) == "likely"
+    assert certainty_of(around, sure, 0.01, 8) == "likely"
+    assert certainty_of(around, even, 0.9, 8) == "level"
+    assert certainty_of(around, ahead, 0.2, 8) == "open"
+    assert certainty_of(below, sure, 0.01, 8) == "open"  # the two disagree
+    assert certainty_of(below, even, 0.01, 8) == "open"
+    nothing = Interval(1.0, math.nan, math.nan)
+    assert certainty_of(nothing, Interval(1.0, math.nan, math.nan), math.nan, 8) == "open"
+
+
+def test_pairs_are_those_of_each_panel() -> None:
+    cells = [
+        cell_of(normal(10 * d + m, 8) + 3.0 * (loss == "vagram"), d=d, model_loss=loss)
+        for d in (0, 5)
+        for m, loss in enumerate(("vagram", "nll", "mse"))
+    ]
+    pairs = compare_pairs(comparison_of(*cells))
+    assert [(pair.panel, pair.first_name, pair.second_name) for pair in pairs] == [
+        (f"d={d}", *names) for d in (0, 5) for names in (("vagram", "nll"), ("vagram", "mse"), ("nll", "mse"))
+    ]
+    assert [pair.adjusted_p_value for pair in pairs] == holm([pair.p_value for pair in pairs])
+    first = pairs[0]
+    assert first.difference == iqm_difference(cells[0], cells[1])
+    assert first.seeds_needed == seeds_for_firm_answer(cells[0], cells[1], 6)
+    assert first.same_seeds == (sum(cells[0].final_returns[s] > cells[1].final_returns[s] for s in range(8)), 8)
+
+
+def test_firm_is_rarely_said_of_equal_methods() -> None:
+    experiments = 60
+    said = 0
+    for experiment in range(experiments):
+        cells = [cell_of(normal(100 * experiment + m, 8), model_loss=loss) for m, loss in enumerate("abc")]
+        said += any(pair.certainty == "firm" for pair in compare_pairs(comparison_of(*cells)))
+    assert said <= stats.binom.ppf(0.999, experiments, 0.05)

@@ -1,0 +1,222 @@
+"""The W&B workspace and report: their specifications as a local server gets them, and the ways of not getting there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tests.sweep.conftest import plan_of, result_of
+from tests.sweep.wandb_server import Server
+from tests.sweep.wandb_support import KEY, own_home  # noqa: F401
+from vagram_ray.report import ReportError, load_comparison
+from vagram_ray.report.wandb_workspace import (
+    _literal,
+    build_workspace,
+    logged_cells,
+    make_workspace,
+    parse_target,
+    run_filter,
+)
+from vagram_ray.sweep.results import append_record, write_sweep_file
+from vagram_ray.sweep.wandb_target import note_sweep_run
+
+ROOT = Path(__file__).resolve().parents[2]
+LOSSES = ("vagram", "nll")
+
+
+def write_sweep(folder: Path, seeds: tuple[int, ...] = (0, 1), epochs: int = 2) -> Path:
+    """A finished sweep of two losses at two numbers of distractors, with one of the model's metrics."""
+    plan = plan_of({f"cell={number}": [seeds] for number in range(4)}, epochs=epochs)
+    write_sweep_file(folder, plan, {"command": "python -m vagram_ray.sweep x.py"})
+    info = json.loads((folder / "sweep.json").read_text())
+    for index, cell in enumerate(info["cells"]):
+        axes = {"num_distractors": 5 * (index // 2), "model_loss": LOSSES[index % 2]}
+        cell.update(axes=axes, label=", ".join(f"{axis}={value}" for axis, value in axes.items()))
+        for epoch in range(1, epochs + 1):
+            result = result_of(epoch, {seed: float(index + seed) for seed in seeds})
+            for own in result["seeds"].values():
+                own["model"] = {"validation_loss": 1.0, "weight_real": 2.0, "weight_distractors": 0.5}
+            append_record(folder, info["trials"][index]["name"], result)
+        params = folder / info["trials"][index]["name"] / "params.json"
+        params.parent.mkdir()
+        params.write_text(json.dumps({"gamma": 0.99, "seeds": seeds, **axes}))
+    (folder / "sweep.json").write_text(json.dumps(info))
+    return folder
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    return write_sweep(tmp_path / "my=sweep")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def quiet() -> Console:
+    return Console(width=200, record=True, file=io.StringIO())
+
+
+def filters_of(runset: dict[str, Any]) -> dict[str, tuple[str, Any]]:
+    found = runset["filters"]["filters"]
+    assert all(each["key"]["section"] == "run" and not each["disabled"] for each in found)
+    assert all(each.get("connector", "AND") == "AND" for each in found)
+    return {each["key"]["name"]: (each["op"], each["value"]) for each in found}
+
+
+def test_the_command_saves_a_report_and_a_workspace(sweep: Path, server: Server, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "vagram_ray.report", str(sweep), "--wandb", "team/p", "--output", str(tmp_path / "out")],
+        env={**os.environ, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url},
+        cwd=ROOT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    report, workspace = server.views
+    assert [view["type"] for view in server.views] == ["runs", "project-view"]
+    assert {(view["entityName"], view["projectName"], view["displayName"]) for view in server.views} == {
+        ("team", "p", "my-sweep")
+    }
+    assert f"{server.url}/team/p/reports/my-sweep--view1" in ended.stdout
+    assert f"{server.url}/team/p?nw={workspace['name'].removeprefix('nw-').removesuffix('-v')}" in ended.stdout
+    check_workspace(json.loads(workspace["spec"])["section"])
+    check_report(json.loads(report["spec"])["blocks"])
+
+
+def check_workspace(spec: dict[str, Any]) -> None:
+    (runset,) = spec["runSets"]
+    every_cell = [f"num_distractors={count}, model_loss={loss}" for count in (0, 5) for loss in LOSSES]
+    assert filters_of(runset) == {
+        "group": ("IN", every_cell), "tags": ("IN", ["my=sweep"]), "jobType": ("IN", ["seed"])
+    }  # fmt: skip
+    assert runset["grouping"] == [{"section": "run", "name": "group"}]
+    assert spec["settings"]["xAxis"] == "env_steps"
+    assert len(spec["customRunColors"]) == 4
+    assert len(set(spec["customRunColors"].values())) == 2  # a loss has one color in all panels
+    sections = {section["name"]: section for section in spec["panelBankConfig"]["sections"]}
+    assert list(sections) == ["Returns", "Model", "What the value and the model attend to", "Time"]
+    assert [section["isOpen"] for section in sections.values()] == [True, False, False, False]
+    plots = {name: [plot["config"] for plot in section["panels"]] for name, section in sections.items()}
+    assert [plot["metrics"] for plot in plots["Returns"]] == [["eval/episode_return"]]
+    assert [plot["metrics"] for plot in plots["Model"]] == [["model/validation_loss"]]  # what the results have
+    attention = plots["What the value and the model attend to"]
+    assert [plot["metrics"] for plot in attention] == [["model/weight_real", "model/weight_distractors"]]
+    for plot in (plot for own in plots.values() for plot in own):
+        assert (plot["xAxis"], plot["groupAgg"], plot["groupArea"]) == ("env_steps", "mean", "stderr")
+
+
+def check_report(blocks: list[dict[str, Any]]) -> None:
+    headings = [block["children"][0]["text"] for block in blocks if block["type"] == "heading"]
+    grids = [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
+    assert headings == ["num_distractors=0", "num_distractors=5"]
+    for heading, grid in zip(headings, grids, strict=True):
+        (runset,) = grid["runSets"]
+        assert runset["project"] == {"name": "p", "entityName": "team", "id": "p-internal"}
+        assert filters_of(runset)["group"] == ("IN", [f"{heading}, model_loss={loss}" for loss in LOSSES])
+        assert runset["grouping"] == [{"section": "run", "name": "group"}]
+        first, *_ = grid["panelBankSectionConfig"]["panels"]
+        assert first["config"]["metrics"] == ["eval/episode_return"]
+        assert (first["config"]["groupAgg"], first["config"]["groupArea"]) == ("mean", "stderr")
+
+
+def test_a_sweep_is_found_under_the_name_it_was_logged_with(sweep: Path) -> None:
+    assert {cell.sweep for cell in logged_cells(load_comparison([sweep]))} == {"my=sweep"}
+    note_sweep_run(sweep, sweep_name="its-name-then")
+    assert {cell.sweep for cell in logged_cells(load_comparison([sweep]))} == {"its-name-then"}
+
+
+def test_two_sweeps_are_lines_of_their_own(sweep: Path, tmp_path: Path) -> None:
+    other = write_sweep(tmp_path / "other", seeds=(0, 1), epochs=3)
+    comparison = load_comparison([sweep, other])
+    logged = logged_cells(comparison)
+    assert len(logged) == 8
+    spec = make_workspace(comparison, logged, "team", "p")._to_model().spec.section
+    assert [(key.section, key.name) for key in spec.run_sets[0].grouping] == [
+        ("config", "sweep_name.value"), ("run", "group")
+    ]  # fmt: skip
+    assert len(spec.custom_run_colors) == 8
+
+
+def test_seeds_of_two_sweeps_that_are_one_cell_are_both_found(sweep: Path, tmp_path: Path) -> None:
+    more = write_sweep(tmp_path / "more", seeds=(2, 3))
+    comparison = load_comparison([sweep, more])
+    assert len(comparison.cells) == 4, "the sweeps were not joined: the test shows nothing"
+    assert [cell.sweep for cell in logged_cells(comparison)] == ["my=sweep", "more"] * 4
+
+
+@given(st.text(min_size=1))
+def test_any_text_survives_the_filter_expression(text: str) -> None:
+    from wandb_workspaces import expr
+
+    parsed = expr.expr_to_filters(f"Metric('Group') in [{_literal(text)}]")
+    (leaf,) = expr.filters_tree_to_v2(parsed)["filters"]
+    assert leaf["value"] == [text]
+
+
+def test_without_escapes_the_filter_would_be_another() -> None:
+    """Why the escapes are there; fails once wandb-workspaces leaves text in quotes alone."""
+    from wandb_workspaces import expr
+
+    (leaf,) = expr.filters_tree_to_v2(expr.expr_to_filters("Metric('Group') in ['model_loss=vagram']"))["filters"]
+    assert leaf["value"] == ["model_loss==vagram"]
+
+
+def test_long_names_are_cut_as_the_sweep_cut_them(sweep: Path) -> None:
+    note_sweep_run(sweep, sweep_name="x" * 100)
+    assert "x" * 64 in run_filter(logged_cells(load_comparison([sweep])))
+    assert "x" * 65 not in run_filter(logged_cells(load_comparison([sweep])))
+
+
+@pytest.mark.parametrize("target", ["project", "team/", "/project", "a/b/c", ""])
+def test_a_target_that_is_none_is_refused(target: str) -> None:
+    with pytest.raises(ReportError, match="is not usable: give ENTITY/PROJECT"):
+        parse_target(target)
+
+
+def test_what_is_missing_is_said_in_a_sentence(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = load_comparison([sweep])
+    with pytest.raises(ReportError, match=r"there is no API key for .* Run `wandb login` first\."):
+        build_workspace(comparison, "team/p", quiet())
+    with monkeypatch.context() as patch:
+        for name in [name for name in sys.modules if name.startswith("wandb_workspaces")]:
+            patch.delitem(sys.modules, name)
+        patch.setitem(sys.modules, "wandb_workspaces", None)
+        with pytest.raises(ReportError, match=r"needs the package wandb-workspaces .*: pip install wandb-workspaces"):
+            build_workspace(comparison, "team/p", quiet())
+    table = tmp_path / "others.csv"
+    table.write_text("experiment,model_loss,seed,env_steps,value\nx,a,0,100,1.0\nx,a,0,200,2.0\n")
+    with pytest.raises(ReportError, match="there is no sweep among the results"):
+        build_workspace(load_comparison([table]), "team/p", quiet())
+
+
+def test_a_project_that_is_not_there_is_refused(sweep: Path, server: Server) -> None:
+    server.projects = []
+    script = (
+        "import sys\nfrom rich.console import Console\nfrom vagram_ray.report import load_comparison\n"
+        "from vagram_ray.report.wandb_workspace import build_workspace\n"
+        "build_workspace(load_comparison(sys.argv[1:]), 'team/nothing', Console())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(sweep)],
+        env={**os.environ, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url},
+        cwd=ROOT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "W&B refused the views in 'team/nothing' (" in last
+    assert "'team/nothing' not found" in last
+    assert server.views == []

@@ -1,0 +1,54 @@
+"""Result folders are written completely or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vagram_ray.studies.errors import StudyError
+from vagram_ray.studies.output import check_folder, written_at_once
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "study"
+    check_folder(folder)
+    assert not (tmp_path / "deep").exists()
+    with written_at_once(folder) as partial:
+        (partial / "numbers.csv").write_text("1\n")
+        assert not folder.exists()
+    assert (folder / "numbers.csv").read_text() == "1\n"
+    assert [path.name for path in folder.parent.iterdir()] == ["study"]
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), written_at_once(tmp_path / "study") as partial:
+        (partial / "numbers.csv").write_text("1\n")
+        raise RuntimeError("drawing fails")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_used(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    check_folder(folder)
+    with written_at_once(folder) as partial:
+        (partial / "numbers.csv").write_text("1\n")
+    assert (folder / "numbers.csv").exists()
+
+
+def test_results_are_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StudyError, match=r"There are results at .*give another --output"):
+        check_folder(tmp_path)
+    with pytest.raises(StudyError, match="cannot be written"), written_at_once(tmp_path) as partial:
+        (partial / "numbers.csv").write_text("1\n")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not list(tmp_path.parent.glob(".*partial"))
+
+
+@pytest.mark.parametrize("place", ["/dev/null/study", "/proc/study"])
+def test_a_place_that_cannot_be_written_is_one_sentence(place: str) -> None:
+    with pytest.raises(StudyError, match=f"--output '{place}' cannot be written") as refusal:
+        check_folder(Path(place))
+    assert "\n" not in refusal.value.format_message()

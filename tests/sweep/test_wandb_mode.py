@@ -1,0 +1,86 @@
+"""Whether a sweep logs online, offline or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.sweep.wandb_support import KEY, callback, own_home, warnings_in  # noqa: F401
+from vagram_ray.sweep.wandb_mode import check_project, parse_artifacts, prepare_wandb
+
+
+def test_auto_is_online_with_a_key_and_offline_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def auto() -> str:
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+        return prepare_wandb("auto", tmp_path)
+
+    assert auto() == "offline"
+    assert os.environ["WANDB_MODE"] == "offline"
+    assert os.environ["WANDB_DIR"] == str(tmp_path)
+    assert os.environ["WANDB_CONSOLE"] == "off"
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert auto() == "online"
+    assert os.environ["WANDB_MODE"] == "online"
+    monkeypatch.setenv("WANDB_API_KEY", "too-short")
+    assert auto() == "offline"
+    monkeypatch.delenv("WANDB_API_KEY")
+    (Path.home() / ".netrc").write_text(f"machine wandb.example.org\n  login user\n  password {KEY}\n")
+    assert auto() == "offline"  # a key for another server
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert auto() == "online"
+
+
+def test_auto_follows_wandb_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    for asked, expected in (("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("run", "online")):
+        monkeypatch.setenv("WANDB_MODE", asked)
+        assert prepare_wandb("auto", tmp_path) == expected
+    monkeypatch.delenv("WANDB_API_KEY")
+    assert not warnings_in(caplog)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert prepare_wandb("auto", tmp_path) == "offline"
+    assert "WANDB_MODE asks for online, but there is no API key for" in warnings_in(caplog)[0]
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(ValueError, match="WANDB_MODE='ofline' is not a W&B mode"):
+        prepare_wandb("auto", tmp_path)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    settings = Path.home() / ".config" / "wandb" / "settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[default]\nmode = disabled\n")  # what `wandb disabled` leaves
+    assert prepare_wandb("auto", tmp_path) == "disabled"
+
+
+def test_online_without_a_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ValueError, match=r"no API key for https://.* Run `wandb login` first, or use --wandb offline\."
+    ):
+        prepare_wandb("online", tmp_path)
+    assert "WANDB_MODE" not in os.environ
+    monkeypatch.setenv("WANDB_API_KEY", "too-short")
+    with pytest.raises(ValueError, match=r"is malformed: .* Run `wandb login` first, or use --wandb offline") as error:
+        prepare_wandb("online", tmp_path)
+    assert "too-short" not in str(error.value)
+    with pytest.raises(ValueError, match="'onlin' is not known: use one of online, offline, disabled, auto"):
+        prepare_wandb("onlin", tmp_path)
+    with pytest.raises(ValueError, match="'auto' must be online, offline or disabled"):
+        callback(tmp_path, mode="auto")
+
+
+def test_projects_and_artifacts_as_the_command_line_takes_them() -> None:
+    assert check_project("vagram_ray") == "vagram_ray"
+    assert check_project("team/vagram_ray") == "team/vagram_ray"
+    for wrong in ("", "team/", "/p", "a/b/c", "what?", "x" * 129):
+        with pytest.raises(ValueError, match="is not usable: give PROJECT or ENTITY/PROJECT") as error:
+            check_project(wrong)
+        assert repr(wrong) in str(error.value)
+    assert parse_artifacts("all") == ("figures", "video", "checkpoint")
+    assert parse_artifacts(" checkpoint,figures,checkpoint ") == ("figures", "checkpoint")
+    with pytest.raises(ValueError, match="does not know 'film': name some of figures, video, checkpoint, or all"):
+        parse_artifacts("video,film")
+    with pytest.raises(ValueError, match="does not know an empty list"):
+        parse_artifacts(" , ")

@@ -1,0 +1,25 @@
+"""Reports: from results on disk to tables, figures and the answer in words.
+
+``load_comparison`` reads sweeps, long-format CSV files and mbrl-lib's results into one :class:`Comparison`; the other
+modules compute from it. Importing this package imports neither Ray nor PyTorch nor W&B: looking takes seconds.
+"""
+
+from vagram_ray.report.curves import (
+    CellCurves,
+    Comparison,
+    ExperimentFacts,
+    Panel,
+    SeedCurve,
+    load_comparison,
+)
+from vagram_ray.report.errors import ReportError
+
+__all__ = [
+    "CellCurves",
+    "Comparison",
+    "ExperimentFacts",
+    "Panel",
+    "ReportError",
+    "SeedCurve",
+    "load_comparison",
+]

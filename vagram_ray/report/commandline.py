@@ -1,0 +1,174 @@
+"""The command line of ``python -m vagram_ray.report``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vagram_ray.report.curves import Comparison, load_comparison
+from vagram_ray.report.errors import ReportError
+from vagram_ray.sweep.results import SWEEP_FILE
+from vagram_ray.sweep.storage import short_path
+from vagram_ray.sweep.text import plural
+
+DONE, INTERRUPTED = 0, 130
+REPORT_FOLDER = "report"
+MIN_WIDTH = 100
+"""Columns of the output where it is no terminal."""
+
+
+class _Command(click.Command):
+    """Says what is wrong with the arguments in one sentence, without the lines of usage above it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise ReportError(f"{error.format_message().rstrip('.')}; --help lists the options.") from error
+
+
+@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("sources", metavar="PATH [MORE...]", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output", metavar="DIR", type=click.Path(path_type=Path),
+    help="Folder of the report; the default is PATH/report, or a folder report beside the first of several PATHs.",
+)  # fmt: skip
+@click.option("--watch", is_flag=True, help="Show the progress of a running sweep until it ends, then report.")
+@click.option(
+    "--metric", "metrics", metavar="NAME", multiple=True,
+    help="Draw this metric too, such as model/validation_loss. May be given several times.",
+)  # fmt: skip
+@click.option("--wandb", metavar="ENTITY/PROJECT", help="Also build a Weights & Biases workspace with the same panels.")
+def main(**options: Any) -> None:
+    """Write the report of sweeps: the answer in words, tables, figures and one HTML page.
+
+    A PATH is the folder of a sweep, a CSV file in the long format, or a folder of mbrl-lib's results; several PATHs
+    become one report. The sweep may still be running.
+
+    Exit status: 0 when the report is written, 2 for input that cannot work, 130 after Ctrl-C.
+    """
+    console = _console()
+    try:
+        report(console=console, **options)
+    except KeyboardInterrupt:
+        console.print("Interrupted; what is watched goes on.")
+        sys.exit(INTERRUPTED)
+    sys.exit(DONE)
+
+
+def report(
+    sources: Sequence[Path],
+    output: Path | None,
+    watch: bool,
+    metrics: Sequence[str],
+    wandb: str | None,
+    console: Console,
+) -> Path:
+    """Write a report; returns the path of its page.
+
+    Raises:
+        ReportError: The input cannot work, or the folder cannot be written.
+    """
+    folder = output or default_output(sources)
+    if watch:
+        _watch(sources, console)
+    _check_writable(folder)
+    comparison = load_comparison(sources)
+    from vagram_ray.report.comparisons import compare_pairs
+    from vagram_ray.report.figures import check_metrics, draw_figures
+    from vagram_ray.report.page import write_page
+    from vagram_ray.report.tables import write_tables
+    from vagram_ray.report.verdict import verdict
+
+    check_metrics(comparison, metrics)
+    pairs = compare_pairs(comparison)
+    _print_answer(verdict(comparison, pairs), console)
+    try:
+        with console.status("Drawing ...") if console.is_terminal else contextlib.nullcontext():
+            tables = write_tables(comparison, folder, pairs)
+            figures = draw_figures(comparison, folder, metrics, pairs)
+            page = write_page(comparison, figures, folder, pairs)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    _print_places(folder, page, len(figures), tables, console)
+    if wandb is not None:
+        _build_workspace(comparison, wandb, console)
+    return page
+
+
+def default_output(sources: Sequence[Path]) -> Path:
+    """``PATH/report`` for one folder, else a folder ``report`` beside the first source."""
+    first = sources[0]
+    return first / REPORT_FOLDER if len(sources) == 1 and first.is_dir() else first.parent / REPORT_FOLDER
+
+
+def _watch(sources: Sequence[Path], console: Console) -> None:
+    from vagram_ray.report.watch import watch_sweep
+
+    if len(sources) > 1:
+        raise ReportError(f"--watch shows one sweep, and {len(sources)} were named; give one folder.")
+    named = sources[0]
+    watch_sweep(named.parent if named.name == SWEEP_FILE else named, console)
+    console.print()
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written before any work is done; leaves nothing behind."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{existing} is not a directory")
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> ReportError:
+    reason = error.strerror or str(error)
+    return ReportError(f"The report cannot be written to {str(folder)!r} ({reason}); give another --output.")
+
+
+def _print_answer(sentences: Sequence[str], console: Console) -> None:
+    answer = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        answer.add_row("-", Text(sentence))
+    console.print(answer)
+    console.print()
+
+
+def _print_places(folder: Path, page: Path, figures: int, tables: Sequence[Path], console: Console) -> None:
+    kinds = ", ".join(f"*{suffix}" for suffix in sorted({path.suffix for path in tables}))
+    places = {
+        "report": short_path(page),
+        "figures": f"{short_path(folder)}/*.png, *.pdf ({plural(figures, 'figure')})",
+        "tables": f"{short_path(folder)}/{kinds}",
+    }
+    for title, place in places.items():
+        console.print(f"{title:<9}{place}", soft_wrap=True)  # never wrapped: paths are there to be copied
+
+
+def _build_workspace(comparison: Comparison, target: str, console: Console) -> None:
+    from vagram_ray.report.wandb_workspace import build_workspace
+
+    console.print(f"{'W&B':<9}{build_workspace(comparison, target, console)}", soft_wrap=True)
+
+
+def _console() -> Console:
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # labels may hold any text
+    console = Console(**plain)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(**plain, width=max(MIN_WIDTH, console.width))
+    return console

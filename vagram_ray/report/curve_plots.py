@@ -1,0 +1,204 @@
+"""Plots over environment steps: learning curves, any metric, and sample efficiency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vagram_ray.report.curves import CellCurves, Panel
+from vagram_ray.report.drawing import BandCurve, Drawing, note, readable_metric, with_band
+from vagram_ray.report.figure_files import PanelPlot, Plot
+from vagram_ray.report.figure_style import NICE_STEPS, LineStyle, format_steps, steps_axis
+from vagram_ray.report.statistics import iqm_band, mean_and_standard_error, steps_to_reach_each
+from vagram_ray.sweep.text import format_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+EFFICIENCY_LEVELS = 25
+_BAND_ALPHA = 0.18
+
+
+# -- learning curves ---------------------------------------------------------------------------------------------
+
+
+def mean_curves(drawing: Drawing) -> Plot:
+    """Mean over seeds with its standard error, as in the paper."""
+    return _curves(
+        drawing,
+        "learning_curves_mean",
+        "Learning curves: mean",
+        f"Mean {drawing.return_name} over the seeds; the band is one standard error of the mean to either side.",
+        lambda cell: with_band(cell, _mean_band),
+    )
+
+
+def iqm_curves(drawing: Drawing) -> Plot:
+    """Interquartile mean over seeds with its bootstrap interval."""
+    return _curves(
+        drawing,
+        "learning_curves_iqm",
+        "Learning curves: interquartile mean",
+        f"Interquartile mean (IQM) of the {drawing.return_name} over the seeds: the mean of the middle half, which one "
+        "lucky or broken seed does not move. The band is the pointwise 95 % interval of the stratified bootstrap.",
+        lambda cell: drawing.iqm_bands[cell.label],
+    )
+
+
+def metric_curves(drawing: Drawing, metric: str) -> Plot:
+    """Interquartile mean of any per-seed metric."""
+    panels = tuple(
+        Panel(panel.title, tuple(replace(cell, returns=cell.metrics.get(metric, {})) for cell in panel.cells))
+        for panel in drawing.panels
+    )
+    name = "metric_" + "".join(letter if letter.isalnum() else "_" for letter in metric)
+    caption = f"Interquartile mean of {metric} over the seeds with its pointwise 95 % bootstrap interval."
+    return _curves(
+        replace(drawing, panels=panels),
+        name,
+        metric,
+        caption,
+        lambda cell: with_band(cell, iqm_band),
+        readable_metric(metric),
+        share=False,
+    )
+
+
+def _curves(
+    drawing: Drawing,
+    name: str,
+    title: str,
+    caption: str,
+    band_of: Callable[[CellCurves], BandCurve],
+    label: str = "",
+    *,
+    share: bool = True,
+) -> Plot:
+    label = label or drawing.return_name
+
+    def panel_plot(panel: Panel) -> PanelPlot:
+        curves = [(drawing.style(cell), band_of(cell)) for cell in panel.cells if cell.returns]
+
+        def draw(axes: Axes) -> None:
+            for style, curve in curves:
+                _draw_band(axes, style, curve)
+            _finish_curves(axes, panel, label, empty=not curves)
+
+        last = [f"{line.label} {format_number(c.middle[-1])} at step {c.steps[-1]:,}" for line, c in curves]
+        return PanelPlot(panel.title, draw, f"Last values: {', '.join(last)}." if last else "No values yet.")
+
+    return Plot(
+        name=name,
+        title=title,
+        caption=caption + _baseline_note(drawing),
+        panels=[panel_plot(panel) for panel in drawing.panels],
+        lines=_lines_in(drawing),
+        share_y=share and drawing.same_scale,
+    )
+
+
+def _mean_band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    mean, error = mean_and_standard_error(returns)
+    return mean, mean - error, mean + error
+
+
+def _draw_band(axes: Axes, style: LineStyle, curve: BandCurve) -> None:
+    axes.fill_between(curve.steps, curve.low, curve.high, color=style.color, alpha=_BAND_ALPHA, linewidth=0)
+    marker = "o" if len(curve.steps) == 1 else ""  # one measurement is no line
+    axes.plot(curve.steps, curve.middle, marker=marker, markersize=4, **style.options)
+
+
+def _finish_curves(axes: Axes, panel: Panel, label: str, *, empty: bool) -> None:
+    steps_axis(axes)
+    axes.set_ylabel(label)
+    planned = [cell.planned_env_steps for cell in panel.cells if cell.planned_env_steps]
+    measured = [int(curve.env_steps[-1]) for cell in panel.cells for curve in cell.returns.values()]
+    axes.set_xlim(0, max(planned + measured, default=1))
+    if empty:
+        note(axes, "no values yet")
+
+
+def _lines_in(drawing: Drawing) -> tuple[LineStyle, ...]:
+    """The lines that some panel has values for."""
+    names = {drawing.style(cell).name for panel in drawing.panels for cell in panel.cells if cell.returns}
+    return tuple(line for line in drawing.lines if line.name in names)
+
+
+def _baseline_note(drawing: Drawing) -> str:
+    return " Plain SAC, without a model, is dotted." if any(line.baseline for line in _lines_in(drawing)) else ""
+
+
+# -- sample efficiency -------------------------------------------------------------------------------------------
+
+
+def efficiency_curves(drawing: Drawing) -> Plot:
+    """Environment steps until the interquartile mean first reaches a return, over that return."""
+
+    def panel_plot(panel: Panel) -> PanelPlot:
+        levels = _levels([drawing.iqm_bands[cell.label].middle for cell in panel.cells if cell.returns])
+        reached = [(cell, steps_to_reach_each(cell, levels)) for cell in panel.cells if cell.returns and len(levels)]
+
+        def draw(axes: Axes) -> None:
+            for cell, (steps, low, high) in reached:
+                style = drawing.style(cell)
+                there = np.isfinite(steps)
+                top = np.where(np.isfinite(high), high, _last_step(panel))
+                axes.fill_between(
+                    levels[there], low[there], top[there], color=style.color, alpha=_BAND_ALPHA, linewidth=0
+                )
+                axes.plot(levels[there], steps[there], **style.options)
+            _finish_efficiency(axes, drawing.return_name, _last_step(panel), empty=not reached)
+
+        return PanelPlot(panel.title, draw, _efficiency_words(drawing, levels, reached))
+
+    return Plot(
+        name="sample_efficiency",
+        title="Sample efficiency",
+        caption=f"Environment steps until the interquartile mean of the {drawing.return_name} first reaches a level: "
+        "lower is better, and a line that ends never got further. The band is the 95 % interval of the stratified "
+        "bootstrap." + _baseline_note(drawing),
+        panels=[panel_plot(panel) for panel in drawing.panels],
+        lines=_lines_in(drawing),
+    )
+
+
+def _levels(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns from the worst of the first interquartile means to the best of all: (``EFFICIENCY_LEVELS``,) or (0,)."""
+    lowest, best = (
+        min((curve[0] for curve in curves), default=0),
+        max((np.nanmax(curve) for curve in curves), default=0),
+    )
+    return np.linspace(lowest, best, EFFICIENCY_LEVELS) if lowest < best else np.zeros(0)
+
+
+def _last_step(panel: Panel) -> int:
+    steps = [int(curve.env_steps[-1]) for cell in panel.cells for curve in cell.returns.values()]
+    return max(steps, default=1)
+
+
+def _finish_efficiency(axes: Axes, return_name: str, last_step: int, *, empty: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_xlabel(f"{return_name} (IQM)")
+    axes.set_ylabel("steps to get there")
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=NICE_STEPS))
+    axes.yaxis.set_major_formatter(FuncFormatter(format_steps))
+    if empty:
+        note(axes, "no values yet")
+    else:
+        axes.set_ylim(0, 1.04 * last_step)
+
+
+def _efficiency_words(drawing: Drawing, levels: np.ndarray, reached: Sequence[tuple[CellCurves, tuple]]) -> str:
+    if not len(levels):
+        return "No values yet."
+    middle = len(levels) // 2
+    words = []
+    for cell, (steps, _, _) in reached:
+        there = f"{steps[middle]:,.0f} steps" if math.isfinite(steps[middle]) else "never"
+        words.append(f"{drawing.style(cell).label} {there}")
+    return f"To a return of {format_number(levels[middle])}: {', '.join(words)}."

@@ -1,0 +1,246 @@
+"""From a plot to files: one PNG and one PDF of all panels, and one SVG per panel for the page.
+
+A phone shows one panel below the other, a sheet of paper shows them side by side: hence both forms. The panels' SVGs
+have no background, and colors that follow the page's.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vagram_ray.report.figure_style import RC_PARAMS, LineStyle, css_color
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+PNG_DPI = 160
+_LEGEND_ROW, _TITLE_ROW, _TITLE_LETTER = 0.24, 0.17, 0.082  # inches
+
+
+@dataclass(frozen=True)
+class PanelImage:
+    """One panel for the page: an SVG element without size or background, and what it shows in words."""
+
+    title: str
+    svg: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that has been drawn."""
+
+    name: str
+    title: str
+    caption: str
+    png: Path
+    pdf: Path
+    panels: tuple[PanelImage, ...] = ()
+    lines: tuple[LineStyle, ...] = ()
+    """What the legend explains."""
+
+
+@dataclass(frozen=True)
+class PanelPlot:
+    """One panel of a plot that is to be drawn."""
+
+    title: str
+    draw: Callable[[Axes], None]
+    description: str = ""
+    """What can be read from the panel, in words, for those who cannot see it."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure that is to be drawn; lengths in inches."""
+
+    name: str
+    title: str
+    caption: str
+    panels: Sequence[PanelPlot]
+    lines: Sequence[LineStyle] = ()
+    columns: int = 3
+    size: tuple[float, float] = (3.3, 2.6)
+    """Of a panel with its labels."""
+    margins: tuple[float, float, float, float] = field(default=(0.72, 0.14, 0.3, 0.46))
+    """Left, right, top, bottom of the axes inside a panel."""
+    share_y: bool = False
+    """Whether all panels have the same y axis."""
+
+    @property
+    def wide_titles(self) -> bool:
+        """Whether a title is wider than the axes below it."""
+        room = (self.size[0] - self.margins[0] - self.margins[1]) / _TITLE_LETTER
+        return any(len(line) > room for panel in self.panels for line in title_lines(panel.title, self.size[0]))
+
+    def with_room_for_titles(self) -> Plot:
+        """The plot with higher panels if titles take more than one line."""
+        most = max((len(title_lines(panel.title, self.size[0])) for panel in self.panels), default=1)
+        more = _TITLE_ROW * (most - 1)
+        left, right, top, bottom = self.margins
+        size, margins = (self.size[0], self.size[1] + more), (left, right, top + more, bottom)
+        return replace(self, size=size, margins=margins)
+
+
+def title_lines(title: str, width: float) -> list[str]:
+    """A panel's title in lines that fit so many inches, broken after commas; what does not fit then is cut."""
+    room = int(width / _TITLE_LETTER)
+    lines = [""]
+    for part in title.split(", "):
+        joined = f"{lines[-1]}, {part}" if lines[-1] else part
+        lines[-1:] = [joined] if len(joined) <= room or not lines[-1] else [f"{lines[-1]},", part]
+    return [line if len(line) <= room else f"{line[: room - 3]}..." for line in lines]
+
+
+def save_plot(plot: Plot, folder: Path) -> Figure:
+    """Draw a plot: ``NAME.png`` and ``NAME.pdf`` in ``folder``, and the panels for the page."""
+    from matplotlib import style
+
+    plot = plot.with_room_for_titles()
+    with style.context(["default", {**RC_PARAMS, "svg.hashsalt": plot.name}]):
+        sheet, limits = _sheet(plot)
+        png, pdf = folder / f"{plot.name}.png", folder / f"{plot.name}.pdf"
+        write_bytes_atomically(png, _render(sheet, "png", dpi=PNG_DPI))
+        write_bytes_atomically(pdf, _render(sheet, "pdf", metadata={"CreationDate": None, "Title": plot.title}))
+        panels = tuple(_panel_image(plot, number, limits) for number in range(len(plot.panels)))
+    return Figure(plot.name, plot.title, plot.caption, png, pdf, panels, tuple(plot.lines))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step, so that no reader ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write(content)
+    os.chmod(file.name, 0o644)  # a temporary file is its owner's alone
+    os.replace(file.name, path)
+
+
+# -- drawing -----------------------------------------------------------------------------------------------------
+
+_Limits = tuple[float, float] | None
+
+
+def _sheet(plot: Plot) -> tuple[MatplotlibFigure, _Limits]:
+    """All panels side by side with a legend below, and the y limits that they share."""
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    columns = 2 if len(plot.panels) == 4 and plot.columns == 3 else min(plot.columns, len(plot.panels))
+    rows = math.ceil(len(plot.panels) / columns)
+    width, height = plot.size[0] * columns, plot.size[1] * rows
+    legend_columns = _legend_columns(plot.lines, width)
+    below = _LEGEND_ROW * math.ceil(len(plot.lines) / legend_columns) + 0.06 if plot.lines else 0.0
+    figure = MatplotlibFigure(figsize=(width, height + below), facecolor="white")
+    all_axes = []
+    for number, panel in enumerate(plot.panels):
+        row, column = divmod(number, columns)
+        axes = _add_axes(figure, plot, (column * plot.size[0], below + (rows - 1 - row) * plot.size[1]))
+        _draw(axes, plot, panel)
+        if plot.share_y and column > 0:
+            axes.set_ylabel("")
+        all_axes.append(axes)
+    limits = _shared_limits(all_axes) if plot.share_y else None
+    if limits:
+        for axes in all_axes:
+            axes.set_ylim(limits)
+    if plot.lines:
+        figure.legend(
+            handles=[_legend_handle(line) for line in plot.lines],
+            loc="lower center",
+            ncols=legend_columns,
+            frameon=False,
+            handlelength=2.6,
+            borderpad=0.1,
+        )
+    return figure, limits
+
+
+def _panel_image(plot: Plot, number: int, limits: _Limits) -> PanelImage:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    panel = plot.panels[number]
+    figure = MatplotlibFigure(figsize=plot.size)
+    axes = _add_axes(figure, plot, (0.0, 0.0))
+    _draw(axes, plot, panel)
+    if limits:
+        axes.set_ylim(limits)
+    svg = _render(figure, "svg", transparent=True, metadata={"Date": None}).decode()
+    return PanelImage(panel.title, inline_svg(svg, f"{plot.name}-{number}-"), panel.description)
+
+
+def _draw(axes: Axes, plot: Plot, panel: PanelPlot) -> None:
+    axes.tick_params(length=0)
+    panel.draw(axes)
+    # Centered over the panel, not over the axes: a title may be wider than these.
+    left, right, *_ = plot.margins
+    center = 0.5 + 0.5 * (right - left) / (plot.size[0] - left - right)
+    axes.set_title("\n".join(title_lines(panel.title, plot.size[0])), pad=6, x=center if plot.wide_titles else 0.5)
+
+
+def _add_axes(figure: MatplotlibFigure, plot: Plot, corner: tuple[float, float]) -> Axes:
+    width, height = figure.get_size_inches()
+    left, right, top, bottom = plot.margins
+    rectangle = (
+        (corner[0] + left) / width,
+        (corner[1] + bottom) / height,
+        (plot.size[0] - left - right) / width,
+        (plot.size[1] - top - bottom) / height,
+    )
+    return figure.add_axes(rectangle)
+
+
+def _shared_limits(all_axes: Sequence[Axes]) -> _Limits:
+    limits = [axes.get_ylim() for axes in all_axes if axes.has_data()]
+    return (min(low for low, _ in limits), max(high for _, high in limits)) if limits else None
+
+
+def _legend_handle(line: LineStyle) -> object:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=line.label, **line.options)
+
+
+def _legend_columns(lines: Sequence[LineStyle], width: float) -> int:
+    longest = max((len(line.label) for line in lines), default=0)
+    return max(1, min(len(lines), int(width / (0.75 + 0.078 * longest))))
+
+
+def _render(figure: MatplotlibFigure, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+# -- SVG for the page --------------------------------------------------------------------------------------------
+
+
+def inline_svg(svg: str, prefix: str) -> str:
+    """Matplotlib's SVG as an element of a page: no declarations, no fixed size, its own ids, colors of the page."""
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>\s*", "", element, flags=re.DOTALL)
+    element = re.sub(r"<!--.*?-->\s*", "", element, flags=re.DOTALL)
+    element = re.sub(r"<style\b.*?</style>\s*", "", element, flags=re.DOTALL)  # it would rule the whole page
+    element = element.replace("xlink:href", "href")
+    head, _, body = element.partition(">")
+    box = re.search(r'viewBox="([^"]+)"', head)
+    assert box is not None  # Matplotlib always gives one
+    head = f'<svg viewBox="{box[1]}" aria-hidden="true" focusable="false"'
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', body)
+    body = re.sub(r'\bhref="#([^"]+)"', rf'href="#{prefix}\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", body)
+    body = re.sub(r'style="([^"]*)"', lambda match: f'style="{_page_style(match[1])}"', body)
+    return f"{head}>{body.strip()}"
+
+
+def _page_style(style: str) -> str:
+    """A style with the page's colors and font: Matplotlib's font may not be there."""
+    style = re.sub(r"#[0-9a-f]{6}\b", lambda match: css_color(match[0]), style)
+    return re.sub(r"font-family: [^;]+;? ?", "", style)

@@ -1,0 +1,67 @@
+"""All figures of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vagram_ray.report import curve_plots, final_plots, seed_plots
+from vagram_ray.report.comparisons import PairComparison, compare_pairs
+from vagram_ray.report.curves import Comparison
+from vagram_ray.report.drawing import Drawing
+from vagram_ray.report.errors import ReportError
+from vagram_ray.report.figure_files import Figure, Plot, save_plot
+from vagram_ray.report.figure_style import line_styles
+
+__all__ = ["Figure", "draw_figures"]
+
+
+def draw_figures(
+    comparison: Comparison,
+    folder: Path,
+    metrics: Sequence[str] = (),
+    pairs: Sequence[PairComparison] | None = None,
+) -> list[Figure]:
+    """Draw every figure of a comparison, each as PNG and PDF in ``folder`` and as SVG panels for the page.
+
+    Args:
+        comparison: What to draw.
+        folder: Where the files go; it is created.
+        metrics: Further per-seed metrics, such as ``model/validation_loss``, each of which gets a figure.
+        pairs: ``compare_pairs(comparison)``, where it has been computed already.
+
+    Raises:
+        ReportError: No cell has one of the metrics.
+    """
+    check_metrics(comparison, metrics)
+    compared = compare_pairs(comparison) if pairs is None else pairs
+    return [save_plot(plot, folder) for plot in plots_of(comparison, metrics, compared)]
+
+
+def check_metrics(comparison: Comparison, metrics: Sequence[str]) -> None:
+    """Refuse metrics that no cell has.
+
+    Raises:
+        ReportError: One sentence with the metrics that there are.
+    """
+    known = sorted({name for cell in comparison.cells for name in cell.metrics})
+    for metric in metrics:
+        if metric not in known:
+            there = f"there are {', '.join(known)}" if known else "there are none besides the return"
+            raise ReportError(f"--metric {metric!r} is in none of the results; {there}.")
+
+
+def plots_of(comparison: Comparison, metrics: Sequence[str], pairs: Sequence[PairComparison]) -> list[Plot]:
+    """The plots of a comparison, in the order of the page; arguments as of ``draw_figures``."""
+    drawing = Drawing(comparison, tuple(comparison.panels()), line_styles(comparison))
+    plots = [
+        final_plots.final_returns(drawing),
+        curve_plots.mean_curves(drawing),
+        curve_plots.iqm_curves(drawing),
+        final_plots.profiles(drawing),
+        final_plots.improvement(drawing, pairs),
+        curve_plots.efficiency_curves(drawing),
+        *(curve_plots.metric_curves(drawing, metric) for metric in metrics),
+        seed_plots.seed_multiples(drawing),
+    ]
+    return [plot for plot in plots if plot is not None]

@@ -1,0 +1,236 @@
+"""Plots of final returns: the returns themselves, performance profiles, and the probability of improvement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from vagram_ray.report.comparisons import PairComparison
+from vagram_ray.report.curves import CellCurves, Panel
+from vagram_ray.report.drawing import Drawing, note
+from vagram_ray.report.figure_files import PanelPlot, Plot
+from vagram_ray.report.figure_style import INK, MUTED, NICE_STEPS
+from vagram_ray.report.statistics import (
+    Interval,
+    final_iqm,
+    pooled_performance_profile,
+    probability_of_improvement_over_panels,
+)
+from vagram_ray.sweep.text import format_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PROFILE_POINTS = 201
+ALL_PANELS = "all panels"
+MAX_LINES_FOR_ALL_PAIRS = 4
+"""With more methods than this only pairs with the first one are drawn; the table has all of them."""
+_ROW, _LETTER = 0.3, 0.075  # inches
+
+
+def final_returns(drawing: Drawing) -> Plot:
+    """Every seed's final return, and the interquartile mean with its interval."""
+    longest = max(len(line.label) for line in drawing.lines)
+    rows = max(len(panel.cells) for panel in drawing.panels)
+
+    def panel_plot(panel: Panel) -> PanelPlot:
+        statistics = [(cell, final_iqm(cell)) for cell in panel.cells]
+
+        def draw(axes: Axes) -> None:
+            for row, (cell, iqm) in enumerate(statistics):
+                _draw_returns(axes, row, cell, iqm, drawing.style(cell).color)
+            labels = [drawing.style(cell).label for cell in panel.cells]
+            _finish_rows(axes, labels, rows, f"final {drawing.return_name}")
+            if not any(cell.final_returns for cell in panel.cells):
+                note(axes, "no seed has come to its end yet")
+
+        words = [f"{drawing.style(cell).label} {_words(iqm)}" for cell, iqm in statistics]
+        return PanelPlot(panel.title, draw, f"IQM: {', '.join(words)}.")
+
+    return Plot(
+        name="final_returns",
+        title="Final returns",
+        caption="Final return of every seed (dots), with the interquartile mean (bar) and its 95 % bootstrap interval. "
+        "Seeds that did not come to their end are not shown.",
+        panels=[panel_plot(panel) for panel in drawing.panels],
+        size=_row_size(longest, rows),
+        margins=_row_margins(longest),
+    )
+
+
+def _draw_returns(axes: Axes, row: int, cell: CellCurves, iqm: Interval, color: str) -> None:
+    values = np.sort(list(cell.final_returns.values()))
+    if not len(values):
+        return
+    # Neighbors in value lie apart in height, so that dots do not hide each other.
+    heights = row + 0.26 * (np.arange(len(values)) % 3 - 1)
+    axes.scatter(values, heights, s=13, color=color, alpha=0.55, linewidths=0, zorder=2)
+    if not math.isnan(iqm.low):
+        axes.plot([iqm.low, iqm.high], [row, row], color=color, linewidth=2.4, solid_capstyle="butt", zorder=3)
+    axes.plot([iqm.value, iqm.value], [row - 0.34, row + 0.34], color=color, linewidth=2.4, zorder=4)
+
+
+def profiles(drawing: Drawing) -> Plot:
+    """Share of seeds that end above each return, in every panel and, on a common scale, over all panels."""
+    panels = [_profile_panel(drawing, panel.title, _by_line(drawing, [panel])) for panel in drawing.panels]
+    pooled = len(panels) > 1 and drawing.same_scale
+    if pooled:
+        panels.append(_profile_panel(drawing, ALL_PANELS, _by_line(drawing, drawing.panels)))
+    over_all = f" {ALL_PANELS.capitalize()}: the mean of the panels' shares." if pooled else ""
+    return Plot(
+        name="performance_profiles",
+        title="Performance profiles",
+        caption="Share of the seeds whose final return is above \N{GREEK SMALL LETTER TAU}, for every level of it: a "
+        "curve that lies above another one is better at every level. The band is the pointwise 95 % interval of the "
+        f"stratified bootstrap.{over_all}",
+        panels=panels,
+        lines=[line for line in drawing.lines if line.name in _by_line(drawing, drawing.panels)],
+    )
+
+
+def _by_line(drawing: Drawing, panels: Sequence[Panel]) -> dict[str, list[CellCurves]]:
+    """The cells with final returns of each line that has them in as many of the panels as any other line."""
+    cells: dict[str, list[CellCurves]] = {}
+    for panel in panels:
+        for cell in panel.cells:
+            if cell.final_returns:
+                cells.setdefault(drawing.style(cell).name, []).append(cell)
+    most = max((len(own) for own in cells.values()), default=0)
+    return {line: own for line, own in cells.items() if len(own) == most}
+
+
+def _profile_panel(drawing: Drawing, title: str, cells: Mapping[str, Sequence[CellCurves]]) -> PanelPlot:
+    scores = [score for own in cells.values() for cell in own for score in cell.final_returns.values()]
+    span = (max(scores) - min(scores) if scores else 0.0) or 1.0
+    taus = np.linspace(min(scores) - 0.03 * span, max(scores) + 0.03 * span, PROFILE_POINTS) if scores else np.zeros(0)
+    curves = pooled_performance_profile(cells, taus) if scores else {}
+
+    def draw(axes: Axes) -> None:
+        for name, (share, low, high) in curves.items():
+            style = drawing.styles[name]
+            axes.fill_between(taus, low, high, color=style.color, alpha=0.15, linewidth=0, step="post")
+            axes.step(taus, share, where="post", **style.options)
+        axes.set_xlabel(f"final {drawing.return_name} \N{GREEK SMALL LETTER TAU}")
+        axes.set_ylabel("share of seeds above \N{GREEK SMALL LETTER TAU}")
+        axes.set_ylim(-0.02, 1.02)
+        if not curves:
+            note(axes, "no seed has come to its end yet")
+
+    medians = [f"{drawing.styles[name].label} {_last_above(taus, share)}" for name, (share, _, _) in curves.items()]
+    return PanelPlot(title, draw, f"Half of the seeds end above: {', '.join(medians)}." if medians else "No seeds yet.")
+
+
+def _last_above(taus: np.ndarray, share: np.ndarray) -> str:
+    return format_number(float(taus[np.flatnonzero(share >= 0.5)[-1]]))
+
+
+def improvement(drawing: Drawing, compared: Sequence[PairComparison]) -> Plot | None:
+    """Probability that one method ends above another, for pairs inside each panel; None if there is no pair."""
+    pairs = [pair for pair in compared if pair.comparable]
+    panels = [(title, _rows(drawing, [pair for pair in pairs if pair.panel == title])) for title in _titles(pairs)]
+    if not panels:
+        return None
+    if len(panels) > 1:
+        panels.append((ALL_PANELS, _rows_over_panels(drawing, pairs)))
+    longest = max(len(row.name) for _, rows in panels for row in rows)
+    most = max(len(rows) for _, rows in panels)
+    over_all = f" {ALL_PANELS.capitalize()}: the mean of the panels' probabilities." if len(panels) > 1 else ""
+    return Plot(
+        name="probability_of_improvement",
+        title="Probability of improvement",
+        caption="Probability that a seed of the first method ends above a seed of the second (dot), with the 95 % "
+        "interval of the stratified bootstrap; 0.5 is a draw. Each row has the color of the method that is ahead."
+        + over_all,
+        panels=[_improvement_panel(title, rows, most) for title, rows in panels],
+        size=_row_size(longest, most),
+        margins=_row_margins(longest),
+    )
+
+
+class _Row(NamedTuple):
+    name: str
+    probability: Interval
+    color: str
+
+
+def _rows(drawing: Drawing, pairs: Sequence[PairComparison]) -> list[_Row]:
+    return [_row(drawing, pair, pair.probability) for pair in _selected(pairs)]
+
+
+def _rows_over_panels(drawing: Drawing, pairs: Sequence[PairComparison]) -> list[_Row]:
+    by_name: dict[str, list[PairComparison]] = {}
+    for pair in _selected(pairs):
+        by_name.setdefault(_pair_name(pair), []).append(pair)
+    most = max(len(same) for same in by_name.values())
+    return [
+        _row(drawing, same[0], probability_of_improvement_over_panels([(pair.first, pair.second) for pair in same]))
+        for same in by_name.values()
+        if len(same) == most
+    ]
+
+
+def _row(drawing: Drawing, pair: PairComparison, probability: Interval) -> _Row:
+    ahead = pair.first_name if probability.value >= 0.5 else pair.second_name
+    return _Row(_pair_name(pair), probability, drawing.styles[ahead].color)
+
+
+def _improvement_panel(title: str, rows: Sequence[_Row], most: int) -> PanelPlot:
+    def draw(axes: Axes) -> None:
+        axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
+        for place, (_, (value, low, high), color) in enumerate(rows):
+            if not math.isnan(low):
+                axes.plot([low, high], [place, place], color=color, linewidth=2.4, solid_capstyle="butt")
+            axes.plot(value, place, marker="o", markersize=6, color=color)
+        _finish_rows(axes, [row.name for row in rows], most, "probability")
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
+
+    return PanelPlot(title, draw, ", ".join(f"{row.name} {row.probability.value:.2f}" for row in rows) + ".")
+
+
+def _titles(pairs: Sequence[PairComparison]) -> list[str]:
+    return list(dict.fromkeys(pair.panel for pair in pairs))
+
+
+def _selected(pairs: Sequence[PairComparison]) -> list[PairComparison]:
+    names = dict.fromkeys(name for pair in pairs for name in (pair.first_name, pair.second_name))
+    if len(names) <= MAX_LINES_FOR_ALL_PAIRS:
+        return list(pairs)
+    return [pair for pair in pairs if pair.first_name == pairs[0].first_name]
+
+
+def _pair_name(pair: PairComparison) -> str:
+    return f"{pair.first_name} > {pair.second_name}"
+
+
+# -- rows --------------------------------------------------------------------------------------------------------
+
+
+def _finish_rows(axes: Axes, labels: Sequence[str], rows: int, x_label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_yticks(range(len(labels)), labels, color=INK)
+    axes.set_ylim(rows - 0.4, -0.6)  # the first row on top
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=NICE_STEPS))
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(x_label)
+
+
+def _row_size(longest: int, rows: int) -> tuple[float, float]:
+    return _label_width(longest) + 2.1, 0.84 + _ROW * rows
+
+
+def _row_margins(longest: int) -> tuple[float, float, float, float]:
+    return _label_width(longest), 0.16, 0.3, 0.46
+
+
+def _label_width(longest: int) -> float:
+    return 0.2 + _LETTER * longest
+
+
+def _words(interval: Interval) -> str:
+    value, low, high = (format_number(number) for number in interval)
+    return value if math.isnan(interval.low) else f"{value} [{low}, {high}]"

@@ -1,0 +1,269 @@
+"""Other people's results: a CSV file in the long format, one row per measurement.
+
+Columns: ``seed``, ``env_steps``, ``value``; optionally ``experiment`` and ``metric``; every other column is an axis of
+the cells. ``docs/report.md`` describes the format, and what is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
+from vagram_ray.report.definitions import format_seeds, format_value
+from vagram_ray.report.errors import ReportError
+from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source, final_returns_by_steps
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NEEDED = ("seed", "env_steps", "value")
+OPTIONAL = ("experiment", "metric")
+FINAL_RETURN_BY_STEPS = "mean of a seed's values in the last tenth of its cell's environment steps"
+
+
+def read_long_csv(path: Path) -> list[Source]:
+    """The experiments of a CSV file in the long format.
+
+    Raises:
+        ReportError: The file is not in that format; the sentence names the line and the way out.
+    """
+    table = _Table.read(path)
+    metric = _return_metric(table)
+    rows = table.frame.groupby("experiment", sort=False).indices
+    return [_experiment(table, str(name), metric, positions) for name, positions in rows.items()]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The checked rows: columns experiment, metric, seed (int), env_steps (int), value (float), and texts of axes."""
+
+    path: Path
+    axes: tuple[str, ...]
+    named: frozenset[str]
+    """Experiments that the file names itself."""
+    frame: pd.DataFrame
+
+    @classmethod
+    def read(cls, path: Path) -> _Table:
+        import pandas as pd
+
+        columns, rows = _read_rows(path)
+        lacking = [name for name in NEEDED if name not in columns]
+        if lacking:
+            raise ReportError(
+                f"{str(path)!r} is the table of a sweep, not of the long format: name the sweep's folder instead."
+                if _is_sweep_table(columns)
+                else f"{str(path)!r} has no column {lacking[0]!r}: the long format has one row per measurement "
+                "(docs/report.md)."
+            )
+        frame = pd.DataFrame(rows, columns=columns, dtype=object)
+        numbers = frame["value"].str.strip() != ""  # an empty value was not measured
+        for name, default in (("experiment", path.stem), ("metric", RETURN_METRIC)):
+            texts = frame[name].str.strip() if name in columns else pd.Series("", index=frame.index)
+            frame[name] = texts.where(texts != "", default)
+        for name in ("seed", "env_steps"):
+            frame[name] = _whole_numbers(path, name, frame[name])
+        frame["value"] = _floats(path, frame["value"], numbers)
+        frame = frame[numbers.to_numpy()].copy()
+        if frame.empty:
+            raise ReportError(f"{str(path)!r} holds no value: the column 'value' is empty in every row.")
+        axes = tuple(name for name in columns if name not in NEEDED + OPTIONAL)
+        for axis in axes:
+            frame[axis] = frame[axis].str.strip()
+        _check_duplicates(path, frame, axes)
+        named = frozenset(frame["experiment"]) if "experiment" in columns else frozenset()
+        return cls(path, axes, named, frame.reset_index(drop=True))
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{str(path)!r} is not text in UTF-8 ({error.reason}): save it as CSV UTF-8.") from error
+    except OSError as error:
+        raise ReportError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
+    reader = csv.reader(io.StringIO(text))
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+        rows = []
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(columns):
+                raise ReportError(
+                    f"Line {reader.line_num} of {str(path)!r} has {len(row)} fields where the first line names "
+                    f"{len(columns)} columns: give every row all of them, empty where there is nothing."
+                )
+            rows.append(row)
+    except csv.Error as error:
+        raise ReportError(f"{str(path)!r} is not a CSV file (line {reader.line_num}: {error}).") from error
+    if len(columns) == 1 and ";" in columns[0]:
+        raise ReportError(f"{str(path)!r} is separated by semicolons: save it with commas.")
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ReportError(f"{str(path)!r} has the column {twice[0]!r} twice: name each column once.")
+    if not rows:
+        raise ReportError(f"{str(path)!r} has no rows: the long format has one row per measurement (docs/report.md).")
+    return columns, rows
+
+
+def _is_sweep_table(columns: Sequence[str]) -> bool:
+    return "training_iteration" in columns and "cell" in columns
+
+
+def _line(position: int) -> int:
+    """Line of a row in the file, where no field holds a line break."""
+    return int(position) + 2
+
+
+def _whole_numbers(path: Path, name: str, texts: pd.Series) -> np.ndarray:
+    import pandas as pd
+
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(numbers) | (numbers < 0) | (numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ReportError(
+            f"{name} is {texts.iloc[first]!r} in line {_line(first)} of {str(path)!r}: it has to be a whole number "
+            "from 0 on."
+        )
+    return numbers.astype(np.int64)
+
+
+def _floats(path: Path, texts: pd.Series, wanted: pd.Series) -> np.ndarray:
+    import pandas as pd
+
+    stripped = texts.str.strip()
+    numbers = pd.to_numeric(stripped, errors="coerce").to_numpy(dtype=np.float64)
+    named = stripped.str.lower().isin(["nan", "inf", "-inf", "+inf", "infinity", "-infinity"]).to_numpy()
+    bad = np.isnan(numbers) & ~named & wanted.to_numpy()
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ReportError(
+            f"value is {texts.iloc[first]!r} in line {_line(first)} of {str(path)!r}: it has to be a number, 'nan' "
+            "for a seed that broke down, or empty for what was not measured."
+        )
+    return numbers
+
+
+def _check_duplicates(path: Path, frame: pd.DataFrame, axes: Sequence[str]) -> None:
+    keys = ["experiment", *axes, "metric", "seed", "env_steps"]
+    duplicated = frame.duplicated(keys).to_numpy()
+    if not duplicated.any():
+        return
+    second = int(np.argmax(duplicated))
+    row = frame.iloc[second]
+    same = (frame[keys] == row[keys]).all(axis=1).to_numpy()
+    lines = frame.index[same][:2]
+    raise ReportError(
+        f"Lines {_line(lines[0])} and {_line(lines[1])} of {str(path)!r} both give {row['metric']} of seed "
+        f"{row['seed']} at env step {row['env_steps']}: keep one, or add a column that tells the runs apart."
+    )
+
+
+def _return_metric(table: _Table) -> str:
+    metrics = list(dict.fromkeys(table.frame["metric"]))
+    if RETURN_METRIC in metrics or not metrics:
+        return RETURN_METRIC
+    if len(metrics) == 1:
+        return metrics[0]
+    shown = ", ".join(metrics[:5]) + (", ..." if len(metrics) > 5 else "")
+    raise ReportError(
+        f"{str(table.path)!r} has the metrics {shown} and none of them is {RETURN_METRIC!r}: give the return that name."
+    )
+
+
+def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) -> Source:
+    frame = table.frame.iloc[positions]
+    if table.axes:
+        groups = frame.groupby(list(table.axes), sort=False).indices
+        keyed = {key if isinstance(key, tuple) else (key,): rows for key, rows in groups.items()}
+    else:
+        keyed = {(): np.arange(len(frame))}
+    cells = []
+    for texts, rows in keyed.items():
+        axes = {axis: parse_value(text) for axis, text in zip(table.axes, texts, strict=True) if text != ""}
+        cells.append(_cell(frame.iloc[rows], name, axes, metric))
+    seeds = sorted({seed for cell in cells for seed in cell.seeds})
+    details = {
+        "File": table.path.name,
+        "Cells": str(len(cells)),
+        "Seeds": format_seeds(seeds),
+        "Values": f"{len(frame):,}",
+        "Final return": FINAL_RETURN_BY_STEPS,
+    }
+    facts = ExperimentFacts(name, table.path, "csv", details)
+
+    def lookup(cell: CellCurves, axis: str) -> Any:
+        return NOT_APPLICABLE if axis in table.axes else UNKNOWN  # the column is there, and empty
+
+    def setting(cell: CellCurves) -> str | None:
+        return f"csv {name}" if name in table.named else None
+
+    return Source(facts, tuple(cells), metric, setting, lookup, named=name in table.named)
+
+
+def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric: str) -> CellCurves:
+    curves: dict[str, dict[int, SeedCurve]] = {}
+    missing: dict[int, str] = {}
+    for name, seed, steps, values in _series(frame):
+        finite = np.isfinite(values)
+        if name == metric and not finite.all():
+            broken = int(np.argmin(finite))
+            missing[seed] = f"became NaN at env step {steps[broken]:,}"
+            finite[broken:] = False
+        if finite.any():
+            curves.setdefault(name, {})[seed] = SeedCurve.of(steps[finite], values[finite])
+    seeds = tuple(sorted(set(frame["seed"].tolist())))
+    returns = curves.pop(metric, {})
+    for seed in seeds:
+        if seed not in returns:
+            missing.setdefault(seed, f"has no {metric}")
+    steps = frame.loc[frame["metric"] == metric, "env_steps"]
+    planned = int(steps.max()) if len(steps) else None
+    final, missing = final_returns_by_steps(returns, missing, planned or 0)
+    label = ", ".join(f"{axis}={format_value(value)}" for axis, value in axes.items()) or experiment
+    return CellCurves(
+        experiment=experiment,
+        label=label,
+        axes=axes,
+        seeds=seeds,
+        returns=returns,
+        metrics=dict(sorted(curves.items())),
+        final_returns=final,
+        missing=dict(sorted(missing.items())),
+        planned_env_steps=planned,
+    )
+
+
+def _series(frame: pd.DataFrame) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
+    """Metric, seed, environment steps (T,) in order and values (T,) of every curve of a cell."""
+    codes, metrics = frame["metric"].factorize()
+    seeds, steps, values = (frame[name].to_numpy() for name in ("seed", "env_steps", "value"))
+    order = np.lexsort((steps, seeds, codes))
+    codes, seeds, steps, values = codes[order], seeds[order], steps[order], values[order]
+    starts = np.flatnonzero((np.diff(codes, prepend=-1) != 0) | (np.diff(seeds, prepend=-1) != 0))
+    for start, end in zip(starts, [*starts[1:], len(codes)], strict=True):
+        yield str(metrics[codes[start]]), int(seeds[start]), steps[start:end], values[start:end]
+
+
+def parse_value(text: str) -> Any:
+    """An axis's value: an integer or a finite number where the text is one, ``True`` and ``False``, else the text."""
+    if text in ("True", "true", "False", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text

@@ -1,0 +1,307 @@
+"""Results of mbrl-lib (facebookresearch/mbrl-lib) and its forks: runs in a tree of Hydra's output folders.
+
+A run is a folder with ``results.csv`` (columns ``env_step``, ``episode_reward``, ``step`` and, for MBPO, ``epoch`` and
+``rollout_length``) and Hydra's record of the configuration in ``.hydra/config.yaml`` and ``.hydra/overrides.yaml``.
+MBPO logs the mean return of its evaluation episodes, PETS the return of the training episode.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
+from vagram_ray.report.definitions import canonical, format_seeds, format_value
+from vagram_ray.report.errors import ReportError
+from vagram_ray.report.importers import parse_value
+from vagram_ray.report.sources import UNKNOWN, Source, final_returns_by_steps
+from vagram_ray.sweep.text import plural
+
+RESULTS, CONFIG, OVERRIDES = "results.csv", ".hydra/config.yaml", ".hydra/overrides.yaml"
+_NOT_AXES = {"seed", "algorithm", "device", "root_dir", "save_video", "debug_mode", "log_frequency_agent"}
+_AXIS_NAMES = {"distraction_dimensions": "num_distractors"}  # of the VaGraM paper's fork
+_METRIC_NAMES = {"rollout_length": "model/rollout_length", "epoch": "train/epoch"}
+_ENV_PREFIXES = ("gym___", "dis___")  # Gym's own, and the fork's with distractors
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Folders of runs in a tree, sorted."""
+    return sorted(path.parent for path in folder.rglob(RESULTS) if (path.parent / CONFIG).is_file())
+
+
+def read_mbrl_lib(folder: Path) -> Source:
+    """All runs below a folder as one experiment: a cell per algorithm, environment and differing command-line override.
+
+    Environment steps count the initial exploration, as in a sweep; mbrl-lib itself starts after it.
+
+    Raises:
+        ReportError: A run cannot be read, or two have the same settings and seed.
+    """
+    runs = [_read_run(path) for path in find_runs(folder)]
+    axes = _axes_of(runs)
+    groups: dict[str, list[int]] = {}
+    for position, values in enumerate(axes):
+        groups.setdefault(canonical(values), []).append(position)
+    name = folder.resolve().name
+    cells = []
+    first_runs = {}
+    for positions in groups.values():
+        cell = _cell([runs[position] for position in positions], axes[positions[0]], name, folder)
+        cells.append(cell)
+        first_runs[cell.label] = runs[positions[0]]
+
+    def lookup(cell: CellCurves, axis: str) -> Any:
+        return first_runs[cell.label].num_distractors if axis == "num_distractors" else UNKNOWN
+
+    facts = ExperimentFacts(name, folder, "mbrl-lib", _details(runs, cells))
+    return Source(facts, tuple(cells), RETURN_METRIC, lookup=lookup)
+
+
+@dataclass(frozen=True)
+class _Run:
+    path: Path
+    seed: int
+    algorithm: str
+    env: str
+    exploration_steps: int
+    planned_env_steps: int | None
+    num_distractors: Any
+    overrides: Mapping[str, Any]
+    """What the command line gave, by axis name, as far as it may be an axis."""
+    returns: SeedCurve | None
+    metrics: Mapping[str, SeedCurve] = field(default_factory=dict)
+    failed: str = ""
+
+
+def _read_run(path: Path) -> _Run:
+    config = _read_config(path / CONFIG)
+    seed = _value(config, "seed")
+    algorithm, env = _value(config, "algorithm.name"), _value(config, "overrides.env")
+    for title, value, kind in (("seed", seed, int), ("algorithm.name", algorithm, str), ("overrides.env", env, str)):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            shown = "nothing" if value is UNKNOWN else repr(value)
+            raise ReportError(
+                f"The run in {str(path)!r} cannot be placed: its {CONFIG} has {shown} for {title}; give it a "
+                f"{'whole number' if kind is int else 'name'} there, or move the run away."
+            )
+    exploration = _whole(_value(config, "algorithm.initial_exploration_steps")) or 0
+    planned = _whole(_value(config, "overrides.num_steps"))
+    columns = _read_columns(path / RESULTS)
+    returns, metrics, failed = _curves(columns, exploration)
+    return _Run(
+        path=path,
+        seed=seed,
+        algorithm=algorithm,
+        env=_env_name(env),
+        exploration_steps=exploration,
+        planned_env_steps=None if planned is None else planned + exploration,
+        num_distractors=_num_distractors(config, env),
+        overrides=_read_overrides(path / OVERRIDES, config),
+        returns=returns,
+        metrics=metrics,
+        failed=failed,
+    )
+
+
+# -- Hydra's files -----------------------------------------------------------------------------------------------
+
+
+def _read_yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).split("\n")[0]
+        raise ReportError(f"{str(path)!r} cannot be read ({reason}): restore it, or move the run away.") from error
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    config = _read_yaml(path)
+    if not isinstance(config, Mapping):
+        raise ReportError(f"{str(path)!r} is not a configuration of Hydra: restore it, or move the run away.")
+    return config
+
+
+def _value(config: Mapping[str, Any], path: str, depth: int = 8) -> Any:
+    """``config["a"]["b"]`` for ``"a.b"``; ``${...}``, which Hydra leaves in its record, is followed."""
+    found: Any = config
+    for part in path.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return UNKNOWN
+        found = found[part]
+    reference = re.fullmatch(r"\$\{([\w.]+)\}", found.strip()) if isinstance(found, str) else None
+    if reference:
+        return _value(config, reference[1], depth - 1) if depth else UNKNOWN
+    return found
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also where YAML reads ``1e6`` as a text."""
+    value = parse_value(value) if isinstance(value, str) else value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return int(value)
+
+
+def _read_overrides(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that the command line changed, by axis name."""
+    lines = _read_yaml(path) if path.is_file() else []
+    changed: dict[str, Any] = {}
+    for line in lines if isinstance(lines, list) else []:
+        key, _, text = str(line).lstrip("+~").partition("=")
+        if key in _NOT_AXES or key.startswith("hydra.") or key == "overrides.env":
+            continue
+        value = _value(config, key)
+        name = key.removeprefix("overrides.")
+        # A group such as dynamics_model=vaml_ensemble is a table in the configuration: its name says it shorter.
+        changed[_AXIS_NAMES.get(name, name)] = parse_value(text) if isinstance(value, Mapping) else _plain(value, text)
+    return changed
+
+
+def _plain(value: Any, text: str) -> Any:
+    if value is UNKNOWN:
+        return parse_value(text)
+    return parse_value(value) if isinstance(value, str) else value
+
+
+def _env_name(env: str) -> str:
+    for prefix in _ENV_PREFIXES:
+        env = env.removeprefix(prefix)
+    return env
+
+
+def _num_distractors(config: Mapping[str, Any], env: str) -> Any:
+    """mbrl-lib has no distractors; the VaGraM paper's fork counts them in its overrides."""
+    value = _value(config, "overrides.distraction_dimensions")
+    return 0 if value is UNKNOWN and not env.startswith("dis___") else value
+
+
+# -- results.csv -------------------------------------------------------------------------------------------------
+
+
+def _read_columns(path: Path) -> dict[str, list[float]]:
+    """Columns as numbers; a last line that is cut short, as while a run writes, is left out."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ReportError(f"{str(path)!r} cannot be read ({error}): restore it, or move the run away.") from error
+    if not rows:
+        return {}
+    header, rows = rows[0], rows[1:]
+    if lacking := [name for name in ("env_step", "episode_reward") if name not in header]:
+        raise ReportError(f"{str(path)!r} has no column {lacking[0]!r}: it is not a results.csv of mbrl-lib.")
+    if rows and len(rows[-1]) < len(header):
+        rows.pop()
+    columns: dict[str, list[float]] = {name: [] for name in header}
+    for number, row in enumerate(rows, start=2):
+        try:
+            for name, text in zip(header, row, strict=True):
+                columns[name].append(float(text))
+            int(columns["env_step"][-1])  # a step that is not finite is no step
+        except (ValueError, OverflowError) as error:
+            raise ReportError(
+                f"Line {number} of {str(path)!r} cannot be read ({error}): restore it, or move the run away."
+            ) from error
+    return columns
+
+
+def _curves(
+    columns: Mapping[str, Sequence[float]], exploration_steps: int
+) -> tuple[SeedCurve | None, dict[str, SeedCurve], str]:
+    """Curve of the return, other metrics, and why the seed does not count if its return became NaN."""
+    if not columns or not columns["env_step"]:
+        return None, {}, ""
+    # MBPO evaluates before it counts the step (its evaluation after 1000 steps says 999); PETS counts first.
+    offset = exploration_steps + (1 if "epoch" in columns else 0)
+    steps = [int(step) + offset for step in columns["env_step"]]
+    rewards = columns["episode_reward"]
+    broken = next((position for position, value in enumerate(rewards) if not math.isfinite(value)), None)
+    failed = "" if broken is None else f"became NaN at env step {steps[broken]:,}"
+    returns = SeedCurve.of(steps[:broken], rewards[:broken]) if broken != 0 else None
+    metrics = {}
+    for name, values in columns.items():
+        kept = [position for position, value in enumerate(values) if math.isfinite(value)]
+        if name not in ("env_step", "episode_reward", "step") and kept:
+            title = _METRIC_NAMES.get(name, f"mbrl-lib/{name}")
+            metrics[title] = SeedCurve.of([steps[position] for position in kept], [values[p] for p in kept])
+    return returns, metrics, failed
+
+
+# -- cells -------------------------------------------------------------------------------------------------------
+
+
+def _axes_of(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+    """Axes of each run: environment and algorithm, and each override that differs between runs that share both."""
+    groups: dict[tuple[str, str], list[_Run]] = {}
+    for run in runs:
+        groups.setdefault((run.env, run.algorithm), []).append(run)
+    names = list(dict.fromkeys(name for run in runs for name in run.overrides))
+
+    def differs(name: str) -> bool:
+        return any(len({canonical({"": _override(run, name)}) for run in group}) > 1 for group in groups.values())
+
+    kept = [name for name in names if differs(name)]
+    return [
+        {"env": run.env, **{name: _override(run, name) for name in kept}, "algorithm": run.algorithm} for run in runs
+    ]
+
+
+def _override(run: _Run, name: str) -> Any:
+    if name == "num_distractors" and run.num_distractors is not UNKNOWN:
+        return run.num_distractors
+    return run.overrides.get(name, "default")
+
+
+def _cell(runs: Sequence[_Run], axes: Mapping[str, Any], experiment: str, folder: Path) -> CellCurves:
+    by_seed: dict[int, _Run] = {}
+    for run in runs:
+        if run.seed in by_seed:
+            one, other = (str(each.path.relative_to(folder)) for each in (by_seed[run.seed], run))
+            raise ReportError(
+                f"The runs {one!r} and {other!r} in {str(folder)!r} have the same settings and seed {run.seed}: move "
+                "one of them away."
+            )
+        by_seed[run.seed] = run
+    returns = {seed: run.returns for seed, run in sorted(by_seed.items()) if run.returns is not None}
+    names = sorted({name for run in runs for name in run.metrics})
+    metrics = {
+        name: {seed: run.metrics[name] for seed, run in sorted(by_seed.items()) if name in run.metrics}
+        for name in names
+    }
+    missing = {seed: run.failed or "has not reported" for seed, run in by_seed.items() if run.failed or not run.returns}
+    longest = max((int(curve.env_steps[-1]) for curve in returns.values()), default=0)
+    planned = max((run.planned_env_steps or longest for run in runs), default=longest)
+    final, missing = final_returns_by_steps(returns, missing, planned)
+    label = ", ".join(f"{axis}={format_value(value)}" for axis, value in axes.items())
+    return CellCurves(
+        experiment=experiment,
+        label=label,
+        axes=dict(axes),
+        seeds=tuple(sorted(by_seed)),
+        returns=returns,
+        metrics=metrics,
+        final_returns=final,
+        missing=dict(sorted(missing.items())),
+        planned_env_steps=planned or None,
+    )
+
+
+def _details(runs: Sequence[_Run], cells: Sequence[CellCurves]) -> dict[str, str]:
+    exploration = sorted({run.exploration_steps for run in runs})
+    explored = " or ".join(f"{steps:,}" for steps in exploration)
+    training = "PETS logs returns of training episodes, MBPO of evaluation episodes"
+    return {
+        "Runs": plural(len(runs), "run"),
+        "Cells": str(len(cells)),
+        "Seeds": format_seeds(sorted({run.seed for run in runs})),
+        "Environment steps": f"mbrl-lib's count and the {explored} steps of initial exploration before it",
+        "Final return": "mean of a seed's values in the last tenth of the planned environment steps",
+        "Return": f"mbrl-lib's episode_reward ({training})",
+    }

@@ -1,0 +1,162 @@
+"""``report.html``: the answer, tables, figures and where they come from, in one file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vagram_ray.report.comparisons import PairComparison, compare_pairs
+from vagram_ray.report.curves import Comparison
+from vagram_ray.report.figure_files import Figure
+from vagram_ray.report.figure_style import css_color, css_variables
+from vagram_ray.report.tables import ReportTable, report_tables
+from vagram_ray.report.text import describe_missing, describe_panel, spoken
+from vagram_ray.report.verdict import FOCUS, verdict
+from vagram_ray.sweep.results import write_atomically
+from vagram_ray.sweep.text import plural
+
+PAGE_FILE = "report.html"
+_KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}
+_TABLES_OF = {
+    "final_returns": ("final_returns",),
+    "probability_of_improvement": ("pairs",),
+    "sample_efficiency": ("steps_to_threshold",),
+}
+"""Names of the tables that stand with a figure."""
+
+
+def write_page(
+    comparison: Comparison, figures: Sequence[Figure], folder: Path, pairs: Sequence[PairComparison] | None = None
+) -> Path:
+    """Write ``report.html`` into ``folder``; returns its path.
+
+    Args:
+        comparison: What was measured.
+        figures: ``draw_figures(comparison, ...)``.
+        folder: Where the page goes; it is created.
+        pairs: ``compare_pairs(comparison)``, where it has been computed already.
+    """
+    path = folder / PAGE_FILE
+    write_atomically(path, render_page(comparison, figures, pairs))
+    return path
+
+
+def render_page(
+    comparison: Comparison, figures: Sequence[Figure], pairs: Sequence[PairComparison] | None = None
+) -> str:
+    """The page as text: figures inline, no script, nothing that is loaded from elsewhere."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    compared = compare_pairs(comparison) if pairs is None else pairs
+    environment = Environment(
+        loader=PackageLoader("vagram_ray.report"),
+        autoescape=True,  # also of the style sheet: a name in it never holds a quote
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    light, dark = css_variables()
+    return environment.get_template("report.html").render(
+        title=_title(comparison),
+        subtitle=_subtitle(comparison),
+        verdict=verdict(comparison, compared),
+        glance=at_a_glance(comparison, compared),
+        missing=missing_seeds(comparison),
+        missing_title=_missing_title(comparison),
+        sections=_sections(figures, report_tables(comparison, compared)),
+        experiments=[
+            {"name": facts.name, "kind": f"{_KINDS[facts.kind]}, {facts.source}", "details": facts.details}
+            for facts in comparison.experiments
+        ],
+        footer=_footer(),
+        css_color=css_color,
+        light=light,
+        dark=dark,
+    )
+
+
+# -- texts -------------------------------------------------------------------------------------------------------
+
+
+def _title(comparison: Comparison) -> str:
+    names = [facts.name for facts in comparison.experiments]
+    return " + ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more experiments"
+
+
+def _subtitle(comparison: Comparison) -> str:
+    seeds = sum(len(cell.seeds) for cell in comparison.cells)
+    planned = sorted({cell.planned_env_steps for cell in comparison.cells if cell.planned_env_steps})
+    steps = [f"{' or '.join(f'{number:,}' for number in planned[:3])} environment steps each"] if planned else []
+    cells = plural(len(comparison.cells), "cell")
+    return ", ".join([f"{comparison.return_metric} of {cells}", plural(seeds, "seed"), *steps])
+
+
+class Glance(NamedTuple):
+    """How one method stands against every other one, a word for each panel."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def at_a_glance(comparison: Comparison, pairs: Sequence[PairComparison]) -> Glance | None:
+    """The method that the sentences are about against all others; None where fewer than two pairs can be compared."""
+    focus = next((line for line in comparison.lines if line.partition(" (")[0] == FOCUS), comparison.lines[0])
+    words: dict[str, dict[str, str]] = {}
+    for pair in pairs:
+        if pair.comparable and focus in (pair.first_name, pair.second_name):
+            other = pair.second_name if pair.first_name == focus else pair.first_name
+            panel = describe_panel(comparison, pair.first).removeprefix("With ") or pair.panel
+            words.setdefault(panel, {})[other] = _standing(pair, focus)
+    others = [line for line in comparison.lines if any(line in row for row in words.values())]
+    if sum(len(row) for row in words.values()) < 2:
+        return None
+    rows = tuple((panel, tuple(row.get(other, "-") for other in others)) for panel, row in words.items())
+    return Glance(f"{spoken(focus)} against", tuple(spoken(other) for other in others), rows)
+
+
+def _standing(pair: PairComparison, focus: str) -> str:
+    ahead = (pair.difference.value > 0) == (pair.first_name == focus)
+    if pair.certainty in ("firm", "likely"):
+        return f"{'better' if ahead else 'worse'}, {pair.certainty}"
+    return pair.certainty if pair.certainty == "level" else f"{pair.certainty}, {'ahead' if ahead else 'behind'} so far"
+
+
+def missing_seeds(comparison: Comparison) -> list[tuple[str, str]]:
+    """Cells with seeds that do not count, and which and why."""
+    return [(cell.label, describe_missing(cell.missing)) for cell in comparison.cells if cell.missing]
+
+
+def _missing_title(comparison: Comparison) -> str:
+    missing = sum(len(cell.missing) for cell in comparison.cells)
+    planned = sum(len(cell.seeds) for cell in comparison.cells)
+    return f"{missing} of {plural(planned, 'seed')} {'does' if missing == 1 else 'do'} not count"
+
+
+def _footer() -> str:
+    from vagram_ray import __version__
+
+    return f"Written by python -m vagram_ray.report, vagram_ray {__version__}."
+
+
+# -- sections ----------------------------------------------------------------------------------------------------
+
+
+class Section(NamedTuple):
+    """A figure with the tables that belong to it; the first section's tables stand open and before the figure."""
+
+    name: str
+    title: str
+    figure: Figure | None
+    tables: Sequence[ReportTable]
+
+
+def _sections(figures: Sequence[Figure], tables: Sequence[ReportTable]) -> list[Section]:
+    by_name = {table.name: table for table in tables}
+    sections = []
+    for figure in figures:
+        own = [by_name.pop(name) for name in _TABLES_OF.get(figure.name, ()) if name in by_name]
+        sections.append(Section(figure.name, figure.title, figure, own))
+    # A table whose figure there was nothing to draw for.
+    return sections + [Section(table.name, table.name.replace("_", " "), None, [table]) for table in by_name.values()]

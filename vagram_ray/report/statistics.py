@@ -1,0 +1,303 @@
+"""Statistics over seeds, after Agarwal et al., "Deep RL at the Edge of the Statistical Precipice" (NeurIPS 2021).
+
+The estimators are those of ``rliable``, the authors' library: the interquartile mean (IQM), run-score performance
+profiles, and the probability of improvement, each with a 95 % percentile interval from the stratified bootstrap,
+which resamples the seeds of each cell for itself. Point estimates come from ``rliable.metrics``. The resampling is
+done here: ``rliable.library`` draws from NumPy's global generator whatever ``random_state`` it is given, evaluates one
+resample at a time, and cannot be imported beside pandas 3. The tests compare both.
+
+Every resample has a fixed seed of its own (:mod:`vagram_ray.report.bootstrap`): equal results give equal numbers,
+whatever was called before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from vagram_ray.report.bootstrap import (
+    CHUNK,
+    TAILS,
+    interquartile_means,
+    interval_ends,
+    iqm_ends,
+    resampled_counts,
+    resampled_indices,
+)
+from vagram_ray.report.curves import CellCurves
+from vagram_ray.sweep.seed_statistics import BOOTSTRAP_RESAMPLES, summarize
+
+CURVE_RESAMPLES = 2000
+"""Resamples behind each band and profile, as in ``rliable``'s profiles; numbers in tables and sentences have
+``seed_statistics.BOOTSTRAP_RESAMPLES``."""
+MAX_STEPS = 400
+"""Points of a curve whose seeds were measured at different steps; where all share their steps, all are kept."""
+POWER, SIGNIFICANCE = 0.8, 0.05
+MAX_SEEDS = 1000
+"""More seeds per cell than this are no answer."""
+
+
+class Interval(NamedTuple):
+    """An estimate and the ends of its 95 % interval; NaN where there are too few seeds."""
+
+    value: float
+    low: float
+    high: float
+
+
+UNKNOWN_INTERVAL = Interval(math.nan, math.nan, math.nan)
+
+
+# -- curves ------------------------------------------------------------------------------------------------------
+
+
+def on_common_steps(cell: CellCurves) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps (T,) and returns (S, T) of all seeds with a curve, in order of seeds.
+
+    The steps are all at which any seed was measured (``MAX_STEPS`` evenly spaced ones if the seeds differ in them and
+    there are more). A seed is interpolated linearly inside its own range and NaN outside.
+    """
+    curves = list(cell.returns.values())
+    if not curves:
+        return np.zeros(0, dtype=np.int64), np.zeros((0, 0))
+    shared = all(np.array_equal(curve.env_steps, curves[0].env_steps) for curve in curves)
+    if shared:
+        return curves[0].env_steps, np.stack([curve.values for curve in curves])
+    steps = np.unique(np.concatenate([curve.env_steps for curve in curves]))
+    if len(steps) > MAX_STEPS:
+        steps = np.unique(np.linspace(steps[0], steps[-1], MAX_STEPS).round().astype(np.int64))
+    rows = [np.interp(steps, curve.env_steps, curve.values, left=np.nan, right=np.nan) for curve in curves]
+    return steps, np.stack(rows)
+
+
+def mean_and_standard_error(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (T,) and its standard error (T,) over the seeds of ``returns`` (S, T).
+
+    The standard error is s / √n, with n - 1 in s.
+
+    NaN in ``returns`` is left out; NaN comes out where no seed is there, or fewer than two for the standard error.
+    """
+    there = ~np.isnan(returns)
+    count = there.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(there, returns, 0.0).sum(axis=0) / count
+        squares = np.where(there, (returns - mean) ** 2, 0.0).sum(axis=0)
+        error = np.sqrt(squares / (count - 1) / count)
+    return mean, np.where(count >= 2, error, np.nan)
+
+
+def iqm_band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """IQM (T,) and the ends of its pointwise 95 % bootstrap interval, (T,) each, over the seeds of ``returns`` (S, T).
+
+    Whole curves are resampled, so at every step the interval is that of the bootstrap over seeds. NaN in ``returns``
+    is left out; the ends are NaN where fewer than two seeds are there.
+    """
+    iqm = interquartile_means(np.asarray(returns, dtype=np.float64).T)
+    low, high = (np.full(iqm.shape, np.nan) for _ in range(2))
+    enough = (~np.isnan(returns)).sum(axis=0) >= 2
+    if enough.any():
+        indices = resampled_indices(returns.shape[0], CURVE_RESAMPLES)
+        low[enough], high[enough] = iqm_ends(returns[:, enough], indices)
+    return iqm, low, high
+
+
+def steps_to_reach(cell: CellCurves, threshold: float) -> Interval | None:
+    """Sample efficiency: environment steps until the IQM of the returns first is at least ``threshold``.
+
+    The value is a step at which returns were measured. The interval is over resamples of the seeds; an end is infinite
+    where so many resamples never get there. ``None`` if the IQM itself never does.
+    """
+    values, low, high = steps_to_reach_each(cell, [threshold])
+    return Interval(float(values[0]), float(low[0]), float(high[0])) if math.isfinite(values[0]) else None
+
+
+def steps_to_reach_each(
+    cell: CellCurves, thresholds: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`steps_to_reach` for several thresholds at once.
+
+    Returns:
+        Environment steps and the ends of their intervals, (K,) each: infinite where a threshold is never reached, the
+        ends NaN with fewer than two seeds.
+    """
+    levels = np.asarray(thresholds, dtype=np.float64)
+    steps, returns = on_common_steps(cell)
+    if not len(steps):
+        return np.full(levels.shape, np.inf), np.full(levels.shape, np.nan), np.full(levels.shape, np.nan)
+    values = _first_reached(interquartile_means(returns.T)[None], steps, levels)[0]
+    if len(returns) < 2:
+        return values, np.full(levels.shape, np.nan), np.full(levels.shape, np.nan)
+    indices = resampled_indices(len(returns), CURVE_RESAMPLES)
+    size = max(1, CHUNK // returns.size)
+    parts = [indices[start : start + size] for start in range(0, len(indices), size)]
+    reached = [_first_reached(interquartile_means(np.moveaxis(returns[part], 1, 2)), steps, levels) for part in parts]
+    low, high = np.quantile(np.concatenate(reached), TAILS, axis=0, method="inverted_cdf")  # infinity has no middle
+    return values, low, high
+
+
+def _first_reached(iqm: np.ndarray, steps: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """First of ``steps`` (T,) at which each curve of ``iqm`` (R, T) is at least each level, or infinity: (R, K)."""
+    best = np.maximum.accumulate(np.where(np.isnan(iqm), -np.inf, iqm), axis=1)
+    places = np.stack([(best < level).sum(axis=1) for level in levels], axis=-1)
+    return np.append(steps.astype(np.float64), np.inf)[places]
+
+
+# -- final returns -----------------------------------------------------------------------------------------------
+
+
+def final_iqm(cell: CellCurves) -> Interval:
+    """IQM of the final returns with the interval of the sweep's own summary (``seed_statistics.summarize``)."""
+    statistics = summarize(_scores(cell))
+    return Interval(statistics.iqm, statistics.low, statistics.high)
+
+
+def iqm_difference(a: CellCurves, b: CellCurves) -> Interval:
+    """IQM of a minus IQM of b, of final returns; both are resampled independently."""
+    x, y = _scores(a), _scores(b)
+    if not len(x) or not len(y):
+        return UNKNOWN_INTERVAL
+    value = float(interquartile_means(x) - interquartile_means(y))
+    if min(len(x), len(y)) < 2:
+        return Interval(value, math.nan, math.nan)
+    first = interquartile_means(x[resampled_indices(len(x), BOOTSTRAP_RESAMPLES, 0)])
+    second = interquartile_means(y[resampled_indices(len(y), BOOTSTRAP_RESAMPLES, 1)])
+    low, high = interval_ends(first - second)
+    return Interval(value, float(low), float(high))
+
+
+def performance_profile(
+    cells: Sequence[CellCurves], thresholds: Sequence[float] | np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Share of seeds whose final return is above each threshold.
+
+    F(τ) = 1/N Σ_n 1[x_n > τ], the run-score distribution of Agarwal et al. (2021), section 4.2.
+
+    Returns:
+        By label: the share and the ends of its pointwise 95 % interval, (K,) each; cells without final returns are
+        left out.
+    """
+    return pooled_performance_profile({cell.label: [cell] for cell in cells}, thresholds)
+
+
+def pooled_performance_profile(
+    groups: Mapping[str, Sequence[CellCurves]], thresholds: Sequence[float] | np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """As :func:`performance_profile`, for groups of cells such as one method in all panels.
+
+    The share is the mean over the group's cells of each one's share; a resample draws the seeds of each cell for
+    itself. It makes sense where returns of the cells are on one scale.
+    """
+    taus = np.asarray(thresholds, dtype=np.float64)
+    profiles = {}
+    for name, cells in groups.items():
+        strata = [scores for cell in cells if len(scores := _scores(cell))]
+        if not strata:
+            continue
+        above = [(scores[:, None] > taus).astype(np.float64) for scores in strata]
+        share = np.mean([hits.mean(axis=0) for hits in above], axis=0)
+        low = high = np.full(taus.shape, np.nan)
+        if min(len(hits) for hits in above) >= 2:
+            drawn = [resampled_counts(len(hits), CURVE_RESAMPLES, i) @ hits / len(hits) for i, hits in enumerate(above)]
+            low, high = interval_ends(np.mean(drawn, axis=0))
+        profiles[name] = (share, low, high)
+    return profiles
+
+
+def probability_of_improvement(a: CellCurves, b: CellCurves) -> Interval:
+    """Probability that a seed of a ends above one of b, P(X > Y) + ½ P(X = Y).
+
+    This is the Mann-Whitney U statistic over the number of pairs.
+    """
+    return probability_of_improvement_over_panels([(a, b)])
+
+
+def probability_of_improvement_over_panels(pairs: Sequence[tuple[CellCurves, CellCurves]]) -> Interval:
+    """Mean over panels of the probability that the first ends above the second, resampled inside each cell.
+
+    Args:
+        pairs: The cells of the two methods in each panel; pairs with a cell without final returns are left out. A cell
+            that stands in several panels is resampled once for all of them.
+    """
+    strata = [(a, b) for a, b in pairs if a.final_returns and b.final_returns]
+    if not strata:
+        return UNKNOWN_INTERVAL
+    streams = {id(cell): stream for stream, cell in enumerate(dict.fromkeys(cell for pair in strata for cell in pair))}
+    value, drawn = 0.0, np.zeros(BOOTSTRAP_RESAMPLES)
+    for a, b in strata:
+        x, y = _scores(a), _scores(b)
+        wins = (x[:, None] > y).astype(np.float64) + 0.5 * (x[:, None] == y)
+        first = resampled_counts(len(x), BOOTSTRAP_RESAMPLES, streams[id(a)])
+        second = resampled_counts(len(y), BOOTSTRAP_RESAMPLES, streams[id(b)])
+        drawn += ((first @ wins) * second).sum(axis=1) / wins.size / len(strata)
+        value += _probability(x, y) / len(strata)
+    if min(len(cell.final_returns) for pair in strata for cell in pair) < 2:
+        return Interval(value, math.nan, math.nan)
+    low, high = interval_ends(drawn)
+    return Interval(value, float(low), float(high))
+
+
+def mann_whitney_p(a: CellCurves, b: CellCurves) -> float:
+    """Two-sided p value of the Mann-Whitney U test of the final returns, exact without ties; NaN without seeds."""
+    x, y = _scores(a), _scores(b)
+    if not len(x) or not len(y):
+        return math.nan
+    ties = len(np.unique(np.concatenate([x, y]))) < len(x) + len(y)
+    method = "asymptotic" if ties or len(x) * len(y) > 10_000 else "exact"
+    p = float(stats.mannwhitneyu(x, y, alternative="two-sided", method=method).pvalue)
+    return 1.0 if math.isnan(p) else p  # all values equal
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction (1979): p values that may be held against 5 % although several hypotheses are tested.
+
+    NaN stands for a comparison that was not possible and is not counted.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    adjusted = p.copy()
+    largest = 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(known) - rank) * p[place]))
+        adjusted[place] = largest
+    return adjusted.tolist()
+
+
+def seeds_for_firm_answer(a: CellCurves, b: CellCurves, comparisons: int = 1) -> int | None:
+    """Seeds per cell with which a Mann-Whitney U test would find the difference that is seen now.
+
+    n = (z_{1 - α/2} + z_{0.8})² / (6 (p - ½)²) with p the probability of improvement: Noether, *Sample size
+    determination for some common nonparametric tests* (JASA 1987), for equal groups, two-sided at 5 % with power 0.8.
+
+    It takes the estimate p for the truth; p is uncertain, and n more so.
+
+    Args:
+        a: One cell.
+        b: The other.
+        comparisons: Number of tests among which this is one: alpha is 5 % over it (Bonferroni, the most that Holm's
+            correction asks for).
+
+    Returns:
+        The number, or ``None`` if it is above ``MAX_SEEDS`` or there are no final returns.
+    """
+    x, y = _scores(a), _scores(b)
+    if not len(x) or not len(y) or (probability := _probability(x, y)) == 0.5:
+        return None
+    alpha = SIGNIFICANCE / max(1, comparisons)
+    normal = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER)
+    seeds = math.ceil(normal**2 / (6 * (probability - 0.5) ** 2))
+    return seeds if seeds <= MAX_SEEDS else None
+
+
+def _scores(cell: CellCurves) -> np.ndarray:
+    return np.array(list(cell.final_returns.values()), dtype=np.float64)
+
+
+def _probability(x: np.ndarray, y: np.ndarray) -> float:
+    from rliable import metrics
+
+    return float(metrics.probability_of_improvement(x[:, None], y[:, None]))

@@ -1,0 +1,122 @@
+"""How a sweep was run, ready to show: command, budget, machine, hours, estimated energy, versions, failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vagram_ray.report.curves import CellCurves
+from vagram_ray.report.definitions import final_window, format_seeds
+from vagram_ray.sweep.results import SweepResults
+from vagram_ray.sweep.text import format_duration, format_number, plural
+
+WATTS_PER_TRIAL_CORE = 10.0
+"""Assumed power of the core that a trial keeps busy, for the estimate of energy."""
+WATTS_PER_GPU = 300.0
+"""Assumed power of a whole GPU under load; a trial with half a GPU counts half."""
+
+
+def sweep_details(results: SweepResults, cells: Sequence[CellCurves]) -> dict[str, str]:
+    """Titles and texts of what ``sweep.json`` and the records tell; what they do not tell is left out."""
+    return {title: text for title, text in _details(results, cells) if text}
+
+
+def _details(results: SweepResults, cells: Sequence[CellCurves]) -> Iterator[tuple[str, str]]:
+    info = results.info
+    yield "Description", info.get("description") or ""
+    yield "Command", info.get("command") or ""
+    yield "Scale", info.get("scale") or ""
+    yield "Cells", str(len(cells))
+    yield "Seeds", f"{format_seeds(info['seeds'])} per cell"
+    yield "Epochs", str(info["epochs"])
+    yield "Environment steps", _steps(cells)
+    yield "Final return", _definition(info)
+    yield "Started", info.get("started") or ""
+    yield "Wall time", _wall_time(info)
+    yield from _machine(info.get("machine") or {})
+    yield from _hours(results)
+    yield "Versions", ", ".join(f"{name} {number}" for name, number in (info.get("versions") or {}).items())
+    yield "Commit", info.get("git_commit") or ""
+    yield "Failed trials", _failed(info, results.folder)
+    yield "Complete", _complete(cells)
+
+
+def _steps(cells: Sequence[CellCurves]) -> str:
+    planned = sorted({cell.planned_env_steps for cell in cells if cell.planned_env_steps is not None})
+    return " or ".join(f"{steps:,}" for steps in planned) + " per seed, warm-up included" if planned else ""
+
+
+def _definition(info: Mapping[str, Any]) -> str:
+    epochs = info["epochs"]
+    first = epochs - final_window(epochs) + 1
+    where = f"epoch {epochs}" if first == epochs else f"epochs {first}-{epochs}"
+    return f"mean of a seed's values in the last tenth of the epochs, here {where}"
+
+
+def _wall_time(info: Mapping[str, Any]) -> str:
+    seconds = info.get("wall_time_s")
+    if seconds is None:
+        return "no end recorded: the sweep is running, or its process was killed"
+    return format_duration(seconds) + (" (until it was interrupted)" if info.get("interrupted") else "")
+
+
+def _machine(machine: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not machine:
+        return
+    parts = [machine.get("processor")]
+    parts += [plural(machine[key], key[:-1].upper()) for key in ("cpus", "gpus") if key in machine]
+    parts += [f"{machine['memory_gib']} GiB of memory" if machine.get("memory_gib") else None]
+    yield "Machine", ", ".join(part for part in parts if part)
+    yield "System", machine.get("system") or ""
+    yield "Python", machine.get("python") or ""
+
+
+def _hours(results: SweepResults) -> Iterator[tuple[str, str]]:
+    trial_seconds = gpu_seconds = 0.0
+    for trial in results.trials:
+        if trial.records:
+            seconds = float(trial.records[-1].get("time_total_s", 0.0))
+            trial_seconds += seconds
+            gpu_seconds += seconds * _gpus(results, trial.name)
+    if not trial_seconds:
+        return
+    yield "Trial hours", f"{format_number(trial_seconds / 3600)} (time of all trials, one core each)"
+    yield "GPU hours", format_number(gpu_seconds / 3600) if gpu_seconds else "0"
+    kwh = (trial_seconds * WATTS_PER_TRIAL_CORE + gpu_seconds * WATTS_PER_GPU) / 3.6e6
+    yield (
+        "Energy",
+        f"about {format_number(kwh)} kWh (estimate, not measured: {WATTS_PER_TRIAL_CORE:g} W for a trial's core"
+        + (f" and {WATTS_PER_GPU:g} W for a GPU" if gpu_seconds else "")
+        + " over the trials' hours)",
+    )
+
+
+def _gpus(results: SweepResults, trial: str) -> float:
+    """GPUs of a trial, by the configuration that Tune wrote for it, else the sweep's overrides; 0 if unknown."""
+    if not (results.info.get("machine") or {}).get("gpus"):
+        return 0.0
+    try:
+        config = json.loads((results.folder / trial / "params.json").read_text())
+    except (OSError, ValueError):
+        config = results.info.get("overrides", {})
+    gpus = config.get("num_gpus_per_learner") if isinstance(config, Mapping) else None
+    return float(gpus) if isinstance(gpus, (int, float)) else 0.0
+
+
+def _failed(info: Mapping[str, Any], folder: Path) -> str:
+    failed = info.get("failed_trials") or {}
+    return "; ".join(f"{name} (log: {_below(path, folder)})" for name, path in failed.items())
+
+
+def _below(path: str, folder: Path) -> str:
+    """A path inside the sweep's folder without what leads there, which differs between machines."""
+    _, found, rest = str(path).partition(f"/{folder.resolve().name}/")
+    return rest if found else Path(path).name
+
+
+def _complete(cells: Sequence[CellCurves]) -> str:
+    planned = sum(len(cell.seeds) for cell in cells)
+    there = sum(len(cell.final_returns) for cell in cells)
+    return f"yes, {plural(planned, 'seed')} in all" if there == planned else f"no, {there} of {planned} seeds"

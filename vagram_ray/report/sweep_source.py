@@ -1,0 +1,242 @@
+"""A sweep's folder as a source of curves: finished, running, interrupted or damaged in part."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
+from vagram_ray.report.definitions import canonical, final_return
+from vagram_ray.report.errors import ReportError
+from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
+from vagram_ray.report.sweep_facts import sweep_details
+from vagram_ray.sweep.results import SWEEP_FILE, SweepResults, TrialRecords, read_records
+
+_NEEDED = ("cells", "trials", "epochs", "seeds")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function, in the text that stands for it
+_Columns = dict[str, dict[int, tuple[list[int], list[float]]]]
+
+
+def read_sweep(folder: Path) -> Source:
+    """Read a sweep's folder.
+
+    A trial whose records cannot be read is left out and its seeds are missing, each with the reason.
+
+    Raises:
+        ReportError: ``sweep.json`` is damaged.
+    """
+    results, damaged = _load(folder)
+    name = folder.resolve().name
+    metric = results.info.get("return_metric") or RETURN_METRIC
+    cells = tuple(_read_cell(results, index, name, metric, damaged) for index in range(len(results.info["cells"])))
+    facts = ExperimentFacts(name, folder, "sweep", sweep_details(results, cells))
+    configurations = _Configurations(results)
+    return Source(facts, cells, metric, configurations.setting, configurations.lookup)
+
+
+def _load(folder: Path) -> tuple[SweepResults, dict[str, str]]:
+    """The sweep's results, and why the records of a trial cannot be read, by trial."""
+    try:
+        info = json.loads((folder / SWEEP_FILE).read_text())
+        _check_info(info)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
+        raise ReportError(
+            f"The sweep in {str(folder)!r} cannot be read, its {SWEEP_FILE} is damaged ({reason.rstrip('.')}): "
+            "restore that file from a copy, or leave this folder away."
+        ) from error
+    damaged: dict[str, str] = {}
+    trials = []
+    for plan in info["trials"]:
+        name, seeds = plan["name"], tuple(plan["seeds"])
+        try:
+            records = read_records(folder, name)
+            _check_records(records)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            damaged[name] = f"has records that cannot be read ({type(error).__name__}: {error})"
+            records = ()
+        trials.append(TrialRecords(name, plan["cell"], seeds, records))
+    return SweepResults(folder, info, tuple(trials)), damaged
+
+
+def _check_info(info: Mapping[str, Any]) -> None:
+    """Raise an error that names what is not as a sweep writes it."""
+    if lacking := [key for key in _NEEDED if key not in info]:
+        raise ValueError(f"it lacks {lacking[0]!r}")
+    whole = [info["epochs"], *info["seeds"]]
+    for cell in info["cells"]:
+        if not isinstance(cell["label"], str) or not isinstance(cell.get("axes", {}), Mapping):
+            raise TypeError(f"the cell {cell['label']!r} has no axes")
+        whole += [cell.get("epoch_length", 0), cell.get("warmup_steps", 0)]
+    for trial in info["trials"]:
+        if not isinstance(trial["name"], str):
+            raise TypeError(f"a trial is called {trial['name']!r}")
+        whole += [trial["cell"], *trial["seeds"]]
+    if wrong := [number for number in whole if not isinstance(number, int) or number < 0]:
+        raise TypeError(f"{wrong[0]!r} stands for a whole number")
+    if not isinstance(info.get("wall_time_s", 0.0), (int, float)):
+        raise TypeError(f"wall_time_s is {info['wall_time_s']!r}")
+    labels = [cell["label"] for cell in info["cells"]]
+    if any(trial["cell"] >= len(labels) for trial in info["trials"]) or len(set(labels)) < len(labels):
+        raise ValueError("its trials do not fit its cells")
+    for key in ("overrides", "machine", "versions", "failed_trials"):
+        if not isinstance(info.get(key) or {}, Mapping):
+            raise TypeError(f"{key} is not a table")
+
+
+def _check_records(records: tuple[Mapping[str, Any], ...]) -> None:
+    for record in records:
+        epoch = record["training_iteration"]
+        numbers = [epoch, record["env_steps"], record.get("time_total_s", 0.0)]
+        for values in record["seeds"].values():
+            numbers += values.values()
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+            raise TypeError(f"a value of epoch {epoch} is no number")
+        if not all(isinstance(number, int) for number in numbers[:2]):
+            raise TypeError(f"epoch {epoch} at step {record['env_steps']} are no whole numbers")
+
+
+def _read_cell(
+    results: SweepResults, index: int, experiment: str, metric: str, damaged: Mapping[str, str]
+) -> CellCurves:
+    info = results.info["cells"][index]
+    trials = results.cell_trials(index)
+    columns: _Columns = {}
+    for trial in trials:
+        _collect(trial, columns)
+    curves = {
+        name: {seed: SeedCurve.of(steps, values) for seed, (steps, values) in sorted(by_seed.items())}
+        for name, by_seed in sorted(columns.items())
+    }
+    returns = curves.pop(metric, {})
+    final: dict[int, float] = {}
+    missing: dict[int, str] = {}
+    for trial in trials:
+        _add_final_returns(results, trial, metric, damaged.get(trial.name), final, missing)
+    return CellCurves(
+        experiment=experiment,
+        label=info["label"],
+        axes=dict(info.get("axes", {})),
+        seeds=tuple(sorted(seed for trial in trials for seed in trial.seeds)),
+        returns=returns,
+        metrics=curves,
+        final_returns=dict(sorted(final.items())),
+        missing=dict(sorted(missing.items())),
+        planned_env_steps=_planned_env_steps(info, results.info["epochs"]),
+    )
+
+
+def _collect(trial: TrialRecords, columns: _Columns) -> None:
+    """Add all metrics of a trial to ``columns[metric][seed]`` in one pass over its records."""
+    seeds = {str(seed): seed for seed in trial.seeds}
+    for record in trial.records:
+        step = record["env_steps"]
+        for name, values in record["seeds"].items():
+            if (seed := seeds.get(name)) is None:
+                continue
+            for metric, value in values.items():
+                if metric != "failed":
+                    steps, series = columns.setdefault(metric, {}).setdefault(seed, ([], []))
+                    steps.append(step)
+                    series.append(value)
+
+
+def _add_final_returns(
+    results: SweepResults,
+    trial: TrialRecords,
+    metric: str,
+    damage: str | None,
+    final: dict[int, float],
+    missing: dict[int, str],
+) -> None:
+    epochs = results.info["epochs"]
+    for seed in trial.seeds:
+        value, problem = final_return(trial, seed, metric, epochs)
+        if not problem:
+            final[seed] = value
+        else:
+            missing[seed] = damage or _reason(results, trial, problem, epochs)
+
+
+def _reason(results: SweepResults, trial: TrialRecords, problem: str, epochs: int) -> str:
+    """The summary's words, with what else is known of the trial: whether it failed, or may still be running."""
+    if problem.startswith("became NaN") or trial.epochs_done >= epochs:
+        return problem
+    if trial.name in results.info.get("failed_trials", {}):
+        return f"{problem} (its trial failed)"
+    if not has_ended(results.info):
+        return f"has done {trial.epochs_done} of {epochs} epochs" if trial.records else "has not reported yet"
+    return problem
+
+
+def has_ended(info: Mapping[str, Any]) -> bool:
+    """Whether ``sweep.json`` records the sweep's end; without it the sweep is running or its process was killed."""
+    return "wall_time_s" in info
+
+
+def _planned_env_steps(cell: Mapping[str, Any], epochs: int) -> int | None:
+    if "epoch_length" not in cell:
+        return None
+    return int(cell.get("warmup_steps", 0)) + epochs * int(cell["epoch_length"])
+
+
+class _Configurations:
+    """The configuration of each cell, as Tune wrote it for a trial, on top of what ``sweep.json`` says."""
+
+    def __init__(self, results: SweepResults) -> None:
+        self._results = results
+        self._index = {label: index for index, label in enumerate(results.labels)}
+        self._read: dict[str, Mapping[str, Any]] = {}
+
+    def setting(self, cell: CellCurves) -> str | None:
+        """Everything about how a cell was run but its seeds, or None where the trial's configuration is not there."""
+        config = self._of_trial(cell.label)
+        if not config:
+            return None
+        info = self._results.info
+        length = info["cells"][self._index[cell.label]].get("epoch_length")
+        described = {"epochs": info["epochs"], "return_metric": info.get("return_metric"), "epoch_length": length}
+        config = {key: value for key, value in config.items() if key not in ("seed", "seeds")}
+        return _ADDRESS.sub("", canonical({**described, "config": config}))
+
+    def lookup(self, cell: CellCurves, axis: str) -> Any:
+        """A setting by the name of its axis."""
+        found = self._find(cell, axis)
+        if axis != "model_loss" and self._find(cell, "model_loss") == "none":
+            from vagram_ray.core.settings import MODEL_SETTINGS
+
+            return NOT_APPLICABLE if axis.partition(".")[0] in MODEL_SETTINGS else found
+        return found
+
+    def _find(self, cell: CellCurves, axis: str) -> Any:
+        if axis in cell.axes:
+            return cell.axes[axis]
+        overridden = self._results.info.get("overrides", {}).get(axis, UNKNOWN)
+        if overridden is UNKNOWN or isinstance(overridden, Mapping):  # a mapping may be a search space
+            return _nested(self._of_trial(cell.label), axis)
+        return overridden
+
+    def _of_trial(self, label: str) -> Mapping[str, Any]:
+        if label not in self._read:
+            self._read[label] = {}
+            for trial in self._results.cell_trials(self._index[label]):
+                try:
+                    config = json.loads((self._results.folder / trial.name / "params.json").read_text())
+                except (OSError, ValueError):
+                    continue
+                self._read[label] = config if isinstance(config, dict) else {}
+                break
+        return self._read[label]
+
+
+def _nested(values: Any, path: str) -> Any:
+    """``values["env_config"]["gravity"]`` for ``"env_config.gravity"``."""
+    for part in path.split("."):
+        if not isinstance(values, Mapping) or part not in values:
+            return UNKNOWN
+        values = values[part]
+    return values

@@ -1,0 +1,323 @@
+"""Final returns, pairs of methods and sample efficiency as tables: data for further work, and text to show.
+
+Every table exists as a data frame with full precision, and as text in the same rows. ``write_tables`` writes CSV (the
+data), Markdown and LaTeX (the text; LaTeX needs the package booktabs).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from vagram_ray.report.bootstrap import interquartile_means
+from vagram_ray.report.comparisons import PairComparison, compare_pairs
+from vagram_ray.report.curves import CellCurves, Comparison
+from vagram_ray.report.definitions import format_value
+from vagram_ray.report.statistics import MAX_SEEDS, Interval, on_common_steps, steps_to_reach_each
+from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
+from vagram_ray.sweep.results import write_atomically
+from vagram_ray.sweep.seed_statistics import summarize
+from vagram_ray.sweep.text import format_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+THRESHOLD_SHARES = (0.5, 0.75, 0.9)
+"""Sample efficiency is told for these shares of a panel's way from its lowest first to its highest IQM."""
+
+
+class ReportTable(NamedTuple):
+    """One table."""
+
+    name: str
+    """Of its files."""
+    caption: str
+    data: pd.DataFrame
+    """Full precision; NaN or empty where a number does not exist."""
+    text: pd.DataFrame
+    """The same rows to show, all strings."""
+    numeric: frozenset[str]
+    """Columns of ``text`` that are aligned to the right."""
+
+
+def report_tables(comparison: Comparison, pairs: Sequence[PairComparison] | None = None) -> list[ReportTable]:
+    """All tables of a report; those without rows are left out.
+
+    Args:
+        comparison: What was measured.
+        pairs: ``compare_pairs(comparison)``, where it has been computed already.
+    """
+    compared = compare_pairs(comparison) if pairs is None else pairs
+    tables = [_final_returns(comparison), _pairs(compared), _steps(comparison)]
+    return [table for table in tables if len(table.data)]
+
+
+def final_table(comparison: Comparison) -> pd.DataFrame:
+    """One row per cell: its axes, and the final return as in the sweep's ``summary.csv``.
+
+    Columns: ``cell``, ``experiment``, one per axis, then ``iqm``, ``low_95``, ``high_95``, ``mean``,
+    ``standard_error``, ``num_seeds``, ``num_planned`` and ``missing``.
+    """
+    return _final_returns(comparison).data
+
+
+def write_tables(comparison: Comparison, folder: Path, pairs: Sequence[PairComparison] | None = None) -> list[Path]:
+    """Write every table as ``NAME.csv``, ``NAME.md`` and ``NAME.tex``, and return the paths."""
+    paths = []
+    for table in report_tables(comparison, pairs):
+        for suffix, text in (
+            ("csv", table.data.to_csv(index=False, lineterminator="\n")),
+            ("md", markdown(table)),
+            ("tex", latex(table)),
+        ):
+            path = folder / f"{table.name}.{suffix}"
+            write_atomically(path, text)
+            paths.append(path)
+    return paths
+
+
+# -- what is in them ---------------------------------------------------------------------------------------------
+
+
+def _table(
+    name: str, caption: str, rows: Iterator[tuple[dict[str, Any], dict[str, str]]], numeric: Sequence[str]
+) -> ReportTable:
+    import pandas as pd
+
+    pairs = list(rows)
+    data, text = (pd.DataFrame([pair[side] for pair in pairs]) for side in (0, 1))
+    return ReportTable(name, caption, data, text, frozenset(numeric))
+
+
+def _final_returns(comparison: Comparison) -> ReportTable:
+    several = len({cell.experiment for cell in comparison.cells}) > 1
+    axes = list(dict.fromkeys(axis for cell in comparison.cells for axis in cell.axes))
+    definition = next((facts.details.get("Final return", "") for facts in comparison.experiments), "")
+    caption = f"Final return ({comparison.return_metric}){f': {definition}' if definition else ''}"
+
+    def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+        for cell in comparison.cells:
+            s = summarize(list(cell.final_returns.values()))
+            yield (
+                {
+                    "cell": cell.label,
+                    "experiment": cell.experiment,
+                    **{axis: _plain(cell.axes.get(axis)) for axis in axes},
+                    "iqm": s.iqm,
+                    "low_95": s.low,
+                    "high_95": s.high,
+                    "mean": s.mean,
+                    "standard_error": s.standard_error,
+                    "num_seeds": s.count,
+                    "num_planned": len(cell.seeds),
+                    "missing": describe_missing(cell.missing),
+                },
+                {
+                    "cell": cell.label,
+                    **({"experiment": cell.experiment} if several else {}),
+                    "IQM": format_number(s.iqm),
+                    "95 % interval": format_ends(Interval(s.iqm, s.low, s.high)),
+                    "mean ± s.e.": format_number(s.mean)
+                    + ("" if math.isnan(s.standard_error) else f" ± {format_number(s.standard_error)}"),
+                    "seeds": f"{s.count}/{len(cell.seeds)}",
+                    "missing": describe_missing(cell.missing),
+                },
+            )
+
+    table = _table("final_returns", caption, rows(), ["IQM", "95 % interval", "mean ± s.e.", "seeds"])
+    if any(cell.missing for cell in comparison.cells):
+        return table
+    return table._replace(text=table.text.drop(columns="missing"))
+
+
+def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
+    caption = (
+        "Pairs of methods by final return: difference of the IQMs, and probability that a seed of the first ends above "
+        "one of the second, each with its 95 % bootstrap interval; two-sided Mann-Whitney p, and after Holm's "
+        "correction for all pairs; seeds per cell for a firm answer (power 0.8, corrected)"
+    )
+
+    def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+        for pair in compared:
+            if pair.comparable:
+                yield _pair_data(pair), _pair_text(pair)
+
+    numeric = ["difference", "probability of improvement", "p", "p (Holm)", "seeds needed"]
+    return _table("pairs", caption, rows(), numeric)
+
+
+def _pair_data(pair: PairComparison) -> dict[str, Any]:
+    wins, shared = pair.same_seeds
+    return {
+        "panel": pair.panel,
+        "first": pair.first_name,
+        "second": pair.second_name,
+        "first_iqm": pair.first_iqm.value,
+        "second_iqm": pair.second_iqm.value,
+        "difference": pair.difference.value,
+        "difference_low_95": pair.difference.low,
+        "difference_high_95": pair.difference.high,
+        "probability_of_improvement": pair.probability.value,
+        "probability_low_95": pair.probability.low,
+        "probability_high_95": pair.probability.high,
+        "mann_whitney_p": pair.p_value,
+        "holm_p": pair.adjusted_p_value,
+        "certainty": pair.certainty,
+        "seeds_needed": "" if pair.seeds_needed is None else pair.seeds_needed,
+        "same_seeds": shared,
+        "first_higher_on_same_seeds": wins,
+    }
+
+
+def _pair_text(pair: PairComparison) -> dict[str, str]:
+    return {
+        "panel": pair.panel,
+        "first": pair.first_name,
+        "second": pair.second_name,
+        "difference": format_interval(pair.difference),
+        "probability of improvement": format_probability(pair.probability),
+        "p": _p_value(pair.p_value),
+        "p (Holm)": _p_value(pair.adjusted_p_value),
+        "certainty": pair.certainty,
+        "seeds needed": _seeds_needed(pair),
+    }
+
+
+def _seeds_needed(pair: PairComparison) -> str:
+    if pair.certainty == "firm":
+        return "-"
+    return f"> {MAX_SEEDS:,}" if pair.seeds_needed is None else f"{pair.seeds_needed:,}"
+
+
+def _p_value(p: float) -> str:
+    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _steps(comparison: Comparison) -> ReportTable:
+    caption = (
+        "Sample efficiency: environment steps until the IQM of the returns first reaches a threshold, with the 95 % "
+        f"bootstrap interval; thresholds lie {_listed(THRESHOLD_SHARES)} of the panel's way from its lowest first IQM "
+        "to its highest IQM"
+    )
+
+    def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+        for panel in comparison.panels():
+            thresholds = thresholds_of(panel.cells)
+            for cell in panel.cells if len(thresholds) else ():
+                values, lows, highs = steps_to_reach_each(cell, thresholds)
+                for share, threshold, *steps in zip(THRESHOLD_SHARES, thresholds, values, lows, highs, strict=True):
+                    yield _steps_row(panel.title, comparison.line_name(cell), share, threshold, Interval(*steps))
+
+    return _table("steps_to_threshold", caption, rows(), ["threshold", "env steps", "95 % interval"])
+
+
+def _steps_row(
+    panel: str, line: str, share: float, threshold: float, steps: Interval
+) -> tuple[dict[str, Any], dict[str, str]]:
+    never = math.isinf(steps.value)
+    data = {
+        "panel": panel,
+        "line": line,
+        "share_of_way": share,
+        "threshold": threshold,
+        "env_steps": math.nan if never else steps.value,
+        "low_95": steps.low,
+        "high_95": steps.high,
+    }
+    text = {
+        "panel": panel,
+        "line": line,
+        "threshold": format_number(threshold),
+        "env steps": "never" if never else f"{steps.value:,.0f}",
+        "95 % interval": "-" if never and math.isinf(steps.low) else format_ends(steps),
+    }
+    return data, text
+
+
+def thresholds_of(cells: Sequence[CellCurves]) -> np.ndarray:
+    """Returns (K,) at ``THRESHOLD_SHARES`` of the way from the cells' lowest first IQM to their highest, or none."""
+    curves = [interquartile_means(returns.T) for _, returns in map(on_common_steps, cells) if returns.size]
+    if not curves:
+        return np.zeros(0)
+    low = min(float(curve[0]) for curve in curves)
+    high = max(float(np.nanmax(curve)) for curve in curves)
+    return low + np.array(THRESHOLD_SHARES) * (high - low) if high > low else np.zeros(0)
+
+
+def _listed(shares: Sequence[float]) -> str:
+    texts = [f"{100 * share:g} %" for share in shares]
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (str, int, float, bool)) else format_value(value)
+
+
+# -- how they are written ----------------------------------------------------------------------------------------
+
+
+def markdown(table: ReportTable) -> str:
+    """The table's text as GitHub's Markdown, with the caption above."""
+    columns = list(table.text.columns)
+    lines = [f"{_markdown_text(table.caption)}.", "", _markdown_row(columns)]
+    lines.append("| " + " | ".join("---:" if column in table.numeric else "---" for column in columns) + " |")
+    lines += [_markdown_row(row) for row in table.text.itertuples(index=False)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_markdown_text(cell) for cell in cells) + " |"
+
+
+def _markdown_text(text: str) -> str:
+    text = " ".join(str(text).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\|*`~]|\](?=\()|(?<!\w)_|_(?!\w))", r"\\\1", text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "…": r"\dots{}",
+}
+
+
+def latex(table: ReportTable) -> str:
+    r"""The table's text as a ``tabular`` of booktabs, to be taken into a ``table`` with ``\input``."""
+    columns = list(table.text.columns)
+    alignment = "".join("r" if column in table.numeric else "l" for column in columns)
+    lines = [f"% {' '.join(table.caption.split())}", r"% needs \usepackage{booktabs}"]
+    lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", _latex_row(columns), r"\midrule"]
+    lines += [_latex_row(row) for row in table.text.itertuples(index=False)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    row = " & ".join(latex_text(cell) for cell in cells)
+    return (rf"\relax {row}" if row.startswith("[") else row) + r" \\"
+
+
+def latex_text(text: str) -> str:
+    r"""Text with LaTeX's special characters escaped and minus signs before numbers set as such.
+
+    A bracket at the start of a row would be read as the argument of the row before: ``latex`` guards against it.
+    """
+    escaped = "".join(_LATEX.get(character, character) for character in " ".join(str(text).split()))
+    return re.sub(r"(?<![\w.}])-(?=\d)", "$-$", escaped)

@@ -1,0 +1,83 @@
+"""Numbers, intervals, methods and missing seeds as a report says them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from vagram_ray.report.curves import CellCurves, Comparison
+from vagram_ray.report.definitions import format_seeds, format_value
+from vagram_ray.report.statistics import Interval
+from vagram_ray.sweep.text import format_number
+
+_SPOKEN = {"none": "plain SAC"}  # model_loss=none is SAC in the same code
+
+
+def format_interval(interval: Interval) -> str:
+    """``8.7 [-39.0, 82.5]``: all three with the digits that the largest needs; ``-`` for what is not there."""
+    if math.isnan(interval.value):
+        return "-"
+    if math.isnan(interval.low):
+        return format_number(interval.value)
+    return f"{_digits(interval.value, interval)} {format_ends(interval)}"
+
+
+def format_ends(interval: Interval) -> str:
+    """``[-39.0, 82.5]``, or ``-`` where there are too few seeds for an interval."""
+    if math.isnan(interval.low):
+        return "-"
+    return f"[{_digits(interval.low, interval)}, {_digits(interval.high, interval)}]"
+
+
+def _digits(value: float, interval: Interval) -> str:
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "never"  # an infinite end is a number of steps that does not suffice
+    largest = max(abs(number) for number in interval if math.isfinite(number))
+    if largest < 1:
+        return f"{value:.3g}"
+    decimals = 0 if largest >= 100 else 1 if largest >= 10 else 2
+    return f"{value:,.{decimals}f}" if round(value, decimals) else f"{0:.{decimals}f}"  # never -0
+
+
+def format_probability(interval: Interval) -> str:
+    """``0.75 [0.47, 0.97]``."""
+    if math.isnan(interval.value):
+        return "-"
+    if math.isnan(interval.low):
+        return f"{interval.value:.2f}"
+    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def spoken(line: str) -> str:
+    """A line's name in a sentence: ``plain SAC`` for ``none``."""
+    method, separator, rest = line.partition(" (")
+    return _SPOKEN.get(method, method) + separator + rest
+
+
+def describe_panel(comparison: Comparison, *cells: CellCurves) -> str:
+    """How a sentence on cells of one panel begins: ``With 10 distractors and hidden_size=64``.
+
+    Empty where there is only one panel. What one cell lacks, as plain SAC the size of a model, another may tell.
+    """
+    axes = {axis: value for cell in cells for axis, value in cell.axes.items()}
+    parts = []
+    for axis in comparison.panel_axes:
+        if axis not in axes:
+            continue
+        value = format_value(axes[axis])
+        if axis == "num_distractors":
+            parts.append({"0": "no distractors", "1": "1 distractor"}.get(value, f"{value} distractors"))
+        else:
+            parts.append(f"{axis}={value}")
+    return f"With {' and '.join(parts)}" if parts else ""
+
+
+def describe_missing(missing: Mapping[int, str]) -> str:
+    """``seeds 2,5: became NaN in epoch 7; seed 6: never reported``."""
+    by_reason: dict[str, list[int]] = {}
+    for seed, reason in missing.items():
+        by_reason.setdefault(reason, []).append(seed)
+    return "; ".join(
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {format_seeds(seeds)}: {reason}"
+        for reason, seeds in by_reason.items()
+    )

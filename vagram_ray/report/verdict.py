@@ -1,0 +1,203 @@
+"""The answer in words: which method is better where, by how much, how sure that is, and how many seeds would settle it.
+
+The words are those of :mod:`vagram_ray.report.comparisons`. No sentence says more than its intervals do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from vagram_ray.report.comparisons import MIN_SEEDS, PairComparison, compare_pairs
+from vagram_ray.report.curves import Comparison
+from vagram_ray.report.statistics import Interval, probability_of_improvement_over_panels
+from vagram_ray.report.text import describe_missing, describe_panel, format_interval, format_probability, spoken
+from vagram_ray.sweep.text import format_number, plural
+
+FOCUS = "vagram"
+"""The method that sentences are about, where it is there; else the first line."""
+MAX_SENTENCES = 24
+"""More comparisons than this are told only where they are firm or likely, and the others counted."""
+MAX_MISSING = 12
+"""Cells with missing seeds that are named one by one."""
+
+
+def verdict(comparison: Comparison, pairs: Sequence[PairComparison] | None = None) -> list[str]:
+    """Sentences for a researcher, most general first.
+
+    Args:
+        comparison: What was measured.
+        pairs: ``compare_pairs(comparison)``, where it has been computed already.
+    """
+    compared = compare_pairs(comparison) if pairs is None else pairs
+    focus = _focus(comparison)
+    told = [pair for pair in compared if pair.comparable and focus in (pair.first_name, pair.second_name)]
+    return [
+        *_completeness(comparison),
+        *_over_panels(comparison, focus, told),
+        *_pair_sentences(comparison, focus, told),
+        *_without_answer(comparison, told),
+        *_missing(comparison),
+        *_definition(compared, told),
+    ]
+
+
+def _focus(comparison: Comparison) -> str:
+    lines = comparison.lines
+    return next((name for name in lines if name == FOCUS or name.startswith(f"{FOCUS} (")), lines[0])
+
+
+def _completeness(comparison: Comparison) -> Iterator[str]:
+    planned = sum(len(cell.seeds) for cell in comparison.cells)
+    there = sum(len(cell.final_returns) for cell in comparison.cells)
+    if there < planned:
+        yield f"Not complete: {there} of {plural(planned, 'seed')} came to their end, counted over all cells."
+
+
+# -- over panels -------------------------------------------------------------------------------------------------
+
+
+def _over_panels(comparison: Comparison, focus: str, told: Sequence[PairComparison]) -> Iterator[str]:
+    for name in comparison.lines:
+        cells = [_from(pair, focus) for pair in told if name in (pair.first_name, pair.second_name)]
+        if name == focus or len(cells) < 2 or min(_fewest(pair) for pair in cells) < MIN_SEEDS:
+            continue
+        probability = probability_of_improvement_over_panels([(pair.first, pair.second) for pair in cells])
+        if probability.low > 0.5:
+            words = "more often than not"
+        elif probability.high < 0.5:
+            words = "less often than not"
+        else:
+            words = "which leaves open who is ahead overall"
+        yield (
+            f"Over {len(cells)} panels together, a seed of {spoken(focus)} ends above a seed of {spoken(name)} with "
+            f"probability {format_probability(probability)}: {words}."
+        )
+
+
+# -- pairs -------------------------------------------------------------------------------------------------------
+
+
+def _pair_sentences(comparison: Comparison, focus: str, told: Sequence[PairComparison]) -> Iterator[str]:
+    clear = [pair for pair in told if pair.certainty in ("firm", "likely")]
+    chosen = told if len(told) <= MAX_SENTENCES else clear[:MAX_SENTENCES]
+    for pair in chosen:
+        yield _sentence(comparison, _from(pair, focus))
+    if left := len(told) - len(chosen):
+        rest = f", {len(clear) - len(chosen)} of them firm or likely" if len(clear) > len(chosen) else ""
+        yield f"{plural(left, 'more comparison')} of {spoken(focus)}{rest}: see the table of pairs."
+
+
+def _sentence(comparison: Comparison, pair: PairComparison) -> str:
+    """The sentence on a pair whose first cell is the one it is about."""
+    if pair.certainty in ("firm", "likely") and pair.difference.value < 0:
+        pair = _from(pair, pair.second_name)
+    where = describe_panel(comparison, pair.first, pair.second)
+    a, b = spoken(pair.first_name), spoken(pair.second_name)
+    difference = format_interval(pair.difference)
+    iqms = f"IQM {format_number(pair.first_iqm.value)} against {format_number(pair.second_iqm.value)}"
+    probability = f"probability of improvement {format_probability(pair.probability)}"
+    if pair.certainty == "firm":
+        sentence = f"{a} is better than {b} by {difference} ({iqms}; {probability}): firm{_apart(pair)}."
+    elif pair.certainty == "likely":
+        sentence = (
+            f"{a} is likely better than {b}, by {difference} ({iqms}; {probability}): not firm; {_needed(pair, 'it')}."
+        )
+    elif pair.certainty == "level":
+        seeds = _num_seeds(pair)
+        sentence = f"{a} and {b} are level as far as {seeds} tell: {iqms}, difference {difference}, {probability}."
+    elif _fewest(pair) < MIN_SEEDS:
+        sentence = f"{a} against {b} is open, {_num_seeds(pair)} are too few to say more: {iqms}."
+    else:
+        ahead = "ahead of" if pair.difference.value >= 0 else "behind"
+        by = format_interval(pair.difference if pair.difference.value >= 0 else _negative(pair.difference))
+        sentence = (
+            f"{a} is {ahead} {b} by {by} ({iqms}; {probability}), but {_num_seeds(pair)} leave it open: "
+            f"{_needed(pair, 'a difference of this size')}."
+        )
+    return f"{where}, {sentence}" if where else sentence
+
+
+def _apart(pair: PairComparison) -> str:
+    return ", every seed of the one is above every seed of the other" if pair.probability.value == 1.0 else ""
+
+
+def _needed(pair: PairComparison, what: str) -> str:
+    if pair.seeds_needed is None:
+        return f"no realistic number of seeds would settle {what}"
+    if pair.seeds_needed <= _fewest(pair):  # the test alone would do, an interval does not exclude no difference
+        return f"a few more seeds would settle {what}"
+    return f"about {pair.seeds_needed} seeds per cell would settle {what}"
+
+
+def _from(pair: PairComparison, name: str) -> PairComparison:
+    """The pair seen from one of its two lines."""
+    if pair.first_name == name:
+        return pair
+    return replace(
+        pair,
+        first=pair.second,
+        second=pair.first,
+        first_name=pair.second_name,
+        second_name=pair.first_name,
+        first_iqm=pair.second_iqm,
+        second_iqm=pair.first_iqm,
+        difference=_negative(pair.difference),
+        probability=Interval(1 - pair.probability.value, 1 - pair.probability.high, 1 - pair.probability.low),
+    )
+
+
+def _negative(interval: Interval) -> Interval:
+    return Interval(-interval.value, -interval.high, -interval.low)
+
+
+# -- what is not there -------------------------------------------------------------------------------------------
+
+
+def _without_answer(comparison: Comparison, told: Sequence[PairComparison]) -> Iterator[str]:
+    if told:
+        return
+    if len(comparison.cells) == 1:
+        yield "There is one cell, and so nothing to compare."
+    elif any(len(panel.cells) > 1 for panel in comparison.panels()):
+        yield f"No answer yet: no panel has final returns of both {spoken(_focus(comparison))} and another method."
+    else:
+        yield "No two methods share a panel, and so there is nothing to compare."
+
+
+def _missing(comparison: Comparison) -> Iterator[str]:
+    lacking = [cell for cell in comparison.cells if cell.missing]
+    for cell in lacking[:MAX_MISSING]:
+        yield f"Missing in {cell.label}: {describe_missing(cell.missing)}."
+    if len(lacking) > MAX_MISSING:
+        yield f"Seeds are missing in {plural(len(lacking) - MAX_MISSING, 'more cell')}: see the table of final returns."
+    if lacking:
+        broken = any(reason.startswith("became NaN") for cell in lacking for reason in cell.missing.values())
+        favor = ", which favors a method whose bad seeds break down" if broken else ""
+        yield f"Missing seeds are left out of all final numbers{favor}."
+
+
+def _definition(compared: Sequence[PairComparison], told: Sequence[PairComparison]) -> Iterator[str]:
+    tests = sum(not math.isnan(pair.p_value) for pair in compared)
+    if not told:
+        return
+    among = f" after Holm's correction for the {tests} pairs compared" if tests > 1 else ""
+    yield (
+        "Firm means: the 95 % bootstrap intervals of the difference and of the probability of improvement both exclude "
+        f"no difference, and the Mann-Whitney test gives p below 0.05{among}. Intervals are for each comparison alone. "
+        f"Numbers of seeds are for that test with power 0.8{', corrected too' if tests > 1 else ''}, if the "
+        "probability of improvement is what it looks like now."
+    )
+
+
+# -- words -------------------------------------------------------------------------------------------------------
+
+
+def _num_seeds(pair: PairComparison) -> str:
+    first, second = len(pair.first.final_returns), len(pair.second.final_returns)
+    return plural(first, "seed") if first == second else f"{first} and {plural(second, 'seed')}"
+
+
+def _fewest(pair: PairComparison) -> int:
+    return min(len(pair.first.final_returns), len(pair.second.final_returns))

@@ -1,0 +1,278 @@
+"""``python -m vagram_ray.report PATH --wandb ENTITY/PROJECT``: the report's panels in W&B, of the runs logged there.
+
+Two views are saved: a *workspace*, all metrics of all cells, in which one goes on looking while a sweep runs; and a
+W&B *report*, the paper's panels side by side (a grid for each of ``Comparison.panels()``). In both every line is a
+cell, the mean over its seeds with its standard error, over ``env_steps``. Each call saves new views and changes none.
+
+The runs are found by what the sweep gave them: tags with the sweep's name, the cell as group, job type ``seed``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, Panel
+from vagram_ray.report.definitions import canonical
+from vagram_ray.report.errors import ReportError
+from vagram_ray.report.figure_style import line_styles
+from vagram_ray.report.wandb_panels import X_AXIS, LinePanel, panel_sections, return_panels
+from vagram_ray.sweep.results import SWEEP_FILE
+
+_GROUP_LIMIT, _TAG_LIMIT, _TITLE_LIMIT = 128, 64, 120
+"""Characters of a run's group and tag, as the sweep cuts them, and of a view's title."""
+_MIN_LINES = 20
+
+
+@dataclass(frozen=True)
+class LoggedCell:
+    """A cell as W&B knows it."""
+
+    sweep: str
+    """The sweep's name, a tag of its runs."""
+    group: str
+    """The group of its runs."""
+    cell: CellCurves
+
+
+def build_workspace(comparison: Comparison, target: str, console: Console) -> str:
+    """Save a workspace and a report with the comparison's panels; returns the workspace's address.
+
+    Args:
+        comparison: What is compared; sweeps only, since nothing else has runs in W&B.
+        target: ``ENTITY/PROJECT`` where the runs are.
+        console: Told the report's address, and what the views cannot show.
+
+    Raises:
+        ReportError: The target, the package or the login is missing, nothing in the comparison comes from a sweep, or
+            W&B refuses; one sentence.
+    """
+    entity, project = parse_target(target)
+    logged = logged_cells(comparison)
+    if not logged:
+        raise ReportError("--wandb shows runs that sweeps have logged, and there is no sweep among the results.")
+    _check_package()
+    _check_login()
+    _tell_what_is_missing(comparison, console)
+    try:
+        workspace = make_workspace(comparison, logged, entity, project)
+        report = make_report(comparison, logged, entity, project)
+        report.save()  # first, because it refuses a project that is not there
+        workspace.save()
+        console.print(f"{'W&B':<9}{report.url} (the panels side by side)", soft_wrap=True)
+        return str(workspace.url)
+    except Exception as error:  # a class of its own for every way of failing, some of them without a message
+        raise ReportError(
+            f"W&B refused the views in {target!r} ({_reason(error)}); check the name, and that you may write there."
+        ) from error
+
+
+def parse_target(target: str) -> tuple[str, str]:
+    """Entity and project.
+
+    Raises:
+        ReportError: It is not ``ENTITY/PROJECT``.
+    """
+    entity, separator, project = target.partition("/")
+    if not (entity and separator and project) or "/" in project:
+        raise ReportError(f"--wandb {target!r} is not usable: give ENTITY/PROJECT, where the sweep's runs are.")
+    return entity, project
+
+
+def logged_cells(comparison: Comparison) -> list[LoggedCell]:
+    """The cells that a sweep has logged, once for each sweep whose seeds they hold, in order of the comparison."""
+    logged = []
+    for facts in comparison.experiments:
+        if facts.kind == "sweep":
+            own = [cell for cell in comparison.cells if facts.name in cell.experiment.split(" + ")]
+            sweep = _logged_name(facts)
+            for label, axes in _cells_of_sweep(facts.source):
+                match = next((cell for cell in own if _has_axes(cell, axes)), None)
+                if match is not None:
+                    logged.append(LoggedCell(sweep, label[:_GROUP_LIMIT], match))
+    place = {cell.label: position for position, cell in enumerate(comparison.cells)}
+    return sorted(logged, key=lambda entry: place[entry.cell.label])
+
+
+def make_workspace(comparison: Comparison, logged: Sequence[LoggedCell], entity: str, project: str) -> Any:
+    """The workspace, not yet saved."""
+    from wandb_workspaces import expr
+    from wandb_workspaces import workspaces as ws
+
+    sweeps = list(dict.fromkeys(entry.sweep for entry in logged))
+    colors = _colors(comparison)
+    by_sweep = len(sweeps) > 1  # two sweeps may have cells of the same name, which are not the same line
+    groupby = [expr.Config("sweep_name"), expr.Metric("Group")] if by_sweep else [expr.Metric("Group")]
+    paths = {
+        ws.GroupPath(entry.sweep, entry.group) if by_sweep else entry.group: colors[entry.cell.label]
+        for entry in logged
+    }
+    sections = [
+        ws.Section(
+            name=section.name,
+            panels=[_line_plot(panel) for panel in section.panels],
+            is_open=position == 0,
+            layout_settings=ws.SectionLayoutSettings(columns=min(3, len(section.panels)), rows=2),
+            panel_settings=ws.SectionPanelSettings(x_axis=X_AXIS),
+        )
+        for position, section in enumerate(panel_sections(comparison))
+    ]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=_title(sweeps),
+        sections=sections,
+        settings=ws.WorkspaceSettings(x_axis=X_AXIS, max_runs=max(_MIN_LINES, len(logged))),
+        runset_settings=ws.RunsetSettings(filters=run_filter(logged), groupby=groupby, group_colors=paths),
+    )
+
+
+def make_report(comparison: Comparison, logged: Sequence[LoggedCell], entity: str, project: str) -> Any:
+    """The report with one grid for each panel of the paper's figures, not yet saved."""
+    from wandb_workspaces.reports import v2 as wr
+
+    blocks: list[Any] = [wr.P(_origin(comparison))]
+    for panel, own in _panels(comparison, logged):
+        runset = wr.Runset(
+            entity=entity, project=project, name=panel.title, filters=run_filter(own), groupby=["group"]
+        )  # fmt: skip
+        plots = [_line_plot(plot) for plot in _report_panels(comparison)]
+        blocks += [wr.H2(panel.title), wr.PanelGrid(runsets=[runset], panels=plots)]
+    sweeps = list(dict.fromkeys(entry.sweep for entry in logged))
+    return wr.Report(entity=entity, project=project, title=_title(sweeps), blocks=blocks, width="fluid")
+
+
+def run_filter(logged: Iterable[LoggedCell]) -> str:
+    """The filter expression for the runs of these cells' seeds."""
+    entries = list(logged)
+    groups = dict.fromkeys(entry.group for entry in entries)
+    tags = dict.fromkeys(entry.sweep[:_TAG_LIMIT] for entry in entries)
+    return (
+        f"Metric('Group') in [{', '.join(map(_literal, groups))}] and "
+        f"Metric('Tags') in [{', '.join(map(_literal, tags))}] and Metric('JobType') in ['seed']"
+    )
+
+
+def _literal(text: str) -> str:
+    """``text`` as a string in a filter expression, with escapes for all that is no letter or digit.
+
+    wandb-workspaces rewrites =, < and > in the whole expression, inside of quotes too, before it is parsed.
+    """
+
+    def escaped(character: str) -> str:
+        if character.isascii() and character.isalnum():
+            return character
+        return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
+
+    return f"'{''.join(map(escaped, text))}'"
+
+
+def _line_plot(panel: LinePanel) -> Any:
+    from wandb_workspaces.reports import v2 as wr
+
+    return wr.LinePlot(
+        title=panel.title,
+        x=X_AXIS,
+        y=list(panel.metrics),
+        log_y=panel.log_y or None,
+        title_x="environment steps per seed",
+        groupby_aggfunc="mean",
+        groupby_rangefunc="stderr",
+    )
+
+
+def _panels(comparison: Comparison, logged: Sequence[LoggedCell]) -> list[tuple[Panel, list[LoggedCell]]]:
+    by_label: dict[str, list[LoggedCell]] = {}
+    for entry in logged:
+        by_label.setdefault(entry.cell.label, []).append(entry)
+    panels = []
+    for panel in comparison.panels():
+        own = [entry for cell in panel.cells for entry in by_label.get(cell.label, ())]
+        if own:
+            panels.append((panel, own))
+    return panels
+
+
+def _report_panels(comparison: Comparison) -> list[LinePanel]:
+    """The return, and what shows why: the model's error and how much of it falls on distractors."""
+    known = {panel for section in panel_sections(comparison) for panel in section.panels}
+    wanted = ("model/validation_delta_mse", "model/weight_distractors_share", "model/unexplained_real")
+    return [
+        return_panels(comparison)[0],
+        *sorted((panel for panel in known if panel.metrics[0] in wanted), key=lambda p: wanted.index(p.metrics[0])),
+    ]
+
+
+def _colors(comparison: Comparison) -> Mapping[str, str]:
+    """Color of each cell, by label: that of its line in the report's figures."""
+    styles = line_styles(comparison)
+    return {cell.label: styles[comparison.line_name(cell)].color for cell in comparison.cells}
+
+
+def _title(sweeps: Sequence[str]) -> str:
+    # wandb-workspaces takes every symbol, the equals sign too, for an emoji, and refuses it.
+    title = "".join("-" if unicodedata.category(sign)[0] in "SC" else sign for sign in ", ".join(sweeps))
+    return title if len(title) <= _TITLE_LIMIT else f"{title[: _TITLE_LIMIT - 3]}..."
+
+
+def _origin(comparison: Comparison) -> str:
+    lines = "Every line is a cell: the mean over its seeds and, shaded, its standard error."
+    commands = [facts.details.get("Command", "") for facts in comparison.experiments]
+    return " ".join([lines, *(f"Made by: {command}." for command in commands if command)])
+
+
+def _logged_name(facts: ExperimentFacts) -> str:
+    """The name under which a sweep was logged: noted beside its runs, else its folder's."""
+    from vagram_ray.sweep.wandb_target import read_sweep_run_file
+
+    return str(read_sweep_run_file(facts.source).get("sweep_name") or facts.source.resolve().name)
+
+
+def _cells_of_sweep(folder: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    info = json.loads((folder / SWEEP_FILE).read_text())
+    return [(cell["label"], cell.get("axes", {})) for cell in info["cells"]]
+
+
+def _has_axes(cell: CellCurves, axes: Mapping[str, Any]) -> bool:
+    own = {axis: cell.axes[axis] for axis in axes if axis in cell.axes}
+    return canonical(own) == canonical(axes)
+
+
+def _tell_what_is_missing(comparison: Comparison, console: Console) -> None:
+    others = [facts.name for facts in comparison.experiments if facts.kind != "sweep"]
+    if others:
+        console.print(f"Not in W&B, because no sweep logged it: {', '.join(others)}.", soft_wrap=True)
+
+
+def _check_package() -> None:
+    try:
+        import wandb_workspaces.reports.v2
+        import wandb_workspaces.workspaces  # noqa: F401
+    except ImportError as error:
+        raise ReportError(
+            f"--wandb needs the package wandb-workspaces ({_reason(error)}): pip install wandb-workspaces."
+        ) from error
+
+
+def _check_login() -> None:
+    from vagram_ray.sweep.wandb_mode import key_problem
+
+    if problem := key_problem():
+        raise ReportError(f"--wandb cannot reach W&B: {problem} Run `wandb login` first.")
+    os.environ.setdefault("WANDB_SILENT", "true")  # the addresses are printed here
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's message, for pydantic's errors that of the one below."""
+    errors = getattr(error, "errors", None)
+    if callable(errors) and (found := errors()):
+        return str(found[0].get("msg", error)).rstrip(".")
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

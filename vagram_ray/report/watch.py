@@ -1,0 +1,222 @@
+"""The live view of a sweep that runs elsewhere, from the files it writes: ``sweep.json`` and ``records/*.jsonl``.
+
+The view is the sweep's own (``vagram_ray.sweep.progress``), fed with what is new in the files. A trial's errors are
+seen in its ``error.txt``, where the trials' folders lie beside the records; otherwise failed trials show at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vagram_ray.report.curves import RETURN_METRIC
+from vagram_ray.report.errors import ReportError
+from vagram_ray.sweep.cells import Cell
+from vagram_ray.sweep.estimates import TrialEstimate
+from vagram_ray.sweep.plan import TrialPlan
+from vagram_ray.sweep.progress import DONE, FAILED, ProgressTable, ProgressView, SweepProgress
+from vagram_ray.sweep.results import RECORDS_FOLDER, SWEEP_FILE
+from vagram_ray.sweep.run import MAX_FAILURES
+from vagram_ray.sweep.text import format_duration
+
+ERROR_FILE = "error.txt"
+REFRESH_S = 1.0
+_UNKNOWN_ESTIMATE = TrialEstimate(0, 0, float("nan"))
+
+
+@dataclass(frozen=True)
+class RecordedPlan:
+    """A sweep's plan as far as ``sweep.json`` tells it: a ``PlannedSweep``."""
+
+    cells: tuple[Cell, ...]
+    trials: tuple[TrialPlan, ...]
+    epochs: int
+    slots: int
+    return_metric: str
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> RecordedPlan:
+        """The plan in the content of ``sweep.json``."""
+        cells = tuple(Cell(cell["index"], cell["label"], cell["axes"], {}) for cell in info["cells"])
+        trials = tuple(
+            TrialPlan(index, cells[trial["cell"]], tuple(trial["seeds"]), trial["name"], _UNKNOWN_ESTIMATE)
+            for index, trial in enumerate(info["trials"])
+        )
+        machine = info.get("machine") or {}
+        slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1
+        return cls(cells, trials, info["epochs"], min(slots, len(trials)), info.get("return_metric") or RETURN_METRIC)
+
+
+class RecordsFollower:
+    """Reads what is added to a trial's records, whole lines only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._position = 0
+
+    def new_records(self) -> list[Mapping[str, Any]]:
+        """Records since the last call; all of them once more if the file was replaced by a shorter one."""
+        try:
+            with self.path.open("rb") as file:
+                if file.seek(0, 2) < self._position:
+                    self._position = 0
+                file.seek(self._position)
+                lines = file.read().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        records = []
+        for line in lines:
+            if not line.endswith(b"\n"):  # the rest is being written
+                break
+            self._position += len(line)
+            try:
+                records.append(json.loads(line))
+            except ValueError:  # half a line that a killed process left
+                continue
+        return records
+
+    def changed(self) -> float:
+        """When the file was last written, in seconds since the epoch; 0 if it is not there."""
+        return _changed(self.path)
+
+
+class SweepWatch:
+    """Follows the files in a sweep's folder and keeps a ``SweepProgress`` up to date.
+
+    Raises:
+        ReportError: The folder holds no sweep.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.folder = folder
+        self._info_changed = _changed(folder / SWEEP_FILE)
+        self.info = _read_info(folder)
+        try:
+            plan = RecordedPlan.of(self.info)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise _damaged(folder) from error
+        self.progress = SweepProgress(plan, clock, _started(self.info, default=self._info_changed))
+        self._followers = {
+            trial.name: RecordsFollower(folder / RECORDS_FOLDER / f"{trial.name}.jsonl") for trial in plan.trials
+        }
+        self._failures = dict.fromkeys(self._followers, 0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the sweep has come to its end, in order or by Ctrl-C."""
+        return "wall_time_s" in self.info
+
+    def poll(self, view: ProgressView | None = None) -> None:
+        """Take in what is new, and tell the view about it."""
+        self._poll_info()  # before the records: once it tells of the end, they are complete
+        for name, follower in self._followers.items():
+            self._poll_errors(name, before=follower.changed(), view=view)
+            self._poll_records(name, follower, view)
+            self._poll_errors(name, before=float("inf"), view=view)
+        if self.ended:
+            for name, path in self.info.get("failed_trials", {}).items():
+                if self.progress.trials[name].status != FAILED:
+                    self.progress.failed(name, path)
+                    if view:
+                        view.ended(name)
+            self.progress.ended(float(self.info["wall_time_s"]))
+
+    def _poll_info(self) -> None:
+        changed = _changed(self.folder / SWEEP_FILE)
+        if changed != self._info_changed:
+            self._info_changed, self.info = changed, _read_info(self.folder)
+
+    def _poll_records(self, name: str, follower: RecordsFollower, view: ProgressView | None) -> None:
+        records = follower.new_records()
+        for record in records:
+            self.progress.recorded(name, record, when=follower.changed())
+        if not records:
+            return
+        if self.progress.trials[name].epochs_done >= self.progress.plan.epochs:
+            self.progress.finished(name, when=follower.changed())
+        if view:
+            (view.ended if self.progress.trials[name].status == DONE else view.reported)(name)
+
+    def _poll_errors(self, name: str, before: float, view: ProgressView | None) -> None:
+        """Take in failures that Tune has noted up to a time: an older one was before the newest records."""
+        path = self.folder / name / ERROR_FILE
+        changed = _changed(path)
+        if not 0.0 < changed <= before:
+            return
+        numbers = re.findall(r"^Failure # (\d+) ", path.read_text(errors="replace"), flags=re.MULTILINE)
+        failures = int(numbers[-1]) if numbers else 1
+        if failures <= self._failures[name] or self.progress.trials[name].status == DONE:
+            return
+        self._failures[name] = failures
+        tell = self.progress.failed if failures > MAX_FAILURES else self.progress.retrying
+        tell(name, str(path.resolve()), changed)
+        if view:
+            view.ended(name)
+
+
+def watch_sweep(
+    folder: Path,
+    console: Console,
+    *,
+    interval_s: float = REFRESH_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> SweepWatch:
+    """Show the progress of the sweep in ``folder`` until it ends; Ctrl-C leaves the sweep alone.
+
+    Raises:
+        ReportError: The folder holds no sweep.
+    """
+    watch = SweepWatch(folder)
+    watch.poll()  # what is past is no news: a log starts with the present state
+    if watch.ended or not console.is_terminal:
+        console.print(ProgressTable(watch.progress))
+    if not watch.ended:
+        with ProgressView(watch.progress, console) as view:
+            while not watch.ended:
+                sleep(interval_s)
+                watch.poll(view)
+    how = "was interrupted" if watch.info.get("interrupted") else "ended"
+    console.print(f"The sweep {how} after {format_duration(watch.progress.elapsed)}.")
+    return watch
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    try:
+        info = json.loads((folder / SWEEP_FILE).read_text())
+    except FileNotFoundError as error:
+        raise ReportError(
+            f"{str(folder)!r} is not the folder of a sweep: there is no {SWEEP_FILE} in it; --watch needs one."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(folder) from error
+    if not isinstance(info, dict):
+        raise _damaged(folder)
+    return info
+
+
+def _damaged(folder: Path) -> ReportError:
+    return ReportError(
+        f"The sweep in {str(folder)!r} cannot be watched, its {SWEEP_FILE} is damaged: restore that file from a copy."
+    )
+
+
+def _started(info: Mapping[str, Any], default: float) -> float:
+    try:
+        return datetime.fromisoformat(info["started"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return default
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,77 @@
+"""What the studies' commands share: one sentence for bad input, and how a process is set up."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+
+from vagram_ray.studies.errors import StudyError
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+INVALID, INTERRUPTED = 2, 130
+
+
+def run_study(command: click.Command, module: str, arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 2 for input that cannot work, 130 when interrupted.
+
+    Args:
+        command: The study.
+        module: Its name after ``python -m``.
+        arguments: Of the command; the process's own by default.
+    """
+    try:
+        command.main(arguments, prog_name=f"python -m {module}", standalone_mode=False)
+    except click.UsageError as error:
+        click.echo(f"Error: {error.format_message().rstrip('.')}; --help lists the options.", err=True)
+        return INVALID
+    except click.ClickException as error:
+        click.echo(f"Error: {error.format_message()}", err=True)
+        return error.exit_code
+    except click.Abort:
+        click.echo("Interrupted: nothing was written.", err=True)
+        return INTERRUPTED
+    return 0
+
+
+def exact_command(module: str) -> str:
+    """The command that started this process, ready to be pasted."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def prepare_process() -> None:
+    """One thread, which is the fastest at these sizes and gives the same numbers on every machine of a kind."""
+    import torch
+
+    from vagram_ray.core.allocator import keep_freed_memory
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def require_matplotlib() -> None:
+    """Say so before any work if there is nothing to draw with.
+
+    Raises:
+        StudyError: Matplotlib is not installed.
+    """
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError as error:
+        raise StudyError("The studies draw with Matplotlib, which is not installed: pip install matplotlib.") from error
+
+
+def report_epoch(done: int, total: int, returns: np.ndarray) -> None:
+    """One line on SAC's progress."""
+    click.echo(f"SAC: epoch {done}/{total}, mean training return {np.mean(returns):,.0f}")
+
+
+def report_end(output: Path) -> None:
+    """The last line: where the results are and what they took."""
+    click.echo(f"Figures and numbers: {output} ({time.process_time():,.0f} s of CPU time)")

@@ -1,0 +1,86 @@
+"""Where a study's results go: a folder that is written completely or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vagram_ray.studies.errors import StudyError
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any work, a folder that holds something or that cannot be made; leaves nothing behind.
+
+    Raises:
+        StudyError: One sentence with the way out.
+    """
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise StudyError(f"There are results at {str(folder)!r} already: give another --output or remove them.")
+        existing = folder.absolute()
+        while not existing.exists():
+            existing = existing.parent
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+@contextmanager
+def written_at_once(folder: Path) -> Iterator[Path]:
+    """A folder to write into; it becomes ``folder`` when the block ends, and is gone if the block fails.
+
+    Raises:
+        StudyError: It cannot be written.
+    """
+    partial = folder.absolute().parent / f".{folder.name}-{uuid.uuid4().hex}.partial"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, folder)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A comma-separated file with a header line."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_facts(path: Path, command: str, facts: Mapping[str, Any]) -> None:
+    """What was run, with which versions, in what time, and what came out, as JSON."""
+    import matplotlib
+    import numpy as np
+    import torch
+
+    import vagram_ray
+
+    versions = {
+        "vagram_ray": vagram_ray.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "matplotlib": matplotlib.__version__,
+    }
+    described = {"command": command, "versions": versions, "cpu_seconds": round(time.process_time(), 1), **facts}
+    path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _not_writable(folder: Path, error: OSError) -> StudyError:
+    reason = error.strerror or str(error)
+    return StudyError(f"--output {str(folder)!r} cannot be written ({reason}): give a folder that can.")

@@ -1,0 +1,268 @@
+"""How far a sweep is: the state of its trials, fed with Tune's events or with a sweep's records."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vagram_ray.sweep.cells import Cell
+from vagram_ray.sweep.plan import TrialPlan, makespan
+from vagram_ray.sweep.results import make_record
+from vagram_ray.sweep.seed_statistics import SeedStatistics, summarize
+
+WAITING, STARTING, RUNNING, DONE, FAILED, STOPPED = "waiting", "starting", "running", "done", "failed", "stopped"
+_RECENT_EPOCHS = 5
+
+
+class PlannedSweep(Protocol):
+    """What progress needs to know of a sweep; a ``SweepPlan`` is one."""
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """All cells, by index."""
+
+    @property
+    def trials(self) -> Sequence[TrialPlan]:
+        """All trials in the order in which they start; an estimate of NaN seconds is none."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of every trial."""
+
+    @property
+    def slots(self) -> int:
+        """Trials that run at the same time."""
+
+    @property
+    def return_metric(self) -> str:
+        """Name of the per-seed metric that is the return."""
+
+
+@dataclass
+class TrialProgress:
+    """One trial as far as its results tell."""
+
+    plan: TrialPlan
+    status: str = WAITING
+    epochs_done: int = 0
+    env_steps: int = 0
+    total_s: float = 0.0
+    steps_per_s: float = math.nan
+    returns: dict[str, float] = field(default_factory=dict)
+    failed_seeds: set[int] = field(default_factory=set)
+    epoch_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
+    retries: int = 0
+    error_path: str = ""
+    """File that tells of the last error; empty without one."""
+
+
+@dataclass(frozen=True)
+class CellProgress:
+    """One row of the live table; ``returns`` summarizes the last return of every seed that has one."""
+
+    cell: Cell
+    status: str
+    epochs_done: int
+    epochs_total: int
+    returns: SeedStatistics
+    steps_per_s: float
+    seconds_left: float
+    failed_trials: int
+    failed_seeds: int
+
+
+class SweepProgress:
+    """State of all trials. Events come with the time of the clock at which they happened, now by default.
+
+    Args:
+        plan: The sweep.
+        clock: Gives seconds.
+        started: What the clock gave when the sweep started; now, by default.
+    """
+
+    def __init__(
+        self, plan: PlannedSweep, clock: Callable[[], float] = time.monotonic, started: float | None = None
+    ) -> None:
+        self.plan = plan
+        self.trials = {trial.name: TrialProgress(trial) for trial in plan.trials}
+        self._clock = clock
+        self._started = clock() if started is None else started
+        self._ended: float | None = None
+        self._last_news = self._started
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start, up to the end."""
+        return max(0.0, (self._clock() if self._ended is None else self._ended) - self._started)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since anything was heard of any trial; none once the sweep has ended."""
+        return 0.0 if self._ended is not None else max(0.0, self._clock() - self._last_news)
+
+    # -- what has happened -------------------------------------------------------------------------------------
+
+    def started(self, name: str) -> None:
+        """A trial's process is starting."""
+        self.trials[name].status = RUNNING
+        self._heard()
+
+    def reported(self, name: str, result: Mapping[str, Any]) -> None:
+        """A trial has finished an epoch and gives a result of RLlib."""
+        self.recorded(name, make_record(result))
+
+    def recorded(self, name: str, record: Mapping[str, Any], when: float | None = None) -> None:
+        """A trial has finished an epoch; ``record`` is as in ``records/*.jsonl``."""
+        trial = self.trials[name]
+        epochs = record["training_iteration"] - trial.epochs_done
+        if epochs > 0:  # otherwise it has gone back to a checkpoint
+            trial.epoch_seconds.append((float(record["time_total_s"]) - trial.total_s) / epochs)
+        trial.status = RUNNING
+        trial.epochs_done, trial.env_steps = record["training_iteration"], record["env_steps"]
+        trial.total_s = float(record["time_total_s"])
+        trial.steps_per_s = float(record["perf"].get("env_steps_per_s", math.nan))
+        for seed, metrics in record["seeds"].items():
+            if metrics.get("failed"):
+                trial.failed_seeds.add(int(seed))
+                trial.returns.pop(seed, None)
+            elif self.plan.return_metric in metrics:
+                trial.returns[seed] = metrics[self.plan.return_metric]
+        self._heard(when)
+
+    def finished(self, name: str, when: float | None = None) -> None:
+        """A trial has come to its end."""
+        self.trials[name].status = DONE
+        self._heard(when)
+
+    def retrying(self, name: str, error_path: str, when: float | None = None) -> None:
+        """A trial has failed and starts again from its last checkpoint."""
+        trial = self.trials[name]
+        trial.status, trial.error_path, trial.retries = WAITING, error_path, trial.retries + 1
+        self._heard(when)
+
+    def failed(self, name: str, error_path: str, when: float | None = None) -> None:
+        """A trial has failed for good."""
+        self.trials[name].status, self.trials[name].error_path = FAILED, error_path
+        self._heard(when)
+
+    def ended(self, seconds: float) -> None:
+        """The sweep has ended, after so many seconds; trials that have not come to their end were stopped."""
+        self._ended = self._started + seconds
+        for trial in self.trials.values():
+            if trial.status not in (DONE, FAILED):
+                trial.status = STOPPED
+
+    # -- what follows from it ----------------------------------------------------------------------------------
+
+    def cells(self) -> list[CellProgress]:
+        """One row per cell."""
+        return [self._cell(cell) for cell in self.plan.cells]
+
+    def seconds_left(self) -> float:
+        """Estimated seconds until the last trial ends; NaN while there is nothing to tell it from."""
+        ongoing = [self._trial_seconds_left(trial) for trial in self.trials.values() if trial.status == RUNNING]
+        waiting = [self._trial_seconds_left(trial) for trial in self.trials.values() if trial.status == WAITING]
+        seconds = ongoing + waiting
+        if any(math.isnan(left) for left in seconds):
+            return math.nan
+        return makespan(seconds, self.plan.slots) if seconds else 0.0
+
+    def share_done(self) -> float:
+        """Share of all epochs that are done; those of failed trials will not come any more."""
+        return sum(self._epochs(trial) for trial in self.trials.values()) / (len(self.trials) * self.plan.epochs)
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials by status."""
+        starting = len(self._starting())
+        statuses = [trial.status for trial in self.trials.values()]
+        counts = {status: statuses.count(status) for status in (RUNNING, WAITING, DONE, FAILED, STOPPED)}
+        waiting = counts.pop(WAITING) - starting
+        return {RUNNING: counts.pop(RUNNING), STARTING: starting, **counts, WAITING: waiting}
+
+    def troubled(self) -> list[TrialProgress]:
+        """Trials that have failed, then those that go on after an error."""
+        trials = list(self.trials.values())
+        failed = [trial for trial in trials if trial.status == FAILED]
+        return failed + [trial for trial in trials if trial.retries and trial.status not in (FAILED, DONE)]
+
+    def longest_epoch(self) -> float:
+        """Seconds of the longest of the recent epochs of all trials, NaN before the first one."""
+        return max((seconds for trial in self.trials.values() for seconds in _measured(trial)), default=math.nan)
+
+    def _heard(self, when: float | None = None) -> None:
+        self._last_news = max(self._last_news, self._clock() if when is None else when)
+
+    def _starting(self) -> set[str]:
+        """Names of the trials whose processes are on their way: Tune tells only when they are there."""
+        running = sum(trial.status == RUNNING for trial in self.trials.values())
+        waiting = [name for name, trial in self.trials.items() if trial.status == WAITING]
+        return set(waiting[: max(0, self.plan.slots - running)])
+
+    def _epochs(self, trial: TrialProgress) -> int:
+        return self.plan.epochs if trial.status == FAILED else trial.epochs_done
+
+    def _cell(self, cell: Cell) -> CellProgress:
+        trials = [trial for trial in self.trials.values() if trial.plan.cell.index == cell.index]
+        running = [trial for trial in trials if trial.status == RUNNING]
+        returns = sorted(value for trial in trials for value in trial.returns.values())
+        return CellProgress(
+            cell=cell,
+            status=self._status(trials),
+            epochs_done=sum(trial.epochs_done for trial in trials),
+            epochs_total=len(trials) * self.plan.epochs,
+            returns=return_statistics(tuple(returns)),
+            steps_per_s=sum(trial.steps_per_s for trial in running if math.isfinite(trial.steps_per_s)),
+            seconds_left=max([self._trial_seconds_left(trial) for trial in running], default=math.nan),
+            failed_trials=sum(trial.status == FAILED for trial in trials),
+            failed_seeds=sum(len(trial.failed_seeds) for trial in trials),
+        )
+
+    def _status(self, trials: Sequence[TrialProgress]) -> str:
+        statuses = {trial.status for trial in trials}
+        if RUNNING in statuses:
+            return RUNNING
+        if WAITING in statuses:
+            return STARTING if self._starting().intersection(trial.plan.name for trial in trials) else WAITING
+        return next(status for status in (FAILED, STOPPED, DONE) if status in statuses)
+
+    def _trial_seconds_left(self, trial: TrialProgress) -> float:
+        epochs_left = self.plan.epochs - trial.epochs_done
+        recent = _measured(trial)
+        if recent:
+            return epochs_left * sum(recent) / len(recent)
+        estimate = trial.plan.estimate.seconds / self.plan.epochs
+        if math.isfinite(estimate):
+            return epochs_left * estimate * self._estimate_correction()
+        return epochs_left * self._seconds_per_seed_epoch() * len(trial.plan.seeds)
+
+    def _estimate_correction(self) -> float:
+        """How much longer than planned the epochs have taken so far; 1 before the first one."""
+        measured = planned = 0.0
+        for trial in self.trials.values():
+            recent = _measured(trial)
+            measured += sum(recent)
+            planned += len(recent) * trial.plan.estimate.seconds / self.plan.epochs
+        return measured / planned if planned > 0 else 1.0
+
+    def _seconds_per_seed_epoch(self) -> float:
+        """What an epoch of one seed has taken on average over the trials; NaN before the first one."""
+        seconds, count = 0.0, 0
+        for trial in self.trials.values():
+            seconds += sum(_measured(trial))
+            count += len(_measured(trial)) * len(trial.plan.seeds)
+        return seconds / count if count else math.nan
+
+
+def _measured(trial: TrialProgress) -> list[float]:
+    return [seconds for seconds in trial.epoch_seconds if math.isfinite(seconds) and seconds > 0]
+
+
+@functools.lru_cache(maxsize=4096)
+def return_statistics(returns: tuple[float, ...]) -> SeedStatistics:
+    """``summarize``, computed once for the same returns: a table that is redrawn asks again and again."""
+    return summarize(returns)
