@@ -31,6 +31,7 @@ from vagram_ray.report.wandb_workspace import (
 from vagram_ray.sweep.results import append_record, write_sweep_file
 from vagram_ray.sweep.wandb_target import note_sweep_run
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pydantic, about wandb-workspaces
 ROOT = Path(__file__).resolve().parents[2]
 LOSSES = ("vagram", "nll")
 

@@ -20,7 +20,7 @@ WATTS_PER_GPU = 300.0
 
 def sweep_details(results: SweepResults, cells: Sequence[CellCurves]) -> dict[str, str]:
     """Titles and texts of what ``sweep.json`` and the records tell; what they do not tell is left out."""
-    return {title: text for title, text in _details(results, cells) if text}
+    return {title: str(text) for title, text in _details(results, cells) if text}
 
 
 def _details(results: SweepResults, cells: Sequence[CellCurves]) -> Iterator[tuple[str, str]]:
@@ -68,7 +68,7 @@ def _machine(machine: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     parts = [machine.get("processor")]
     parts += [plural(machine[key], key[:-1].upper()) for key in ("cpus", "gpus") if key in machine]
     parts += [f"{machine['memory_gib']} GiB of memory" if machine.get("memory_gib") else None]
-    yield "Machine", ", ".join(part for part in parts if part)
+    yield "Machine", ", ".join(str(part) for part in parts if part)
     yield "System", machine.get("system") or ""
     yield "Python", machine.get("python") or ""
 

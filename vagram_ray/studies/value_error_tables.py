@@ -87,7 +87,7 @@ def print_table(curves: Sequence[ErrorCurve], variance: float) -> None:
     console = Console(highlight=False, width=TABLE_WIDTH)
     console.print(table)
     for sentence in comparisons(curves):
-        console.print(sentence)
+        console.print(sentence, soft_wrap=True)
     console.print(f"For scale: the variance of the last V over the held-out states is {format_number(variance)}.\n")
     broken = [f"{curve.fit.model} {curve.fit.loss}" for curve in curves if not np.isfinite(curve.error).all()]
     if broken:
