@@ -110,7 +110,7 @@ def make_workspace(comparison: Comparison, logged: Sequence[LoggedCell], entity:
     colors = _colors(comparison)
     by_sweep = len(sweeps) > 1  # two sweeps may have cells of the same name, which are not the same line
     groupby: list[Any] = [expr.Config("sweep_name"), expr.Metric("Group")] if by_sweep else [expr.Metric("Group")]
-    paths: dict[Any, str] = {
+    paths: dict[object, object] = {
         ws.GroupPath(entry.sweep, entry.group) if by_sweep else entry.group: colors[entry.cell.label]
         for entry in logged
     }
