@@ -1,12 +1,13 @@
-"""What a report shares with the sweep, imported when first used: those modules import PyTorch, which takes seconds."""
+"""What a report shares with the sweep. Modules that import PyTorch, which takes seconds, are imported when first used."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from vagram_ray.sweep.results import TrialRecords
+from vagram_ray.sweep.cells import canonical, format_value
+from vagram_ray.sweep.results import TrialRecords
+
+__all__ = ["canonical", "final_return", "final_window", "format_seeds", "format_value"]
 
 
 def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tuple[float, str]:
@@ -28,17 +29,3 @@ def format_seeds(seeds: Sequence[int]) -> str:
     from vagram_ray.sweep import plan
 
     return plan.format_seeds(sorted(seeds))
-
-
-def format_value(value: Any) -> str:
-    """A value of an axis as in labels (``sweep.cells``)."""
-    from vagram_ray.sweep import cells
-
-    return cells.format_value(value)
-
-
-def canonical(values: Mapping[str, Any]) -> str:
-    """A text that is equal for equal settings (``sweep.cells``)."""
-    from vagram_ray.sweep import cells
-
-    return cells.canonical(values)
