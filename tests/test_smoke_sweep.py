@@ -63,6 +63,9 @@ def test_every_trial_left_checkpoints(sweep_folder: Path) -> None:
 def test_wandb_has_one_run_per_seed_with_each_step_once(sweep_folder: Path) -> None:
     results = rows(sweep_folder)
     runs = [read_offline_run(file) for file in sorted(sweep_folder.glob("wandb/offline-run-*/*.wandb"))]
+    (own,) = (run for run in runs if run.job_type == "sweep")
+    assert own.summary["complete"] is True
+    runs = [run for run in runs if run.job_type == "seed"]
     steps = sorted({int(row["env_steps"]) for row in results})
     assert len(runs) == len(results) // len(steps)
     for run in runs:

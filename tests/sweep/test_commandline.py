@@ -184,7 +184,7 @@ def test_a_small_sweep_runs_to_its_end(sweep_file: Path) -> None:
     trials = sorted(folder.glob("num_distractors=*,seeds=*"))
     assert [trial.name for trial in trials] == [f"num_distractors={d},seeds={s}" for d in (0, 3) for s in (0, 1)]
     assert all(len(list(trial.glob("checkpoint_*"))) == 2 for trial in trials)
-    assert len(list((folder / "wandb").glob("offline-run-*"))) == 4
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 5  # one per seed, and the sweep's own
     assert (folder / "sweep_file.py").read_text() == SWEEP_FILE
 
 

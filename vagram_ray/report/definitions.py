@@ -1,4 +1,4 @@
-"""What a report shares with the sweep. Modules that import PyTorch, which takes seconds, are imported when first used."""
+"""What a report shares with the sweep. Modules that import PyTorch, which takes seconds, are imported on first use."""
 
 from __future__ import annotations
 
