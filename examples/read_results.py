@@ -21,7 +21,7 @@ from vagram_ray.sweep.summary import summarize_sweep
 
 SAMPLE = Path(__file__).parent / "data" / "pendulum_10_distractors"
 METRICS = {"eval/episode_return": "return", "model/validation_delta_mse": "error of the model"}
-COLORS = ("#0072b2", "#d55e00", "#e69f00", "#8a8a8a", "#009e73", "#cc79a7", "#56b4e9", "#f0e442")
+COLORS = ("#0072b2", "#009e73", "#d55e00", "#6e7781", "#aa4499", "#a67c00", "#58b4e8", "#882255")
 
 
 def mean_curve(results: SweepResults, cell: int, metric: str) -> tuple[np.ndarray, ...] | None:

@@ -16,7 +16,7 @@ from vagram_ray.rllib import MBPO, MBPOConfig
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument(
-    "--epochs", type=int, default=4, help="epochs of 200 environment steps before the checkpoint"
+    "--epochs", type=int, default=3, help="epochs of 200 environment steps before the checkpoint"
 )
 parser.add_argument(
     "--checkpoint", type=Path, default=Path("results/train_one_agent"), help="where to save"
@@ -36,14 +36,14 @@ config = (
         actor_lr=1e-3,
         critic_lr=1e-3,
         alpha_lr=1e-3,
-        utd_ratio=10,
+        utd_ratio=8,
         num_layers=2,
         hidden_size=64,
         ensemble_size=3,
         num_elites=2,
         model_max_epochs=40,
         epoch_length=200,
-        num_steps_sampled_before_learning_starts=400,
+        num_steps_sampled_before_learning_starts=600,
         model_train_freq=100,
         rollouts_per_step=50,
         real_ratio=(0, 2, 1.0, 0.05),  # in epochs 0 to 2 from real to imagined data

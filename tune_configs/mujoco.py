@@ -38,7 +38,7 @@ SWEEP = Sweep(
     seeds=8,
     epochs=300,
     scales={
-        "smoke": Scale(epochs=1, seeds=1, overrides={**smoke_settings(), "model_loss": "vagram"}),
+        "smoke": Scale(epochs=2, seeds=1, overrides={**smoke_settings(), "model_loss": "vagram"}),
         # Far too short to solve a task: the first 3,000 steps of what takes hundreds of thousands.
         "laptop": Scale(
             epochs=5,

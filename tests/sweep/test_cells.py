@@ -188,3 +188,18 @@ def test_overrides_win_over_variants(make_config: Callable[..., Any]) -> None:
 def test_an_unknown_key_in_a_variant_is_refused_by_name(make_config: Callable[..., Any]) -> None:
     with pytest.raises(SweepError, match=r"The variant size=odd 'hiden_size'.*hidden_size"):
         expand_cells(make_config(), variants={"size": {"odd": {"hiden_size": 3}}})
+
+
+def test_plain_sac_keeps_the_task_and_drops_the_models_axis(make_config: Callable[..., Any]) -> None:
+    tasks = {"short": {"gamma": 0.5}, "long": {"gamma": 0.99}}
+    config = make_config(model_loss=tune.grid_search(["vagram", "none"]))
+    cells = expand_cells(config, variants={"task": tasks, "model_size": SIZES})
+    plain = [cell for cell in cells if cell.axes["model_loss"] == "none"]
+    assert [cell.label for cell in plain] == ["task=short, model_loss=none", "task=long, model_loss=none"]
+    assert len(cells) == 2 * 2 + 2
+
+
+def test_two_axes_of_variants_cannot_set_the_same_key(make_config: Callable[..., Any]) -> None:
+    variants = {"a": {"x": {"gamma": 0.5}}, "b": {"y": {"env_config.g": 1.0}, "z": {"gamma": 0.9}}}
+    with pytest.raises(SweepError, match=r"The variants of 'a' and 'b' both set gamma: leave it to one"):
+        expand_cells(make_config(), variants=variants)

@@ -63,6 +63,7 @@ def expand_cells(
     generator = np.random.default_rng(search_seed)
     combinations: list[_Combination] = []
     random = False
+    fields = _fields_by_axis(variants or {})
     for names, settings in _named_settings(variants or {}):
         if settings:
             source = "The variant " + ", ".join(f"{axis}={name}" for axis, name in names.items())
@@ -72,7 +73,7 @@ def expand_cells(
         space = _SearchSpace(config_here.to_dict())
         random |= space.random
         for resolved in space.combinations(num_samples, generator):
-            combinations.append(_Combination(names, _fields_of(settings), space.paths, resolved))
+            combinations.append(_Combination(names, fields, space.paths, resolved))
     if num_samples > 1 and not random:
         raise SweepError(
             f"num_samples={num_samples} is not usable: no axis is random, so it would repeat each cell; "
@@ -94,8 +95,18 @@ def _named_settings(
         yield chosen, settings
 
 
-def _fields_of(settings: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(key.partition(".")[0] for key in settings)
+def _fields_by_axis(variants: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, frozenset[str]]:
+    """The top-level keys that the variants of each axis set; an axis has its keys to itself."""
+    fields: dict[str, frozenset[str]] = {}
+    for axis, named in variants.items():
+        fields[axis] = frozenset(key.partition(".")[0] for settings in named.values() for key in settings)
+        for other in fields.keys() - {axis}:
+            if shared := fields[axis] & fields[other]:
+                raise SweepError(
+                    f"The variants of {other!r} and {axis!r} both set {', '.join(sorted(shared))}: "
+                    "leave it to one of the two axes."
+                )
+    return fields
 
 
 class _SearchSpace:
@@ -141,16 +152,19 @@ class _Combination:
     """One way to choose a value on every axis."""
 
     variants: Mapping[str, str]
-    variant_fields: frozenset[str]
-    """Top-level keys that the variants set."""
+    variant_fields: Mapping[str, frozenset[str]]
+    """Top-level keys that the variants of an axis set."""
     paths: Sequence[Path]
     resolved: Mapping[str, Any]
 
     def axes(self) -> dict[str, Any]:
         """Names and values of the axes; for plain SAC without those that speak of the model alone."""
         without_effect = self._without_effect()
-        of_the_model = without_effect and self.variant_fields <= without_effect | {"model_loss"}
-        own = {} if of_the_model else dict(self.variants)
+        own = {
+            axis: name
+            for axis, name in self.variants.items()
+            if not (without_effect and self.variant_fields[axis] <= without_effect)
+        }
         paths = [path for path in self.paths if path[0] not in without_effect]
         return own | {_axis_name(path): _lookup(self.resolved, path) for path in paths}
 
