@@ -505,6 +505,7 @@ def test_an_agent_trains_with_the_loss(name):
     )
     metrics = agent.train_epoch(PointEnvs((0, 1)))
     assert not agent.failed.any()
+    del metrics["model/unexplained_dim_1"]  # the point's second dimension is constant
     assert all(np.isfinite(metrics[key]).all() for key in metrics if key.startswith(("model/", "sac/")))
 
 

@@ -18,7 +18,7 @@ from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, wandb_ser
 from vagram_ray.sweep import wandb_artifacts
 from vagram_ray.sweep.plan import SweepPlan
 from vagram_ray.sweep.results import append_record, write_sweep_file
-from vagram_ray.sweep.wandb_artifacts import log_artifacts
+from vagram_ray.sweep.wandb_artifacts import _distinct_names, log_artifacts
 from vagram_ray.sweep.wandb_mode import ARTIFACTS
 from vagram_ray.sweep.wandb_reader import OfflineRun, read_offline_run
 
@@ -176,3 +176,12 @@ def test_a_sweep_hands_over_all_artifacts(tmp_path: Path) -> None:
     assert film.stat().st_size > 1000
     assert {path.suffix for path in own.artifacts["tiny-figures"].values()} == {".png", ".pdf"}
     assert sum(key.endswith("/_type") for key in own.history[0]) == len(own.artifacts["tiny-figures"]) // 2 + 1
+
+
+def test_labels_that_differ_in_their_signs_alone_get_names_of_their_own() -> None:
+    labels = ["target_entropy=-1.0", "target_entropy=1.0", "target_entropy=2.0"]
+    names = _distinct_names(labels)
+    assert names["target_entropy=2.0"] == "target_entropy-2.0"
+    assert len(set(names.values())) == 3
+    long = [f"{'x' * 150},seeds={seeds}" for seeds in ("0-3", "4-7")]
+    assert len(set(_distinct_names(long).values())) == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from vagram_ray.sweep.text import plural
 from vagram_ray.sweep.wandb_mode import CHECKPOINT, FIGURES, VIDEO
 from vagram_ray.sweep.wandb_runs import close
 from vagram_ray.sweep.wandb_sweep_run import sweep_identity
-from vagram_ray.sweep.wandb_target import Target, abandon_service, first_line, read_sweep_run_file, slug
+from vagram_ray.sweep.wandb_target import Target, abandon_service, digest, first_line, read_sweep_run_file, slug
 
 REPORT_FOLDER, VIDEO_FOLDER = "report", "videos"
 """Below the sweep's folder, where they stay: offline, W&B reads them when the run is synced."""
@@ -106,12 +107,13 @@ def _film(results: SweepResults, say: Callable[..., None]) -> dict[str, Path]:
     from vagram_ray.sweep.summary import summarize_sweep
 
     videos: dict[str, Path] = {}
+    names = _distinct_names(results.labels)
     for cell in summarize_sweep(results).cells:
         if not cell.returns:
             say(f"no video of {cell.label}: no seed came to its end", "yellow")
             continue
         seed = min(cell.returns, key=lambda seed: abs(cell.returns[seed] - cell.statistics.iqm))
-        path = results.folder / VIDEO_FOLDER / f"{slug(cell.label)[:_NAME_LIMIT]}-seed{seed}.mp4"
+        path = results.folder / VIDEO_FOLDER / f"{names[cell.label]}-seed{seed}.mp4"
         path.parent.mkdir(exist_ok=True)
         say(f"filming {cell.label}, seed {seed} ...")
         options = ["--cell", cell.label, "--seed", str(seed), "--episodes", "1", "--video", str(path)]
@@ -151,14 +153,30 @@ def _run(module: str, *arguments: str) -> str:
 
 
 def _hand_over(results: SweepResults, files: Files, noted: dict[str, Any]) -> str:
-    """Continue the sweep's own run with the files; returns its address, or its folder where it is offline."""
-    import wandb
+    """Continue the sweep's own run with the files; returns its address, or its folder where it is offline.
 
+    The run is closed whatever happens, or wandb would hold the process at its exit.
+    """
     sweep_name = str(noted["sweep_name"])
     identity = replace(sweep_identity(results.info, sweep_name, ""), run_id=noted["run_id"])
     tags = tuple(noted.get("tags", ()))
     target = Target(noted["project"], noted.get("entity") or None, results.folder, tags, noted["mode"])
     live = target.open(identity, finish_timeout_s=UPLOAD_LIMIT_S)
+    try:
+        _log_files(live, files, sweep_name)
+        where = live.url or short_path(Path(live.settings.sync_dir))
+    except BaseException:
+        close(live, 1)
+        raise
+    close(live, 0)
+    return str(where)
+
+
+def _log_files(live: Any, files: Files, sweep_name: str) -> None:
+    """Log the files as media and artifacts of an open run."""
+    import wandb
+
+    names = _distinct_names([f"{sweep_name}-{what}" for what in ("figures", *_stems(files), *files.checkpoints)])
     media: dict[str, Any] = {f"figures/{png.stem}": wandb.Image(str(png)) for png in files.figures}
     media |= {
         f"videos/{title}": wandb.Video(str(path), caption=title, format="mp4") for title, path in files.videos.items()
@@ -166,24 +184,28 @@ def _hand_over(results: SweepResults, files: Files, noted: dict[str, Any]) -> st
     if media:
         live.log(media)
     if files.figures:
-        figures = wandb.Artifact(_artifact_name(sweep_name, "figures"), "figures")
+        figures = wandb.Artifact(names[f"{sweep_name}-figures"], "figures")
         for png in files.figures:
             for path in (png, png.with_suffix(".pdf")):
                 if path.is_file():
                     figures.add_file(str(path), policy="immutable", skip_cache=True)
         live.log_artifact(figures)
     for title, path in files.videos.items():
-        video = wandb.Artifact(_artifact_name(sweep_name, path.stem), "video", metadata={"title": title})
+        video = wandb.Artifact(names[f"{sweep_name}-{path.stem}"], "video", metadata={"title": title})
         video.add_file(str(path), policy="immutable", skip_cache=True)
         live.log_artifact(video)
     for trial_name, (path, metadata) in files.checkpoints.items():
-        model = wandb.Artifact(_artifact_name(sweep_name, trial_name), "model", metadata=metadata)
+        model = wandb.Artifact(names[f"{sweep_name}-{trial_name}"], "model", metadata=metadata)
         model.add_dir(str(path), policy="immutable", skip_cache=True)  # no copy: checkpoints hold replay buffers
         live.log_artifact(model)
-    where = live.url or short_path(Path(live.settings.sync_dir))
-    close(live, 0)
-    return str(where)
 
 
-def _artifact_name(sweep_name: str, what: str) -> str:
-    return slug(f"{sweep_name}-{what}")[:_NAME_LIMIT]
+def _stems(files: Files) -> list[str]:
+    return [path.stem for path in files.videos.values()]
+
+
+def _distinct_names(texts: Sequence[str]) -> dict[str, str]:
+    """A name for each text as files and W&B take them; texts whose names would be the same get a digest each."""
+    names = {text: slug(text)[:_NAME_LIMIT] for text in texts}
+    taken = Counter(names.values())
+    return {text: f"{name}-{digest(text, 6)}" if taken[name] > 1 else name for text, name in names.items()}
