@@ -1,9 +1,9 @@
 """Groups of hyperparameters that several experiments share, as keyword arguments of ``MBPOConfig.training``.
 
 ``published_settings`` are facts from the configuration files that the paper's authors published. What is not known
-from them is MBPO's (Janner et al., 2019: Humanoid, the target entropies of HalfCheetah and Ant) or ours (Humanoid's data
-mix, Pendulum's target entropy, the warm-up of Pendulum and cartpole, how often cartpole's model is fitted).
-``laptop_settings`` and ``smoke_settings`` are ours, for runs of minutes on two cores.
+from them is MBPO's (Janner et al., 2019: Humanoid, the target entropies of HalfCheetah and Ant) or ours (the mix of
+data on Humanoid, Pendulum's target entropy, the warm-up of Pendulum and cartpole, how often cartpole's model is
+fitted). ``laptop_settings`` and ``smoke_settings`` are ours, for runs of minutes on two cores.
 """
 
 from __future__ import annotations
