@@ -18,7 +18,6 @@ from vagram_ray.sweep.machine import GIB, Machine
 from vagram_ray.sweep.plan import (
     CellNamer,
     SweepPlan,
-    format_seeds,
     make_plan,
     makespan,
     pack_seeds,
@@ -27,6 +26,7 @@ from vagram_ray.sweep.plan import (
 from vagram_ray.sweep.plan_view import Surroundings, plan_warnings, render_plan
 from vagram_ray.sweep.search import PlannedTrials, TrialNamer
 from vagram_ray.sweep.spec import Sweep, SweepError
+from vagram_ray.sweep.text import format_seeds
 
 SPEED = Speed(flops_per_s=1e11, call_s=2e-6, activation_s=2e-10, env_step_s=1e-4)
 

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from vagram_ray.commands import SETTINGS, Command, make_console
 from vagram_ray.play.errors import PlayError
 
 if TYPE_CHECKING:
     from vagram_ray.play.checkpoint import SavedAgent
     from vagram_ray.play.episodes import Episode, Policy
-
-MIN_WIDTH = 100
-"""Columns of tables where the output is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +33,10 @@ class Request:
     output: Path
 
 
-class _Command(click.Command):
-    """Says what is wrong with the arguments in one sentence, without the lines of usage above it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            raise PlayError(f"{error.format_message().rstrip('.')}; --help lists the options.") from error
-
-
 _COUNT = click.IntRange(min=1)
 
 
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings=SETTINGS)
 @click.argument("checkpoint", metavar="CHECKPOINT")
 @click.option("--cell", metavar="LABEL", help="With a sweep's folder: which cell, such as 'model_loss=vagram'.")
 @click.option(
@@ -70,7 +58,7 @@ def main(**options: Any) -> None:
 
     Exit status: 0 when everything was shown, 2 for input that cannot be shown.
     """
-    show(Request(**options), _console())
+    show(Request(**options), make_console())
     sys.exit(0)
 
 
@@ -179,11 +167,3 @@ def _shown(path: Path) -> str:
     from vagram_ray.sweep.storage import short_path
 
     return short_path(path)
-
-
-def _console() -> Console:
-    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # labels may hold any text
-    console = Console(**plain)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(**plain, width=max(MIN_WIDTH, console.width))
-    return console

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import click
+from vagram_ray.commands import InputError
 
 
-class PlayError(click.ClickException):
+class PlayError(InputError):
     """What was asked for cannot be shown: one sentence that names the value and the way out; exit status 2."""
-
-    exit_code = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vagram_ray.commands import SETTINGS, Command, make_console
 from vagram_ray.report.curves import Comparison, load_comparison
 from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.results import SWEEP_FILE
@@ -23,21 +23,9 @@ from vagram_ray.sweep.text import plural
 
 DONE, INTERRUPTED = 0, 130
 REPORT_FOLDER = "report"
-MIN_WIDTH = 100
-"""Columns of the output where it is no terminal."""
 
 
-class _Command(click.Command):
-    """Says what is wrong with the arguments in one sentence, without the lines of usage above it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            raise ReportError(f"{error.format_message().rstrip('.')}; --help lists the options.") from error
-
-
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings=SETTINGS)
 @click.argument("sources", metavar="PATH [MORE...]", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--output", metavar="DIR", type=click.Path(path_type=Path),
@@ -57,7 +45,7 @@ def main(**options: Any) -> None:
 
     Exit status: 0 when the report is written, 2 for input that cannot work, 130 after Ctrl-C.
     """
-    console = _console()
+    console = make_console()
     try:
         report(console=console, **options)
     except KeyboardInterrupt:
@@ -164,11 +152,3 @@ def _build_workspace(comparison: Comparison, target: str, console: Console) -> N
     from vagram_ray.report.wandb_workspace import build_workspace
 
     console.print(f"{'W&B':<9}{build_workspace(comparison, target, console)}", soft_wrap=True)
-
-
-def _console() -> Console:
-    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # labels may hold any text
-    console = Console(**plain)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(**plain, width=max(MIN_WIDTH, console.width))
-    return console

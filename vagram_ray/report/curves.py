@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vagram_ray.report.definitions import canonical, format_value
+from vagram_ray.sweep.cells import canonical, format_value
 
 METHOD_AXES = ("model_loss", "dynamics_model", "algorithm", "method", "agent")
 """Axes that name the method: what is compared inside a panel."""

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.report.figure_style import RC_PARAMS, LineStyle, css_color
+from vagram_ray.sweep.results import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,19 +108,10 @@ def save_plot(plot: Plot, folder: Path) -> Figure:
     with style.context(["default", {**RC_PARAMS, "svg.hashsalt": plot.name}]):
         sheet, limits = _sheet(plot)
         png, pdf = folder / f"{plot.name}.png", folder / f"{plot.name}.pdf"
-        write_bytes_atomically(png, _render(sheet, "png", dpi=PNG_DPI))
-        write_bytes_atomically(pdf, _render(sheet, "pdf", metadata={"CreationDate": None, "Title": plot.title}))
+        write_atomically(png, _render(sheet, "png", dpi=PNG_DPI))
+        write_atomically(pdf, _render(sheet, "pdf", metadata={"CreationDate": None, "Title": plot.title}))
         panels = tuple(_panel_image(plot, number, limits) for number in range(len(plot.panels)))
     return Figure(plot.name, plot.title, plot.caption, png, pdf, panels, tuple(plot.lines))
-
-
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step, so that no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(content)
-    os.chmod(file.name, 0o644)  # a temporary file is its owner's alone
-    os.replace(file.name, path)
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------

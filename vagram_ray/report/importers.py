@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
-from vagram_ray.report.definitions import format_seeds, format_value
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source, final_returns_by_steps
+from vagram_ray.sweep.cells import format_value
+from vagram_ray.sweep.text import format_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +196,7 @@ def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) ->
     details = {
         "File": table.path.name,
         "Cells": str(len(cells)),
-        "Seeds": format_seeds(seeds),
+        "Seeds": format_seeds(sorted(seeds)),
         "Values": f"{len(frame):,}",
         "Final return": FINAL_RETURN_BY_STEPS,
     }

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
-from vagram_ray.report.definitions import canonical, format_seeds, format_value
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.importers import parse_value
 from vagram_ray.report.sources import UNKNOWN, Source, final_returns_by_steps
-from vagram_ray.sweep.text import plural
+from vagram_ray.sweep.cells import canonical, format_value
+from vagram_ray.sweep.text import format_seeds, plural
 
 RESULTS, CONFIG, OVERRIDES = "results.csv", ".hydra/config.yaml", ".hydra/overrides.yaml"
 _NOT_AXES = {"seed", "algorithm", "device", "root_dir", "save_video", "debug_mode", "log_frequency_agent"}

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.report.curves import CellCurves
-from vagram_ray.report.definitions import final_window, format_seeds
 from vagram_ray.sweep.results import SweepResults
-from vagram_ray.sweep.text import format_duration, format_number, plural
+from vagram_ray.sweep.summary import final_window
+from vagram_ray.sweep.text import format_duration, format_number, format_seeds, plural
 
 WATTS_PER_TRIAL_CORE = 10.0
 """Assumed power of the core that a trial keeps busy, for the estimate of energy."""
@@ -29,7 +29,7 @@ def _details(results: SweepResults, cells: Sequence[CellCurves]) -> Iterator[tup
     yield "Command", info.get("command") or ""
     yield "Scale", info.get("scale") or ""
     yield "Cells", str(len(cells))
-    yield "Seeds", f"{format_seeds(info['seeds'])} per cell"
+    yield "Seeds", f"{format_seeds(sorted(info['seeds']))} per cell"
     yield "Epochs", str(info["epochs"])
     yield "Environment steps", _steps(cells)
     yield "Final return", _definition(info)

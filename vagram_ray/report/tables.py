@@ -17,9 +17,9 @@ import numpy as np
 from vagram_ray.report.bootstrap import interquartile_means
 from vagram_ray.report.comparisons import PairComparison, compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison
-from vagram_ray.report.definitions import format_value
 from vagram_ray.report.statistics import MAX_SEEDS, Interval, on_common_steps, steps_to_reach_each
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
+from vagram_ray.sweep.cells import format_value
 from vagram_ray.sweep.results import write_atomically
 from vagram_ray.sweep.seed_statistics import summarize
 from vagram_ray.sweep.text import format_number

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 from vagram_ray.report.curves import CellCurves, Comparison
-from vagram_ray.report.definitions import format_seeds, format_value
 from vagram_ray.report.statistics import Interval
-from vagram_ray.sweep.text import format_number
+from vagram_ray.sweep.cells import format_value
+from vagram_ray.sweep.text import format_number, format_seeds
 
 _SPOKEN = {"none": "plain SAC"}  # model_loss=none is SAC in the same code
 
@@ -78,6 +78,6 @@ def describe_missing(missing: Mapping[int, str]) -> str:
     for seed, reason in missing.items():
         by_reason.setdefault(reason, []).append(seed)
     return "; ".join(
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {format_seeds(seeds)}: {reason}"
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {format_seeds(sorted(seeds))}: {reason}"
         for reason, seeds in by_reason.items()
     )

@@ -20,10 +20,10 @@ from typing import Any
 from rich.console import Console
 
 from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, Panel
-from vagram_ray.report.definitions import canonical
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_style import line_styles
 from vagram_ray.report.wandb_panels import X_AXIS, LinePanel, panel_sections, return_panels
+from vagram_ray.sweep.cells import canonical
 from vagram_ray.sweep.results import SWEEP_FILE
 
 _GROUP_LIMIT, _TAG_LIMIT, _TITLE_LIMIT = 128, 64, 120

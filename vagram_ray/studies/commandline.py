@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +12,7 @@ import numpy as np
 
 from vagram_ray.studies.errors import StudyError
 
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-INVALID, INTERRUPTED = 2, 130
+INTERRUPTED = 130
 
 
 def run_study(command: click.Command, module: str, arguments: Sequence[str] | None = None) -> int:
@@ -28,9 +25,6 @@ def run_study(command: click.Command, module: str, arguments: Sequence[str] | No
     """
     try:
         command.main(arguments, prog_name=f"python -m {module}", standalone_mode=False)
-    except click.UsageError as error:
-        click.echo(f"Error: {error.format_message().rstrip('.')}; --help lists the options.", err=True)
-        return INVALID
     except click.ClickException as error:
         click.echo(f"Error: {error.format_message()}", err=True)
         return error.exit_code
@@ -38,11 +32,6 @@ def run_study(command: click.Command, module: str, arguments: Sequence[str] | No
         click.echo("Interrupted: nothing was written.", err=True)
         return INTERRUPTED
     return 0
-
-
-def exact_command(module: str) -> str:
-    """The command that started this process, ready to be pasted."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def prepare_process() -> None:

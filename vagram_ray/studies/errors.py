@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import click
+from vagram_ray.commands import InputError
 
 
-class StudyError(click.ClickException):
+class StudyError(InputError):
     """A study cannot run as asked: one sentence that names the value and the way out; exit status 2."""
-
-    exit_code = 2

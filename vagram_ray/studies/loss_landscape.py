@@ -17,9 +17,8 @@ from typing import Any
 import click
 import numpy as np
 
+from vagram_ray.commands import SETTINGS, Command, exact_command
 from vagram_ray.studies.commandline import (
-    SETTINGS,
-    exact_command,
     prepare_process,
     report_end,
     report_epoch,
@@ -70,7 +69,7 @@ def parse_reference(context: click.Context, parameter: click.Parameter, text: st
     return theta, theta_dot
 
 
-@click.command(context_settings=SETTINGS)
+@click.command(cls=Command, context_settings=SETTINGS)
 @click.option("--scale", type=click.Choice(list(SCALES)), default="laptop", show_default=True, help="How much.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides every number.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="SAC's environment steps; the scale's.")

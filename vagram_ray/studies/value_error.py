@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vagram_ray.commands import SETTINGS, Command, exact_command
 from vagram_ray.studies.commandline import (
-    SETTINGS,
-    exact_command,
     prepare_process,
     report_end,
     report_epoch,
@@ -73,7 +72,7 @@ def _not_negative(context: click.Context, parameter: click.Parameter, value: flo
     return value
 
 
-@click.command(context_settings=SETTINGS)
+@click.command(cls=Command, context_settings=SETTINGS)
 @click.option("--scale", type=click.Choice(list(SCALES)), default="laptop", show_default=True, help="How much.")
 @click.option("--seeds", metavar="SEEDS", help="A number of seeds (8), a range (0-7) or a list (3,5); the scale's.")
 @click.option(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from vagram_ray.commands import SETTINGS, Command, make_console
 from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, select_variants
 from vagram_ray.sweep.spec import Sweep, SweepError, check_name, load_sweep_file
 from vagram_ray.sweep.storage import DEFAULT_STORAGE, SweepStorage
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from vagram_ray.sweep.run import Outcome
 
 COMPLETE, INCOMPLETE, INTERRUPTED = 0, 1, 130
-MIN_WIDTH = 100
-"""Columns of tables where the output is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +71,7 @@ def _wandb_artifacts(context: click.Context, parameter: click.Parameter, value: 
 _COUNT = click.IntRange(min=1)
 
 
-class _Command(click.Command):
-    """Says what is wrong with the arguments in one sentence, without the lines of usage above it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            raise SweepError(f"{error.format_message().rstrip('.')}; --help lists the options.") from error
-
-
-@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings=SETTINGS)
 @click.argument("config_file", metavar="CONFIG.py", type=click.Path(path_type=Path))
 @click.option("--scale", metavar="SCALE", help="smoke, laptop or paper; the default is laptop.")
 @click.option("--seeds", callback=_seeds, metavar="SEEDS", help="A number of seeds (8), a range (0-7) or a list (3,5).")
@@ -117,7 +104,7 @@ def main(**options: Any) -> None:
 
     Exit status: 0 when every seed came to its end, 1 when some did not, 2 for input that cannot work.
     """
-    sys.exit(launch(Request(**options), _console()))
+    sys.exit(launch(Request(**options), make_console()))
 
 
 def launch(request: Request, console: Console) -> int:
@@ -147,19 +134,6 @@ def launch(request: Request, console: Console) -> int:
     choice = WandbChoice(wandb_mode, request.wandb_project)
     outcome = run_sweep(plan, storage, choice, request.config_file, console, sweep.name)
     return _finish(storage, outcome, console, request.wandb_artifacts)
-
-
-def exact_command() -> str:
-    """The command that started this process, ready to be pasted."""
-    return shlex.join(["python", "-m", "vagram_ray.sweep", *sys.argv[1:]])
-
-
-def _console() -> Console:
-    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # labels may hold any text
-    console = Console(**plain)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(**plain, width=max(MIN_WIDTH, console.width))
-    return console
 
 
 def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:

@@ -16,6 +16,7 @@ from vagram_ray.sweep.cells import Cell, canonical, expand_cells
 from vagram_ray.sweep.estimates import Speed, TrialEstimate, Workload, estimate_trial
 from vagram_ray.sweep.machine import Machine
 from vagram_ray.sweep.spec import Sweep, SweepError, describe, seed_tuple
+from vagram_ray.sweep.text import format_seeds
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -272,13 +273,6 @@ def makespan(seconds: Sequence[float], slots: int) -> float:
     for duration in seconds:
         heapq.heappush(free, heapq.heappop(free) + duration)
     return max(free)
-
-
-def format_seeds(seeds: Sequence[int]) -> str:
-    """``0-3`` for consecutive seeds, ``3,5,9`` for others."""
-    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]}-{seeds[-1]}"
-    return ",".join(str(seed) for seed in seeds)
 
 
 def _trial_name(cell: Cell, seeds: Sequence[int], others: Sequence[TrialPlan]) -> str:

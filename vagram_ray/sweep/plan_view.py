@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.sweep.plan import SweepPlan, format_seeds
-from vagram_ray.sweep.text import format_bytes, format_duration, plural
+from vagram_ray.sweep.plan import SweepPlan
+from vagram_ray.sweep.text import format_bytes, format_duration, format_seeds, plural
 
 MAX_ROWS = 40
 

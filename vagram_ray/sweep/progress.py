@@ -18,7 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.sweep.cells import format_value
-from vagram_ray.sweep.plan import format_seeds
 from vagram_ray.sweep.progress_state import (
     DONE,
     FAILED,
@@ -33,7 +32,7 @@ from vagram_ray.sweep.progress_state import (
 )
 from vagram_ray.sweep.seed_statistics import SeedStatistics
 from vagram_ray.sweep.storage import short_path
-from vagram_ray.sweep.text import format_clock, format_duration, format_number, plural
+from vagram_ray.sweep.text import format_clock, format_duration, format_number, format_seeds, plural
 
 __all__ = ["DONE", "FAILED", "ProgressTable", "ProgressView", "SweepProgress", "end_line", "result_line"]
 

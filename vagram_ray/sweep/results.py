@@ -37,11 +37,11 @@ SWEEP_FILE, RECORDS_FOLDER, RESULTS_FILE = "sweep.json", "records", "results.csv
 # -- writing ---------------------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step, so that no reader ever sees half of it."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file in one step, so that no reader ever sees half of it; text is written as UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-        file.write(text)
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
     os.chmod(file.name, 0o644)  # a temporary file is its owner's alone
     os.replace(file.name, path)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
+from vagram_ray.commands import exact_command
 from vagram_ray.sweep.machine import Machine, describe_machine, git_commit, versions
 from vagram_ray.sweep.plan import CellNamer, SweepPlan
 from vagram_ray.sweep.progress import FAILED, ProgressView, SweepProgress
@@ -189,10 +190,8 @@ def _seed_runs(plan: SweepPlan, storage: SweepStorage, wandb: WandbChoice, sweep
 
 
 def _details(plan: SweepPlan, wandb: WandbChoice) -> dict[str, Any]:
-    from vagram_ray.sweep.commandline import exact_command
-
     return {
-        "command": exact_command(),
+        "command": exact_command("vagram_ray.sweep"),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
         "versions": versions(),

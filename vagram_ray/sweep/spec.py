@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import click
+from vagram_ray.commands import InputError
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -24,10 +24,8 @@ SWEEP_MODULE = "vagram_ray_sweep_file"
 """Name under which a sweep file is put in ``sys.modules``."""
 
 
-class SweepError(click.ClickException):
+class SweepError(InputError):
     """Input that cannot work: one sentence that names the value and the way out; exit status 2."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

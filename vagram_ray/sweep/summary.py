@@ -26,11 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.sweep.plan import format_seeds
 from vagram_ray.sweep.results import SweepResults, TrialRecords, write_atomically
 from vagram_ray.sweep.seed_statistics import SeedStatistics, summarize
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.text import format_duration, format_number, plural
+from vagram_ray.sweep.text import format_duration, format_number, format_seeds, plural
 
 FINAL_SHARE = 0.1
 """Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""

@@ -1,0 +1,51 @@
+"""What the command lines of all packages share: one sentence for bad input, and how output looks."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+"""Settings of every command's context."""
+MIN_WIDTH = 100
+"""Columns of tables where the output is no terminal."""
+
+
+class InputError(click.ClickException):
+    """Input that cannot work: one sentence that names the value and the way out; exit status 2."""
+
+    exit_code = 2
+
+
+class Command(click.Command):
+    """Says what is wrong with the arguments in one sentence, without the lines of usage above it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            InputError: They cannot be parsed.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise InputError(f"{error.format_message().rstrip('.')}; --help lists the options.") from error
+
+
+def make_console() -> Console:
+    """The console of a command; wide enough for tables where the output goes to a file or a pipe."""
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # labels may hold any text
+    console = Console(**plain)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(**plain, width=max(MIN_WIDTH, console.width))
+    return console
+
+
+def exact_command(module: str) -> str:
+    """The command that started this process, ready to be pasted."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
