@@ -11,7 +11,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from vagram_ray.rllib import MBPO, MBPORLModule
-from vagram_ray.rllib.learner import AGENT, AgentCheckpoint
+from vagram_ray.rllib.learner import AGENT
 
 
 def assert_same(left: Any, right: Any, path: str = "state") -> None:
@@ -32,7 +32,7 @@ def assert_same(left: Any, right: Any, path: str = "state") -> None:
 
 def state_of(algo: MBPO) -> dict[str, Any]:
     """Everything that the run depends on: networks, optimizers, buffers, random streams, environments."""
-    return AgentCheckpoint(algo.learner.agent).get_state() | {
+    return algo.learner.get_state(components=AGENT)[AGENT] | {
         "environments": algo.env_runner.get_state()["environments"]
     }
 
@@ -114,21 +114,11 @@ def test_weight_syncs_carry_no_buffers(make_config, build):
     assert AGENT in algo.learner_group.get_state()["learner"]
 
 
-def test_the_agents_file_holds_tensors_and_executes_nothing(make_config, build, tmp_path):
+def test_the_policy_can_be_exported_as_an_rl_module(make_config, build, tmp_path):
     algo = build(make_config())
     train(algo, 1)
-    algo.save_to_path(tmp_path / "checkpoint")
-    [file] = (tmp_path / "checkpoint").rglob(AgentCheckpoint.FILE_NAME)
-    state = torch.load(file, weights_only=True)
-    assert state["env_steps"] == 110 and state["seeds"] == [0]
-
-
-def test_the_policy_can_be_loaded_from_an_algorithms_checkpoint(make_config, build, tmp_path):
-    algo = build(make_config())
-    train(algo, 1)
-    path = tmp_path / "checkpoint"
-    algo.save_to_path(path)
-    module = MBPORLModule.from_checkpoint(path / "learner_group" / "learner" / "rl_module" / "default_policy")
+    algo.get_module().save_to_path(tmp_path / "module")
+    module = MBPORLModule.from_checkpoint(tmp_path / "module")
     obs = {Columns.OBS: torch.randn(4, 3)}
     expected = algo.get_module().forward_inference(obs)[Columns.ACTIONS]
     assert torch.equal(module.forward_inference(obs)[Columns.ACTIONS], expected)

@@ -241,10 +241,11 @@ class MBPOAgent:
 
     # -- state -----------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything the run depends on, in tensors and plain values (``torch.load(weights_only=True)`` reads it).
+    def state_dict(self, with_transitions: bool = True) -> dict[str, Any]:
+        """Everything the run depends on, in tensors and plain values.
 
-        Tensors are the agent's own memory, not copies: save or clone before training on.
+        Tensors are the agent's own memory, not copies: save or clone before training on. Without ``with_transitions``
+        the rows of the real buffer are left out, as they are kept elsewhere (``replay.arrivals`` gives them).
         """
         state: dict[str, Any] = {
             "seeds": list(self.seeds),
@@ -253,7 +254,7 @@ class MBPOAgent:
             "failed": self.failed.tolist(),
             "has_imagined": self._has_imagined,
             "sac": self.sac.state_dict(),
-            "replay": self.replay.state_dict(),
+            "replay": self.replay.state_dict(with_transitions),
             "streams": {purpose: streams.state_dict() for purpose, streams in self._streams.items()},
         }
         if self.settings.model_based:

@@ -65,6 +65,7 @@ class ReplayBuffer:
         self.layout = layout
         self.capacity = capacity
         self.size = 0
+        self.num_added = 0
         self._next = 0
         self._rows = torch.zeros(num_seeds, min(capacity, 1024), layout.width, device=device)
 
@@ -86,6 +87,15 @@ class ReplayBuffer:
         self._rows[:, self._next] = torch.from_numpy(row.astype(np.float32, copy=False)).to(self._rows.device)
         self.size = max(self.size, self._next + 1)
         self._next = (self._next + 1) % self.capacity
+        self.num_added += 1
+
+    def arrivals(self, first: int, last: int) -> Tensor:
+        """Transitions number ``first`` to ``last - 1`` since the start of the run, (S, last - first, width), a copy.
+
+        Stored are the newest ``size`` of the ``num_added`` that have arrived.
+        """
+        position = (self._next - self.num_added + torch.arange(first, last, device=self._rows.device)) % self.size
+        return self._rows.index_select(1, position)
 
     def sample_index(self, streams: RandomStreams, *shape: int) -> Tensor:
         """Uniform positions (S, *shape) of stored transitions."""
@@ -101,9 +111,10 @@ class ReplayBuffer:
         grown[:, : self._rows.shape[1]] = self._rows
         self._rows = grown
 
-    def state_dict(self) -> dict[str, Any]:
-        """The stored transitions and the write position."""
-        return {"rows": self.rows.clone(), "next": self._next}
+    def state_dict(self, with_rows: bool = True) -> dict[str, Any]:
+        """Counts, the write position, and a copy of the stored transitions unless they are kept elsewhere."""
+        state: dict[str, Any] = {"size": self.size, "num_added": self.num_added, "next": self._next}
+        return state | {"rows": self.rows.clone()} if with_rows else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over saved transitions.
@@ -111,13 +122,15 @@ class ReplayBuffer:
         Raises:
             ValueError: If they are more than the capacity.
         """
-        rows = state["rows"]
+        rows = state["rows"] if state["size"] else self._rows[:, :0]
         if rows.shape[1] > self.capacity:
             raise ValueError(
                 f"The saved buffer holds {rows.shape[1]} transitions per seed, but replay_capacity={self.capacity}; "
                 "restore with a capacity of at least that."
             )
-        self.size, self._next = rows.shape[1], int(state["next"])
+        self.size, self.num_added, self._next = rows.shape[1], int(state["num_added"]), int(state["next"])
+        if self._next != self.size < self.capacity:  # a full ring of a smaller capacity: the oldest first
+            rows, self._next = rows.roll(-self._next, dims=1), self.size
         length = self._rows.shape[1]
         while length < self.size or (length == self._next and length < self.capacity):
             length = min(2 * length, self.capacity)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +32,7 @@ class SeedVectorEnv:
         action_dim: A.
         observation_space: Box (D,) float32, of one environment.
         action_space: Box (A,) float32 of [-1, 1], of one environment.
+        guard: makes the context in which environments step and reset; none by default.
     """
 
     def __init__(self, spec: EnvironmentSpec, seeds: Sequence[int], *, evaluation: bool = False) -> None:
@@ -57,6 +59,7 @@ class SeedVectorEnv:
             observation_space.low.astype(np.float32), observation_space.high.astype(np.float32), dtype=np.float32
         )
         self.action_space = gym.spaces.Box(-1.0, 1.0, shape=(self.action_dim,), dtype=np.float32)
+        self.guard: Callable[[], AbstractContextManager[None]] = nullcontext
         self._obs: np.ndarray | None = None
         self._closed = False
 
@@ -65,7 +68,8 @@ class SeedVectorEnv:
 
         The streams of episodes were seeded from (seed, evaluation) at construction and go on from where they are.
         """
-        self._obs = np.stack([env.reset()[0] for env in self._envs]).astype(np.float32)
+        with self.guard():
+            self._obs = np.stack([env.reset()[0] for env in self._envs]).astype(np.float32)
         return self._obs.copy()
 
     def step(self, actions: np.ndarray, active: np.ndarray | None = None) -> EnvStep:
@@ -88,10 +92,11 @@ class SeedVectorEnv:
         next_obs, obs = self._obs.copy(), self._obs.copy()
         reward = np.zeros(self.num_seeds, dtype=np.float32)
         terminated, truncated = np.zeros((2, self.num_seeds), dtype=bool)
-        for i in np.flatnonzero(stepped):
-            env = self._envs[i]
-            next_obs[i], reward[i], terminated[i], truncated[i], _ = env.step(scaled[i])
-            obs[i] = env.reset()[0] if terminated[i] or truncated[i] else next_obs[i]
+        with self.guard():
+            for i in np.flatnonzero(stepped):
+                env = self._envs[i]
+                next_obs[i], reward[i], terminated[i], truncated[i], _ = env.step(scaled[i])
+                obs[i] = env.reset()[0] if terminated[i] or truncated[i] else next_obs[i]
         self._obs = obs.copy()
         return EnvStep(next_obs, obs, reward, terminated, truncated)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 import time
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
+from pyarrow.fs import FileSystem
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.utils.metrics import (
@@ -18,13 +22,18 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_EPISODES,
 )
-from ray.tune.result import STDERR_FILE, STDOUT_FILE
+from ray.tune import Checkpoint
+from ray.tune.result import TIME_THIS_ITER_S
 
 from vagram_ray.core.allocator import keep_freed_memory
+from vagram_ray.rllib.checkpointing import TrialCheckpoints, config_of_checkpoint, restore_algorithm, save_algorithm
 from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.env_runner import MBPOEnvRunner, episode_metrics
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.results import cohort_results, merge, set_nested
+
+TRIAL_STEP_LIMIT_S = 300.0
+"""``env_step_time_limit_s="auto"`` in a Tune trial."""
 
 
 class MBPO(Algorithm):
@@ -68,6 +77,126 @@ class MBPO(Algorithm):
         super().setup(config)
         # One process, one policy: what acts is what is trained, with nothing to synchronise.
         self.env_runner.share_module(self.learner.rl_module)
+        in_trial = self._storage is not None
+        limit = self.config.env_step_time_limit_s
+        if limit is not None and (limit != "auto" or in_trial):
+            seconds = TRIAL_STEP_LIMIT_S if limit == "auto" else float(limit)
+            self.env_runner.limit_steps(seconds, self._stderr_fp or sys.__stderr__)
+        self._checkpoints: TrialCheckpoints | None = None
+        self._result_to_repeat: dict[str, Any] | None = None
+        if in_trial and self.config.checkpoint_every is not None:
+            self._checkpoint_own_trial(self.config.checkpoint_every)
+
+    def _checkpoint_own_trial(self, every: int | Literal["auto"]) -> None:
+        """Write checkpoints into the trial's folder from now on, and go on from the newest that is there."""
+        storage: Any = self._storage
+        self._checkpoints = TrialCheckpoints(
+            storage.storage_filesystem,
+            storage.trial_fs_path,
+            every,
+            keep=self.config.checkpoints_kept,
+            last_epoch=self.config.checkpoint_last_epoch,
+        )
+        self._result_to_repeat = self._checkpoints.resume(self)
+        if self._result_to_repeat is not None:  # Tune counts and times the repeated epoch anew
+            self._iteration -= 1
+            self._time_total -= self._result_to_repeat[TIME_THIS_ITER_S]
+
+    def step(self) -> dict[str, Any]:
+        """One training iteration; after resuming from a trial's own checkpoint, its result once more."""
+        repeated, self._result_to_repeat = self._result_to_repeat, None
+        if repeated is not None:
+            self._epoch_results = repeated
+            return repeated
+        started = time.time()
+        result: dict[str, Any] = super().step()
+        if self._checkpoints is not None:
+            self._checkpoints.save_if_due(self, self._iteration + 1, result, seconds=time.time() - started)
+        return result
+
+    def save_to_path(
+        self,
+        path: str | Path | None = None,
+        *,
+        state: dict[str, Any] | None = None,
+        filesystem: FileSystem | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Write a checkpoint, completely or not at all, in a format whose reading executes nothing.
+
+        Args:
+            path: A folder on this machine or a URI; a new temporary folder by default. What stands there is replaced.
+            state: Must be None: a checkpoint holds this algorithm as it is.
+            filesystem: Where ``path`` is, in place of a URI.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: It cannot be written; nothing is left of it.
+        """
+        if state is not None:
+            raise ValueError("state is not usable: a checkpoint holds the algorithm as it is; call set_state() first.")
+        return save_algorithm(self, Path(tempfile.mkdtemp()) / "checkpoint" if path is None else path, filesystem)
+
+    def restore_from_path(
+        self,
+        path: str | Path,
+        *,
+        component: str | None = None,
+        filesystem: FileSystem | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Go on from a checkpoint of ``save_to_path``.
+
+        Args:
+            path: Its folder or URI.
+            component: With a name, RLlib's way to restore a part from a checkpoint of RLlib's own format.
+            filesystem: Where ``path`` is, in place of a URI.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged; nothing has been changed.
+            ValueError: It is of other seeds or another kind of model.
+        """
+        if component is not None:
+            super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
+            return
+        restore_algorithm(self, path, filesystem)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path | Checkpoint,
+        filesystem: FileSystem | None = None,
+        *,
+        config: MBPOConfig | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """A new algorithm that goes on from a checkpoint, on the CPU unless ``config`` says otherwise.
+
+        Args:
+            path: The checkpoint's folder or URI, or a ``ray.tune.Checkpoint``.
+            filesystem: Where ``path`` is, in place of a URI.
+            config: What the checkpoint does not hold, such as resources and callbacks; the checkpoint's own settings
+                are put into a copy of it.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+            ValueError: It was trained with an extension that this process has not loaded. What a checkpoint names is
+                never executed: call ``load_extensions`` first.
+        """
+        if isinstance(path, Checkpoint):
+            place, filesystem = path.path, path.filesystem
+        else:
+            place = str(path)
+        base = cls.get_default_config() if config is None else config.copy(copy_frozen=False)
+        algo = cast(Self, config_of_checkpoint(base, place, filesystem).build_algo())
+        try:
+            algo.restore_from_path(place, filesystem=filesystem)
+        except BaseException:
+            algo.stop()
+            raise
+        return algo
 
     @property
     def learner(self) -> MBPOLearner:
@@ -133,14 +262,6 @@ class MBPO(Algorithm):
         # Tune's utilisation monitor has just replaced our section of the same name.
         result["perf"] = {**result.get("perf", {}), **self._epoch_results["perf"]}
         super().log_result(result)
-
-    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
-        """How a checkpoint builds this object again: without the log files of the trial that wrote it.
-
-        Tune puts them into the configuration of a trial; whoever loads its checkpoint keeps their own output.
-        """
-        (config,), kwargs = super().get_ctor_args_and_kwargs()
-        return ({key: value for key, value in config.items() if key not in (STDOUT_FILE, STDERR_FILE)},), kwargs
 
     def __repr__(self) -> str:
         # Ray names a trial's actor in its error messages, also when its configuration has just been refused;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -15,6 +15,7 @@ from ray.util.debug import log_once
 from vagram_ray.core.settings import MBPOSettings, SettingsError
 from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.rllib import validation
+from vagram_ray.rllib.checkpointing import check_checkpointing, check_time_limit
 from vagram_ray.rllib.env_runner import MBPOEnvRunner
 from vagram_ray.rllib.extensions import load_extensions
 from vagram_ray.rllib.learner import MBPOLearner
@@ -53,6 +54,8 @@ class MBPOConfig(AlgorithmConfig):
         evaluation_interval: Epochs between evaluations (default 1); None evaluates on ``algo.evaluate()`` only.
         evaluation_duration: Episodes per evaluation and *per seed* (default 10).
         explore: ``"sample"`` or ``"mean"`` as in ``MBPOSettings``; RLlib's True and False mean the same.
+        checkpoint_every: In a Tune trial, let the trial checkpoint itself and go on by itself (``checkpointing``).
+        env_step_time_limit_s: Seconds after which a hanging environment ends the process (``environment``).
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -69,6 +72,10 @@ class MBPOConfig(AlgorithmConfig):
         self.env_runner_cls = MBPOEnvRunner  # type: ignore[assignment]
         self.evaluation_interval = 1  # type: ignore[assignment]
         self.evaluation_duration = 10
+        self.checkpoint_every: int | Literal["auto"] | None = None
+        self.checkpoints_kept = 2
+        self.checkpoint_last_epoch: int | None = None
+        self.env_step_time_limit_s: float | Literal["auto"] | None = "auto"
 
     @classmethod
     def known_keys(cls) -> frozenset[str]:
@@ -85,6 +92,7 @@ class MBPOConfig(AlgorithmConfig):
         *,
         num_distractors: int = _UNSET,
         distractor_process: str = _UNSET,
+        env_step_time_limit_s: float | Literal["auto"] | None = _UNSET,
         **kwargs: Any,
     ) -> MBPOConfig:
         """Set the environment.
@@ -93,20 +101,62 @@ class MBPOConfig(AlgorithmConfig):
             env: A Gymnasium id, such as ``"Hopper-v4"`` (a flat Box of observations, a bounded Box of actions).
             num_distractors: Distractor dimensions appended to the observation, at least 0.
             distractor_process: ``"paper"`` or ``"published"``.
+            env_step_time_limit_s: A step or reset that takes longer ends this process with a traceback, and Tune
+                starts the trial again; ``"auto"`` is 300 s in a Tune trial and no limit elsewhere, None is no limit.
             **kwargs: RLlib's own, of which ``env_config`` holds keyword arguments for ``gymnasium.make``.
 
         Raises:
             ValueError: If a name is no setting; the message gives the closest ones.
         """
-        _refuse_unknown(kwargs, AlgorithmConfig.environment, {"num_distractors", "distractor_process"})
+        own = {
+            "num_distractors": num_distractors,
+            "distractor_process": distractor_process,
+            "env_step_time_limit_s": env_step_time_limit_s,
+        }
+        _refuse_unknown(kwargs, AlgorithmConfig.environment, set(own))
         if env is not _UNSET:
             kwargs["env"] = env
         super().environment(**kwargs)
-        if num_distractors is not _UNSET:
-            self.num_distractors = num_distractors
-        if distractor_process is not _UNSET:
-            self.distractor_process = distractor_process
+        self._set_given(own)
         return self
+
+    def checkpointing(  # type: ignore[override]  # RLlib's own are taken by name
+        self,
+        *,
+        checkpoint_every: int | Literal["auto"] | None = _UNSET,
+        checkpoints_kept: int = _UNSET,
+        checkpoint_last_epoch: int | None = _UNSET,
+        **kwargs: Any,
+    ) -> MBPOConfig:
+        """Set how a Tune trial checkpoints itself; without Tune, and with ``None``, it does not.
+
+        Such a trial writes its checkpoints into its own folder in the storage, and when its process starts it goes on
+        from the newest whole one there; leave Tune's own ``CheckpointConfig`` as it is then.
+
+        Args:
+            checkpoint_every: Epochs between checkpoints; ``"auto"`` is at most every minute and at most 2 % of the
+                wall time; None leaves checkpoints to Tune.
+            checkpoints_kept: The newest that are kept.
+            checkpoint_last_epoch: An epoch that is saved in any case, the trial's last one.
+            **kwargs: RLlib's own.
+
+        Raises:
+            ValueError: If a name is no setting; the message gives the closest ones.
+        """
+        own = {
+            "checkpoint_every": checkpoint_every,
+            "checkpoints_kept": checkpoints_kept,
+            "checkpoint_last_epoch": checkpoint_last_epoch,
+        }
+        _refuse_unknown(kwargs, AlgorithmConfig.checkpointing, set(own))
+        super().checkpointing(**kwargs)
+        self._set_given(own)
+        return self
+
+    def _set_given(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if value is not _UNSET:
+                setattr(self, name, value)
 
     def training(
         self,
@@ -195,6 +245,8 @@ class MBPOConfig(AlgorithmConfig):
         if not self.in_evaluation:  # RLlib derives the evaluation config and changes some of these itself
             validation.check_fixed_settings(self)
             validation.check_evaluation(self)
+            check_checkpointing(self.checkpoint_every, self.checkpoints_kept, self.checkpoint_last_epoch)
+            check_time_limit(self.env_step_time_limit_s)
         settings = self.to_settings()
         # RLlib announces the new API stack to users of older configs; there is no older MBPOConfig.
         log_once(f"{cast(type, self.algo_class).__name__}_on_new_api_stack")

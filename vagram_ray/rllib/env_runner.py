@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from ray.rllib.utils.metrics import (
 
 from vagram_ray.core.evaluation import EpisodeStatistics, evaluate
 from vagram_ray.envs import SeedVectorEnv
+from vagram_ray.envs.step_watchdog import StepWatchdog
 from vagram_ray.rllib.rl_module import MBPORLModule
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
     def __init__(self, *, config: MBPOConfig, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self._statistics: EpisodeStatistics | None = None
+        self._watchdog: StepWatchdog | None = None
         self.make_env()
         self.make_module()
 
@@ -73,6 +75,13 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         spec = self.config.get_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = cast(MBPORLModule, spec.build())
         self._shares_module = False
+
+    def limit_steps(self, limit_s: float, output: IO[str]) -> None:
+        """End this process, with a traceback in ``output``, when a step or reset takes longer than ``limit_s``."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        self._watchdog = StepWatchdog(limit_s, output)
+        self.env.guard = self.evaluation_env.guard = self._watchdog.guard
 
     def share_module(self, module: MBPORLModule) -> None:
         """Act with the learner's own module from now on: there are no weights to copy."""
@@ -136,6 +145,9 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
 
     def stop(self) -> None:
         """Close the environments."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
         for env in (self.env, getattr(self, "evaluation_env", None)):
             if env is not None:
                 env.close()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pyarrow.fs
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
-from ray.rllib.utils.checkpoints import Checkpointable
 
 from vagram_ray.core.environments import SeedEnvironments
 from vagram_ray.core.mbpo import MBPOAgent
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
     from vagram_ray.rllib.config import MBPOConfig
 
 AGENT = "mbpo_agent"
-"""Name of the agent's part of a checkpoint: networks, optimizers, buffers, random streams, counters."""
+"""Name of the agent's part of the state: networks, optimizers, buffers, random streams, counters."""
 
 
 class MBPOLearner(TorchLearner):
@@ -90,7 +87,7 @@ class MBPOLearner(TorchLearner):
         """RLlib's learner state, and a copy of the agent's unless other components alone are asked for."""
         state: dict[str, Any] = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component(AGENT, components, not_components):
-            state[AGENT] = AgentCheckpoint(self.agent).get_state()
+            state[AGENT] = _on_cpu(self.agent.state_dict())
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -98,80 +95,15 @@ class MBPOLearner(TorchLearner):
         super().set_state(state)
         # After the module: RLlib ignores module weights that are older than the current ones, the agent does not.
         if AGENT in state:
-            AgentCheckpoint(self.agent).set_state(state[AGENT])
-
-    def get_checkpointable_components(self) -> list[tuple[str, Checkpointable]]:
-        """The module, and the agent in a file of its own."""
-        return [*super().get_checkpointable_components(), (AGENT, AgentCheckpoint(self.agent))]
-
-
-class AgentCheckpoint(Checkpointable):
-    """Saves an agent as tensors: ``torch.load(..., weights_only=True)`` reads the file, nothing is executed.
-
-    RLlib's own way, NumPy arrays in a pickle, would round float64 and int64 tensors to 32 bits.
-    """
-
-    FILE_NAME = "agent_state.pt"
-
-    def __init__(self, agent: MBPOAgent) -> None:
-        self.agent = agent
-
-    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """A copy of the agent's state in the CPU's memory."""
-        return _on_cpu(self.agent.state_dict())
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
-        self.agent.load_state_dict(state)
-
-    def save_to_path(
-        self,
-        path: str | Path | None = None,
-        *,
-        state: dict[str, Any] | None = None,
-        filesystem: pyarrow.fs.FileSystem | None = None,
-        **kwargs: Any,
-    ) -> str:
-        """Write the state below ``path`` and return the path."""
-        if path is None:
-            raise ValueError("path=None is not usable: name the directory that shall hold the agent's state.")
-        filesystem, directory = _resolve(path, filesystem)
-        filesystem.create_dir(directory, recursive=True)
-        with filesystem.open_output_stream(f"{directory}/{self.FILE_NAME}") as file:
-            torch.save(self.get_state() if state is None else state, file)
-        return directory
-
-    def restore_from_path(
-        self,
-        path: str | Path,
-        *,
-        component: str | None = None,
-        filesystem: pyarrow.fs.FileSystem | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Read the state below ``path``."""
-        filesystem, directory = _resolve(path, filesystem)
-        with filesystem.open_input_file(f"{directory}/{self.FILE_NAME}") as file:
-            self.set_state(torch.load(file, map_location="cpu", weights_only=True))
-
-    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
-        """How to build this object again."""
-        return (self.agent,), {}
-
-
-def _resolve(path: str | Path, filesystem: pyarrow.fs.FileSystem | None) -> tuple[pyarrow.fs.FileSystem, str]:
-    location = path if isinstance(path, str) else path.as_posix()
-    if filesystem is None:
-        filesystem, location = pyarrow.fs.FileSystem.from_uri(location)
-    return filesystem, location
+            self.agent.load_state_dict(state[AGENT])
 
 
 def _on_cpu(value: Any) -> Any:
-    """A copy of nested containers with every tensor copied to the CPU."""
+    """Copies of tensors in the CPU's memory, in the same nested containers."""
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
+        return value.detach().cpu().clone()
     if isinstance(value, dict):
         return {key: _on_cpu(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_on_cpu(item) for item in value)
+    if isinstance(value, list):
+        return [_on_cpu(item) for item in value]
     return value

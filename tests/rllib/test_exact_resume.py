@@ -1,0 +1,134 @@
+"""N epochs, a checkpoint, a new process, M epochs: equal to N + M epochs without a stop, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.rllib.conftest import tiny_config
+from vagram_ray.checkpoint import read_checkpoint
+from vagram_ray.checkpoint.files import resolve
+from vagram_ray.checkpoint.folder import CheckpointFolder
+from vagram_ray.core.model_losses import model_loss_names
+from vagram_ray.rllib import MBPO
+
+N, M = 2, 2
+TASKS = {"pendulum": ("Pendulum-v1", 0), "hopper": ("Hopper-v4", 3)}
+COHORTS = {"one seed": (3,), "four seeds": (3, 0, 11, 7)}
+LOSSES = [*model_loss_names(), "none"]
+CASES = [(task, loss, cohort) for task in TASKS for loss in LOSSES for cohort in COHORTS]
+
+CONTINUE = """
+import json, sys
+import ray
+from vagram_ray.rllib import MBPO
+
+folder, epochs = sys.argv[1], int(sys.argv[2])
+ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20, logging_level="ERROR")
+for case in json.loads(sys.stdin.read()):
+    algo = MBPO.from_checkpoint(f"{folder}/{case}/first")
+    results = [algo.train()["seeds"] for _ in range(epochs)]
+    algo.save_to_path(f"{folder}/{case}/continued")
+    with open(f"{folder}/{case}/results.json", "w") as file:
+        json.dump(results, file)
+    algo.stop()
+ray.shutdown()
+"""
+
+
+def case_name(task: str, loss: str, cohort: str) -> str:
+    return f"{task}-{loss}-{len(COHORTS[cohort])}"
+
+
+@pytest.fixture(scope="module")
+def runs(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Any]]]:
+    """Every case trained without a stop here, and from its first checkpoint on in another process."""
+    folder, straight = tmp_path_factory.mktemp("runs"), {}
+    for task, loss, cohort in CASES:
+        name, (env, distractors) = case_name(task, loss, cohort), TASKS[task]
+        # A capacity that is reached on the way, so that the ring has wrapped, and normalized observations.
+        config = tiny_config(
+            env,
+            model_loss=loss,
+            seeds=COHORTS[cohort],
+            epoch_length=30,
+            model_train_freq=15,
+            model_max_epochs=2,
+            replay_capacity=130,
+            normalize_observations=True,
+        ).environment(num_distractors=distractors)
+        algo = config.evaluation(evaluation_duration=1).build_algo()
+        for _ in range(N):
+            algo.train()
+        algo.save_to_path(folder / name / "first")
+        straight[name] = [algo.train()["seeds"] for _ in range(M)]
+        algo.save_to_path(folder / name / "straight")
+        algo.stop()
+    command = [sys.executable, "-c", CONTINUE, str(folder), str(M)]
+    subprocess.run(command, input=json.dumps(list(straight)), text=True, check=True, timeout=600)
+    return folder, straight
+
+
+@pytest.mark.parametrize(("task", "loss", "cohort"), CASES, ids=[case_name(*case) for case in CASES])
+def test_a_new_process_goes_on_bit_for_bit(runs, task, loss, cohort):
+    folder, straight = runs
+    name = case_name(task, loss, cohort)
+    np.testing.assert_equal(json.loads((folder / name / "results.json").read_text()), straight[name])
+    (_, left), (_, right) = (
+        read_checkpoint(CheckpointFolder(*resolve(folder / name / which))) for which in ("continued", "straight")
+    )
+    for state in (left, right):
+        del state["time_total_s"]
+    assert left["agent"]["replay"]["num_added"] > left["agent"]["replay"]["size"]
+    assert_equal_trees(left, right)
+
+
+def assert_equal_trees(left: Any, right: Any, path: str = "state") -> None:
+    assert type(left) is type(right), path
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), path
+        for key in left:
+            assert_equal_trees(left[key], right[key], f"{path}/{key}")
+    elif isinstance(left, list):
+        assert len(left) == len(right), path
+        for index, (one, other) in enumerate(zip(left, right, strict=True)):
+            assert_equal_trees(one, other, f"{path}/{index}")
+    elif isinstance(left, torch.Tensor):
+        assert left.dtype == right.dtype and torch.equal(left, right), path
+    else:
+        assert left == right, path
+
+
+def test_the_checkpoint_holds_every_random_stream(runs):
+    folder, _ = runs
+    _, state = read_checkpoint(CheckpointFolder(*resolve(folder / "hopper-vagram-4" / "first")))
+    assert set(state["agent"]["streams"]) == {"init", "warmup", "explore", "sac", "fit", "rollout"}
+    assert all(len(own["generators"]) == 4 for own in state["agent"]["streams"].values())
+    for which in ("training", "evaluation"):
+        assert len(state["environments"][which]["environments"]) == 4
+        # Beside the simulator's generator the distractors' own.
+        assert any(layer for layer in state["environments"][which]["environments"][0]["layers"])
+
+
+def test_restoring_needs_no_pickle(runs, monkeypatch):
+    import pickle
+
+    import cloudpickle
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("something was unpickled")
+
+    folder, _ = runs
+    for module, name in [(pickle, "load"), (pickle, "loads"), (cloudpickle, "load"), (cloudpickle, "loads")]:
+        monkeypatch.setattr(module, name, refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    algo = MBPO.from_checkpoint(folder / "pendulum-vagram-1" / "first")
+    assert algo.training_iteration == N
+    algo.stop()

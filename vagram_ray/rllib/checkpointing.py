@@ -1,0 +1,224 @@
+"""Checkpoints of an ``MBPO``: what they hold, and a Tune trial that writes its own and goes on from them by itself.
+
+Held is everything the numbers depend on: the agent (networks, optimizers, buffers, normalizer, elites, random streams,
+schedules, counters), the random generators of its environments, and the iteration. Nothing is pickled.
+
+A trial that checkpoints itself (``MBPOConfig.checkpointing(checkpoint_every=...)``) writes into its own folder in the
+storage and looks there when its process starts. A retry after a failure, a new driver and another node are then one
+thing: start the trial's process again. The first result after that is the one of the checkpoint's own epoch once
+more, so that no result is lost that was under way when the process died.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyarrow.fs import FileSystem
+from ray.tune.result import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION
+
+from vagram_ray.checkpoint import CheckpointFolder, CheckpointHistory, read_checkpoint, write_checkpoint
+from vagram_ray.checkpoint.files import STORAGE_ERRORS, resolve
+from vagram_ray.rllib.env_runner import ENVIRONMENTS
+from vagram_ray.rllib.plain_config import config_from_plain, differences, plain_settings, to_plain_value
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib.algorithm import MBPO
+    from vagram_ray.rllib.config import MBPOConfig
+
+logger = logging.getLogger(__name__)
+
+AUTO_INTERVAL_S, AUTO_SHARE = 60.0, 0.02
+"""``checkpoint_every="auto"``: seconds between checkpoints, and the share of the wall time that they may take."""
+CHECKPOINT_ERROR = "checkpoint_error"
+"""Key of a result whose checkpoint could not be written: why."""
+EARLIER_RESULTS = "earlier_results"
+"""Key of the first result after resuming: the results of all epochs before it, for a driver that lost some."""
+KEPT_SECTIONS = (TRAINING_ITERATION, "env_steps", TIME_TOTAL_S, "time", "perf", "seeds")
+"""What a checkpoint keeps of every earlier result."""
+
+
+def save_algorithm(algo: MBPO, path: str | Path, filesystem: FileSystem | None = None) -> str:
+    """Write a checkpoint that holds all it needs; returns its path."""
+    filesystem, location = resolve(path, filesystem)
+    filesystem.create_dir(location.rpartition("/")[0], recursive=True)
+    folder = CheckpointFolder(filesystem, location)
+    write_checkpoint(folder, plain_content(algo.config), algorithm_state(algo), algo.learner.agent.replay)
+    return location
+
+
+def restore_algorithm(algo: MBPO, path: str | Path, filesystem: FileSystem | None = None) -> None:
+    """Go on from a checkpoint.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged.
+        ValueError: It does not fit this algorithm.
+    """
+    _, state = read_checkpoint(CheckpointFolder(*resolve(path, filesystem)))
+    set_algorithm_state(algo, state)
+
+
+def config_of_checkpoint(config: MBPOConfig, path: str | Path, filesystem: FileSystem | None = None) -> MBPOConfig:
+    """``config`` with the settings and seeds of a checkpoint.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or it is damaged.
+        ValueError: It was trained with an extension that this process has not loaded, or cannot be rebuilt.
+    """
+    folder = CheckpointFolder(*resolve(path, filesystem))
+    content = folder.read_config()
+    config = config_from_plain(config, content["settings"], tuple(content["seeds"]))
+    try:
+        config.copy(copy_frozen=False).validate()
+    except ValueError as error:
+        if not (names := content["settings"].get("extensions")):
+            raise
+        raise ValueError(
+            f"{error} The checkpoint {folder.path!r} was trained with {', '.join(map(repr, names))}, which is not "
+            "executed because a checkpoint names it: call vagram_ray.rllib.load_extensions(...) with it first."
+        ) from error
+    return config
+
+
+def plain_content(config: MBPOConfig) -> dict[str, Any]:
+    """``config.json`` of a checkpoint."""
+    return {"algorithm": "MBPO", "seeds": list(config.seeds), "settings": plain_settings(config)}
+
+
+def algorithm_state(algo: MBPO) -> dict[str, Any]:
+    """The state of a run without the real buffer's rows; tensors are the agent's own memory."""
+    return {
+        "agent": algo.learner.agent.state_dict(with_transitions=False),
+        ENVIRONMENTS: algo.env_runner.get_state(components=ENVIRONMENTS)[ENVIRONMENTS],
+        "training_iteration": algo.training_iteration,
+        "time_total_s": algo._time_total,
+    }
+
+
+def set_algorithm_state(algo: MBPO, state: Mapping[str, Any]) -> None:
+    """Take over a state.
+
+    Raises:
+        ValueError: It does not fit this algorithm.
+    """
+    algo.learner.agent.load_state_dict(state["agent"])
+    algo.env_runner.set_state({ENVIRONMENTS: state[ENVIRONMENTS]})
+    algo._iteration = int(state["training_iteration"])
+    algo._time_total = float(state["time_total_s"])
+
+
+class TrialCheckpoints:
+    """Writes the checkpoints of one Tune trial and finds them again.
+
+    Args:
+        filesystem: Where ``path`` is.
+        path: The trial's folder in the storage.
+        every: Epochs between checkpoints, or ``"auto"``.
+        keep: Checkpoints that are kept.
+        last_epoch: The last epoch of the trial, which is always saved; None if there is none.
+    """
+
+    def __init__(
+        self, filesystem: FileSystem, path: str, every: int | Literal["auto"], keep: int, last_epoch: int | None
+    ) -> None:
+        self._history = CheckpointHistory(filesystem, path, keep)
+        self._every, self._last_epoch = every, last_epoch
+        self._last_saved, self._last_cost = time.monotonic(), 0.0
+        self._results: list[dict[str, Any]] = []
+
+    def resume(self, algo: MBPO) -> dict[str, Any] | None:
+        """Go on from the newest whole checkpoint; returns the result of its epoch, or None without a checkpoint.
+
+        Raises:
+            ValueError: The checkpoint is of other settings.
+        """
+        saved = self._history.read_newest()
+        self._history.clean()
+        if saved is None:
+            return None
+        _, config, state = saved
+        changed = differences(config["settings"], plain_settings(algo.config))
+        if changed:
+            listed = ", ".join(f"{name}={old!r} there and {new!r} here" for name, (old, new) in changed.items())
+            raise ValueError(
+                f"The checkpoints in {self._history.path!r} were written with other settings ({listed}); give the "
+                "sweep another name, or remove them."
+            )
+        set_algorithm_state(algo, state)
+        self._results = state["results"]
+        result: dict[str, Any] = state["result"]
+        return result | {EARLIER_RESULTS: self._results[:-1]}
+
+    def save_if_due(self, algo: MBPO, epoch: int, result: dict[str, Any], seconds: float) -> None:
+        """Save after ``epoch``, which took ``seconds``, if it is time to; notes cost or failure in ``result``.
+
+        A checkpoint that cannot be written stops nothing: the one before stays, and the run goes on.
+        """
+        plain = plain_result(result) | {TRAINING_ITERATION: epoch, TIME_TOTAL_S: algo._time_total + seconds}
+        self._results.append({key: plain[key] for key in KEPT_SECTIONS if key in plain})
+        if not self._due(epoch):
+            return
+        started = time.perf_counter()
+        state = algorithm_state(algo) | {
+            "training_iteration": epoch,
+            "time_total_s": algo._time_total + seconds,
+            "results": self._results,
+            "result": plain_result(result) | {TIME_THIS_ITER_S: seconds},
+        }
+        try:
+            self._history.write(epoch, plain_content(algo.config), state, algo.learner.agent.replay)
+        except STORAGE_ERRORS as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            result[CHECKPOINT_ERROR] = f"The checkpoint after epoch {epoch} could not be written: {reason}."
+            logger.warning("%s Training goes on; the checkpoint before is kept.", result[CHECKPOINT_ERROR])
+        self._last_saved, self._last_cost = time.monotonic(), time.perf_counter() - started
+        result.setdefault("time", {})["checkpoint_s"] = self._last_cost
+
+    def _due(self, epoch: int) -> bool:
+        if epoch == self._last_epoch:
+            return True
+        if self._every == "auto":
+            return time.monotonic() - self._last_saved >= max(AUTO_INTERVAL_S, self._last_cost / AUTO_SHARE)
+        return epoch % self._every == 0
+
+
+def plain_result(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers and texts of a result, to be reported once more; what is neither is left out."""
+    plain: dict[str, Any] = {}
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            plain[str(key)] = plain_result(value)
+        elif hasattr(value, "item") and getattr(value, "shape", None) == ():
+            plain[str(key)] = value.item()
+        elif value is None or isinstance(value, bool | int | float | str):
+            plain[str(key)] = value
+        elif isinstance(value, list | tuple) and all(isinstance(item, bool | int | float | str) for item in value):
+            plain[str(key)] = to_plain_value(value)
+    return plain
+
+
+def check_checkpointing(every: Any, keep: Any, last_epoch: Any) -> None:
+    """Raise ``ValueError`` for a value that cannot work."""
+    if every not in (None, "auto") and not _is_count(every):
+        raise ValueError(
+            f"checkpoint_every={every!r} is not usable: give the epochs between checkpoints, 'auto', or None."
+        )
+    if not _is_count(keep):
+        raise ValueError(f"checkpoints_kept={keep!r} is not usable: give a whole number of at least 1.")
+    if last_epoch is not None and not _is_count(last_epoch):
+        raise ValueError(f"checkpoint_last_epoch={last_epoch!r} is not usable: give the number of the last epoch.")
+
+
+def check_time_limit(limit: Any) -> None:
+    """Raise ``ValueError`` for a time limit that cannot work."""
+    sound = limit in (None, "auto") or (isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0)
+    if not sound or (isinstance(limit, float) and not math.isfinite(limit)):
+        raise ValueError(f"env_step_time_limit_s={limit!r} is not usable: give seconds, 'auto', or None for no limit.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

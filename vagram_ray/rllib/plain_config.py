@@ -1,0 +1,103 @@
+"""An ``MBPOConfig`` as plain data: what a checkpoint and a sweep's folder keep of it, and what makes two runs the same.
+
+Kept is every setting that determines a run's numbers, except the seeds. Left out is where and how it runs: resources,
+checkpoints, time limits, logging. Plain data is JSON's: reading it back executes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vagram_ray.core.settings import MBPOSettings
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib.config import MBPOConfig
+
+_ATTRIBUTES = {"train_batch_size_per_learner": "_train_batch_size_per_learner"}
+"""Settings that RLlib keeps in an attribute of another name."""
+OBJECT = "object"
+"""Key of the one-entry dict that stands for a value that is no plain data: its name, for people to read."""
+
+
+def setting_names() -> tuple[str, ...]:
+    """Names of the settings that determine a run's numbers, in the order in which they are shown."""
+    own = ("train_batch_size_per_learner" if name == "batch_size" else name for name in MBPOSettings.field_names())
+    environment = ("env", "env_config", "num_distractors", "distractor_process")
+    return (*environment, *own, "evaluation_interval", "evaluation_duration", "evaluation_config", "extensions")
+
+
+def plain_settings(config: MBPOConfig) -> dict[str, Any]:
+    """Every setting that determines the numbers of a run, by name, as JSON holds it.
+
+    Equal settings give equal dicts: tuples become lists, NumPy's numbers Python's, RLlib's ``explore=True`` becomes
+    ``"sample"``, an extension's file its bare name (where it lies changes nothing). A value that is no plain data
+    becomes ``{"object": "module.name"}``.
+    """
+    settings = {name: to_plain_value(getattr(config, _ATTRIBUTES.get(name, name))) for name in setting_names()}
+    if isinstance(settings["explore"], bool):
+        settings["explore"] = "sample" if settings["explore"] else "mean"
+    extensions: Any = config.extensions
+    extensions = (extensions,) if isinstance(extensions, str) else extensions
+    settings["extensions"] = [os.path.basename(name) for name in extensions]
+    settings["env_config"] = settings["env_config"] or {}
+    settings["evaluation_config"] = settings["evaluation_config"] or None
+    return settings
+
+
+def config_from_plain(config: MBPOConfig, settings: Mapping[str, Any], seeds: tuple[int, ...]) -> MBPOConfig:
+    """``config`` with the settings of ``plain_settings`` put into it; extensions are the caller's to load.
+
+    Raises:
+        ValueError: If a value was no plain data, so that nobody can rebuild it.
+    """
+    for name in setting_names():
+        if name not in settings or name == "extensions":
+            continue
+        value = settings[name]
+        if lost := _lost_object(value):
+            raise ValueError(
+                f"{name} holds {lost}, which is no plain data and is not kept; give the configuration yourself."
+            )
+        attribute = _ATTRIBUTES.get(name, name)
+        if isinstance(getattr(config, attribute), tuple) and isinstance(value, list):
+            value = tuple(value)
+        setattr(config, attribute, value)
+    config.seeds = seeds
+    return config
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ: name to (old, new). One that either side does not know yet is as its default."""
+    from vagram_ray.rllib.config import MBPOConfig
+
+    defaults = plain_settings(MBPOConfig())
+    both = {name: (old.get(name, defaults.get(name)), new.get(name, defaults.get(name))) for name in {**old, **new}}
+    return {name: (before, after) for name, (before, after) in both.items() if before != after}
+
+
+def to_plain_value(value: Any) -> Any:
+    """A value as JSON holds it."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: to_plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain_value(item) for item in value]
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return {OBJECT: f"{named.__module__}.{named.__qualname__}"}
+
+
+def _lost_object(value: Any) -> str | None:
+    if isinstance(value, Mapping):
+        if list(value) == [OBJECT] and isinstance(value[OBJECT], str):
+            return value[OBJECT]
+        return next((lost for item in value.values() if (lost := _lost_object(item))), None)
+    if isinstance(value, list):
+        return next((lost for item in value if (lost := _lost_object(item))), None)
+    return None
