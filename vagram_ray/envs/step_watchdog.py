@@ -29,6 +29,9 @@ class StepWatchdog:
         output: An open file with a descriptor.
     """
 
+    GRACE_S = 60.0
+    """Seconds beyond twice the limit that the thread may be kept from running before the process ends."""
+
     def __init__(self, limit_s: float, output: IO[str]) -> None:
         self.limit_s, self._output = limit_s, output
         self._started: float | None = None
@@ -54,7 +57,7 @@ class StepWatchdog:
         period = min(1.0, self.limit_s / 4)
         try:
             while not self._stopped.wait(period):
-                faulthandler.dump_traceback_later(2 * self.limit_s + 60, exit=True, file=self._output)
+                faulthandler.dump_traceback_later(2 * self.limit_s + self.GRACE_S, exit=True, file=self._output)
                 started = self._started
                 if started is not None and time.monotonic() - started > self.limit_s:
                     self._end_process()

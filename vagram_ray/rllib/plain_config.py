@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.core.settings import MODEL_SETTINGS, MBPOSettings
 
 if TYPE_CHECKING:
     from vagram_ray.rllib.config import MBPOConfig
@@ -71,11 +71,16 @@ def config_from_plain(config: MBPOConfig, settings: Mapping[str, Any], seeds: tu
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ: name to (old, new). One that either side does not know yet is as its default."""
+    """Settings that differ: name to (old, new). One that either side does not know yet is as its default.
+
+    The model's settings change nothing where both sides are plain SAC.
+    """
     from vagram_ray.rllib.config import MBPOConfig
 
     defaults = plain_settings(MBPOConfig())
     both = {name: (old.get(name, defaults.get(name)), new.get(name, defaults.get(name))) for name in {**old, **new}}
+    if both.get("model_loss") == ("none", "none"):
+        both = {name: values for name, values in both.items() if name not in MODEL_SETTINGS}
     return {name: (before, after) for name, (before, after) in both.items() if before != after}
 
 
