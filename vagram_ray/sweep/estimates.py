@@ -114,7 +114,7 @@ def estimate_trial(workload: Workload, num_seeds: int, epochs: int, speed: Speed
     """Memory at the end of the run, kept checkpoints on disk, and wall time of one trial."""
     return TrialEstimate(
         memory_bytes=memory_bytes(workload, num_seeds, epochs),
-        disk_bytes=CHECKPOINTS_KEPT * checkpoint_bytes(workload, num_seeds, epochs) + epochs * RESULT_BYTES,
+        disk_bytes=disk_bytes(workload, num_seeds, epochs),
         seconds=START_SECONDS + trial_seconds(workload, num_seeds, epochs, speed),
     )
 
@@ -155,19 +155,31 @@ def network_floats(workload: Workload) -> int:
 
 
 def checkpoint_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
-    """One checkpoint at the end of the run: both buffers and all networks."""
-    stored = real_transitions(workload.settings, epochs) + imagined_transitions(workload.settings, epochs)
-    floats = stored * workload.transition_floats + network_floats(workload)
+    """What a checkpoint at the end of the run has for itself: networks, their Adam and the imagined buffer."""
+    settings = workload.settings
+    floats = 3 * parameters(workload.actor_sizes) + 2 * 4 * parameters(workload.critic_sizes)
+    if settings.model_based:
+        floats += 3 * settings.ensemble_size * parameters(workload.model_sizes)
+        floats += imagined_transitions(settings, epochs) * workload.transition_floats
     return num_seeds * floats * FLOAT_BYTES
 
 
+def disk_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
+    """Most that one trial has on disk: its checkpoints and the one being written, the real buffer, the results.
+
+    Checkpoints share the segments of the real buffer; while small ones are merged the disk holds them twice.
+    """
+    real = num_seeds * real_transitions(workload.settings, epochs) * workload.transition_floats * FLOAT_BYTES
+    return (CHECKPOINTS_KEPT + 1) * checkpoint_bytes(workload, num_seeds, epochs) + 2 * real + epochs * RESULT_BYTES
+
+
 def memory_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
-    """Peak at the end of the run: buffers and their copy for a checkpoint, networks, a fit's tables, the process."""
+    """Peak at the end of the run: buffers, a copy of the larger for a checkpoint, networks, a fit's tables, the process."""
     settings = workload.settings
     real = real_transitions(settings, epochs)
     allocated = min(settings.replay_capacity, 1024 * 2 ** max(0, math.ceil(math.log2(real / 1024)))) if real else 0
     imagined = imagined_transitions(settings, epochs)
-    per_seed = (allocated + real + imagined) * workload.transition_floats * FLOAT_BYTES
+    per_seed = (allocated + imagined + max(real, imagined)) * workload.transition_floats * FLOAT_BYTES
     per_seed += network_floats(workload) * FLOAT_BYTES
     if settings.model_based:
         columns = 2 * workload.obs_dim + workload.action_dim + 1
