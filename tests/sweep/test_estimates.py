@@ -63,7 +63,7 @@ def test_memory_and_disk_by_hand() -> None:
     checkpoint = 2 * (imagined * 9 + 3 * actor + 2 * 4 * critic + 3 * 3 * model) * 4
     assert estimates.checkpoint_bytes(workload(), num_seeds=2, epochs=2) == checkpoint
     table = real * ((2 * 3 + 1 + 1 + 9 * 3) * 4 + 3 * 28)
-    per_seed = (300 + imagined + imagined) * 9 * 4 + networks * 4 + table  # the buffer's next doubling, up to its capacity
+    per_seed = (300 + imagined + imagined) * 9 * 4 + networks * 4 + table  # 300: its next doubling, capped
     assert estimates.memory_bytes(workload(), 2, 2) == estimates.PROCESS_BYTES + 2 * per_seed
     whole = estimates.estimate_trial(workload(), 2, 2, Speed(1e10, 1e-6, 1e-9, 1e-4))
     assert whole.disk_bytes == 3 * checkpoint + 2 * (2 * real * 9 * 4) + 2 * estimates.RESULT_BYTES

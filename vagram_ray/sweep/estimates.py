@@ -174,7 +174,7 @@ def disk_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
 
 
 def memory_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
-    """Peak at the end of the run: buffers, a copy of the larger for a checkpoint, networks, a fit's tables, the process."""
+    """Peak at the end: buffers and a copy of the larger for a checkpoint, networks, a fit's tables, the process."""
     settings = workload.settings
     real = real_transitions(settings, epochs)
     allocated = min(settings.replay_capacity, 1024 * 2 ** max(0, math.ceil(math.log2(real / 1024)))) if real else 0
