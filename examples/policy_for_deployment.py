@@ -3,10 +3,12 @@
 A policy is a small network. `export_policy` writes its weights, with the observation's scale and
 the action's range, to one .npz file; `load_policy` makes a function of it that maps an
 observation to an action of the environment. Copy that function into whatever drives your robot.
-Without a checkpoint, a cohort of two seeds is trained for a moment first.
+The checkpoint is read without Ray as well. Without one, a cohort of two seeds is trained for a
+moment first.
 
     python examples/policy_for_deployment.py
     python examples/policy_for_deployment.py results/train_one_agent --output pendulum.npz
+    python examples/policy_for_deployment.py results/NAME/TRIAL --seed 3
 """
 
 import argparse
@@ -17,26 +19,23 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
-from ray.rllib.core.columns import Columns
 
-from vagram_ray.rllib import MBPO, MBPOConfig, MBPORLModule
-
-MODULE = "learner_group/learner/rl_module/default_policy"
-"""Where RLlib keeps the policy in a checkpoint's folder."""
+from vagram_ray.core.sac import SquashedGaussianActor
+from vagram_ray.play.checkpoint import read_agent
+from vagram_ray.play.errors import PlayError
+from vagram_ray.play.locate import find_checkpoint
 
 
 def export_policy(
-    module: MBPORLModule, seed_index: int, action_space: gymnasium.spaces.Box, path: Path
+    actor: SquashedGaussianActor, action_space: gymnasium.spaces.Box, path: Path
 ) -> None:
     """Write one seed's deterministic policy to an .npz file.
 
     Args:
-        module: The cohort's policies.
-        seed_index: Position of the seed in the cohort.
+        actor: The policy's network, of a single seed.
         action_space: The environment's; the network's actions are in [-1, 1].
         path: Ends with .npz.
     """
-    actor = module.select_seed(seed_index).actor
     network, scale = actor.network, actor.scale
     parameters = [view[0].numpy(force=True) for view in network.views[: 2 * network.num_layers]]
     layers = {f"weight_{i}": weight for i, weight in enumerate(parameters[0::2])}  # (in, out)
@@ -75,6 +74,8 @@ def load_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 def train_for_a_moment() -> Path:
     """A checkpoint to try this with: two seeds of Pendulum, far from done."""
+    from vagram_ray.rllib import MBPOConfig  # training needs Ray
+
     config = (
         MBPOConfig()
         .environment("Pendulum-v1")
@@ -93,50 +94,46 @@ def train_for_a_moment() -> Path:
         )
         .evaluation(evaluation_interval=None)
     )
-    algo: MBPO = config.build_algo()
+    algo = config.build_algo()
     algo.train()
-    return Path(algo.save_to_path(Path("results/policy_for_deployment").absolute()))
+    path = algo.save_to_path("results/policy_for_deployment")
+    algo.stop()
+    return Path(path)
 
 
 def largest_difference(
-    policy: Callable[[np.ndarray], np.ndarray], module: MBPORLModule, env: gymnasium.Env
+    policy: Callable[[np.ndarray], np.ndarray], actor: SquashedGaussianActor, env: gymnasium.Env
 ) -> float:
-    """Compare with RLlib's own module on observations from the whole observation space."""
+    """Compare with the trained network on observations from the whole observation space."""
     env.observation_space.seed(0)
     obs = np.stack([env.observation_space.sample() for _ in range(1000)])
-    obs = np.clip(obs, -10.0, 10.0)  # unbounded spaces give anything
-    outputs = module.forward_inference({Columns.OBS: torch.as_tensor(obs)})
-    normalised = outputs[Columns.ACTIONS].numpy(force=True)  # in [-1, 1]
+    obs = np.clip(obs, -10.0, 10.0).astype(np.float32)  # unbounded spaces give anything
+    actions = actor.mean_action(torch.as_tensor(obs)[None])[0].numpy(force=True)  # in [-1, 1]
     low, high = env.action_space.low, env.action_space.high
-    return float(np.abs(policy(obs) - (low + (normalised + 1.0) / 2.0 * (high - low))).max())
+    return float(np.abs(policy(obs) - (low + (actions + 1.0) / 2.0 * (high - low))).max())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="folder of a checkpoint of MBPO")
-    parser.add_argument("--env", default="Pendulum-v1", help="the environment it was trained in")
-    parser.add_argument("--seed-index", type=int, default=0, help="position in the cohort, from 0")
+    parser.add_argument(
+        "checkpoint", type=Path, nargs="?", help="folder of a checkpoint, or of a sweep's trial"
+    )
+    parser.add_argument("--seed", type=int, help="one of the cohort's seeds (its first)")
     parser.add_argument("--output", type=Path, default=Path("policy.npz"), help="file to write")
     args = parser.parse_args()
 
-    checkpoint = (args.checkpoint or train_for_a_moment()).absolute()
-    if not (checkpoint / MODULE).is_dir():
-        parser.error(f"{str(checkpoint)!r} is no checkpoint of MBPO: there is no {MODULE} in it")
-    cohort = MBPORLModule.from_checkpoint(str(checkpoint / MODULE))
-    env = gymnasium.make(args.env)
-    if env.observation_space.shape != (cohort.obs_dim,):
-        parser.error(
-            f"the policy observes {cohort.obs_dim} dimensions; --env {args.env} has others"
-        )
-    export_policy(cohort, args.seed_index, env.action_space, args.output)
+    try:
+        agent = read_agent(find_checkpoint(args.checkpoint or train_for_a_moment()), args.seed)
+    except PlayError as error:
+        parser.error(str(error))
+    actor = agent.actor()
+    env = agent.environment.make(agent.seed, evaluation=True)  # with its distractors, if it has any
+    export_policy(actor, env.action_space, args.output)
     policy = load_policy(args.output)
+    print(f"{args.output}: {agent.title}, {args.output.stat().st_size / 1024:.0f} KiB")
+    difference = largest_difference(policy, actor, env)
+    print(f"largest difference to the trained network over 1000 observations: {difference:.1e}")
 
-    seed = cohort.seeds[args.seed_index]
-    print(f"{args.output}: the policy of seed {seed}, {args.output.stat().st_size / 1024:.0f} KiB")
-    difference = largest_difference(policy, cohort.select_seed(args.seed_index), env)
-    print(f"largest difference to RLlib's module over 1000 observations: {difference:.1e}")
-
-    env.reset(seed=0)
     returns, steps, seconds = [], 0, 0.0
     for _ in range(10):
         obs, episode_return, done = env.reset()[0], 0.0, False

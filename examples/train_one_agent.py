@@ -63,7 +63,7 @@ def train(algo: MBPO, name: str) -> float:
 algo = config.build_algo()
 for epoch in range(args.epochs):
     train(algo, f"epoch {epoch + 1:2d}     ")
-path = algo.save_to_path(args.checkpoint.absolute())
+path = algo.save_to_path(args.checkpoint)
 
 uninterrupted = train(algo, "going on     ")
 restored = train(MBPO.from_checkpoint(path), "from the disk")

@@ -16,9 +16,15 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from pyarrow.fs import LocalFileSystem
+from ray.rllib.core.columns import Columns
 
+from vagram_ray.checkpoint import CheckpointFolder, write_checkpoint
 from vagram_ray.core import model_losses
+from vagram_ray.core.mbpo import MBPOAgent
+from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import terminations
+from vagram_ray.rllib import MBPORLModule
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -166,19 +172,55 @@ def test_tune_searches_and_ranks(in_process: RunExample, ray_session: None) -> N
 
 
 def test_the_exported_policy_is_the_trained_one(in_process: RunExample, ray_session: None, tmp_path: Path) -> None:
-    output = in_process("policy_for_deployment.py", "--seed-index", "1")
-    assert "the policy of seed 1," in output
-    difference = re.search(r"over 1000 observations: (\S+)", output)
+    output = in_process("policy_for_deployment.py")
+    assert "policy.npz: vagram on Pendulum-v1, seed 0, 300 steps," in output
+    again = in_process("policy_for_deployment.py", "results/policy_for_deployment", "--seed", "1")
+    assert "policy.npz: vagram on Pendulum-v1, seed 1, 300 steps," in again
+    difference = re.search(r"over 1000 observations: (\S+)", again)
     assert difference is not None
     assert float(difference[1]) < 1e-5
+
     policy = load("policy_for_deployment.py")["load_policy"](tmp_path / "policy.npz")
-    obs = np.array([[1.0, 0.0, 0.5], [-1.0, 0.1, 2.0]], dtype=np.float32)
+    (tmp_path / "results" / "policy_for_deployment").rename(tmp_path / "results" / "train_one_agent")
+    module = rllib_module().select_seed(1)
+    obs = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     actions = policy(obs)
-    assert actions.shape == (2, 1)
-    assert np.abs(actions).max() <= 2.0  # Pendulum's torque
+    expected = 2.0 * module.forward_inference({Columns.OBS: obs})[Columns.ACTIONS].numpy(force=True)
+    np.testing.assert_allclose(actions, expected, atol=1e-5)  # 2 is Pendulum's torque
     np.testing.assert_allclose(policy(obs[0]), actions[0], rtol=1e-6)
-    with pytest.raises(SystemExit):
+
+
+def rllib_module() -> MBPORLModule:
+    """The policies of ``results/train_one_agent`` by RLlib's own means, as docs/examples.md has them."""
+    page = (ROOT / "docs" / "examples.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert Path("results/module/module_state.pkl").is_file()
+    module: MBPORLModule = names["module"]
+    return module
+
+
+def test_an_exported_policy_observes_distractors_too(in_process: RunExample, tmp_path: Path) -> None:
+    """A checkpoint that was written without Ray, which the example does not need to read it."""
+    settings = MBPOSettings(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), model_loss="none")
+    agent = MBPOAgent(settings, seeds=(4,), obs_dim=5, action_dim=1, termination=None)
+    plain = {"env": "Pendulum-v1", "num_distractors": 2, "model_loss": "none", "actor_hidden_sizes": [8]}
+    folder = CheckpointFolder(LocalFileSystem(), str(tmp_path / "saved"))
+    config = {"algorithm": "MBPO", "seeds": [4], "settings": plain}
+    write_checkpoint(folder, config, {"agent": agent.state_dict(with_transitions=False)}, agent.replay)
+    output = in_process("policy_for_deployment.py", "saved", "--output", "own.npz")
+    assert "own.npz: plain SAC on Pendulum-v1, 2 distractors, seed 4, 0 steps," in output
+    assert load("policy_for_deployment.py")["load_policy"](tmp_path / "own.npz")(np.zeros(5)).shape == (1,)
+
+
+def test_a_folder_without_a_checkpoint_is_one_sentence(
+    in_process: RunExample, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
         in_process("policy_for_deployment.py", str(tmp_path))
+    assert stop.value.code == 2
+    assert "holds no checkpoint; give the folder of a checkpoint" in capsys.readouterr().err
 
 
 def test_every_example_has_a_test() -> None:

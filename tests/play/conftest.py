@@ -1,19 +1,21 @@
-"""A tiny checkpoint as RLlib writes it, made without starting Ray."""
+"""A tiny checkpoint as ``MBPO.save_to_path`` and trials write it, made without starting Ray."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from ray import cloudpickle
+from pyarrow.fs import LocalFileSystem
 
+from vagram_ray import checkpoint
 from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.envs import SeedVectorEnv
-from vagram_ray.play.checkpoint import AGENT_FILE, CONFIG_FILE
-from vagram_ray.rllib import MBPO, MBPOConfig
-from vagram_ray.rllib.learner import AgentCheckpoint
+from vagram_ray.rllib import MBPOConfig
+from vagram_ray.rllib.checkpointing import plain_content
 
 
 class Saved(NamedTuple):
@@ -62,11 +64,16 @@ def train(config: MBPOConfig, epochs: int = 1) -> MBPOAgent:
     return agent
 
 
+def content(config: MBPOConfig, agent: MBPOAgent) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Settings, state and real buffer."""
+    state = {"agent": agent.state_dict(with_transitions=False), "training_iteration": agent.epoch, "time_total_s": 1.0}
+    return plain_content(config), state, agent.replay
+
+
 def write_checkpoint(folder: Path, config: MBPOConfig, agent: MBPOAgent) -> Saved:
-    """The two files that are read, as ``Algorithm.save_to_path`` and ``AgentCheckpoint`` write them."""
-    AgentCheckpoint(agent).save_to_path(str((folder / AGENT_FILE).parent))
-    with (folder / CONFIG_FILE).open("wb") as file:
-        cloudpickle.dump({"class": MBPO, "ctor_args_and_kwargs": ((config.get_state(),), {})}, file)
+    """A checkpoint that holds its replay buffer itself."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_checkpoint(checkpoint.CheckpointFolder(LocalFileSystem(), str(folder)), *content(config, agent))
     return Saved(folder, config, agent)
 
 
@@ -75,6 +82,48 @@ def pendulum(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """Pendulum with 4 distractors, seeds 3 and 5, one epoch of vagram."""
     config = tiny_config(num_distractors=4)
     return write_checkpoint(tmp_path_factory.mktemp("play") / "vagram", config, train(config))
+
+
+@pytest.fixture(scope="session")
+def trial(pendulum: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trial's folder with three checkpoints of that agent, numbers 8 to 10, which share their replay buffer."""
+    folder = tmp_path_factory.mktemp("trial") / "num_distractors=4,seeds=3-5"
+    history = checkpoint.CheckpointHistory(LocalFileSystem(), str(folder), keep=3)
+    for number in (8, 9, 10):
+        history.write(number, *content(pendulum.config, pendulum.agent))
+    return folder
+
+
+@pytest.fixture
+def save_checkpoint() -> Callable[[Path, MBPOConfig, MBPOAgent], Saved]:
+    """Saves an agent; what stood there is replaced."""
+    return write_checkpoint
+
+
+@pytest.fixture
+def rewrite_json() -> Callable[[Path, str, Callable[[Any], None]], None]:
+    """Changes a JSON file of a checkpoint, and the manifest with it: as if it had been written so."""
+
+    def rewrite(folder: Path, name: str, change: Callable[[Any], None]) -> None:
+        plain = json.loads((folder / name).read_text())
+        change(plain)
+        (folder / name).write_text(json.dumps(plain))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        written = (folder / name).read_bytes()
+        manifest["files"][name] = {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return rewrite
+
+
+@pytest.fixture
+def rewrite_config(rewrite_json) -> Callable[..., None]:
+    """Changes settings of a checkpoint."""
+
+    def rewrite(folder: Path, **changes: Any) -> None:
+        rewrite_json(folder, "config.json", lambda config: config["settings"].update(changes))
+
+    return rewrite
 
 
 @pytest.fixture

@@ -1,26 +1,28 @@
-"""What is read from a checkpoint is what was saved, and nothing in it is executed."""
+"""What is read from a checkpoint is what was saved, and nothing that it names is executed."""
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
-from ray import cloudpickle
 
+from vagram_ray.core import model_losses
 from vagram_ray.core.value_gradients import ValueEstimates
 from vagram_ray.envs import SeedVectorEnv
-from vagram_ray.play.checkpoint import AGENT_FILE, CONFIG_FILE, policy, read_agent
+from vagram_ray.play.checkpoint import policy, read_agent
+from vagram_ray.play.configuration import OBJECT
 from vagram_ray.play.episodes import play_episodes
 from vagram_ray.play.errors import PlayError
-from vagram_ray.play.inert_pickle import Inert, is_plain, load_plain_values
 
 
 @pytest.mark.parametrize("position", [0, 1])
@@ -54,12 +56,11 @@ def test_the_first_seed_is_the_default(pendulum) -> None:
     assert saved.stem == "pendulum-v1-d4-vagram-seed3-110steps"
 
 
-def test_the_environment_is_that_of_the_evaluation(make_checkpoint, pendulum) -> None:
+def test_the_environment_is_that_of_the_evaluation(make_checkpoint, save_checkpoint, pendulum) -> None:
     saved = make_checkpoint()
     config = saved.config.copy(copy_frozen=False).environment(env_config={"g": 9.0})
     config = config.evaluation(evaluation_config={"env_config": {"max_episode_steps": 30}})
-    with (saved.folder / CONFIG_FILE).open("wb") as file:
-        cloudpickle.dump({"class": None, "ctor_args_and_kwargs": ((config.get_state(),), {})}, file)
+    save_checkpoint(saved.folder, config, saved.agent)
     environment = read_agent(saved.folder).environment
     assert environment == config.get_evaluation_config_object().environment_spec()
     assert environment.env_kwargs == {"g": 9.0, "max_episode_steps": 30}
@@ -67,44 +68,18 @@ def test_the_environment_is_that_of_the_evaluation(make_checkpoint, pendulum) ->
     assert (with_distractors.num_distractors, with_distractors.distractor_process) == (4, "paper")
 
 
-def test_nothing_of_a_checkpoint_is_executed_and_ray_stays_out(pendulum, tmp_path: Path) -> None:
-    folder = tmp_path / "evil"
-    shutil.copytree(pendulum.folder, folder)
-    trace = tmp_path / "trace"
-
-    class Touch:
-        def __reduce__(self):
-            return (os.system, (f"touch {trace}",))
-
-    class Local:  # of this function: its pickle holds its code
-        touched = Touch()
-
-    state = {**pendulum.config.get_state(), "callbacks_class": Touch(), "worker_cls": Local}
-    with (folder / CONFIG_FILE).open("wb") as file:
-        cloudpickle.dump({"class": Local, "ctor_args_and_kwargs": ((state,), {})}, file)
+def test_no_buffer_is_read_and_ray_stays_out(pendulum, trial: Path, tmp_path: Path) -> None:
+    lean = shutil.copytree(trial / "checkpoint_000010", tmp_path / "lean")  # without the replay buffer beside it
+    (lean / "imagined.safetensors").unlink()
     code = (
-        "import sys; from vagram_ray.play.checkpoint import read_agent; "
-        f"print(read_agent({str(folder)!r}).title, 'ray' in sys.modules)"
+        "import sys; sys.modules['ray'] = sys.modules['wandb'] = None; "  # importing either would fail
+        "from vagram_ray.play.checkpoint import read_agent; "
+        f"agent = read_agent({str(lean)!r}); agent.actor(), agent.dynamics(), agent.values(); print(agent.title)"
     )
     repository = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "vagram on Pendulum-v1, 4 distractors, seed 3, 110 steps False", done.stderr
-    assert not trace.exists()
-    with (folder / CONFIG_FILE).open("rb") as file:
-        cloudpickle.load(file)
-    assert trace.exists()  # so the ordinary way would have
-
-
-def test_plain_values_survive(tmp_path: Path) -> None:
-    values = {"a": [1, 2.5, None, True], "b": ({"c", "d"}, np.arange(3.0), np.float32(2.0)), "e": 3 + 4j}
-    (tmp_path / "file.pkl").write_bytes(pickle.dumps({**values, "path": Path("x"), "kind": Path}))
-    loaded = load_plain_values(tmp_path / "file.pkl")
-    assert loaded["a"] == values["a"] and loaded["e"] == values["e"]
-    assert loaded["b"][0] == {"c", "d"} and loaded["b"][2] == 2.0
-    np.testing.assert_array_equal(loaded["b"][1], np.arange(3.0))
-    assert isinstance(loaded["path"], Inert) and issubclass(loaded["kind"], Inert)
-    assert is_plain(loaded["b"]) and not is_plain(loaded) and not is_plain([{"x": (loaded["kind"],)}])
+    assert done.stdout.strip() == "vagram on Pendulum-v1, 4 distractors, seed 3, 110 steps", done.stderr
 
 
 def test_an_algorithms_own_checkpoint_plays_what_its_evaluation_played(ray_session, pendulum, tmp_path: Path) -> None:
@@ -123,24 +98,96 @@ def test_an_algorithms_own_checkpoint_plays_what_its_evaluation_played(ray_sessi
     assert np.mean([len(episode) for episode in episodes]) == evaluated["episode_length"]
 
 
-def test_extensions_are_loaded_also_from_here(make_checkpoint, tmp_path: Path, monkeypatch) -> None:
-    file = tmp_path / "my_play_losses.py"
-    file.write_text(
+# -- extensions ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """``tmp_path/my_play_losses.py``, registers ``my_play_loss``; forgotten when called, and at the end."""
+    (tmp_path / "my_play_losses.py").write_text(
         "from vagram_ray.core.model_losses import register_model_loss, mse\n"
         "register_model_loss('my_play_loss')(mse)\n"
     )  # fmt: skip
-    saved = make_checkpoint(extensions=[str(file)], model_loss="my_play_loss")
-    from vagram_ray.core import model_losses
+    before = dict(model_losses._REGISTRY)
+    monkeypatch.setattr(model_losses, "_REGISTRY", dict(before))
 
-    monkeypatch.setattr(model_losses, "_REGISTRY", dict(model_losses._REGISTRY))
-    del model_losses._REGISTRY["my_play_loss"]
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    file.rename(elsewhere / file.name)
-    with pytest.raises(PlayError, match=r"extension .*my_play_losses.py.*start in a folder that holds"):
+    def forget() -> None:
+        model_losses._REGISTRY.pop("my_play_loss", None)
+        for name, module in list(sys.modules.items()):
+            if os.path.basename(getattr(module, "__file__", None) or "") == "my_play_losses.py":
+                del sys.modules[name]
+
+    yield forget
+    forget()
+
+
+def test_an_extension_is_not_executed_because_a_checkpoint_names_it(
+    make_checkpoint, own_loss, tmp_path: Path, monkeypatch
+) -> None:
+    from vagram_ray.rllib import load_extensions
+
+    file = tmp_path / "my_play_losses.py"
+    saved = make_checkpoint(extensions=[str(file)], model_loss="my_play_loss")
+    assert read_agent(saved.folder).not_loaded == ()
+    own_loss()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PlayError) as caught:
         read_agent(saved.folder)
-    monkeypatch.chdir(elsewhere)
-    assert read_agent(saved.folder).settings.model_loss == "my_play_loss"
+    assert "was trained with model_loss='my_play_loss' from the extension 'my_play_losses.py'" in str(caught.value)
+    assert "add --extension my_play_losses.py (in Python" in str(caught.value)
+    assert "my_play_loss" not in model_losses.model_loss_names()  # though the file lies here
+    load_extensions("my_play_losses.py")
+    agent = read_agent(saved.folder)
+    assert (agent.settings.model_loss, agent.not_loaded) == ("my_play_loss", ())
+
+
+def test_an_extension_that_nothing_asks_for_is_noted(make_checkpoint, own_loss, tmp_path: Path) -> None:
+    saved = make_checkpoint(extensions=[str(tmp_path / "my_play_losses.py")], model_loss="mse")
+    own_loss()
+    assert read_agent(saved.folder).not_loaded == ("my_play_losses.py",)
+
+
+@pytest.mark.parametrize("is_sweep_file", [True, False])
+def test_the_sweeps_copy_of_its_own_file_is_pointed_to_and_not_run(
+    make_checkpoint, own_loss, tmp_path: Path, monkeypatch, is_sweep_file: bool
+) -> None:
+    make_checkpoint(
+        extensions=[str(tmp_path / "my_play_losses.py")], model_loss="my_play_loss",
+        folder="results/my sweep/trial/checkpoint_000001",
+    )  # fmt: skip
+    own_loss()
+    monkeypatch.chdir(tmp_path / "results")
+    sweep = tmp_path / "results" / "my sweep"
+    trace = tmp_path / "trace"
+    (sweep / "sweep_file.py").write_text(f"open({str(trace)!r}, 'w')")
+    source = "elsewhere/my_play_losses.py" if is_sweep_file else "elsewhere/sweep.py"
+    (sweep / "sweep.json").write_text(json.dumps({"command": f"python -m vagram_ray.sweep '{source}' --scale smoke"}))
+    path = "'my sweep/sweep_file.py'" if is_sweep_file else "my_play_losses.py"
+    with pytest.raises(PlayError) as caught:
+        read_agent("my sweep/trial/checkpoint_000001")
+    assert f"add --extension {path} (" in str(caught.value)
+    assert not trace.exists()
+
+
+def test_an_environments_module_is_not_imported_because_a_checkpoint_names_it(
+    copied: Path, rewrite_config, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_play_envs.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import PendulumEnv\n"
+        "gymnasium.register('MyPlay-v0', PendulumEnv)\n"
+    )  # fmt: skip
+    rewrite_config(copied, env="my_play_envs:MyPlay-v0")
+    with pytest.raises(PlayError, match=r"module is not imported .*: add --extension my_play_envs \(in Python"):
+        read_agent(copied)
+    assert "my_play_envs" not in sys.modules and "MyPlay-v0" not in gymnasium.registry
+    try:
+        __import__("my_play_envs")
+        assert read_agent(copied).dimensions == (7, 1)
+    finally:
+        sys.modules.pop("my_play_envs", None)
+        gymnasium.registry.pop("MyPlay-v0", None)
 
 
 # -- what cannot be read ---------------------------------------------------------------------------------------
@@ -151,49 +198,63 @@ def copied(pendulum, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pendulum.folder, tmp_path / "copy"))
 
 
-def rewrite_config(folder: Path, config, **changes) -> None:
-    with (folder / CONFIG_FILE).open("wb") as file:
-        state = {**config.get_state(), **changes}
-        cloudpickle.dump({"class": None, "ctor_args_and_kwargs": ((state,), {})}, file)
-
-
 def test_a_seed_that_is_not_there(pendulum) -> None:
     with pytest.raises(PlayError, match=r"--seed 4 is not in .*; its seeds are 3, 5\."):
         read_agent(pendulum.folder, 4)
 
 
-def test_a_seed_that_has_failed(copied: Path) -> None:
-    state = torch.load(copied / AGENT_FILE, weights_only=True)
-    torch.save({**state, "failed": [False, True]}, copied / AGENT_FILE)
+def test_a_seed_that_has_failed(copied: Path, rewrite_json) -> None:
+    rewrite_json(copied, "state.json", lambda state: state["agent"].update(failed=[False, True]))
     assert read_agent(copied, 3).seed == 3
     with pytest.raises(PlayError, match=r"Seed 5 of .* has failed .*another --seed of 3, 5"):
         read_agent(copied, 5)
 
 
-def test_an_unfinished_agent_file(copied: Path) -> None:
-    content = (copied / AGENT_FILE).read_bytes()
-    (copied / AGENT_FILE).write_bytes(content[: len(content) // 2])
-    with pytest.raises(PlayError, match=r"agent_state.pt' cannot be read \(.*it may not be complete"):
-        read_agent(copied)
+@pytest.mark.parametrize("name", ["agent.safetensors", "state.json", "config.json"])
+def test_a_damaged_file_and_what_to_give_instead(trial: Path, tmp_path: Path, name: str) -> None:
+    own = shutil.copytree(trial, tmp_path / "trial")
+    newest = own / "checkpoint_000010"
+    content = (newest / name).read_bytes()
+    (newest / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(PlayError, match=rf"{name} has not the size or checksum .*; give '.*checkpoint_000009'\.$"):
+        read_agent(newest)
+    (own / "checkpoint_000009" / name).unlink()
+    with pytest.raises(PlayError, match=r"; give '.*checkpoint_000008'\.$"):
+        read_agent(newest)
+    shutil.copytree(newest, tmp_path / "alone" / "saved")
+    with pytest.raises(PlayError, match="; give another checkpoint"):
+        read_agent(tmp_path / "alone" / "saved")
 
 
-def test_an_unfinished_configuration(copied: Path) -> None:
-    content = (copied / CONFIG_FILE).read_bytes()
-    (copied / CONFIG_FILE).write_bytes(content[: len(content) // 2])
-    with pytest.raises(PlayError, match=r"configuration of the checkpoint cannot be read .*it may not be complete"):
+def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(PlayError, match=r"is no checkpoint of MBPO: there is no manifest\.json in it"):
+        read_agent(tmp_path)
+    (tmp_path / "rllib_checkpoint.json").touch()
+    with pytest.raises(PlayError, match=r"is in RLlib's own format, as earlier versions of vagram_ray wrote it, which"):
+        read_agent(tmp_path)
+    with pytest.raises(PlayError, match="nowhere' is no checkpoint of MBPO"):
+        read_agent(tmp_path / "nowhere")
+
+
+def test_a_newer_format(copied: Path) -> None:
+    manifest = json.loads((copied / "manifest.json").read_text())
+    (copied / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
+    with pytest.raises(PlayError, match=r"vagram_ray.checkpoint 2, this version .* use the version that wrote it\."):
         read_agent(copied)
 
 
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"actor_hidden_sizes": (16, 17)}, "policy"),
-        ({"critic_hidden_sizes": (16, 17)}, "critics"),
+        ({"actor_hidden_sizes": [16, 17]}, "policy"),
+        ({"critic_hidden_sizes": [16, 17]}, "critics"),
         ({"hidden_size": 17}, "model"),
+        ({"ensemble_size": 4}, "model"),
+        ({"num_elites": 1}, "model"),
     ],
 )
-def test_networks_of_another_shape(pendulum, copied: Path, changes: dict, part: str) -> None:
-    rewrite_config(copied, pendulum.config, **changes)
+def test_networks_of_another_shape(copied: Path, rewrite_config, changes: dict, part: str) -> None:
+    rewrite_config(copied, **changes)
     saved = read_agent(copied)
     with pytest.raises(PlayError, match=rf"The {part} saved in .* does not fit its configuration"):
         {"policy": saved.actor, "critics": saved.values, "model": saved.dynamics}[part]()
@@ -202,18 +263,28 @@ def test_networks_of_another_shape(pendulum, copied: Path, changes: dict, part: 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"env": "Nowhere-v0"}, "'Nowhere-v0' is not registered"),
-        ({"env": Path}, "only Gymnasium ids can be made again"),
-        ({"env_config": {"path": Path("x")}}, "holds objects"),
-        ({"model_loss": "vagarm"}, "model_loss='vagarm' is not registered"),
+        ({"env": "Nowhere-v0"}, "was trained with env='Nowhere-v0', which is not registered here"),
+        ({"env": {OBJECT: "my_envs.Mine"}}, "env holds my_envs.Mine, which is no plain data and is not kept"),
+        ({"env_config": {"path": {OBJECT: "pathlib.Path"}}}, "env_config holds pathlib.Path, which is no plain data"),
+        ({"env_config": {"gravity": 9.81}}, "has no argument 'gravity'"),
+        ({"model_loss": "vagarm"}, "was trained with model_loss='vagarm', which is not registered here"),
         ({"distractor_process": "papers"}, "distractor_process='papers' is unknown"),
+        ({"num_elites": 30}, "num_elites=30 is not usable"),
+        ({"env_config": [1]}, "make no sense"),
     ],
 )
-def test_a_configuration_that_cannot_work(pendulum, copied: Path, changes: dict, says: str) -> None:
-    rewrite_config(copied, pendulum.config, **changes)
-    with pytest.raises(PlayError, match="cannot be played") as caught:
-        read_agent(copied).actor()
+def test_a_configuration_that_cannot_work(copied: Path, rewrite_config, changes: dict, says: str) -> None:
+    rewrite_config(copied, **changes)
+    with pytest.raises(PlayError) as caught:
+        read_agent(copied)
     assert says in str(caught.value)
+    assert str(copied) in str(caught.value) and str(caught.value).endswith((".", "?"))
+
+
+def test_the_mark_of_lost_objects_is_the_one_that_is_written() -> None:
+    from vagram_ray.rllib import plain_config
+
+    assert OBJECT == plain_config.OBJECT
 
 
 def test_plain_sac_has_no_model(make_checkpoint) -> None:
@@ -221,9 +292,3 @@ def test_plain_sac_has_no_model(make_checkpoint) -> None:
     assert saved.title.startswith("plain SAC on Pendulum-v1, seed 3")
     with pytest.raises(PlayError, match="plain SAC learns no model; leave --model away"):
         saved.dynamics()
-
-
-def test_the_agents_file_is_where_the_learner_puts_it() -> None:
-    from vagram_ray.rllib.learner import AGENT, AgentCheckpoint
-
-    assert AGENT_FILE.parts[-2:] == (AGENT, AgentCheckpoint.FILE_NAME)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import csv
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from vagram_ray.play.commandline import main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def invoke(*arguments: object) -> Result:
@@ -25,7 +29,7 @@ def test_help_lists_the_options_without_importing_torch() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert loaded.stdout.strip() == "False"
     text = invoke("--help").output
-    for option in ("--cell", "--seed", "--episodes", "--video", "--model", "--horizon", "--output"):
+    for option in ("--cell", "--seed", "--episodes", "--video", "--model", "--horizon", "--output", "--extension"):
         assert option in text
 
 
@@ -66,6 +70,50 @@ def test_a_video_and_its_contact_sheet(make_checkpoint, tmp_path: Path, monkeypa
     assert Image.open(tmp_path / "film.png").size[0] > 1000
 
 
+def test_neither_ray_nor_wandb_is_needed(trial: Path, tmp_path: Path) -> None:
+    """Everything but a film, with the newest checkpoint of a trial of which the newest one is damaged."""
+    own = shutil.copytree(trial, tmp_path / "trial")
+    (own / "checkpoint_000010" / "state.json").unlink()
+    code = (
+        "import sys; sys.modules['ray'] = sys.modules['wandb'] = None; "  # importing either would fail
+        "from vagram_ray.play.commandline import main; main(prog_name='play')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(own), "--episodes", "1", "--model", "--output", str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()[:2]
+    assert first.startswith("Note: The checkpoint") and first.endswith("state.json is missing. It is passed over.")
+    assert "checkpoint_000009: vagram on Pendulum-v1" in second
+    assert done.stderr == ""
+
+
+def test_extensions_are_run_where_the_user_names_them(make_checkpoint, rewrite_config, tmp_path: Path) -> None:
+    """In processes of their own, as the losses are registered for a process."""
+    (tmp_path / "my_cli_losses.py").write_text(
+        "from vagram_ray.core.model_losses import register_model_loss, mse\n"
+        "register_model_loss('my_cli_loss')(mse)\n"
+    )  # fmt: skip
+    folder = make_checkpoint(model_loss="mse").folder
+    rewrite_config(folder, extensions=["my_cli_losses.py"])
+
+    def play(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vagram_ray.play", "checkpoint", "--episodes", "1", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+    done = play()
+    assert done.stdout.startswith("Note: trained with 'my_cli_losses.py', which is not loaded"), done.stderr
+    rewrite_config(folder, model_loss="my_cli_loss")
+    done = play()
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "add --extension my_cli_losses.py (in Python" in done.stderr
+    (tmp_path / "my_cli_losses.py").rename(tmp_path / "sweep_file.py")
+    done = play("--extension", "sweep_file.py")
+    assert done.returncode == 0 and done.stdout.startswith("checkpoint: my_cli_loss on Pendulum-v1"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -74,9 +122,14 @@ def test_a_video_and_its_contact_sheet(make_checkpoint, tmp_path: Path, monkeypa
         (["{folder}", "--seed", "9"], "--seed 9 is not in"),
         (["{folder}", "--episodes", "0"], "0 is not in the range x>=1"),
         (["{folder}", "--sed", "9"], "No such option '--sed'. Did you mean '--seed'?"),
+        (
+            ["{folder}", "--extension", "nowhere.py"],
+            "--extension 'nowhere.py': there is no such file; give the path of",
+        ),
+        (["{folder}", "--extension", "no.where"], "--extension 'no.where' cannot be imported (ModuleNotFoundError: No"),
         (["{folder}", "--cell", "a"], "--cell 'a' goes with a sweep"),
         (["{folder}", "--video", "film.gif"], "has to end with .mp4"),
-        (["{folder}", "--model", "--output", "{folder}/class_and_ctor_args.pkl"], "is a file; give a folder"),
+        (["{folder}", "--model", "--output", "{folder}/config.json"], "is a file; give a folder"),
     ],
 )
 def test_bad_input_is_one_sentence(pendulum, arguments: list[str], says: str) -> None:
@@ -93,7 +146,7 @@ def test_plain_sac_has_no_model_to_show(make_checkpoint) -> None:
 
 
 def test_the_example_of_the_documentation(pendulum, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "play.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "play.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     code = code.replace('"checkpoints/hopper", seed=2', f"{str(pendulum.folder)!r}, seed=3")
     exec(code, {})

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from vagram_ray.play.checkpoint import AGENT_FILE, CONFIG_FILE
 from vagram_ray.play.errors import PlayError
 from vagram_ray.play.locate import find_checkpoint
 
 LABELS = ["num_distractors=5, model_loss=vagram", "num_distractors=5, model_loss=nll", "num_distractors=15, model_loss=nll"]  # fmt: skip  # noqa: E501
 
 
-def empty_checkpoint(folder: Path) -> Path:
-    (folder / AGENT_FILE).parent.mkdir(parents=True)
-    (folder / AGENT_FILE).touch()
-    (folder / CONFIG_FILE).touch()
-    return folder
-
-
 @pytest.fixture
-def sweep(tmp_path: Path) -> Path:
-    """Three cells; the first has two trials, of seeds 0 and 1 and of seeds 2 and 3."""
+def sweep(tmp_path: Path, trial: Path) -> Path:
+    """Three cells; the first has two trials, of seeds 0 and 1 and of seeds 2 and 3; the last has not started."""
     names = ["a,seeds=0-1", "a,seeds=2-3", "b,seeds=0-3", "c,seeds=0-3"]
     cells, seeds = [0, 0, 1, 2], [[0, 1], [2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
     info = {
@@ -34,25 +27,65 @@ def sweep(tmp_path: Path) -> Path:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(info))
     for name in names[:3]:
-        for number in (8, 9, 10):
-            empty_checkpoint(tmp_path / "sweep" / name / f"checkpoint_{number:06d}")
+        shutil.copytree(trial, tmp_path / "sweep" / name)
     return tmp_path / "sweep"
 
 
-def test_a_checkpoint_is_itself(tmp_path: Path) -> None:
-    folder = empty_checkpoint(tmp_path / "anything")
-    assert find_checkpoint(folder) == folder
+def change_info(sweep: Path, **changes) -> None:
+    info = json.loads((sweep / "sweep.json").read_text())
+    (sweep / "sweep.json").write_text(json.dumps({**info, **changes}))
 
 
-def test_the_newest_whole_checkpoint_of_a_trial(sweep: Path) -> None:
+def test_a_checkpoint_is_itself(pendulum, sweep: Path) -> None:
+    assert find_checkpoint(pendulum.folder) == pendulum.folder
+    older = sweep / "b,seeds=0-3" / "checkpoint_000008"
+    assert find_checkpoint(older) == older
+    (older / "manifest.json").unlink()  # what is wrong with it is said when it is read
+    assert find_checkpoint(older) == older
+
+
+@pytest.mark.parametrize("as_given", ["absolute", "relative", "here"])
+def test_the_newest_checkpoint_of_a_trial(sweep: Path, monkeypatch: pytest.MonkeyPatch, as_given: str) -> None:
     trial = sweep / "b,seeds=0-3"
-    assert find_checkpoint(trial).name == "checkpoint_000010"
-    (trial / "checkpoint_000010" / CONFIG_FILE).unlink()  # being written, or cut short
-    assert find_checkpoint(trial).name == "checkpoint_000009"
+    monkeypatch.chdir(trial if as_given == "here" else sweep)
+    given = {"absolute": trial, "relative": Path(trial.name), "here": Path(".")}[as_given]
+    notes: list[str] = []
+    found = find_checkpoint(given, tell=notes.append)
+    assert found.samefile(trial / "checkpoint_000010") and found.is_absolute() == (as_given == "absolute")
+    assert notes == []
 
 
 @pytest.mark.parametrize(
-    ("label", "seed", "trial"),
+    ("damage", "says"),
+    [
+        ("config.json", r"checkpoint_000010' is damaged: config.json is missing\. It is passed over\."),
+        ("manifest.json", r"checkpoint_000010' is not complete: it has no manifest.json\. It is passed over\."),
+        ("imagined.safetensors", r"a buffer's file is missing or cut short\. It is passed over\."),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_and_named(sweep: Path, damage: str, says: str) -> None:
+    trial = sweep / "b,seeds=0-3"
+    (trial / "checkpoint_000010" / damage).unlink()
+    notes: list[str] = []
+    assert find_checkpoint(trial, tell=notes.append).name == "checkpoint_000009"
+    (note,) = notes
+    assert re.search(says, note)
+
+
+def test_without_a_whole_checkpoint_the_newest_is_named(sweep: Path) -> None:
+    trial = sweep / "b,seeds=0-3"
+    shutil.rmtree(trial / "replay")
+    with pytest.raises(PlayError, match=r"checkpoint_000010' is damaged: a buffer's file is missing.*no other that is"):
+        find_checkpoint(trial)
+    for number in (8, 9):
+        shutil.rmtree(trial / f"checkpoint_{number:06d}")
+    (trial / "checkpoint_000010" / "state.json").write_text("{}")
+    with pytest.raises(PlayError, match=r"state.json has not the size or checksum that was written\.$"):
+        find_checkpoint(trial)
+
+
+@pytest.mark.parametrize(
+    ("label", "seed", "trial_name"),
     [
         (LABELS[0], None, "a,seeds=0-1"),
         (LABELS[0], 3, "a,seeds=2-3"),
@@ -61,13 +94,13 @@ def test_the_newest_whole_checkpoint_of_a_trial(sweep: Path) -> None:
         ("model_loss=vagram", None, "a,seeds=0-1"),
     ],
 )
-def test_a_cell_of_a_sweep(sweep: Path, label: str, seed: int | None, trial: str) -> None:
-    assert find_checkpoint(sweep, label, seed).parent.name == trial
+def test_a_cell_of_a_sweep(sweep: Path, label: str, seed: int | None, trial_name: str) -> None:
+    assert find_checkpoint(sweep, label, seed).parent.name == trial_name
 
 
 def test_a_sweep_of_one_cell_needs_no_label(sweep: Path) -> None:
     info = json.loads((sweep / "sweep.json").read_text())
-    (sweep / "sweep.json").write_text(json.dumps({"cells": info["cells"][:1], "trials": info["trials"][:2]}))
+    change_info(sweep, cells=info["cells"][:1], trials=info["trials"][:2])
     assert find_checkpoint(sweep).parent.name == "a,seeds=0-1"
 
 
@@ -87,6 +120,13 @@ def test_a_sweep_without_what_is_asked_for(sweep: Path, label: str | None, seed:
     assert says in str(caught.value)
 
 
+def test_checkpoints_in_another_storage_are_named(sweep: Path) -> None:
+    change_info(sweep, storage="s3://bucket/path/")
+    with pytest.raises(PlayError, match=r"not on this machine; copy 's3://bucket/path/sweep/c,seeds=0-3' here"):
+        find_checkpoint(sweep, LABELS[2])
+    assert find_checkpoint(sweep, LABELS[1]).name == "checkpoint_000010"  # somebody has copied this one
+
+
 def test_folders_without_a_checkpoint(sweep: Path, tmp_path: Path) -> None:
     with pytest.raises(PlayError, match="There is nothing at"):
         find_checkpoint(tmp_path / "missing")
@@ -101,20 +141,23 @@ def test_folders_without_a_checkpoint(sweep: Path, tmp_path: Path) -> None:
     (tmp_path / "new" / "trial").mkdir(parents=True)
     with pytest.raises(PlayError, match="holds no checkpoint; give the folder of"):
         find_checkpoint(tmp_path / "new" / "trial")
-    (tmp_path / "new" / "trial" / "params.json").touch()
+    (tmp_path / "new" / "trial" / "stderr").touch()
     with pytest.raises(PlayError, match="holds no checkpoint yet"):
         find_checkpoint(tmp_path / "new" / "trial")
 
 
-def test_a_checkpoint_of_something_else(sweep: Path) -> None:
-    folder = sweep / "b,seeds=0-3" / "checkpoint_000008"
-    shutil.rmtree(folder / "learner_group")
-    (folder / "rllib_checkpoint.json").touch()
-    with pytest.raises(PlayError, match="is a checkpoint of RLlib, but not a whole one of MBPO"):
-        find_checkpoint(folder)
+def test_a_trial_of_an_earlier_version(sweep: Path) -> None:
+    trial = sweep / "b,seeds=0-3"
+    shutil.rmtree(trial)
+    (trial / "checkpoint_000004" / "learner_group").mkdir(parents=True)
+    (trial / "checkpoint_000004" / "rllib_checkpoint.json").touch()
+    shutil.copytree(trial / "checkpoint_000004", trial / "checkpoint_000002")
+    with pytest.raises(PlayError, match=r"checkpoint_000004' is in RLlib's own format, as earlier .* or train anew\.$"):
+        find_checkpoint(trial)
 
 
-def test_a_broken_sweep_file(sweep: Path) -> None:
-    (sweep / "sweep.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", '{"cells": 3, "trials": []}', '{"cells": [], "trials": [{}]}'])
+def test_a_broken_sweep_file(sweep: Path, content: str) -> None:
+    (sweep / "sweep.json").write_text(content)
     with pytest.raises(PlayError, match=r"sweep.json' cannot be read"):
         find_checkpoint(sweep)

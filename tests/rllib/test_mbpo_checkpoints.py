@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pyarrow.fs import LocalFileSystem
 from ray.rllib.core.columns import Columns
 
+from vagram_ray.checkpoint import CheckpointFolder, write_checkpoint
 from vagram_ray.rllib import MBPO, MBPORLModule
+from vagram_ray.rllib.checkpointing import algorithm_state, plain_content
 from vagram_ray.rllib.learner import AGENT
 
 
@@ -129,3 +132,24 @@ def test_a_checkpoint_of_other_seeds_is_refused(make_config, build, tmp_path):
     path = algo.save_to_path(tmp_path / "checkpoint")
     with pytest.raises(ValueError, match=r"seeds"):
         build(make_config(seeds=(1, 3))).restore_from_path(path)
+
+
+def test_what_a_checkpoint_names_is_not_executed(make_config, build, tmp_path, monkeypatch):
+    """A stranger who can write a checkpoint can name modules in it; loading it imports none of them."""
+    algo = build(make_config())
+    path = tmp_path / "checkpoint"
+    algo.save_to_path(path)
+    for number, (key, value) in enumerate({"env": "evil_module:Pendulum-v1", "extensions": ["evil.py"]}.items()):
+        stranger = tmp_path / f"stranger{number}"
+        folder = CheckpointFolder(LocalFileSystem(), str(stranger))
+        content = plain_content(algo.config)
+        content["settings"] |= {key: value} | ({"model_loss": "evil"} if key == "extensions" else {})
+        write_checkpoint(folder, content, algorithm_state(algo), algo.learner.agent.replay)
+    for name in ("evil.py", "evil_module.py"):
+        (tmp_path / name).write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"import evil_module first"):
+        MBPO.from_checkpoint(tmp_path / "stranger0")
+    with pytest.raises(ValueError, match=r"'evil\.py', which is not executed because a checkpoint names it"):
+        MBPO.from_checkpoint(tmp_path / "stranger1")

@@ -65,6 +65,6 @@ def test_what_is_no_plain_data_is_named_and_not_rebuilt():
     original = config()
     original.env = PendulumEnv
     plain = json.loads(json.dumps(plain_settings(original)))
-    assert plain["env"] == {"object": "gymnasium.envs.classic_control.pendulum.PendulumEnv"}
+    assert plain["env"] == {"$object": "gymnasium.envs.classic_control.pendulum.PendulumEnv"}
     with pytest.raises(ValueError, match=r"env holds gymnasium.*PendulumEnv, which is no plain data"):
         config_from_plain(MBPOConfig(), plain, (0,))

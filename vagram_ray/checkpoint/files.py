@@ -89,7 +89,13 @@ def new_folder(filesystem: FileSystem, path: str) -> Iterator[str]:
 
 
 def read_file(filesystem: FileSystem, path: str) -> bytes:
-    """The content of a file."""
+    """The content of a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if is_local(filesystem) and not os.path.isfile(path):  # a folder is another error on each system
+        raise FileNotFoundError(path)
     with filesystem.open_input_stream(path) as stream:
         content: bytes = stream.read()
     return content

@@ -42,6 +42,8 @@ FORMAT, FORMAT_VERSION = "vagram_ray.checkpoint", 1
 MANIFEST, CONFIG, STATE = "manifest.json", "config.json", "state.json"
 AGENT_TENSORS, IMAGINED_TENSORS = "agent.safetensors", "imagined.safetensors"
 REPLAY, SHARED_REPLAY = "replay", "../replay"
+_SENSELESS = (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
+"""What values raise that make no sense, though they are as they were written."""
 _FILES = (AGENT_TENSORS, IMAGINED_TENSORS, STATE, CONFIG)
 
 
@@ -79,7 +81,7 @@ class CheckpointFolder:
         """
         try:
             plain = json.loads(read_file(self.filesystem, f"{self.path}/{MANIFEST}"))
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise self._without_manifest() from None
         except (ValueError, RecursionError):
             raise DamagedCheckpointError(f"The checkpoint {self.path!r} is damaged: {MANIFEST} is no JSON.") from None
@@ -95,7 +97,7 @@ class CheckpointFolder:
                 raise ValueError("unknown files")
         except CheckpointError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DamagedCheckpointError(
                 f"The checkpoint {self.path!r} is damaged: its {MANIFEST} makes no sense ({error!r})."
             ) from None
@@ -231,7 +233,7 @@ def read_checkpoint(folder: CheckpointFolder, *, with_buffers: bool = True) -> t
             replay["rows"] = gather_ring(folder.filesystem, place, manifest.segments, *position)
     except CheckpointError:
         raise
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except _SENSELESS as error:
         raise DamagedCheckpointError(f"The checkpoint {folder.path!r} makes no sense ({error!r}).") from None
     return folder.read_config(), state
 

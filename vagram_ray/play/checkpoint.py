@@ -1,39 +1,35 @@
-"""One seed's agent out of a checkpoint, without Ray: the configuration's plain values, the networks, nothing else.
+"""One seed's agent out of a checkpoint, without Ray: the settings, the networks, nothing else.
 
-The only module here that knows how checkpoints are laid out. ``MBPO.from_checkpoint`` starts Ray and builds the
-whole algorithm with its buffers; here only the rows of one seed are read from the agent's file, which is mapped and
-not copied, and only the networks that are asked for are built.
+``MBPO.from_checkpoint`` starts Ray and builds the whole algorithm with its buffers; here no buffer is read, and only
+the networks that are asked for are built.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pyarrow.fs import LocalFileSystem
 from torch import Tensor
 
+from vagram_ray.checkpoint import CheckpointError, CheckpointFolder, DamagedCheckpointError, read_checkpoint
+from vagram_ray.checkpoint.files import STORAGE_ERRORS
+from vagram_ray.checkpoint.history import numbered_checkpoints
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.sac import SquashedGaussianActor, TwinCritic
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ActorCritic, ValueEstimates
 from vagram_ray.envs import EnvironmentSpec
+from vagram_ray.play.configuration import cannot_be_played, missing_extensions, read_configuration
 from vagram_ray.play.episodes import Policy
 from vagram_ray.play.errors import PlayError
-from vagram_ray.play.inert_pickle import is_plain, load_plain_values
-
-CONFIG_FILE = "class_and_ctor_args.pkl"
-AGENT_FILE = Path("learner_group", "learner", "mbpo_agent", "agent_state.pt")
-_NAMES_IN_CONFIG = {"batch_size": "_train_batch_size_per_learner"}
-"""Fields of ``MBPOSettings`` that RLlib keeps under another name."""
+from vagram_ray.play.locate import refuse_older_format
 
 
 @dataclass(frozen=True)
@@ -44,29 +40,21 @@ class SavedAgent:
         folder: The checkpoint.
         settings: Hyperparameters it was trained with.
         environment: What it is evaluated in (``evaluation_config`` included).
+        dimensions: D and A of that environment.
         seed: The seed.
         env_steps: Environment steps it was trained for, warm-up included.
         state: The seed's rows of the agent's state.
+        not_loaded: Extensions that it was trained with and that are not imported; nothing it names needs them.
     """
 
     folder: Path
     settings: MBPOSettings
     environment: EnvironmentSpec
+    dimensions: tuple[int, int]
     seed: int
     env_steps: int
     state: Mapping[str, Any]
-
-    @cached_property
-    def dimensions(self) -> tuple[int, int]:
-        """D and A, asked of the environment.
-
-        Raises:
-            PlayError: It cannot be made.
-        """
-        try:
-            return self.environment.dimensions()
-        except ValueError as error:
-            raise PlayError(f"{str(self.folder)!r} cannot be played: {str(error).rstrip('.')}.") from error
+    not_loaded: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -128,7 +116,11 @@ class SavedAgent:
         streams = RandomStreams((self.seed,), "init")
         dynamics = DynamicsEnsemble(self.settings, 1, *self.dimensions, streams)
         with self._fitting("model"):
-            dynamics.load_state_dict(self.state["dynamics"])
+            saved = self.state["dynamics"]
+            for name, own in dynamics.state_dict().items():
+                if isinstance(own, Tensor):
+                    _check_shape(saved[name], own)
+            dynamics.load_state_dict(saved)
         return dynamics
 
     def _critic(self, actor: SquashedGaussianActor, name: str) -> TwinCritic:
@@ -139,8 +131,10 @@ class SavedAgent:
             scale=actor.scale,
             normalize_features=self.settings.normalize_features,
         )
+        saved, own = self.state["sac"][name], critic.network.flat
+        _check_shape(saved, own)
         with torch.no_grad():
-            critic.network.flat.copy_(self.state["sac"][name])
+            own.copy_(saved)
         return critic
 
     @contextmanager
@@ -148,7 +142,7 @@ class SavedAgent:
         """Say in a sentence that saved numbers are not those of the networks that the configuration describes."""
         try:
             yield
-        except (RuntimeError, KeyError, AttributeError, ValueError) as error:
+        except (RuntimeError, KeyError, AttributeError, ValueError, TypeError) as error:
             raise PlayError(
                 f"The {part} saved in {str(self.folder)!r} does not fit its configuration ({_first_line(error)}); was "
                 "it written by another version of vagram_ray?"
@@ -166,13 +160,8 @@ def policy(actor: SquashedGaussianActor) -> Policy:
     return act
 
 
-def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds an agent of ours."""
-    return (folder / AGENT_FILE).is_file() and (folder / CONFIG_FILE).is_file()
-
-
 def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
-    """One seed of the checkpoint at ``folder``, as ``algo.save_to_path`` wrote it.
+    """One seed of the checkpoint at ``folder``, as ``algo.save_to_path`` or a trial wrote it.
 
     Args:
         folder: The checkpoint's folder.
@@ -182,103 +171,70 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
         PlayError: One sentence on what cannot be read or used.
     """
     path = Path(folder)
-    state = _read_state(path)
-    seeds = tuple(int(own) for own in state["seeds"])
+    refuse_older_format(path)
+    config, state = _read(path)
+    seeds, failed, env_steps, networks = _cohort(path, state)
     position = _position(path, seeds, seed)
-    if state["failed"][position]:
+    if failed[position]:
         raise PlayError(
             f"Seed {seeds[position]} of {str(path)!r} has failed (its numbers became NaN), so it has no policy; "
             f"give another --seed of {_listed(seeds)}."
         )
-    config = _read_config(path)
-    _load_extensions(config)
+    settings, environment = read_configuration(path, config)
     try:
-        settings = _settings(config)
-        environment = _evaluation_environment(config)
+        dimensions = environment.dimensions()
     except ValueError as error:
-        raise PlayError(f"{str(path)!r} cannot be played: {str(error).rstrip('.')}.") from error
-    wanted = {name: state[name] for name in ("sac", "dynamics") if name in state}
-    rows = _rows_of_seed(wanted, position, len(seeds))
-    return SavedAgent(path, settings, environment, seeds[position], int(state["env_steps"]), rows)
-
-
-# -- the files -------------------------------------------------------------------------------------------------
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    file = path / AGENT_FILE
-    if not file.is_file():
-        raise PlayError(f"{str(path)!r} is no checkpoint of MBPO: there is no {AGENT_FILE} in it.")
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        for key in ("seeds", "failed", "env_steps", "sac"):
-            state[key]
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise PlayError(f"{str(file)!r} cannot be read ({_first_line(error)}); it may not be complete.") from error
-    return state
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / CONFIG_FILE
-    try:
-        config: dict[str, Any] = load_plain_values(file)["ctor_args_and_kwargs"][0][0]
-        config["env"]
-    except (OSError, KeyError, IndexError, TypeError, pickle.UnpicklingError) as error:
-        raise PlayError(
-            f"The configuration of the checkpoint cannot be read from {str(file)!r} ({_first_line(error)}); "
-            "it may not be complete."
-        ) from error
-    return config
-
-
-def _load_extensions(config: Mapping[str, Any]) -> None:
-    """Import the user's own losses and environments that the checkpoint was trained with."""
-    extensions = config.get("extensions") or ()
-    if not extensions:
-        return
-    from vagram_ray.rllib.extensions import ExtensionError, load_extensions  # imports Ray, and starts nothing
-
-    for extension in (extensions,) if isinstance(extensions, str) else extensions:
-        here = os.path.basename(extension)
-        moved = extension.endswith(".py") and not os.path.isfile(extension) and os.path.isfile(here)
-        try:
-            load_extensions(here if moved else extension)
-        except ExtensionError as error:
-            way_out = f"start in a folder that holds {here}" if extension.endswith(".py") else "install it"
-            raise PlayError(
-                f"The checkpoint was trained with the extension {extension!r}, which cannot be loaded "
-                f"({str(error).rstrip('.')}): {way_out}."
-            ) from error
-
-
-# -- what is in them -------------------------------------------------------------------------------------------
-
-
-def _settings(config: Mapping[str, Any]) -> MBPOSettings:
-    """The hyperparameters; one that the checkpoint does not know yet has its default."""
-    keys = {name: _NAMES_IN_CONFIG.get(name, name) for name in MBPOSettings.field_names()}
-    return MBPOSettings(**{name: config[key] for name, key in keys.items() if key in config})
-
-
-def _evaluation_environment(config: Mapping[str, Any]) -> EnvironmentSpec:
-    evaluation = config.get("evaluation_config") or {}
-    keywords = _merged(config.get("env_config") or {}, evaluation.get("env_config") or {})
-    if not isinstance(config["env"], str):
-        raise ValueError(f"its environment is {config['env']!r}, and only Gymnasium ids can be made again")
-    if not is_plain(keywords):
-        raise ValueError(f"env_config={keywords!r} holds objects, which are not read back from a checkpoint")
-    return EnvironmentSpec(
-        config["env"], config.get("num_distractors", 0), config.get("distractor_process", "paper"), keywords
+        raise cannot_be_played(path, error) from error
+    return SavedAgent(
+        folder=path,
+        settings=settings,
+        environment=environment,
+        dimensions=dimensions,
+        seed=seeds[position],
+        env_steps=env_steps,
+        state=_rows_of_seed(networks, position, len(seeds)),
+        not_loaded=tuple(missing_extensions(config)),
     )
 
 
-def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    """``update`` over ``base``, nested dictionaries key by key, as RLlib merges an evaluation's ``env_config``."""
-    merged = dict(base)
-    for key, value in update.items():
-        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if nested else value
-    return merged
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and state without the buffers, which are not read."""
+    try:
+        config, state = read_checkpoint(CheckpointFolder(LocalFileSystem(), str(path)), with_buffers=False)
+    except DamagedCheckpointError as error:
+        raise PlayError(f"{str(error).rstrip('.')}; {_another(path)}.") from error
+    except CheckpointError as error:
+        raise PlayError(str(error)) from error
+    except STORAGE_ERRORS as error:
+        raise PlayError(f"The checkpoint {str(path)!r} cannot be read ({_first_line(error)}).") from error
+    return config["settings"], state["agent"]
+
+
+def _another(path: Path) -> str:
+    """What to give in place of a damaged checkpoint: the newest other one of its trial."""
+    try:
+        siblings = [own for _, own in numbered_checkpoints(LocalFileSystem(), str(path.absolute().parent))]
+        whole = next((own for own in reversed(siblings) if own.path != str(path.absolute()) and own.is_whole()), None)
+    except STORAGE_ERRORS:
+        whole = None
+    return f"give {str(path.parent / Path(whole.path).name)!r}" if whole else "give another checkpoint"
+
+
+def _cohort(path: Path, agent: Any) -> tuple[tuple[int, ...], tuple[bool, ...], int, dict[str, Any]]:
+    """Seeds, which of them have failed, environment steps and networks of a saved agent."""
+    try:
+        seeds, failed = tuple(agent["seeds"]), tuple(map(bool, agent["failed"]))
+        networks = {name: agent[name] for name in ("sac", "dynamics") if name in agent}
+        if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+            raise ValueError(f"its seeds are {list(seeds)}")
+        if len(failed) != len(seeds) or not all(isinstance(own, Mapping) for own in networks.values()):
+            raise ValueError("its parts do not fit together")
+        return seeds, failed, int(agent["env_steps"]), networks
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise PlayError(
+            f"The state in the checkpoint {str(path)!r} makes no sense ({_first_line(error)}); was it written by "
+            "another version of vagram_ray?"
+        ) from error
 
 
 def _position(path: Path, seeds: Sequence[int], seed: int | None) -> int:
@@ -297,6 +253,11 @@ def _rows_of_seed(value: Any, position: int, num_seeds: int) -> Any:
     if isinstance(value, Mapping):
         return {key: _rows_of_seed(item, position, num_seeds) for key, item in value.items()}
     return value
+
+
+def _check_shape(saved: Tensor, own: Tensor) -> None:
+    if saved.shape != own.shape:  # copying would repeat a smaller one
+        raise ValueError(f"{tuple(saved.shape)} numbers where {tuple(own.shape)} are expected")
 
 
 def _listed(seeds: Sequence[int]) -> str:

@@ -31,6 +31,7 @@ class Request:
     model: bool
     horizon: int
     output: Path
+    extension: tuple[str, ...]
 
 
 _COUNT = click.IntRange(min=1)
@@ -53,6 +54,10 @@ _COUNT = click.IntRange(min=1)
     "--output", type=click.Path(path_type=Path), default=Path("play"), show_default=True, metavar="DIR",
     help="Folder for the files of --model.",
 )  # fmt: skip
+@click.option(
+    "--extension", multiple=True, metavar="FILE_OR_MODULE",
+    help="Import your own losses and environments, which a checkpoint alone never does; may be given several times.",
+)  # fmt: skip
 def main(**options: Any) -> None:
     """Play the policy in CHECKPOINT: a checkpoint's folder, a trial's (its newest), or a sweep's with --cell.
 
@@ -70,7 +75,10 @@ def show(request: Request, console: Console) -> None:
     """
     from vagram_ray.play.locate import find_checkpoint
 
-    folder = find_checkpoint(request.checkpoint, request.cell, request.seed)
+    def tell(note: str) -> None:
+        console.print(f"Note: {note}", style="yellow", soft_wrap=True)
+
+    folder = find_checkpoint(request.checkpoint, request.cell, request.seed, tell)
     if request.video is not None:
         from vagram_ray.play.video import check_video_file
 
@@ -79,8 +87,13 @@ def show(request: Request, console: Console) -> None:
         _check_folder(request.output)
 
     from vagram_ray.play.checkpoint import policy, read_agent
+    from vagram_ray.play.configuration import load_named_extensions
 
+    load_named_extensions(request.extension)
     agent = read_agent(folder, request.seed)
+    if agent.not_loaded and not request.extension:  # those that are given may be copies under other names
+        names = ", ".join(map(repr, agent.not_loaded))
+        tell(f"trained with {names}, which is not loaded: nothing that is played asks for it (--extension loads it).")
     if request.model:
         agent.check_model()
     if request.video is not None:

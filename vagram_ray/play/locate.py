@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vagram_ray.play.errors import PlayError
-from vagram_ray.sweep.results import SWEEP_FILE, SweepResults
+from vagram_ray.sweep.results import SWEEP_FILE
 
-_CHECKPOINT_NAME = re.compile(r"checkpoint_(\d+)")
+if TYPE_CHECKING:
+    from vagram_ray.checkpoint import CheckpointFolder
+
+_FILES_OF_TRIALS = ("stderr", "params.json", "result.json", "replay")
 _RLLIB_FILE = "rllib_checkpoint.json"
 
 
-def find_checkpoint(given: str | Path, cell: str | None = None, seed: int | None = None) -> Path:
+def find_checkpoint(
+    given: str | Path, cell: str | None = None, seed: int | None = None, tell: Callable[[str], None] | None = None
+) -> Path:
     """The checkpoint's folder.
 
     Args:
-        given: A checkpoint, a trial's folder (its newest checkpoint is taken) or a sweep's folder.
+        given: A checkpoint, a trial's folder (its newest whole checkpoint is taken) or a sweep's folder.
         cell: With a sweep of several cells, the label of one.
         seed: With a sweep, the seed, which decides the trial where a cell has several.
+        tell: Is told of newer checkpoints that are passed over because they are damaged.
 
     Raises:
         PlayError: One sentence that names the value and the way out.
@@ -33,52 +40,107 @@ def find_checkpoint(given: str | Path, cell: str | None = None, seed: int | None
     if not folder.is_dir():
         raise PlayError(f"{str(given)!r} is a file; give the folder of a checkpoint, a trial or a sweep.")
     if (folder / SWEEP_FILE).is_file():
-        return _newest(_trial_of_sweep(folder, cell, seed))
+        return _newest(_trial_of_sweep(folder, cell, seed), tell)
     if cell is not None:
         raise PlayError(f"--cell {cell!r} goes with a sweep, and {str(given)!r} is not the folder of one.")
-    from vagram_ray.play.checkpoint import is_checkpoint
-
-    if is_checkpoint(folder):
+    if _is_checkpoint(folder):
         return folder
-    if (folder / _RLLIB_FILE).is_file():
-        raise PlayError(f"{str(given)!r} is a checkpoint of RLlib, but not a whole one of MBPO; give another.")
-    if _numbered(folder) or (folder / "params.json").is_file():
-        return _newest(folder)
+    from vagram_ray.checkpoint.files import resolve
+    from vagram_ray.checkpoint.history import numbered_checkpoints
+
+    if numbered_checkpoints(*resolve(folder)) or any((folder / name).exists() for name in _FILES_OF_TRIALS):
+        return _newest(folder, tell)
     raise PlayError(f"{str(given)!r} holds no checkpoint{_sweeps_inside(folder)}")
 
 
-def _newest(trial: Path) -> Path:
-    from vagram_ray.play.checkpoint import is_checkpoint
+def refuse_older_format(folder: Path) -> None:
+    """Say of a checkpoint in RLlib's own format that it is one.
 
+    Raises:
+        PlayError: It is.
+    """
+    if (folder / _RLLIB_FILE).exists():
+        raise PlayError(
+            f"{str(folder)!r} is in RLlib's own format, as earlier versions of vagram_ray wrote it, which is not read; "
+            "play it with the version that wrote it, or train anew."
+        )
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether this is meant to be one, whole or not: what is wrong with it is said when it is read."""
+    from vagram_ray.checkpoint.folder import AGENT_TENSORS, CONFIG, MANIFEST, STATE
+
+    return any((folder / name).exists() for name in (MANIFEST, AGENT_TENSORS, CONFIG, STATE, _RLLIB_FILE))
+
+
+def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
     if not trial.is_dir():
         raise PlayError(f"There is no trial's folder at {str(trial)!r}; did the trial start, and on this machine?")
-    numbered = _numbered(trial)
+    from pyarrow.fs import LocalFileSystem
+
+    from vagram_ray.checkpoint.files import STORAGE_ERRORS
+    from vagram_ray.checkpoint.history import numbered_checkpoints
+
+    damaged = []
+    try:
+        numbered = numbered_checkpoints(LocalFileSystem(), str(trial))
+        for _, own in reversed(numbered):
+            if own.is_whole():
+                break
+            damaged.append(own)
+    except STORAGE_ERRORS as error:
+        raise PlayError(f"The trial {str(trial)!r} cannot be read ({error}).") from error
     if not numbered:
         raise PlayError(f"The trial {str(trial)!r} holds no checkpoint yet; wait for its first one.")
-    for folder in reversed(numbered):  # one that is being written is passed over
-        if is_checkpoint(folder):
-            return folder
-    raise PlayError(f"{str(numbered[-1])!r} is not a whole checkpoint of MBPO; give another.")
+    if len(damaged) == len(numbered):
+        refuse_older_format(Path(damaged[0].path))
+        other = f" The trial {str(trial)!r} holds no other that is whole." if len(numbered) > 1 else ""
+        raise PlayError(f"{_problem(damaged[0])}{other}")
+    if tell is not None:
+        for passed_over in damaged:
+            tell(f"{_problem(passed_over)} It is passed over.")
+    return Path(own.path)
 
 
-def _numbered(trial: Path) -> list[Path]:
-    """Folders ``checkpoint_000000``, ... as Tune names them, oldest first."""
-    found = [(match, child) for child in trial.iterdir() if (match := _CHECKPOINT_NAME.fullmatch(child.name))]
-    return [child for _, child in sorted((int(match[1]), child) for match, child in found)]
+def _problem(folder: CheckpointFolder) -> str:
+    """Why a checkpoint is not whole."""
+    from vagram_ray.checkpoint import CheckpointError, read_checkpoint
+    from vagram_ray.checkpoint.files import STORAGE_ERRORS
+
+    try:
+        read_checkpoint(folder, with_buffers=False)
+    except CheckpointError as error:
+        return str(error)
+    except STORAGE_ERRORS as error:
+        return f"The checkpoint {folder.path!r} cannot be read ({error})."
+    return f"The checkpoint {folder.path!r} is damaged: a buffer's file is missing or cut short."
 
 
 def _trial_of_sweep(folder: Path, label: str | None, seed: int | None) -> Path:
     try:
-        results = SweepResults.load(folder)
-        index = _cell_index(folder, results.labels, label)
-        trials = results.cell_trials(index)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        info: Mapping[str, Any] = json.loads((folder / SWEEP_FILE).read_text())
+        labels = [str(cell["label"]) for cell in info["cells"]]
+        trials = [
+            (str(trial["name"]), int(trial["cell"]), [int(own) for own in trial["seeds"]]) for trial in info["trials"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PlayError(f"{str(folder / SWEEP_FILE)!r} cannot be read ({type(error).__name__}: {error}).") from error
-    for trial in trials:
-        if seed is None or seed in trial.seeds:
-            return folder / trial.name
-    seeds = sorted(own for trial in trials for own in trial.seeds)
-    raise PlayError(f"--seed {seed} is not in {results.labels[index]!r}; its seeds are {', '.join(map(str, seeds))}.")
+    index = _cell_index(folder, labels, label)
+    own_trials = [(name, seeds) for name, cell, seeds in trials if cell == index]
+    for name, seeds in own_trials:
+        if seed is None or seed in seeds:
+            return _here(folder, name, info.get("storage"))
+    known = sorted(own for _, seeds in own_trials for own in seeds)
+    raise PlayError(f"--seed {seed} is not in {labels[index]!r}; its seeds are {', '.join(map(str, known))}.")
+
+
+def _here(folder: Path, name: str, storage: Any) -> Path:
+    """A trial's folder, which lies beside ``sweep.json`` or in another storage."""
+    trial = folder / name
+    if storage and not trial.is_dir():
+        place = f"{str(storage).rstrip('/')}/{folder.name}/{name}"
+        raise PlayError(f"The trial's checkpoints are not on this machine; copy {place!r} here and give its path.")
+    return trial
 
 
 def _cell_index(folder: Path, labels: list[str], label: str | None) -> int:

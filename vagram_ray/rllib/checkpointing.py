@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,6 +73,12 @@ def config_of_checkpoint(config: MBPOConfig, path: str | Path, filesystem: FileS
     folder = CheckpointFolder(*resolve(path, filesystem))
     content = folder.read_config()
     config = config_from_plain(config, content["settings"], tuple(content["seeds"]))
+    module = str(config.env).rpartition(":")[0]
+    if module and module not in sys.modules:  # Gymnasium would import it
+        raise ValueError(
+            f"The checkpoint {folder.path!r} was trained in {config.env!r}, whose module is not imported because a "
+            f"checkpoint names it: import {module} first."
+        )
     try:
         config.copy(copy_frozen=False).validate()
     except ValueError as error:

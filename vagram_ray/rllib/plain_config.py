@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _ATTRIBUTES = {"train_batch_size_per_learner": "_train_batch_size_per_learner"}
 """Settings that RLlib keeps in an attribute of another name."""
-OBJECT = "object"
+OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that is no plain data: its name, for people to read."""
 
 
@@ -35,7 +35,7 @@ def plain_settings(config: MBPOConfig) -> dict[str, Any]:
 
     Equal settings give equal dicts: tuples become lists, NumPy's numbers Python's, RLlib's ``explore=True`` becomes
     ``"sample"``, an extension's file its bare name (where it lies changes nothing). A value that is no plain data
-    becomes ``{"object": "module.name"}``.
+    becomes ``{"$object": "module.name"}``.
     """
     settings = {name: to_plain_value(getattr(config, _ATTRIBUTES.get(name, name))) for name in setting_names()}
     if isinstance(settings["explore"], bool):
