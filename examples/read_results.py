@@ -7,7 +7,7 @@ matters where a model is wrong. (`none` is plain SAC without a model.) For finis
 statistics see `python -m vagram_ray.report`.
 
     python examples/read_results.py
-    python examples/read_results.py results/own_loss-20261122-165217 --figure own_loss.pdf
+    python examples/read_results.py results/own_loss-smoke --figure own_loss.pdf
 """
 
 import argparse

@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 
+from vagram_ray.checkpoint import newest_whole, read_checkpoint
+from vagram_ray.play.checkpoint import read_agent
 from vagram_ray.sweep.wandb_reader import read_offline_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,11 +56,16 @@ def test_every_phase_of_the_method_reported(sweep_folder: Path) -> None:
     assert {float(row["sac/real_ratio"]) for row in results} != {1.0}, "no batch had imagined transitions"
 
 
-def test_every_trial_left_checkpoints(sweep_folder: Path) -> None:
+def test_every_trial_left_a_checkpoint_of_its_last_epoch(sweep_folder: Path) -> None:
+    info = json.loads((sweep_folder / "sweep.json").read_text())
     trials = [path for path in sweep_folder.iterdir() if "seeds=" in path.name]
-    assert trials
+    assert {trial.name for trial in trials} == {trial["name"] for trial in info["trials"]}
     for trial in trials:
-        assert list(trial.glob("checkpoint_*/learner_group/learner/mbpo_agent/agent_state.pt"))
+        newest = newest_whole(LocalFileSystem(), str(trial))
+        assert newest is not None
+        _, state = read_checkpoint(newest)
+        assert state["training_iteration"] == info["epochs"]
+        assert read_agent(newest.path).actor().flat.isfinite().all()
 
 
 def test_wandb_has_one_run_per_seed_with_each_step_once(sweep_folder: Path) -> None:

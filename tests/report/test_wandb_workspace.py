@@ -36,10 +36,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LOSSES = ("vagram", "nll")
 
 
-def write_sweep(folder: Path, seeds: tuple[int, ...] = (0, 1), epochs: int = 2) -> Path:
+def write_sweep(folder: Path, seeds: tuple[int, ...] = (0, 1), epochs: int = 2, sweep_id: str = "f00d") -> Path:
     """A finished sweep of two losses at two numbers of distractors, with one of the model's metrics."""
     plan = plan_of({f"cell={number}": [seeds] for number in range(4)}, epochs=epochs)
-    write_sweep_file(folder, plan, {"command": "python -m vagram_ray.sweep x.py"})
+    write_sweep_file(folder, plan, {"command": "python -m vagram_ray.sweep x.py", "sweep_id": sweep_id})
     info = json.loads((folder / "sweep.json").read_text())
     for index, cell in enumerate(info["cells"]):
         axes = {"num_distractors": 5 * (index // 2), "model_loss": LOSSES[index % 2]}
@@ -102,7 +102,7 @@ def check_workspace(spec: dict[str, Any]) -> None:
     (runset,) = spec["runSets"]
     every_cell = [f"num_distractors={count}, model_loss={loss}" for count in (0, 5) for loss in LOSSES]
     assert filters_of(runset) == {
-        "group": ("IN", every_cell), "tags": ("IN", ["my=sweep"]), "jobType": ("IN", ["seed"])
+        "group": ("IN", every_cell), "tags": ("IN", ["id-7edc8c"]), "jobType": ("IN", ["seed"])
     }  # fmt: skip
     assert runset["grouping"] == [{"section": "run", "name": "group"}]
     assert spec["settings"]["xAxis"] == "env_steps"
@@ -141,7 +141,7 @@ def test_a_sweep_is_found_under_the_name_it_was_logged_with(sweep: Path) -> None
 
 
 def test_two_sweeps_are_lines_of_their_own(sweep: Path, tmp_path: Path) -> None:
-    other = write_sweep(tmp_path / "other", seeds=(0, 1), epochs=3)
+    other = write_sweep(tmp_path / "other", seeds=(0, 1), epochs=3, sweep_id="beef")
     comparison = load_comparison([sweep, other])
     logged = logged_cells(comparison)
     assert len(logged) == 8
@@ -150,6 +150,22 @@ def test_two_sweeps_are_lines_of_their_own(sweep: Path, tmp_path: Path) -> None:
         ("config", "sweep_name.value"), ("run", "group")
     ]  # fmt: skip
     assert len(spec.custom_run_colors) == 8
+
+
+def test_a_sweep_that_was_started_anew_is_apart_from_the_old_one(sweep: Path, tmp_path: Path) -> None:
+    old = write_sweep(tmp_path / "my=sweep-until-20260101-000000", epochs=3, sweep_id="beef")
+    note_sweep_run(old, sweep_name="my=sweep")
+    comparison = load_comparison([sweep, old])
+    logged = logged_cells(comparison)
+    assert {cell.sweep for cell in logged} == {"my=sweep"}
+    spec = make_workspace(comparison, logged, "team", "p")._to_model().spec.section
+    assert [(key.section, key.name) for key in spec.run_sets[0].grouping] == [
+        ("config", "sweep_id.value"), ("run", "group")
+    ]  # fmt: skip
+    assert len(spec.custom_run_colors) == 8
+    only_new = logged_cells(load_comparison([sweep]))
+    assert _literal("id-7edc8c") in run_filter(only_new)
+    assert _literal("my=sweep") not in run_filter(only_new)
 
 
 def test_seeds_of_two_sweeps_that_are_one_cell_are_both_found(sweep: Path, tmp_path: Path) -> None:
@@ -176,7 +192,8 @@ def test_without_escapes_the_filter_would_be_another() -> None:
     assert leaf["value"] == ["model_loss==vagram"]
 
 
-def test_long_names_are_cut_as_the_sweep_cut_them(sweep: Path) -> None:
+def test_sweeps_without_an_id_are_found_by_their_name_as_the_sweep_cut_it(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "early", sweep_id="")
     note_sweep_run(sweep, sweep_name="x" * 100)
     assert "x" * 64 in run_filter(logged_cells(load_comparison([sweep])))
     assert "x" * 65 not in run_filter(logged_cells(load_comparison([sweep])))

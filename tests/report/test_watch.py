@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,15 @@ class Sweep:
 
     def error(self, trial: str, number: int) -> None:
         (self.folder / trial).mkdir(exist_ok=True)
-        self._write(self.folder / trial / "error.txt", f"Failure # {number} (occurred at noon)\nRuntimeError: no\n")
+        self._write(self.folder / trial / "error.txt", f"Failure {number} (at noon)\nTraceback ...\nRuntimeError: no\n")
+
+    def launch(self, before: list[dict[str, Any]], **info: Any) -> None:
+        """The same command again, now."""
+        path = self.folder / "sweep.json"
+        started = datetime.fromtimestamp(self.now, UTC).isoformat(timespec="seconds")
+        content = json.loads(path.read_text()) | info | {"launches": [*before, {"started": started}]}
+        path.unlink()
+        self._write(path, json.dumps(content))
 
     def end(self, **info: Any) -> None:
         path = self.folder / "sweep.json"
@@ -132,14 +141,16 @@ def test_errors_show_with_their_paths(sweep: Sweep, watch: SweepWatch) -> None:
         sweep.now += 5
         sweep.error(VAGRAM, number)
         watch.poll()
-        assert "an error after epoch 1; trying again" in text_of(watch)
+        assert "an error after epoch 1 (RuntimeError: no); trying again" in text_of(watch)
     sweep.now += 5
     sweep.epoch(VAGRAM, 2)
     watch.poll()
     assert "goes on after an error" in text_of(watch)
-    sweep.now += 5
-    sweep.error(VAGRAM, 3)  # Tune tries no more
-    watch.poll()
+    for number in (3, 4, 5):  # three in a row: it is not started again
+        assert watch.progress.counts()["failed"] == 0
+        sweep.now += 5
+        sweep.error(VAGRAM, number)
+        watch.poll()
     assert watch.progress.counts()["failed"] == 1
     (trial,) = watch.progress.troubled()
     assert trial.error_path == str(sweep.folder / VAGRAM / "error.txt")
@@ -166,6 +177,62 @@ def test_the_end_tells_of_failed_and_stopped_trials(sweep: Sweep, watch: SweepWa
     assert [cell.status for cell in watch.progress.cells()] == ["failed", "stopped"]
     assert "FAILED, see elsewhere/error.txt" in text_of(watch)
     assert "1:40 elapsed; trials: 1 failed, 1 stopped" in text_of(watch)
+
+
+def test_failures_count_from_the_newest_epoch(sweep: Sweep, watch: SweepWatch) -> None:
+    for epoch in (1, 2, 3, 4):
+        sweep.epoch(VAGRAM, epoch)
+        watch.poll()
+        sweep.now += 5
+        sweep.error(VAGRAM, epoch)
+        watch.poll()
+        assert watch.progress.counts()["failed"] == 0  # four in all, but never two in a row
+        sweep.now += 5
+
+
+def test_a_sweep_that_goes_on_is_not_counted_as_ended(sweep: Sweep) -> None:
+    for epoch in range(1, EPOCHS + 1):
+        sweep.epoch(VAGRAM, epoch)
+    sweep.epoch(NLL, 1)
+    sweep.error(NLL, 3)
+    sweep.now += 50
+    sweep.launch([{"started": STARTED, "wall_time_s": 40.0, "ended": "interrupted"}])
+    sweep.now += 10
+    watch = SweepWatch(sweep.folder, clock=lambda: sweep.now)
+    watch.poll()
+    assert not watch.ended
+    assert watch.progress.elapsed == 40.0 + 10.0
+    assert [cell.status for cell in watch.progress.cells()] == ["done", "starting"]  # its error was in the last launch
+    assert watch.progress.troubled() == []
+    sweep.epoch(NLL, 1)  # the epoch of its checkpoint once more
+    watch.poll()
+    assert [cell.status for cell in watch.progress.cells()] == ["done", "running"]
+    assert watch.progress.cells()[1].epochs_done == 1
+
+
+def test_a_launch_while_one_watches_begins_anew(sweep: Sweep, watch: SweepWatch) -> None:
+    sweep.epoch(VAGRAM, 1)
+    watch.poll()
+    before = watch.progress
+    sweep.now += 50  # the process was killed; more epochs and a divided pack are asked for
+    one = {"name": f"{NLL}a", "cell": 1, "seeds": [0]}, {"name": f"{NLL}b", "cell": 1, "seeds": [1]}
+    trials = [{"name": VAGRAM, "cell": 0, "seeds": [0, 1]}, *one]
+    sweep.launch([{"started": STARTED, "wall_time_s": 20.0, "ended": "killed"}], epochs=8, trials=trials)
+    told: list[str] = []
+
+    class View(ProgressView):
+        def reported(self, name: str) -> None:
+            told.append(name)
+
+    watch.poll(View(before, Console(file=io.StringIO())))
+    assert watch.progress is not before
+    assert [(cell.epochs_done, cell.epochs_total) for cell in watch.progress.cells()] == [(1, 8), (0, 16)]
+    assert told == []  # what is past is no news
+    sweep.epoch(VAGRAM, 2)
+    after = watch.progress
+    watch.poll(View(after, Console(file=io.StringIO())))
+    assert watch.progress is after
+    assert told == [VAGRAM]
 
 
 def test_a_sweep_that_says_nothing_is_noticed(sweep: Sweep) -> None:

@@ -8,12 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from vagram_ray.sweep.commandline import main
+from vagram_ray.sweep import run as run_module
+from vagram_ray.sweep.commandline import default_name, main
+from vagram_ray.sweep.launches import begin_launch, end_launch
+from vagram_ray.sweep.results import append_record
 
 SWEEP_FILE = """
 from ray import tune
@@ -140,12 +145,75 @@ def test_bad_input_gets_one_sentence_and_status_2(sweep_file: Path, arguments: l
     assert not storage.exists()
 
 
-def test_an_existing_name_is_refused(sweep_file: Path, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(sweep_file: Path, tmp_path: Path) -> None:
     (tmp_path / "results" / "taken").mkdir(parents=True)
+    (tmp_path / "results" / "taken" / "thesis.tex").write_text("")
     result = invoke(sweep_file, "--scale", "smoke", "--storage", str(tmp_path / "results"), "--name", "taken")
     assert result.exit_code == 2
     assert "give another --name" in result.stderr
-    assert list((tmp_path / "results" / "taken").iterdir()) == []
+    assert [entry.name for entry in (tmp_path / "results" / "taken").iterdir()] == ["thesis.tex"]
+
+
+def test_the_same_command_has_the_same_folder() -> None:
+    assert default_name("distractors", "laptop") == "distractors-laptop"
+    assert default_name("distractors", "") == "distractors"
+
+
+@pytest.fixture
+def recorded(sweep_file: Path, monkeypatch: pytest.MonkeyPatch, make_result: Callable[..., dict[str, Any]]) -> Path:
+    """A sweep that has come to its end without being run: its plan and made-up records."""
+
+    def play(continuation: Any, storage: Any, wandb: Any, source: Path, console: Any) -> Any:
+        begin_launch(storage.folder, continuation.plan, continuation.sweep_id, {"command": "python -m x --restart"},
+                     recorded=continuation.recorded)  # fmt: skip
+        for trial in continuation.todo:
+            for epoch in range(1, continuation.plan.epochs + 1):
+                append_record(storage.folder, trial.name, make_result(epoch, dict.fromkeys(trial.seeds, 1.0)))
+        end_launch(storage.folder, 60.0, "complete", {})
+        return run_module.Outcome(60.0, {}, False, ())
+
+    monkeypatch.chdir(sweep_file.parent)
+    monkeypatch.setattr(run_module, "connect_to_ray", lambda *args: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "run_sweep", play)
+        assert invoke(sweep_file, "--scale", "smoke", "--wandb", "disabled").exit_code == 0
+    return sweep_file.parent / "results" / "small-smoke"
+
+
+def test_nothing_is_run_when_nothing_is_left(recorded: Path, sweep_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "connect_to_ray", lambda *args: pytest.fail("Ray was started"))
+    result = invoke(sweep_file, "--scale", "smoke", "--wandb", "disabled")
+    assert result.exit_code == 0, result.output
+    assert "Every trial has come to its end: nothing is left to run." in result.output
+    assert "Complete: every seed of 2 cells came to its end (4 in all)." in result.output
+    assert "Wall time: 60 s\n" in result.output
+    assert len(json.loads((recorded / "sweep.json").read_text())["launches"]) == 1
+    (recorded / "records" / "model_loss=nll,seeds=0-1.jsonl").unlink()  # as if it had failed; now there is work
+    with pytest.raises(pytest.fail.Exception, match="Ray was started"):
+        main.main([str(sweep_file), "--scale", "smoke", "--wandb", "disabled"], standalone_mode=False)
+
+
+def test_a_dry_run_shows_what_would_go_on_and_changes_nothing(recorded: Path, sweep_file: Path) -> None:
+    before = {file: file.read_bytes() for file in recorded.rglob("*") if file.is_file()}
+    arguments = ["--scale", "smoke", "--wandb", "disabled", "--dry-run"]
+    grown = invoke(sweep_file, *arguments, "--seeds", "3", "--set", "model_loss=grid(vagram,nll,mse)")
+    assert grown.exit_code == 0, grown.output
+    for part in ("1 finished, 1 new", "2 finished, 4 new", "seed 2 joined", "1 cell joined: model_loss=mse"):
+        assert part in grown.output
+    refused = invoke(sweep_file, *arguments, "--set", "utd_ratio=3", "--epochs", "1")
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "Error: The sweep in results/small-smoke was started with other settings:\n"
+        "  epochs: 2 -> 1\n"
+        "  utd_ratio: 1 -> 3\n"
+        "Ask for those again, start anew with --restart (what is there is kept under another name) or give another "
+        "--name.\n"
+    )
+    restarted = invoke(sweep_file, *arguments, "--set", "utd_ratio=3", "--restart")
+    assert restarted.exit_code == 0
+    assert "would be kept as small-smoke-until-" in restarted.output
+    assert {file: file.read_bytes() for file in recorded.rglob("*") if file.is_file()} == before
+    assert [entry.name for entry in recorded.parent.iterdir()] == ["small-smoke"]
 
 
 def test_a_missing_file_is_one_sentence_in_a_real_process(tmp_path: Path) -> None:
@@ -183,7 +251,7 @@ def test_a_small_sweep_runs_to_its_end(sweep_file: Path) -> None:
     assert info["wall_time_s"] > 0
     trials = sorted(folder.glob("num_distractors=*,seeds=*"))
     assert [trial.name for trial in trials] == [f"num_distractors={d},seeds={s}" for d in (0, 3) for s in (0, 1)]
-    assert all(len(list(trial.glob("checkpoint_*"))) == 2 for trial in trials)
+    assert all([folder.name for folder in trial.glob("checkpoint_*")] == ["checkpoint_000002"] for trial in trials)
     assert len(list((folder / "wandb").glob("offline-run-*"))) == 5  # one per seed, and the sweep's own
     assert (folder / "sweep_file.py").read_text() == SWEEP_FILE
 
@@ -217,7 +285,44 @@ def test_an_interrupted_sweep_stops_in_order(sweep_file: Path) -> None:
     assert "Traceback" not in stderr
     assert "Stopping the trials" in stdout
     assert "NOT COMPLETE: 0 of 1 seeds" in stdout
-    assert "The sweep was interrupted" in stdout
+    assert "The sweep was interrupted. Run the same command again to go on:\n  python -m vagram_ray.sweep " in stdout
     folder = sweep_file.parent.parent / "results" / "run"
     assert json.loads((folder / "sweep.json").read_text())["interrupted"] is True
     assert (folder / "summary.csv").is_file()
+
+
+def test_the_same_command_goes_on(sweep_file: Path) -> None:
+    """More epochs and cells join what is there; the results are those of a sweep that ran at once."""
+    common = ("--scale", "smoke", "--wandb", "disabled", "--seeds", "1")
+    first = run(sweep_file, *common, "--epochs", "1", "--set", "model_loss=vagram")
+    assert first.returncode == 0, first.stdout + first.stderr
+    more = ("--epochs", "3", "--set", "model_loss=grid(none,vagram)")
+    again = run(sweep_file, *common, *more)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 going on, 1 new" in again.stdout
+    whole = run(sweep_file, *common, *more, "--name", "whole")
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    results = sweep_file.parent.parent / "results"
+    assert {folder.name for folder in results.iterdir()} == {"small-smoke", "whole"}
+    joined, at_once = outcomes(results / "small-smoke"), outcomes(results / "whole")
+    # The cell that was there first was the only one: it is named after its environment, and keeps that name.
+    names = {"model_loss=vagram": "Pendulum-v1"}
+    assert joined == {(names.get(cell, cell), *rest): row for (cell, *rest), row in at_once.items()}
+    assert len(joined) == 2 * 3
+    info = json.loads((results / "small-smoke" / "sweep.json").read_text())
+    assert [trial["name"] for trial in info["trials"]] == ["Pendulum-v1,seeds=0", "model_loss=none,seeds=0"]
+    assert [launch["ended"] for launch in info["launches"]] == ["complete", "complete"]
+    assert info["wall_time_s"] == pytest.approx(sum(launch["wall_time_s"] for launch in info["launches"]), abs=0.11)
+
+
+def outcomes(folder: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    """Every row of ``results.csv`` by cell, seed and epoch, without times."""
+    rows = csv.DictReader((folder / "results.csv").open())
+    return {
+        (row["cell"], row["seed"], row["training_iteration"]): {
+            key: value
+            for key, value in row.items()
+            if key not in ("cell", "model_loss") and not key.startswith(("time", "perf"))
+        }
+        for row in rows
+    }

@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ray import tune
 from rich.console import Console
 
+from vagram_ray.sweep.continuation import Continuation
 from vagram_ray.sweep.estimates import Speed
 from vagram_ray.sweep.machine import GIB, Machine
-from vagram_ray.sweep.plan import (
-    CellNamer,
-    SweepPlan,
-    make_plan,
-    makespan,
-    pack_seeds,
-    resolve_extensions,
-)
+from vagram_ray.sweep.packing import makespan, pack_seeds
+from vagram_ray.sweep.plan import CellNamer, SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
 from vagram_ray.sweep.plan_view import Surroundings, plan_warnings, render_plan
 from vagram_ray.sweep.search import PlannedTrials, TrialNamer
 from vagram_ray.sweep.spec import Sweep, SweepError
@@ -114,6 +111,47 @@ def test_tune_gets_every_trial_once_and_gets_back_its_name(make_config: Callable
     assert cell_of({**plan.base_parameters(), **as_lists}) == "critic_hidden_sizes=16"
 
 
+def test_a_pack_is_divided_in_its_place(make_config: Callable[..., Any]) -> None:
+    plan = plan_for(make_config(model_loss=tune.grid_search(["vagram", "nll"])), cpus=2, seeds=5)
+    before = [trial.name for trial in plan.trials]
+    assert before == ["model_loss=vagram,seeds=0-4", "model_loss=nll,seeds=0-4"]
+    divided = split_pack(plan, "model_loss=vagram,seeds=0-4")
+    assert [(trial.index, trial.name, trial.seeds) for trial in divided.trials] == [
+        (0, "model_loss=vagram,seeds=0-2", (0, 1, 2)),
+        (1, "model_loss=vagram,seeds=3-4", (3, 4)),
+        (2, "model_loss=nll,seeds=0-4", (0, 1, 2, 3, 4)),
+    ]
+    assert [trial.name for trial in plan.trials] == before  # the plan itself stays
+    whole, half = plan.trials[0].estimate, divided.trials[0].estimate
+    assert half.memory_bytes < whole.memory_bytes and half.seconds < whole.seconds
+    assert divided.cells == plan.cells and divided.seeds == plan.seeds
+    single = split_pack(split_pack(divided, "model_loss=vagram,seeds=3-4"), "model_loss=nll,seeds=0-4")
+    assert single.slots == 2
+    with pytest.raises(ValueError, match="one seed only"):
+        split_pack(single, "model_loss=vagram,seeds=3")
+    with pytest.raises(KeyError):
+        split_pack(plan, "model_loss=mse,seeds=0-4")
+
+
+@given(seeds=st.sets(st.integers(0, 10**6), min_size=2, max_size=24), labels=st.integers(1, 3), data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+def test_no_two_packs_ever_share_a_folder(
+    make_plan_of: Callable[..., SweepPlan], seeds: set[int], labels: int, data: st.DataObject
+) -> None:
+    """However often packs are divided: a trial's folder holds checkpoints of its own seeds and cell alone."""
+    names = ["a/b", "a,b", "a b"][:labels]  # alike once they are names of folders
+    plan = make_plan_of({f"x={name}": [tuple(sorted(seeds))] for name in names})
+    plan = plan.with_trials([make_trial(plan, cell, sorted(seeds)) for cell in plan.cells])
+    owners = {trial.name: (trial.cell.index, trial.seeds) for trial in plan.trials}
+    while large := [trial.name for trial in plan.trials if len(trial.seeds) > 1]:
+        plan = split_pack(plan, data.draw(st.sampled_from(large)))
+        for trial in plan.trials:
+            assert owners.setdefault(trial.name, (trial.cell.index, trial.seeds)) == (trial.cell.index, trial.seeds)
+            assert len(trial.name) <= 160
+    for cell in plan.cells:
+        assert sorted(seed for trial in plan.cell_trials(cell) for seed in trial.seeds) == sorted(seeds)
+
+
 def test_gpus_are_used_unless_the_user_says_otherwise(make_config: Callable[..., Any]) -> None:
     plan = plan_for(make_config(), gpus=2, seeds=16)
     assert dict(plan.resources) == {"CPU": 1.0, "GPU": 1.0}
@@ -144,11 +182,12 @@ def test_the_return_without_evaluation_is_that_of_training(make_config: Callable
     assert plan_for(without).return_metric == "train/episode_return"
 
 
-def test_checkpoints_come_ten_times_by_default(make_config: Callable[..., Any]) -> None:
-    config = make_config()
-    for epochs, every, expected in [(300, None, 30), (5, None, 1), (5, 3, 3)]:
-        sweep = Sweep(name="s", config=config, epochs=epochs, checkpoint_every=every)
-        assert make_plan(sweep, config, machine(), SPEED, scale="").checkpoint_every == expected
+def test_checkpoints_come_by_time_unless_the_sweep_says_otherwise(make_config: Callable[..., Any]) -> None:
+    own = make_config().checkpointing(checkpoint_every=4)
+    for config, every, expected in [(make_config(), None, "auto"), (make_config(), 3, 3), (own, None, 4), (own, 3, 3)]:
+        sweep = Sweep(name="s", config=config, epochs=5, checkpoint_every=every)
+        parameters = make_plan(sweep, config, machine(), SPEED, scale="").base_parameters()
+        assert (parameters["checkpoint_every"], parameters["checkpoint_last_epoch"]) == (expected, 5)
 
 
 def test_extension_files_are_looked_for_beside_the_sweep_file(make_config: Callable[..., Any], tmp_path: Path) -> None:
@@ -163,7 +202,7 @@ def test_extension_files_are_looked_for_beside_the_sweep_file(make_config: Calla
 def test_the_printed_plan_names_cells_needs_and_places(make_config: Callable[..., Any]) -> None:
     plan = plan_for(make_config(model_loss=tune.grid_search(["vagram", "nll"])))
     console = Console(file=io.StringIO(), width=120)
-    console.print(render_plan(plan, Surroundings("results/s", "offline, project p", 10 * GIB)))
+    console.print(render_plan(Continuation(plan, "id"), Surroundings("results/s", "offline, project p", 10 * GIB)))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for part in (
         "s at scale smoke: 2 cells x 4 seeds x 10 epochs",
@@ -171,7 +210,7 @@ def test_the_printed_plan_names_cells_needs_and_places(make_config: Callable[...
         "660",  # 60 warm-up steps and 10 epochs of 60
         "a machine, 2 CPU cores",
         "2, 2 at a time, each with 1 CPU",
-        "every 1 epoch and at the end",
+        "every minute, or less often",
         "of 8.0 GiB with 2 at a time",
         "of 10 GiB free",
         "an estimate",

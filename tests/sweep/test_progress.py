@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +13,11 @@ import pytest
 from rich.console import Console
 
 from vagram_ray.sweep.callbacks import RecordResults, ShowProgress
+from vagram_ray.sweep.faults import Faults
 from vagram_ray.sweep.plan import SweepPlan
 from vagram_ray.sweep.progress import ProgressTable, ProgressView, SweepProgress, end_line, result_line
-from vagram_ray.sweep.results import read_records
+from vagram_ray.sweep.record_writer import RecordWriter
+from vagram_ray.sweep.results import make_record, read_records
 
 FIRST, SECOND, OTHER = "a=1,seeds=0-1", "a=1,seeds=2", "a=2,seeds=0-1-2"
 
@@ -212,25 +213,42 @@ def test_tunes_events_reach_records_and_progress(
     progress: SweepProgress, tmp_path: Path, make_result: Callable[..., dict[str, Any]]
 ) -> None:
     class Trial:
-        path = "storage/trial"
-
         def __str__(self) -> str:
             return FIRST
 
-    show = ShowProgress(progress, ProgressView(progress, Console(file=io.StringIO())))
-    record = RecordResults(tmp_path)
+    faults = Faults(tmp_path)
+    show = ShowProgress(progress, ProgressView(progress, Console(file=io.StringIO())), faults)
+    record = RecordResults(RecordWriter(tmp_path))
     trial: Any = Trial()
     show.on_trial_start(1, [], trial)
     for callback in (show, record):
         callback.on_trial_result(1, [], trial, make_result(1, {0: 5.0}))
     assert progress.trials[FIRST].epochs_done == 1
     assert len(read_records(tmp_path, FIRST)) == 1
+    faults.failed(FIRST, ValueError("no such thing"))
     show.on_trial_recover(1, [], trial)
-    assert (progress.trials[FIRST].retries, progress.trials[FIRST].error_path) == (1, "storage/trial/error.txt")
+    shown = progress.trials[FIRST]
+    assert (shown.retries, shown.error_path) == (1, str(tmp_path / FIRST / "error.txt"))
     show.on_trial_error(1, [], trial)
-    assert progress.trials[FIRST].error_path == "storage/trial/error.txt"
-    # A restored sweep goes on without this terminal.
-    restored = pickle.loads(pickle.dumps(show))
-    restored.on_trial_result(2, [], trial, make_result(2, {0: 6.0}))
-    restored.on_trial_complete(2, [], trial)
-    assert progress.trials[FIRST].epochs_done == 1
+    assert (shown.status, shown.error_path) == ("failed", str(tmp_path / FIRST / "error.txt"))
+
+
+def test_what_was_recorded_before_counts_from_the_start(
+    progress: SweepProgress, clock: Clock, make_result: Callable[..., dict[str, Any]]
+) -> None:
+    clock.now += 100  # making the plan took its time
+    progress.restored(FIRST, [make_record(make_result(epoch, {0: 1.0, 1: 3.0})) for epoch in range(1, 11)])
+    progress.restored(SECOND, [make_record(make_result(epoch, {2: 8.0}, failed=(2,))) for epoch in range(1, 5)])
+    first, other = progress.cells()
+    assert (first.status, first.epochs_done, first.epochs_total) == ("starting", 14, 20)
+    assert (first.returns.count, first.failed_seeds, first.steps_per_s) == (2, 1, 0.0)
+    assert progress.share_done() == 14 / 30
+    assert progress.counts() == {"running": 0, "starting": 2, "done": 1, "failed": 0, "stopped": 0, "waiting": 0}
+    # Epochs of 2 s were measured: 6 of a trial that goes on, and 10 of the other, beside each other.
+    assert progress.seconds_left() == 20.0
+    assert progress.silence == 100.0
+    progress.started(SECOND)
+    progress.reported(SECOND, make_result(3, {2: 8.0}))  # the epoch of its checkpoint once more
+    progress.reported(SECOND, make_result(4, {2: 8.0}))
+    assert progress.trials[SECOND].epochs_done == 4
+    assert list(progress.trials[SECOND].epoch_seconds) == [2.0] * 5

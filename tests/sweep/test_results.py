@@ -15,10 +15,13 @@ import pytest
 from vagram_ray.sweep.plan import SweepPlan
 from vagram_ray.sweep.results import (
     SweepResults,
+    TrialRecords,
     append_record,
     complete_sweep_file,
     make_record,
     read_records,
+    rewrite_plan,
+    whole_epochs,
     write_atomically,
     write_sweep_file,
 )
@@ -60,6 +63,31 @@ def test_a_later_line_replaces_its_epoch_and_what_came_after(
     records = read_records(tmp_path, "t")
     assert [record["training_iteration"] for record in records] == [1, 2]
     assert records[1]["seeds"]["0"]["eval/episode_return"] == 21.0
+
+
+def test_what_the_records_lack_comes_with_the_first_result_after_a_resume(
+    tmp_path: Path, make_result: Callable[..., dict[str, Any]]
+) -> None:
+    """The trial's checkpoint of epoch 6 reached the storage, the records of epochs 3 to 6 did not."""
+    for epoch in (1, 2):
+        append_record(tmp_path, "t", make_result(epoch, {0: 10.0 * epoch}))
+    earlier = [make_result(epoch, {0: 10.0 * epoch}) for epoch in range(1, 6)]
+    append_record(tmp_path, "t", make_result(6, {0: 60.0}) | {"earlier_results": earlier})
+    records = read_records(tmp_path, "t")
+    assert [record["training_iteration"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert [record["seeds"]["0"]["eval/episode_return"] for record in records] == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+    assert len((tmp_path / "records" / "t.jsonl").read_text().splitlines()) == 6  # what was there is not written again
+    append_record(tmp_path, "t", make_result(5, {0: 50.0}) | {"earlier_results": earlier[:4]})
+    assert whole_epochs(read_records(tmp_path, "t")) == 5
+
+
+def test_whole_epochs_end_at_a_gap(make_result: Callable[..., dict[str, Any]]) -> None:
+    def records(*epochs: int) -> list[dict[str, Any]]:
+        return [make_record(make_result(epoch, {0: 1.0})) for epoch in epochs]
+
+    assert [whole_epochs(records(*epochs)) for epochs in ((), (1,), (1, 2, 3), (1, 2, 4, 5), (2, 3))] == [0, 1, 3, 2, 0]
+    trial = TrialRecords("t", 0, (0,), tuple(records(1, 2, 4, 5)))
+    assert (trial.lacking(4), trial.lacking(6), trial.lacking(2)) == ([3], [3, 6], [])
 
 
 def test_half_a_line_of_a_killed_process_is_passed_over(
@@ -122,6 +150,17 @@ def test_the_sweep_file_is_completed_at_the_end(sweep_folder: Path) -> None:
     complete_sweep_file(sweep_folder, {"wall_time_s": 3.0})
     info = SweepResults.load(sweep_folder).info
     assert (info["wall_time_s"], info["command"]) == (3.0, "the command")
+
+
+def test_a_plan_that_changed_takes_the_place_of_the_old_one(
+    sweep_folder: Path, make_plan_of: Callable[..., SweepPlan]
+) -> None:
+    plan = make_plan_of({"loss=vagram": [(0, 1), (2,)], "loss=nll": [(0, 1), (2,)]}, epochs=2)
+    rewrite_plan(sweep_folder, plan)
+    info = SweepResults.load(sweep_folder).info
+    assert info["command"] == "the command"
+    assert [trial["name"] for trial in info["trials"]] == [trial.name for trial in plan.trials]
+    assert info["cells"][1]["trials"] == ["loss=nll,seeds=0-1", "loss=nll,seeds=2"]
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:

@@ -33,11 +33,19 @@ def test_a_location_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> Non
         assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_name_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "there" / "run").mkdir(parents=True)
-    assert refusal("there") == "There is a sweep at there/run already; give another --name or remove that folder."
-    uri = f"file://{tmp_path}/there"
-    assert refusal(uri) == f"There is a sweep at {uri}/run already; give another --name."
+def test_the_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "there" / "run"
+    folder.mkdir(parents=True)
+    storage = SweepStorage("there", "run")
+    storage.check()
+    for left_by_a_killed_driver in (".driver.lock", "tmpa8s7.tmp"):
+        (folder / left_by_a_killed_driver).write_text("")
+        storage.check()
+    (folder / "thesis.tex").write_text("")
+    assert refusal("there") == "There is something at there/run that is no sweep; give another --name."
+    (folder / "sweep.json").write_text("{}")
+    storage.check()
+    assert {entry.name for entry in folder.iterdir()} == {".driver.lock", "tmpa8s7.tmp", "thesis.tex", "sweep.json"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,28 +173,48 @@ def test_the_end_names_what_failed_and_where_everything_lies(build: Build, tmp_p
 
 
 def test_the_end_of_an_interrupted_sweep_says_how_to_go_on(build: Build, tmp_path: Path) -> None:
-    text = closing_text(build({0: [1.0] * 12}), Outcome(5.0, {}, True, ()), tmp_path)
-    assert "interrupted" in text
+    command = f"python -m vagram_ray.sweep {'a-long-name-' * 12}.py --set 'model_loss=grid(nll,mse)'"  # never wrapped
+    text = closing_text(build({0: [1.0] * 12}), Outcome(5.0, {}, True, (), command=command), tmp_path)
     lines = [line.strip() for line in text.splitlines()]
-    first = lines.index("from ray import tune")
-    assert lines[first + 1 : first + 3] == [
-        "from vagram_ray.rllib import MBPO",
-        f"tune.Tuner.restore('{tmp_path}', trainable=MBPO).fit()",
-    ]
-    assert lines[first + 4] == f"python -m vagram_ray.sweep.summary {tmp_path}"
+    first = lines.index("The sweep was interrupted. Run the same command again to go on:")
+    assert lines[first + 1 : first + 3] == [command, "Wall time: 5 s"]
     assert "W&B" not in text
+
+
+def test_the_way_on_is_told_as_long_as_there_is_one(build: Build, tmp_path: Path) -> None:
+    outcome = Outcome(5.0, {"a=1,seeds=0": "error.txt"}, False, (), launches=3, total_seconds=125.0, command="again")
+    text = closing_text(build({0: [1.0] * 12}), outcome, tmp_path)
+    assert "Run the same command again to try what failed once more:\n  again\n" in text
+    assert "Wall time: 5 s; 2 min over 3 launches" in text
+    text = closing_text(build({0: [1.0] * 12}), replace(outcome, failed={}, interrupted=False), tmp_path)
+    assert "Run the same command again to go on:\n  again\n" in text
+    # A seed that became NaN stays so, however often it is run.
+    text = closing_text(build({0: [1.0] * 20}, failed={0: 7}), replace(outcome, seconds=0.0, failed={}), tmp_path)
+    assert "again" not in text
+    assert "Wall time: 2 min over 3 launches\n" in text
+
+
+def test_a_gap_in_the_records_is_told_of(
+    tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> None:
+    write_sweep_file(tmp_path, make_plan_of({"a=1": [(0, 1)]}, epochs=10), {})
+    for epoch in (1, 2, 3, 6, 7, 8, 9, 10):
+        append_record(tmp_path, "a=1,seeds=0-1", make_result(epoch, {0: 1.0, 1: 1.0}))
+    summary = summarize_sweep(SweepResults.load(tmp_path))
+    assert describe_missing(summary.cells[0]) == "seeds 0-1 lost the records of 2 epochs from epoch 4 on"
+    assert (summary.complete, summary.unfinished) == (False, 1)
 
 
 def test_the_command_writes_the_tables_anew_from_the_records(
     build: Build, tmp_path: Path, make_result: Callable[..., dict[str, Any]]
 ) -> None:
     build({0: [1.0] * 12})
-    complete_sweep_file(tmp_path, {"wall_time_s": 5.0, "interrupted": True})
+    complete_sweep_file(tmp_path, {"wall_time_s": 5.0, "interrupted": True, "launches": [{}, {}]})
     stopped = CliRunner().invoke(main, [str(tmp_path)])
     assert stopped.exit_code == 1, stopped.output
     assert "NOT COMPLETE: 0 of 1 seeds" in stopped.output
     assert "a=1: seed 0 stopped after epoch 12 of 20" in stopped.output
-    for epoch in range(11, 21):  # as a restored sweep does: epoch 11 and 12 once more
+    for epoch in range(11, 21):  # as a trial does that goes on from its checkpoint: epoch 11 and 12 once more
         append_record(tmp_path, "a=1,seeds=0", make_result(epoch, {0: float(epoch)}))
     done = CliRunner().invoke(main, [str(tmp_path)])
     assert done.exit_code == 0, done.output
@@ -203,7 +224,7 @@ def test_the_command_writes_the_tables_anew_from_the_records(
     assert [float(row["eval/episode_return"]) for row in rows] == [1.0] * 10 + [float(e) for e in range(11, 21)]
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
     assert (row["mean"], row["num_seeds"], row["missing"]) == ("19.5", "1", "")
-    assert "- Wall time: 5 s (until it was interrupted)" in (tmp_path / "summary.md").read_text()
+    assert "- Wall time: 5 s in 2 launches (until it was interrupted)" in (tmp_path / "summary.md").read_text()
 
 
 def test_the_command_refuses_what_is_no_sweep_in_one_sentence(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import wandb
+from pyarrow.fs import LocalFileSystem
 from rich.console import Console
 
 from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, wandb_service  # noqa: F401
+from vagram_ray.checkpoint import CheckpointHistory
 from vagram_ray.sweep import wandb_artifacts
 from vagram_ray.sweep.plan import SweepPlan
 from vagram_ray.sweep.results import append_record, write_sweep_file
@@ -27,6 +31,27 @@ ONE_PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 SEEDS = (0, 1, 2)
+CHECKPOINT_FILES = ["agent.safetensors", "config.json", "imagined.safetensors", "manifest.json", "state.json"]
+
+
+class NoTransitions:
+    """A real buffer with nothing in it."""
+
+    size = num_added = 0
+
+    def arrivals(self, first: int, last: int) -> torch.Tensor:
+        return torch.zeros(last - first, 1, 1)
+
+
+def write_checkpoints(folder: Path) -> None:
+    """Two whole checkpoints, and a newer one whose process was killed on an earlier system."""
+    history = CheckpointHistory(LocalFileSystem(), str(folder))
+    for epoch in (1, 2):
+        history.write(epoch, {"epoch": epoch}, {"agent": {"weight": torch.zeros(2)}}, NoTransitions())
+    (folder / "replay").mkdir(exist_ok=True)
+    (folder / "replay" / "000000.bin").write_bytes(b"transitions")
+    shutil.copytree(folder / "checkpoint_000002", folder / "checkpoint_000003")
+    (folder / "checkpoint_000003" / "manifest.json").unlink()
 
 
 @pytest.fixture
@@ -40,10 +65,7 @@ def sweep(tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: C
     for planned in plan.trials:
         for epoch in (1, 2):
             append_record(folder, planned.name, make_result(epoch, {0: 0.0, 1: 10.0, 2: 30.0}))
-        for number in (0, 1):
-            checkpoint = folder / planned.name / f"checkpoint_{number:06d}"
-            (checkpoint / "learner").mkdir(parents=True)
-            (checkpoint / "learner" / "agent_state.pt").write_text(f"{planned.name} {number}")
+        write_checkpoints(folder / planned.name)
         config = {"seeds": SEEDS, **planned.cell.axes}
         trials.append(Trial(f"ab123_0000{planned.cell.index}", config, planned.name))
         runs.on_trial_start(**HOOK, trial=trials[-1])
@@ -104,14 +126,14 @@ def test_files_go_into_the_sweeps_own_run(sweep: Path, commands: list[tuple[str,
             "final_returns.pdf", "final_returns.png", "learning_curves_iqm.pdf", "learning_curves_iqm.png"
         ],
         "distractors-model_loss-vagram-seed1": ["model_loss-vagram-seed1.mp4"],
-        "distractors-model_loss-vagram-seeds-0-1-2": ["learner/agent_state.pt"],
-        "distractors-model_loss-nll-seeds-0-1-2": ["learner/agent_state.pt"],
+        "distractors-model_loss-vagram-seeds-0-1-2": CHECKPOINT_FILES,
+        "distractors-model_loss-nll-seeds-0-1-2": CHECKPOINT_FILES,
     }  # fmt: skip
     for files in own.artifacts.values():
         for path in files.values():
             assert path.is_relative_to(sweep), "wandb made a copy elsewhere"
-    newest = own.artifacts["distractors-model_loss-nll-seeds-0-1-2"]["learner/agent_state.pt"]
-    assert newest.read_text() == "model_loss=nll,seeds=0-1-2 1"
+    newest = own.artifacts["distractors-model_loss-nll-seeds-0-1-2"]["config.json"]
+    assert newest == sweep / "model_loss=nll,seeds=0-1-2" / "checkpoint_000002" / "config.json"
     assert "no video of model_loss=nll (there is no screen)" in told
     assert "2 figures, 1 video, 2 checkpoints in the run" in told
     assert ("vagram_ray.play", str(sweep), "--cell", "model_loss=vagram", "--seed", "1") == commands[1][:6]
@@ -129,7 +151,7 @@ def test_what_is_missing_or_breaks_costs_a_sentence(
 ) -> None:
     (sweep / "model_loss=nll,seeds=0-1-2").rename(sweep / "elsewhere")
     told = log(sweep, ("checkpoint",))
-    assert "1 trial left no checkpoint in" in told
+    assert "1 trial left no whole checkpoint in" in told
 
     def fail(*args: Any, **kwargs: Any) -> None:
         raise SystemExit("the connection is lost\nand more")
@@ -170,7 +192,7 @@ def test_a_sweep_hands_over_all_artifacts(tmp_path: Path) -> None:
     assert summary.project == own.project == "tiny"
     assert summary.summary["complete"] is True
     trials = [path.name for path in (tmp_path / "tiny").iterdir() if "seeds=" in path.name]
-    checkpoints = [files for files in own.artifacts.values() if any("agent_state.pt" in path for path in files)]
+    checkpoints = [files for files in own.artifacts.values() if "agent.safetensors" in files]
     (film,) = (path for files in own.artifacts.values() for path in files.values() if path.suffix == ".mp4")
     assert len(checkpoints) == len(trials)
     assert film.stat().st_size > 1000

@@ -21,8 +21,7 @@ from tests.sweep.wandb_support import (
     wandb_service,  # noqa: F401
 )
 from vagram_ray.sweep.wandb_logging import default_cell_name
-from vagram_ray.sweep.wandb_runs import flatten
-from vagram_ray.sweep.wandb_target import jsonable
+from vagram_ray.sweep.wandb_text import flatten, jsonable
 
 
 def test_each_seed_of_a_trial_is_one_run(tmp_path: Path) -> None:
@@ -42,7 +41,7 @@ def test_each_seed_of_a_trial_is_one_run(tmp_path: Path) -> None:
     run = found[3][0]
     assert (run.project, run.group) == ("p", "Hopper-v4, 10 distractors, vagram, 4 x 200")
     assert run.name == "Hopper-v4, 10 distractors, vagram, 4 x 200 seed 3"
-    assert run.tags == ("distractors", "paper")
+    assert run.tags == ("distractors", "paper", "id-7edc8c")
     assert run.step_metrics == {"env_steps": "", "*": "env_steps"}
     assert (run.job_type, run.exit_code) == ("seed", 0)
     assert run.config == {
@@ -59,7 +58,8 @@ def test_each_seed_of_a_trial_is_one_run(tmp_path: Path) -> None:
         "seed": 3,
         "cell": "Hopper-v4, 10 distractors, vagram, 4 x 200",
         "sweep_name": "distractors",
-        "trial_id": "ab123_00000",
+        "sweep_id": "f00d",
+        "trial": "a-trial",
     }
     shared = {"sac/alpha": 0.1, "failed": 0, "time/epoch_s": 1.5, "perf/env_steps_per_s": 2.0}
     rows = [{key: value for key, value in row.items() if key not in ("_runtime", "_timestamp")} for row in run.history]
@@ -90,62 +90,48 @@ def test_results_delivered_again_are_logged_once(tmp_path: Path) -> None:
     assert steps(found[7][0]) == [1000, 2000, 3000, 4000]
 
 
-def test_a_restored_driver_continues_the_same_runs(tmp_path: Path) -> None:
+def test_a_new_launch_continues_the_same_runs(tmp_path: Path) -> None:
     first = callback(tmp_path, cell_of=lambda config: f"cell {config['env']}")
-    trial = Trial()
     for env_steps in (1000, 2000):
-        first.on_trial_result(**HOOK, trial=trial, result=result(env_steps, episode_return=8000.0 - env_steps))
+        first.on_trial_result(**HOOK, trial=Trial("ab123_00000"), result=result(env_steps))
     pickled = cloudpickle.dumps(first)  # as Tune does, with runs that are live
-    state = first.get_state()
     first.finish_all()
-    restored = cloudpickle.loads(pickled)
-    for values in state["progress"].values():
-        values["env_steps"] = 9000  # the state says more than the files hold: the files are right
-    restored.set_state(state)
-    assert restored.offline_runs() == first.offline_runs()
+    for second in (callback(tmp_path, cell_of=first.cell_of), cloudpickle.loads(pickled)):
+        assert second.offline_runs() == first.offline_runs()
+    second = callback(tmp_path, cell_of=first.cell_of)
     for env_steps in (1000, 2000, 3000):
-        restored.on_trial_result(**HOOK, trial=trial, result=result(env_steps))
-    restored.on_trial_complete(**HOOK, trial=trial)
-    restored.finish_all()
+        second.on_trial_result(**HOOK, trial=Trial("zz999_00007"), result=result(env_steps))
+    second.on_trial_complete(**HOOK, trial=Trial("zz999_00007"))
+    second.finish_all()
 
-    before, after = by_seed(read(restored))[3]
+    before, after = by_seed(read(second))[3]
     assert before.run_id == after.run_id
     assert before.group == after.group == "cell Hopper-v4"
+    assert before.config == after.config, "the configuration of a run changes with every launch"
     assert (steps(before), before.exit_code) == ([1000, 2000], 130)
     assert (steps(after), after.exit_code) == ([3000], 0)
     assert after.summary["eval/episode_return"] == 3003.0
 
 
-def test_state_alone_continues_where_the_files_are_elsewhere(tmp_path: Path) -> None:
-    first, elsewhere = callback(tmp_path / "a"), callback(tmp_path / "b")
-    trial = Trial()
-    first.on_trial_result(**HOOK, trial=trial, result=result(1000, episode_return=9000.0))
-    first.finish_all()
-    elsewhere.set_state(first.get_state())
-    for env_steps in (1000, 2000):
-        elsewhere.on_trial_result(**HOOK, trial=trial, result=result(env_steps))
-    elsewhere.on_trial_complete(**HOOK, trial=trial)
-    elsewhere.finish_all()
-    run = by_seed(read(elsewhere))[3][0]
-    assert steps(run) == [2000]
-    assert run.summary["eval/episode_return_best"] == 9000.0
-
-
-def test_runs_of_two_launches_and_of_two_trials_are_apart(tmp_path: Path) -> None:
-    runs = callback(tmp_path)
-    trials = [Trial("ab123_00000"), Trial("ab123_00001"), Trial("cd456_00000")]
-    for trial in trials:
-        runs.on_trial_result(**HOOK, trial=trial, result=result(1000))
-        runs.on_trial_complete(**HOOK, trial=trial)
-    runs.finish_all()
-    found = read(runs)
-    assert len({run.run_id for run in found}) == 6
-    assert callback(tmp_path, sweep_name="another").offline_runs() == []
+def test_runs_of_two_sweeps_cells_or_seeds_are_apart(tmp_path: Path) -> None:
+    runs, again, other_cell = callback(tmp_path), callback(tmp_path), callback(tmp_path, cell_of=lambda config: "other")
+    other_sweep, unnamed = callback(tmp_path, sweep_id="beef"), callback(tmp_path, sweep_id=None)
+    for each in (runs, again, other_cell, other_sweep, unnamed):
+        each.on_trial_result(**HOOK, trial=Trial(), result=result(1000))
+        each.on_trial_complete(**HOOK, trial=Trial())
+        each.finish_all()
+    of_the_sweep = [run.run_id for run in read(runs)]
+    assert len(of_the_sweep) == 3 * 2  # two seeds: of two launches that are the same runs, and of another cell
+    assert len(set(of_the_sweep)) == 2 * 2
+    others = [{run.run_id for run in read(each)} for each in (other_sweep, unnamed)]
+    assert [len(ids) for ids in others] == [2, 2]
+    assert len(set(of_the_sweep) | others[0] | others[1]) == 8
 
 
 def test_failed_trials_and_failed_seeds_end_as_failed_runs(tmp_path: Path) -> None:
     runs = callback(tmp_path)
-    errored, nan_seed = Trial("ab123_00000"), Trial("ab123_00001")
+    errored = Trial("ab123_00000", name="errored")
+    nan_seed = Trial("ab123_00001", {**errored.config, "num_distractors": 0}, name="nan")
     runs.on_trial_result(**HOOK, trial=errored, result=result(1000))
     runs.on_trial_error(**HOOK, trial=errored)
     with_failure = result(1000)
@@ -153,13 +139,8 @@ def test_failed_trials_and_failed_seeds_end_as_failed_runs(tmp_path: Path) -> No
     runs.on_trial_result(**HOOK, trial=nan_seed, result=with_failure)
     runs.on_trial_complete(**HOOK, trial=nan_seed)
     runs.finish_all()
-    codes = {(run.config["trial_id"], run.config["seed"]): run.exit_code for run in read(runs)}
-    assert codes == {
-        ("ab123_00000", 3): 1,
-        ("ab123_00000", 7): 1,
-        ("ab123_00001", 3): 1,
-        ("ab123_00001", 7): 0,
-    }
+    codes = {(run.config["trial"], run.config["seed"]): run.exit_code for run in read(runs)}
+    assert codes == {("errored", 3): 1, ("errored", 7): 1, ("nan", 3): 1, ("nan", 7): 0}
 
 
 def test_values_as_wandb_takes_them() -> None:
@@ -167,5 +148,5 @@ def test_values_as_wandb_takes_them() -> None:
     assert flatten(nested) == {"a/b": 1, "a/c/d": 0.5, "yes": 1}
     assert jsonable({1: (np.int64(2), Path("x")), "f": default_cell_name}) == {
         "1": [2, "x"],
-        "f": "vagram_ray.sweep.wandb_logging.default_cell_name",
+        "f": "vagram_ray.sweep.wandb_identity.default_cell_name",
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.wandb_server import Server
+from tests.sweep.wandb_server import Server, running_server
 from tests.sweep.wandb_support import KEY, callback, in_a_process, own_home, read  # noqa: F401
 
 RECORDS = """
@@ -28,10 +28,8 @@ def record(*epochs):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with running_server() as server:
+        yield server
 
 
 def online(script: str, directory: Path, server: Server) -> int:
@@ -44,23 +42,23 @@ def online(script: str, directory: Path, server: Server) -> int:
 
 def test_online_runs_are_resumed_and_sent_once(tmp_path: Path, server: Server) -> None:
     script = """
-trial, state = Trial(), {"progress": {}}
-for all_steps in ((1000, 2000), (1000, 2000, 3000)):
+for launch, all_steps in enumerate(((1000, 2000), (1000, 2000, 3000))):
+    trial = Trial(f"launch{launch}_00000")
+    trial.config |= {"gamma": 0.5, "of_the_first": 1} if launch == 0 else {"of_the_second": 2}
     runs = callback(directory, mode="online")
-    for values in state["progress"].values():
-        values["env_steps"] = 9000  # the state says more than the server has: the server is right
-    runs.set_state(state)
     for env_steps in all_steps:
         runs.on_trial_result(**HOOK, trial=trial, result=result(env_steps))
     runs.on_trial_complete(**HOOK, trial=trial)
     runs.finish_all()
-    state = runs.get_state()
 """
     assert online(script, tmp_path, server) == 0
     assert len(server.runs) == 2
     for run in server.runs.values():
         assert [row["env_steps"] for row in run["rows"]] == [1000, 2000, 3000]
         assert run["exit"] == 0
+        config = {key: entry["value"] for key, entry in run["config"].items() if key != "_wandb"}
+        assert (config["gamma"], config["of_the_first"], config["of_the_second"]) == (0.99, 1, 2)
+        assert run["summary"]["eval/episode_return"] >= 3003.0
 
 
 def test_a_crash_between_two_drivers_leaves_every_step_once(tmp_path: Path, server: Server) -> None:

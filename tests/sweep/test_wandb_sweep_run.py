@@ -13,7 +13,7 @@ from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, read, wan
 from vagram_ray.sweep.plan import SweepPlan
 from vagram_ray.sweep.results import append_record, write_sweep_file
 from vagram_ray.sweep.wandb_reader import OfflineRun
-from vagram_ray.sweep.wandb_target import SWEEP_RUN_FILE, Target, read_sweep_run_file
+from vagram_ray.sweep.wandb_target import SWEEP_RUN_FILE, read_sweep_run_file
 
 SEEDS = (0, 1, 2, 3)
 BEST_EPOCH = 4
@@ -59,7 +59,7 @@ def test_the_sweeps_run_has_final_and_best_iqm_of_every_cell(tmp_path: Path, mak
     found = log(tmp_path, make_sweep(), tags=("smoke",), project="team/p")
     (own,) = (run for run in found if run.job_type == "sweep")
     assert (own.name, own.project, own.group, own.exit_code) == ("distractors", "p", "", 0)
-    assert own.tags == ("distractors", "smoke")
+    assert own.tags == ("distractors", "smoke", "id-7edc8c")
     assert own.config["sweep_name"] == "distractors"
     assert own.config["command"] == "python -m vagram_ray.sweep x.py"
     assert own.config["epochs"] == 20
@@ -99,15 +99,15 @@ def test_an_incomplete_sweep_says_so_and_has_what_there_is(tmp_path: Path, make_
     assert not any("eval/episode_return_final" in run.summary for run in seeds)
 
 
-def test_a_restored_sweep_continues_its_own_run(tmp_path: Path, make_sweep: Any) -> None:
+def test_a_new_launch_continues_the_sweeps_own_run(tmp_path: Path, make_sweep: Any) -> None:
     trials = make_sweep()
     log(tmp_path, trials)
-    twice = [run for run in log(tmp_path, trials) if run.job_type == "sweep"]
+    another_launch = [(Trial("zz999_00000", trial.config, trial.name), results) for trial, results in trials]
+    twice = [run for run in log(tmp_path, another_launch) if run.job_type == "sweep"]
     assert len(twice) == 2
     assert twice[0].run_id == twice[1].run_id
-    another_launch = [(Trial("zz999_00000", trial.config, trial.name), results) for trial, results in trials]
-    ids = {run.run_id for run in log(tmp_path, another_launch) if run.job_type == "sweep"}
-    assert len(ids) == 2
+    (other,) = (run for run in log(tmp_path, trials, sweep_id="beef") if run.job_type == "sweep")
+    assert other.run_id != twice[0].run_id
 
 
 def test_rows_that_died_with_a_driver_come_from_the_records(tmp_path: Path, make_sweep: Any) -> None:
@@ -152,4 +152,3 @@ def test_the_entity_comes_from_the_project_or_by_name(tmp_path: Path) -> None:
     assert callback(tmp_path, project="team/p").entity == "team"
     assert callback(tmp_path, project="p", entity="team").entity == "team"
     assert callback(tmp_path, project="p").entity is None
-    assert Target("p", None, tmp_path, (), "offline").offline_id("x") == "x"

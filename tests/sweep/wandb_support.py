@@ -98,7 +98,9 @@ def result(env_steps: int, **changes: Any) -> dict[str, Any]:
 
 
 def callback(directory: Path, **changes: Any) -> WandbSeedRuns:
-    return WandbSeedRuns(**{"project": "p", "sweep_name": "distractors", "directory": directory, **changes})
+    """Runs of one sweep: those of another callback are continued."""
+    shared = {"project": "p", "sweep_name": "distractors", "directory": directory, "sweep_id": "f00d"}
+    return WandbSeedRuns(**{**shared, **changes})
 
 
 def read(runs: WandbSeedRuns) -> list[OfflineRun]:
@@ -121,12 +123,16 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-def service_pid() -> int:
-    """Process id of this process's wandb service."""
+def service_pid(of: int | None = None) -> int:
+    """Process id of the wandb service that this process, or process ``of``, has started.
+
+    Raises:
+        LookupError: There is none.
+    """
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # gone meanwhile
             name, rest = stat.read_text().split("(", 1)[1].rsplit(")", 1)
-            if name == "wandb-core" and int(rest.split()[1]) == os.getpid():
+            if name == "wandb-core" and int(rest.split()[1]) == (of or os.getpid()):
                 return int(stat.parent.name)
     raise LookupError("no wandb service process")
 
@@ -141,22 +147,30 @@ class Ended(NamedTuple):
 
 def in_a_process(script: str, directory: Path, **env: str) -> Ended:
     """Run ``script`` in a process of its own; all of this module is imported there."""
+    process = start_process(script, directory, **env)
+    try:
+        code = process.wait(timeout=240)  # far more than needed: a hang, not a loaded machine, shall end it
+    finally:
+        process.kill()
+    return Ended(code, (directory / "out").read_text(), (directory / "err").read_text())
+
+
+def start_process(script: str, directory: Path, **env: str) -> subprocess.Popen[bytes]:
+    """Start ``script`` in a process of its own; its output goes to the files ``out`` and ``err``."""
     head = (
         "import signal\n"
         "from tests.sweep.wandb_support import *\n"
-        "from vagram_ray.sweep import wandb_logging, wandb_target\n"
+        "from vagram_ray.sweep import wandb_refill, wandb_service, wandb_target\n"
         f"directory = Path({str(directory)!r})\n"
     )
     environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     # Files, not pipes: a stopped service process would hold a pipe open.
-    with open(directory / "out", "w+") as out, open(directory / "err", "w+") as err:
-        code = subprocess.run(
+    with open(directory / "out", "w") as out, open(directory / "err", "w") as err:
+        return subprocess.Popen(
             [sys.executable, "-c", head + script],
             env={**environ, **env},
             cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            timeout=240,  # far more than needed: a hang, not a loaded machine, shall end it
-        ).returncode
-    return Ended(code, (directory / "out").read_text(), (directory / "err").read_text())
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,11 @@ def _details(results: SweepResults, cells: Sequence[CellCurves]) -> Iterator[tup
     yield "Final return", _definition(info)
     yield "Started", info.get("started") or ""
     yield "Wall time", _wall_time(info)
+    yield "Launches", _launches(info)
     yield from _machine(info.get("machine") or {})
     yield from _hours(results)
     yield "Versions", ", ".join(f"{name} {number}" for name, number in (info.get("versions") or {}).items())
-    yield "Commit", info.get("git_commit") or ""
+    yield "Commit", ", then ".join(_distinct(info, "git_commit"))
     yield "Failed trials", _failed(info, results.folder)
     yield "Complete", _complete(cells)
 
@@ -60,6 +62,20 @@ def _wall_time(info: Mapping[str, Any]) -> str:
     if seconds is None:
         return "no end recorded: the sweep is running, or its process was killed"
     return format_duration(seconds) + (" (until it was interrupted)" if info.get("interrupted") else "")
+
+
+def _launches(info: Mapping[str, Any]) -> str:
+    """How often the command was run, where it was more than once, and how each launch but the last ended."""
+    launches = info.get("launches") or []
+    if len(launches) < 2:
+        return ""
+    ends = Counter(str(launch.get("ended", "killed")) for launch in launches[:-1])
+    return f"{len(launches)}; those before the last: {', '.join(f'{count} {end}' for end, count in ends.items())}"
+
+
+def _distinct(info: Mapping[str, Any], key: str) -> list[str]:
+    """What the launches say under a key, each once and in order."""
+    return list(dict.fromkeys(str(launch[key]) for launch in info.get("launches") or [info] if launch.get(key)))
 
 
 def _machine(machine: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -94,9 +110,11 @@ def _hours(results: SweepResults) -> Iterator[tuple[str, str]]:
 
 
 def _gpus(results: SweepResults, trial: str) -> float:
-    """GPUs of a trial, by the configuration that Tune wrote for it, else the sweep's overrides; 0 if unknown."""
+    """GPUs of a trial by ``sweep.json``, else by the configuration that Tune wrote or the overrides; 0 if unknown."""
     if not (results.info.get("machine") or {}).get("gpus"):
         return 0.0
+    if (own := (results.info.get("resources") or {}).get("GPU")) is not None:
+        return float(own) if isinstance(own, (int, float)) else 0.0
     try:
         config = json.loads((results.folder / trial / "params.json").read_text())
     except (OSError, ValueError):

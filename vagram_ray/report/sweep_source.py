@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.report.sweep_facts import sweep_details
 from vagram_ray.sweep.cells import canonical
-from vagram_ray.sweep.results import SWEEP_FILE, SweepResults, TrialRecords, read_records
+from vagram_ray.sweep.recorded import cell_settings
+from vagram_ray.sweep.results import SWEEP_FILE, SweepResults, TrialRecords, check_records, read_records
 from vagram_ray.sweep.summary import final_return
 
 _NEEDED = ("cells", "trials", "epochs", "seeds")
@@ -56,7 +56,7 @@ def _load(folder: Path) -> tuple[SweepResults, dict[str, str]]:
         name, seeds = plan["name"], tuple(plan["seeds"])
         try:
             records = read_records(folder, name)
-            _check_records(records)
+            check_records(records)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             damaged[name] = f"has records that cannot be read ({type(error).__name__}: {error})"
             records = ()
@@ -84,21 +84,13 @@ def _check_info(info: Mapping[str, Any]) -> None:
     labels = [cell["label"] for cell in info["cells"]]
     if any(trial["cell"] >= len(labels) for trial in info["trials"]) or len(set(labels)) < len(labels):
         raise ValueError("its trials do not fit its cells")
-    for key in ("overrides", "machine", "versions", "failed_trials"):
-        if not isinstance(info.get(key) or {}, Mapping):
+    plain = ("overrides", "machine", "versions", "failed_trials", "settings", "resources")
+    tables = {key: info.get(key) for key in plain}
+    tables |= {f"settings of {cell['label']!r}": cell.get("settings") for cell in info["cells"]}
+    tables |= {f"launch {number}": launch for number, launch in enumerate(info.get("launches") or ())}
+    for key, value in tables.items():
+        if not isinstance(value or {}, Mapping):
             raise TypeError(f"{key} is not a table")
-
-
-def _check_records(records: tuple[Mapping[str, Any], ...]) -> None:
-    for record in records:
-        epoch = record["training_iteration"]
-        numbers = [epoch, record["env_steps"], record.get("time_total_s", 0.0)]
-        for values in record["seeds"].values():
-            numbers += values.values()
-        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-            raise TypeError(f"a value of epoch {epoch} is no number")
-        if not all(isinstance(number, int) for number in numbers[:2]):
-            raise TypeError(f"epoch {epoch} at step {record['env_steps']} are no whole numbers")
 
 
 def _read_cell(
@@ -186,7 +178,7 @@ def _planned_env_steps(cell: Mapping[str, Any], epochs: int) -> int | None:
 
 
 class _Configurations:
-    """The configuration of each cell, as Tune wrote it for a trial, on top of what ``sweep.json`` says."""
+    """The configuration of each cell: in ``sweep.json``, or for a sweep of an earlier version where Tune wrote it."""
 
     def __init__(self, results: SweepResults) -> None:
         self._results = results
@@ -194,8 +186,8 @@ class _Configurations:
         self._read: dict[str, Mapping[str, Any]] = {}
 
     def setting(self, cell: CellCurves) -> str | None:
-        """Everything about how a cell was run but its seeds, or None where the trial's configuration is not there."""
-        config = self._of_trial(cell.label)
+        """Everything about how a cell was run but its seeds, or None where its configuration is not there."""
+        config = self._of_cell(cell.label)
         if not config:
             return None
         info = self._results.info
@@ -218,10 +210,12 @@ class _Configurations:
             return cell.axes[axis]
         overridden = self._results.info.get("overrides", {}).get(axis, UNKNOWN)
         if overridden is UNKNOWN or isinstance(overridden, Mapping):  # a mapping may be a search space
-            return _nested(self._of_trial(cell.label), axis)
+            return _nested(self._of_cell(cell.label), axis)
         return overridden
 
-    def _of_trial(self, label: str) -> Mapping[str, Any]:
+    def _of_cell(self, label: str) -> Mapping[str, Any]:
+        if settings := cell_settings(self._results.info, self._index[label]):
+            return settings
         if label not in self._read:
             self._read[label] = {}
             for trial in self._results.cell_trials(self._index[label]):

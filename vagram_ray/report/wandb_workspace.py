@@ -4,7 +4,8 @@ Two views are saved: a *workspace*, all metrics of all cells, in which one goes 
 W&B *report*, the paper's panels side by side (a grid for each of ``Comparison.panels()``). In both every line is a
 cell, the mean over its seeds with its standard error, over ``env_steps``. Each call saves new views and changes none.
 
-The runs are found by what the sweep gave them: tags with the sweep's name, the cell as group, job type ``seed``.
+The runs are found by what the sweep gave them: a tag with its id (its name, where a version ran it that had no ids),
+the cell as group, job type ``seed``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +25,7 @@ from vagram_ray.report.figure_style import line_styles
 from vagram_ray.report.wandb_panels import X_AXIS, LinePanel, panel_sections, return_panels
 from vagram_ray.sweep.cells import canonical
 from vagram_ray.sweep.results import SWEEP_FILE
+from vagram_ray.sweep.wandb_text import sweep_tag
 
 _GROUP_LIMIT, _TAG_LIMIT, _TITLE_LIMIT = 128, 64, 120
 """Characters of a run's group and tag, as the sweep cuts them, and of a view's title."""
@@ -36,10 +37,17 @@ class LoggedCell:
     """A cell as W&B knows it."""
 
     sweep: str
-    """The sweep's name, a tag of its runs."""
+    """The sweep's name."""
     group: str
     """The group of its runs."""
     cell: CellCurves
+    sweep_id: str = ""
+    """The sweep's id, in the configuration of its runs; empty where an earlier version ran it."""
+
+    @property
+    def tag(self) -> str:
+        """The tag that all runs of the sweep have: its name is not enough, a sweep that is started anew keeps it."""
+        return sweep_tag(self.sweep_id) if self.sweep_id else self.sweep[:_TAG_LIMIT]
 
 
 def build_workspace(comparison: Comparison, target: str, console: Console) -> str:
@@ -92,11 +100,11 @@ def logged_cells(comparison: Comparison) -> list[LoggedCell]:
     for facts in comparison.experiments:
         if facts.kind == "sweep":
             own = [cell for cell in comparison.cells if facts.name in cell.experiment.split(" + ")]
-            sweep = _logged_name(facts)
-            for label, axes in _cells_of_sweep(facts.source):
-                match = next((cell for cell in own if _has_axes(cell, axes)), None)
+            sweep, info = _logged_name(facts), json.loads((facts.source / SWEEP_FILE).read_text())
+            for entry in info["cells"]:
+                match = next((cell for cell in own if _has_axes(cell, entry.get("axes", {}))), None)
                 if match is not None:
-                    logged.append(LoggedCell(sweep, label[:_GROUP_LIMIT], match))
+                    logged.append(LoggedCell(sweep, entry["label"][:_GROUP_LIMIT], match, info.get("sweep_id", "")))
     place = {cell.label: position for position, cell in enumerate(comparison.cells)}
     return sorted(logged, key=lambda entry: place[entry.cell.label])
 
@@ -108,12 +116,14 @@ def make_workspace(comparison: Comparison, logged: Sequence[LoggedCell], entity:
 
     sweeps = list(dict.fromkeys(entry.sweep for entry in logged))
     colors = _colors(comparison)
-    by_sweep = len(sweeps) > 1  # two sweeps may have cells of the same name, which are not the same line
-    groupby: list[Any] = [expr.Config("sweep_name"), expr.Metric("Group")] if by_sweep else [expr.Metric("Group")]
-    paths: dict[object, object] = {
-        ws.GroupPath(entry.sweep, entry.group) if by_sweep else entry.group: colors[entry.cell.label]
-        for entry in logged
-    }
+    groupby: list[Any] = [expr.Metric("Group")]
+    paths: dict[object, object] = {entry.group: colors[entry.cell.label] for entry in logged}
+    num_sweeps = len({(entry.sweep, entry.sweep_id) for entry in logged})
+    if num_sweeps > 1:  # they may have cells of the same name, which are not the same line; or be of one name
+        key = "sweep_name" if len(sweeps) == num_sweeps else "sweep_id"
+        groupby.insert(0, expr.Config(key))
+        own = {entry: entry.sweep if key == "sweep_name" else entry.sweep_id for entry in logged}
+        paths = {ws.GroupPath(name, entry.group): colors[entry.cell.label] for entry, name in own.items()}
     sections = [
         ws.Section(
             name=section.name,
@@ -153,7 +163,7 @@ def run_filter(logged: Iterable[LoggedCell]) -> str:
     """The filter expression for the runs of these cells' seeds."""
     entries = list(logged)
     groups = dict.fromkeys(entry.group for entry in entries)
-    tags = dict.fromkeys(entry.sweep[:_TAG_LIMIT] for entry in entries)
+    tags = dict.fromkeys(entry.tag for entry in entries)
     return (
         f"Metric('Group') in [{', '.join(map(_literal, groups))}] and "
         f"Metric('Tags') in [{', '.join(map(_literal, tags))}] and Metric('JobType') in ['seed']"
@@ -233,11 +243,6 @@ def _logged_name(facts: ExperimentFacts) -> str:
     from vagram_ray.sweep.wandb_target import read_sweep_run_file
 
     return str(read_sweep_run_file(facts.source).get("sweep_name") or facts.source.resolve().name)
-
-
-def _cells_of_sweep(folder: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    info = json.loads((folder / SWEEP_FILE).read_text())
-    return [(cell["label"], cell.get("axes", {})) for cell in info["cells"]]
 
 
 def _has_axes(cell: CellCurves, axes: Mapping[str, Any]) -> bool:

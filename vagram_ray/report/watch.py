@@ -2,6 +2,7 @@
 
 The view is the sweep's own (``vagram_ray.sweep.progress``), fed with what is new in the files. A trial's errors are
 seen in its ``error.txt``, where the trials' folders lie beside the records; otherwise failed trials show at the end.
+A sweep that is launched again while it is watched is shown from what its earlier launches have recorded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,14 @@ from rich.console import Console
 from vagram_ray.report.curves import RETURN_METRIC
 from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.cells import Cell
-from vagram_ray.sweep.estimates import TrialEstimate
-from vagram_ray.sweep.plan import TrialPlan
+from vagram_ray.sweep.faults import ERROR_FILE, MAX_FAILURES, NODE_LOST
+from vagram_ray.sweep.launches import started_at, total_seconds
+from vagram_ray.sweep.plan import UNKNOWN_ESTIMATE, TrialPlan
 from vagram_ray.sweep.progress import DONE, FAILED, ProgressTable, ProgressView, SweepProgress
 from vagram_ray.sweep.results import RECORDS_FOLDER, SWEEP_FILE
-from vagram_ray.sweep.run import MAX_FAILURES
 from vagram_ray.sweep.text import format_duration
 
-ERROR_FILE = "error.txt"
 REFRESH_S = 1.0
-_UNKNOWN_ESTIMATE = TrialEstimate(0, 0, float("nan"))
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class RecordedPlan:
         """The plan in the content of ``sweep.json``."""
         cells = tuple(Cell(cell["index"], cell["label"], cell["axes"], {}) for cell in info["cells"])
         trials = tuple(
-            TrialPlan(index, cells[trial["cell"]], tuple(trial["seeds"]), trial["name"], _UNKNOWN_ESTIMATE)
+            TrialPlan(index, cells[trial["cell"]], tuple(trial["seeds"]), trial["name"], UNKNOWN_ESTIMATE)
             for index, trial in enumerate(info["trials"])
         )
         machine = info.get("machine") or {}
@@ -96,18 +94,26 @@ class SweepWatch:
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
-        self.folder = folder
+        self.folder, self._clock = folder, clock
         self._info_changed = _changed(folder / SWEEP_FILE)
         self.info = _read_info(folder)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with what the files of the newest launch say."""
         try:
             plan = RecordedPlan.of(self.info)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise _damaged(folder) from error
-        self.progress = SweepProgress(plan, clock, _started(self.info, default=self._info_changed))
+            launches = self.info.get("launches", [self.info])
+            self._launch_started = started_at(launches[-1], default=self._info_changed)
+            earlier = total_seconds(launches[:-1])
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(self.folder) from error
+        self.progress = SweepProgress(plan, self._clock, self._launch_started - earlier)
         self._followers = {
-            trial.name: RecordsFollower(folder / RECORDS_FOLDER / f"{trial.name}.jsonl") for trial in plan.trials
+            trial.name: RecordsFollower(self.folder / RECORDS_FOLDER / f"{trial.name}.jsonl") for trial in plan.trials
         }
         self._failures = dict.fromkeys(self._followers, 0)
+        self._forgiven = dict.fromkeys(self._followers, 0)  # failures before the newest epoch
 
     @property
     def ended(self) -> bool:
@@ -115,8 +121,10 @@ class SweepWatch:
         return "wall_time_s" in self.info
 
     def poll(self, view: ProgressView | None = None) -> None:
-        """Take in what is new, and tell the view about it."""
-        self._poll_info()  # before the records: once it tells of the end, they are complete
+        """Take in what is new, and tell the view about it; another launch or plan gives ``progress`` anew."""
+        if self._poll_info():  # before the records: once it tells of the end, they are complete
+            self._begin()
+            view = None
         for name, follower in self._followers.items():
             self._poll_errors(name, before=follower.changed(), view=view)
             self._poll_records(name, follower, view)
@@ -129,35 +137,49 @@ class SweepWatch:
                         view.ended(name)
             self.progress.ended(float(self.info["wall_time_s"]))
 
-    def _poll_info(self) -> None:
+    def _poll_info(self) -> bool:
+        """Read ``sweep.json`` if it has changed; returns whether there is another launch or plan."""
         changed = _changed(self.folder / SWEEP_FILE)
-        if changed != self._info_changed:
-            self._info_changed, self.info = changed, _read_info(self.folder)
+        if changed == self._info_changed:
+            return False
+        before = _what_runs(self.info)
+        self._info_changed, self.info = changed, _read_info(self.folder)
+        return _what_runs(self.info) != before
 
     def _poll_records(self, name: str, follower: RecordsFollower, view: ProgressView | None) -> None:
         records = follower.new_records()
-        for record in records:
-            self.progress.recorded(name, record, when=follower.changed())
         if not records:
             return
-        if self.progress.trials[name].epochs_done >= self.progress.plan.epochs:
+        trial, epochs = self.progress.trials[name], self.progress.plan.epochs
+        if follower.changed() < self._launch_started:  # of an earlier launch
+            self.progress.restored(name, records)
+            return
+        done = trial.epochs_done
+        for record in records:
+            self.progress.recorded(name, record, when=follower.changed())
+        if trial.epochs_done > done:
+            self._forgiven[name] = self._failures[name]
+        if trial.epochs_done >= epochs:
             self.progress.finished(name, when=follower.changed())
         if view:
-            (view.ended if self.progress.trials[name].status == DONE else view.reported)(name)
+            (view.ended if trial.status == DONE else view.reported)(name)
 
     def _poll_errors(self, name: str, before: float, view: ProgressView | None) -> None:
-        """Take in failures that Tune has noted up to a time: an older one was before the newest records."""
+        """Take in failures that were noted in this launch up to a time: an older one was before the newest records."""
         path = self.folder / name / ERROR_FILE
         changed = _changed(path)
-        if not 0.0 < changed <= before:
+        if not max(self._launch_started, 1.0) <= changed <= before:
             return
-        numbers = re.findall(r"^Failure # (\d+) ", path.read_text(errors="replace"), flags=re.MULTILINE)
+        text = path.read_text(errors="replace")
+        numbers = re.findall(r"^Failure (?:# )?(\d+) ", text, flags=re.MULTILINE)
         failures = int(numbers[-1]) if numbers else 1
         if failures <= self._failures[name] or self.progress.trials[name].status == DONE:
             return
         self._failures[name] = failures
-        tell = self.progress.failed if failures > MAX_FAILURES else self.progress.retrying
-        tell(name, str(path.resolve()), changed)
+        reason = text.strip().rpartition("\n")[2]
+        in_a_row = failures - self._forgiven[name]
+        tell = self.progress.failed if in_a_row >= MAX_FAILURES and reason != NODE_LOST else self.progress.retrying
+        tell(name, str(path.resolve()), changed, reason=reason)
         if view:
             view.ended(name)
 
@@ -178,9 +200,10 @@ def watch_sweep(
     watch.poll()  # what is past is no news: a log starts with the present state
     if watch.ended or not console.is_terminal:
         console.print(ProgressTable(watch.progress))
-    if not watch.ended:
-        with ProgressView(watch.progress, console) as view:
-            while not watch.ended:
+    while not watch.ended:
+        progress = watch.progress
+        with ProgressView(progress, console) as view:
+            while not watch.ended and watch.progress is progress:
                 sleep(interval_s)
                 watch.poll(view)
     how = "was interrupted" if watch.info.get("interrupted") else "ended"
@@ -208,11 +231,10 @@ def _damaged(folder: Path) -> ReportError:
     )
 
 
-def _started(info: Mapping[str, Any], default: float) -> float:
-    try:
-        return datetime.fromisoformat(info["started"]).timestamp()
-    except (KeyError, TypeError, ValueError):
-        return default
+def _what_runs(info: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What is another when a sweep is launched again, or when its plan changes while it runs."""
+    launches = info.get("launches")
+    return len(launches) if isinstance(launches, list) else 0, info.get("epochs"), info.get("trials")
 
 
 def _changed(path: Path) -> float:

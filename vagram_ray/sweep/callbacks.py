@@ -2,67 +2,70 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
+from vagram_ray.rllib.checkpointing import CHECKPOINT_ERROR
+from vagram_ray.sweep.faults import Faults
 from vagram_ray.sweep.progress import ProgressView, SweepProgress
-from vagram_ray.sweep.results import append_record
+from vagram_ray.sweep.record_writer import RecordWriter
 
 
 class RecordResults(Callback):
     """Appends every result to the sweep's records as it arrives."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, writer: RecordWriter) -> None:
+        self._writer = writer
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Write one line."""
-        append_record(self.folder, str(trial), result)
+        self._writer.append(str(trial), result)
 
 
 class ShowProgress(Callback):
-    """Keeps ``SweepProgress`` up to date and shows it.
+    """Keeps ``SweepProgress`` up to date and shows it."""
 
-    Tune pickles its callbacks to restore a sweep elsewhere; a view belongs to one terminal and stays behind.
-    """
-
-    def __init__(self, progress: SweepProgress, view: ProgressView) -> None:
-        self._live: tuple[SweepProgress, ProgressView] | None = (progress, view)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_live": None}
+    def __init__(self, progress: SweepProgress, view: ProgressView, faults: Faults) -> None:
+        self._progress, self._view, self._faults = progress, view, faults
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial's process starts."""
-        if self._live:
-            self._live[0].started(str(trial))
+        self._progress.started(str(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A trial has finished an epoch."""
-        if self._live:
-            self._live[0].reported(str(trial), result)
-            self._live[1].reported(str(trial))
+        self._progress.reported(str(trial), result)
+        if CHECKPOINT_ERROR in result:
+            self._view.warn(_checkpoint_warning(str(result[CHECKPOINT_ERROR])))
+        self._view.reported(str(trial))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has come to its end."""
-        if self._live:
-            self._live[0].finished(str(trial))
-            self._live[1].ended(str(trial))
+        self._progress.finished(str(trial))
+        self._view.ended(str(trial))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has failed and starts again from its last checkpoint."""
-        if self._live:
-            self._live[0].retrying(str(trial), f"{trial.path}/error.txt")
-            self._live[1].ended(str(trial))
+        name = str(trial)
+        self._progress.retrying(name, self._faults.error_path(name), reason=self._faults.reason(name))
+        self._view.ended(name)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has failed for good."""
-        if self._live:
-            self._live[0].failed(str(trial), f"{trial.path}/error.txt")
-            self._live[1].ended(str(trial))
+        """A trial has failed for good, or as it was."""
+        name = str(trial)
+        self._progress.failed(name, self._faults.error_path(name), reason=self._faults.reason(name))
+        self._view.ended(name)
+
+
+def _checkpoint_warning(error: str) -> str:
+    """The same sentence for every checkpoint that fails for one reason."""
+    reason = error.rpartition(": ")[2].rstrip(".")
+    return (
+        f"Checkpoints cannot be written ({reason}); training goes on, and a trial that fails goes on from the last "
+        "one that could."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.text import Text
 from vagram_ray.sweep.results import RECORDS_FOLDER, RESULTS_FILE, SWEEP_FILE
 from vagram_ray.sweep.run import Outcome
 from vagram_ray.sweep.storage import SweepStorage, short_path
-from vagram_ray.sweep.summary import SUMMARY_CSV, SUMMARY_MARKDOWN, SUMMARY_MODULE, SweepSummary, print_summary
+from vagram_ray.sweep.summary import SUMMARY_CSV, SUMMARY_MARKDOWN, SweepSummary, print_summary
 from vagram_ray.sweep.text import format_duration, plural
 
 
@@ -19,33 +18,41 @@ def print_closing(summary: SweepSummary, outcome: Outcome, storage: SweepStorage
     """Summary table, what failed, how long it took, and where everything lies."""
     console.print()
     print_summary(summary, console, failed=bool(outcome.failed))
-    if outcome.interrupted:
-        _print_recipe(storage, console)
     for name, path in outcome.failed.items():
-        reason = last_line(path)
+        reason = outcome.reasons.get(name) or last_line(path)
         console.print(Text(f"The trial {name} failed{f' ({reason})' if reason else ''}:", style="red"), soft_wrap=True)
         console.print(Text(f"  {short_path(path)}", style="red"), soft_wrap=True)
-    console.print(f"Wall time: {format_duration(outcome.seconds)}")
+    if outcome.unwritten:
+        console.print(Text(outcome.unwritten, style="red"), soft_wrap=True)
+    _print_way_on(summary, outcome, console)
+    console.print(_wall_time(outcome))
     console.print()
     for title, place in _places(outcome, storage):
         # Never wrapped: paths and commands are there to be copied.
         console.print(Text.assemble((f"{title:<9}", "dim"), place), soft_wrap=True)
 
 
-def _print_recipe(storage: SweepStorage, console: Console) -> None:
-    """How an interrupted sweep goes on: lines that are there to be copied, hence never wrapped."""
-    where = f"{storage.tune_path.rstrip('/')}/{storage.name}"
-    console.print(Text("The sweep was interrupted. To go on from its last checkpoints, run in Python:", style="red"))
-    console.print("  from ray import tune")
-    console.print("  from vagram_ray.rllib import MBPO")
-    console.print(f"  tune.Tuner.restore({where!r}, trainable=MBPO).fit()", soft_wrap=True)
-    console.print(Text("and then, to bring results and summary up to date, in the shell:", style="red"))
-    console.print(f"  {shlex.join(['python', '-m', SUMMARY_MODULE, storage.shown])}", soft_wrap=True)
+def _print_way_on(summary: SweepSummary, outcome: Outcome, console: Console) -> None:
+    """How a sweep goes on that has not come to its end: a line that is there to be copied, hence never wrapped."""
+    if not summary.unfinished:
+        return
+    how = "The sweep was interrupted. Run" if outcome.interrupted else "Run"
+    what = "to go on" if outcome.interrupted or not outcome.failed else "to try what failed once more"
+    console.print(Text(f"{how} the same command again {what}:", style="red"), soft_wrap=True)
+    console.print(f"  {outcome.command}", soft_wrap=True)
+
+
+def _wall_time(outcome: Outcome) -> str:
+    own = f"Wall time: {format_duration(outcome.seconds or outcome.total_seconds)}"
+    if outcome.launches <= 1:
+        return own
+    total = f"{format_duration(outcome.total_seconds)} over {outcome.launches} launches"
+    return f"{own}; {total}" if outcome.seconds else f"Wall time: {total}"
 
 
 def _places(outcome: Outcome, storage: SweepStorage) -> list[tuple[str, str]]:
     folder = storage.shown
-    trials = f"{storage.location.rstrip('/')}/{storage.name}" if storage.is_remote else folder
+    trials = storage.uri if storage.is_remote else folder
     places = [
         ("summary", f"{folder}/{SUMMARY_MARKDOWN}, {SUMMARY_CSV}"),
         ("results", f"{folder}/{RESULTS_FILE} (a row per seed and epoch), {RECORDS_FOLDER}/, {SWEEP_FILE}"),

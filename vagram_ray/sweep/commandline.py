@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,18 @@ from rich.console import Console
 
 from vagram_ray.commands import SETTINGS, Command, make_console
 from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, select_variants
-from vagram_ray.sweep.spec import Sweep, SweepError, check_name, load_sweep_file
+from vagram_ray.sweep.spec import DEFAULT_SCALE, Sweep, SweepError, check_name, load_sweep_file
 from vagram_ray.sweep.storage import DEFAULT_STORAGE, SweepStorage
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
+    from vagram_ray.sweep.continuation import Continuation
     from vagram_ray.sweep.machine import Machine
     from vagram_ray.sweep.plan import SweepPlan
     from vagram_ray.sweep.run import Outcome
+    from vagram_ray.sweep.where import RayPlace
 
-COMPLETE, INCOMPLETE, INTERRUPTED = 0, 1, 130
+COMPLETE, INCOMPLETE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Request:
     checkpoint_every: int | None
     assignments: tuple[str, ...]
     name: str | None
+    restart: bool
     storage: str
     address: str | None
     max_concurrent: int | None
@@ -81,11 +84,16 @@ _COUNT = click.IntRange(min=1)
     "--set", "assignments", multiple=True, metavar="KEY=VALUE",
     help="Change a key of MBPOConfig; KEY=grid(A,B) makes an axis of it. May be given several times.",
 )  # fmt: skip
-@click.option("--name", metavar="NAME", help="Name of the results folder; the default ends with date and time.")
+@click.option("--name", metavar="NAME", help="Name of the results folder; the default is that of sweep and scale.")
+@click.option("--restart", is_flag=True, help="Start anew; a sweep that is there is kept under another name.")
 @click.option("--storage", default=DEFAULT_STORAGE, show_default=True, help="Directory or URI for all results.")
-@click.option("--address", envvar="RAY_ADDRESS", help="Connect to this Ray (auto, HOST:PORT); the default starts one.")
+@click.option(
+    "--address", envvar="RAY_ADDRESS", metavar="ADDRESS",
+    help="Connect to this Ray (auto, HOST:PORT), or start one (local); by default the cluster that this machine is a "
+    "node of, if it is one of any.",
+)  # fmt: skip
 @click.option("--max-concurrent", type=_COUNT, metavar="N", help="At most so many trials at a time.")
-@click.option("--checkpoint-every", type=_COUNT, metavar="N", help="Epochs between checkpoints; a tenth by default.")
+@click.option("--checkpoint-every", type=_COUNT, metavar="N", help="Epochs between checkpoints; by time by default.")
 @click.option(
     "--wandb", type=click.Choice(["online", "offline", "disabled", "auto"]), default="auto", show_default=True,
     help="Weights & Biases; auto is online when you are logged in and offline otherwise.",
@@ -100,7 +108,7 @@ _COUNT = click.IntRange(min=1)
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 def main(**options: Any) -> None:
-    """Run the sweep that CONFIG.py defines.
+    """Run the sweep that CONFIG.py defines; the same command again goes on with it.
 
     Exit status: 0 when every seed came to its end, 1 when some did not, 2 for input that cannot work.
     """
@@ -113,27 +121,47 @@ def launch(request: Request, console: Console) -> int:
     Raises:
         SweepError: The input cannot work.
     """
+    from vagram_ray.sweep.continuation import continue_sweep
+    from vagram_ray.sweep.driver_lock import DriverLock
+    from vagram_ray.sweep.where import find_ray
+
     sweep = load_sweep_file(request.config_file)
     sized, scale_overrides = _sized(sweep, request)
     variants, assignments = select_variants(sized.variants, parse_assignments(request.assignments))
     sized = replace(sized, variants=variants)
     config = _configured(sized, scale_overrides, assignments, request)
-    storage = SweepStorage(request.storage, request.name or f"{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    storage = SweepStorage(request.storage, request.name or default_name(sweep.name, _scale(sweep, request)))
     _check_name(storage.name)
     storage.check()
     wandb_mode = _wandb_mode(request, storage)
-    plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request)
-    _show_plan(plan, storage, wandb_mode, request, console)
-    if request.dry_run:
-        return COMPLETE
+    place = find_ray(request.address)
+    request = replace(request, address=place.address)
+    with nullcontext() if request.dry_run else DriverLock(storage) as lock:
+        plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request)
+        per_trial = request.seeds_per_trial
+        continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)
+        _show_plan(continuation, storage, wandb_mode, request, place, console)
+        if not continuation.todo:
+            console.print("Every trial has come to its end: nothing is left to run.")
+        if request.dry_run:
+            return COMPLETE
 
-    from vagram_ray.sweep.run import WandbChoice, connect_to_ray, run_sweep
+        from vagram_ray.sweep.run import WandbChoice, connect_to_ray, run_sweep
 
-    if request.address is None:
-        connect_to_ray(None, machine)
-    choice = WandbChoice(wandb_mode, request.wandb_project)
-    outcome = run_sweep(plan, storage, choice, request.config_file, console, sweep.name)
-    return _finish(storage, outcome, console, request.wandb_artifacts)
+        if request.address is None and continuation.todo:
+            connect_to_ray(None, machine)
+        choice = WandbChoice(wandb_mode, request.wandb_project)
+        outcome = run_sweep(continuation, storage, choice, request.config_file, console)
+        return _finish(storage, outcome, console, request.wandb_artifacts)
+
+
+def default_name(sweep_name: str, scale: str) -> str:
+    """Name of a sweep's results that the command line does not name: the same command has the same."""
+    return f"{sweep_name}-{scale}" if scale else sweep_name
+
+
+def _scale(sweep: Sweep, request: Request) -> str:
+    return "" if request.scale is None and not sweep.scales else request.scale or DEFAULT_SCALE
 
 
 def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:
@@ -184,13 +212,12 @@ def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: 
 
         connect_to_ray(request.address)
         machine = cluster_machine()
-    scale = "" if request.scale is None and not sweep.scales else request.scale or "laptop"
     plan = make_plan(
         sweep,
         config,
         machine,
         measure_speed(use_gpu=machine.gpus > 0),
-        scale=scale,
+        scale=_scale(sweep, request),
         seeds_per_trial=request.seeds_per_trial,
         max_concurrent=request.max_concurrent,
         env_step_s=measure_env_step,
@@ -199,29 +226,38 @@ def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: 
     return plan, machine
 
 
-def _show_plan(plan: SweepPlan, storage: SweepStorage, wandb_mode: str, request: Request, console: Console) -> None:
+def _show_plan(
+    continuation: Continuation,
+    storage: SweepStorage,
+    wandb_mode: str,
+    request: Request,
+    place: RayPlace,
+    console: Console,
+) -> None:
     from vagram_ray.sweep.plan_view import Surroundings, render_plan
 
     wandb = "disabled" if wandb_mode == "disabled" else f"{wandb_mode}, project {request.wandb_project}"
-    folder = f"{storage.location.rstrip('/')}/{storage.name}" if storage.is_remote else storage.shown
-    console.print(render_plan(plan, Surroundings(folder, wandb, storage.free_bytes())))
+    folder = storage.uri if storage.is_remote else storage.shown
+    console.print(render_plan(continuation, Surroundings(folder, wandb, storage.free_bytes(), place.shown)))
     console.print()
 
 
 def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_artifacts: tuple[str, ...]) -> int:
     from vagram_ray.sweep.closing import print_closing
+    from vagram_ray.sweep.remote import upload_all
     from vagram_ray.sweep.results import SweepResults
     from vagram_ray.sweep.summary import summarize_sweep, write_summary
 
     summary = summarize_sweep(SweepResults.load(storage.folder))
-    write_summary(summary, storage.folder)
-    storage.upload()
+    with suppress(OSError):  # the disk is full or read-only: what it did not take is told below
+        write_summary(summary, storage.folder)
+    upload_all(storage)
     print_closing(summary, outcome, storage, console)
     if outcome.interrupted:
-        return INTERRUPTED
+        return outcome.exit_status
     if wandb_artifacts:
         from vagram_ray.sweep.wandb_artifacts import log_artifacts
 
         log_artifacts(storage.folder, wandb_artifacts, console)
-        storage.upload()  # the figures and films that were made
-    return COMPLETE if summary.complete and not outcome.failed else INCOMPLETE
+        upload_all(storage)  # the figures and films that were made
+    return COMPLETE if summary.complete and not outcome.failed and not outcome.unwritten else INCOMPLETE

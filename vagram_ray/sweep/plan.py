@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
+import hashlib
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vagram_ray.sweep.cells import Cell, canonical, expand_cells
 from vagram_ray.sweep.estimates import Speed, TrialEstimate, Workload, estimate_trial
 from vagram_ray.sweep.machine import Machine
+from vagram_ray.sweep.packing import makespan, pack_seeds
 from vagram_ray.sweep.spec import Sweep, SweepError, describe, seed_tuple
 from vagram_ray.sweep.text import format_seeds
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
 
 EVAL_RETURN, TRAIN_RETURN = "eval/episode_return", "train/episode_return"
-_WORTH_A_PACK = 0.95
-"""More and smaller packs have to bring the expected duration below this share to be worth their processes."""
+UNKNOWN_ESTIMATE = TrialEstimate(0, 0, math.nan)
+"""Of a trial about which nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,19 @@ class SweepPlan:
     """CPUs and GPUs of one trial, the most demanding one where cells differ."""
     slots: int
     """Trials that run at the same time."""
-    checkpoint_every: int
+    checkpoint_every: int | Literal["auto"]
     return_metric: str
     """``eval/episode_return``, or ``train/episode_return`` when the sweep does not evaluate."""
     max_concurrent: int | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """``plain_settings`` by index of the cell: all that determines its numbers but the seeds."""
+    capacity: int | None = None
+    """Trials that have room at the same time, however many there are; ``slots`` where it is not known."""
+    workloads: Mapping[int, Workload] = field(default_factory=dict)
+    """What each cell asks for, by its index."""
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
+    """What work costs on this machine, by environment."""
 
     @property
     def seconds(self) -> float:
@@ -87,10 +96,28 @@ class SweepPlan:
         """The trials that train the seeds of a cell."""
         return [trial for trial in self.trials if trial.cell.index == cell.index]
 
+    def estimate(self, cell: int, num_seeds: int) -> TrialEstimate:
+        """Needs of a trial of the cell with this index; ``UNKNOWN_ESTIMATE`` where there is nothing to tell it from."""
+        if cell not in self.workloads:
+            return UNKNOWN_ESTIMATE
+        workload = self.workloads[cell]
+        return estimate_trial(workload, num_seeds, self.epochs, self.speeds[workload.env_id])
+
+    def with_trials(self, trials: Sequence[TrialPlan]) -> SweepPlan:
+        """The plan with these trials in place of its own, in this order."""
+        numbered = tuple(replace(trial, index=index) for index, trial in enumerate(trials))
+        capacity = self.slots if self.capacity is None else self.capacity
+        return replace(self, trials=numbered, slots=max(1, min(capacity, len(numbered))), capacity=capacity)
+
+    def only(self, names: Collection[str]) -> SweepPlan:
+        """The plan with the trials of these names alone."""
+        return self.with_trials([trial for trial in self.trials if trial.name in names])
+
     def base_parameters(self) -> dict[str, Any]:
         """The configuration that all trials share, as Tune takes it: without axes and seeds."""
         own = set(self.trials[0].parameters)
-        return {key: value for key, value in self.config.to_dict().items() if key not in own}
+        checkpoints = {"checkpoint_every": self.checkpoint_every, "checkpoint_last_epoch": self.epochs}
+        return {key: value for key, value in self.config.to_dict().items() if key not in own} | checkpoints
 
 
 @dataclass(frozen=True)
@@ -129,6 +156,8 @@ def make_plan(
     Raises:
         SweepError: A cell cannot work; the message names it.
     """
+    from vagram_ray.rllib.plain_config import plain_settings
+
     if machine.gpus and not config.num_gpus_per_learner and "num_gpus_per_learner" not in (overrides or {}):
         config = config.copy(copy_frozen=False).update_from_dict({"num_gpus_per_learner": 1})
     fixed = {key: value for key, value in (overrides or {}).items() if key != "extensions"}  # resolved already
@@ -143,51 +172,78 @@ def make_plan(
     configs = _checked_configs(cells, config, seeds)
     resources = _largest_request(configs)
     slots = _slots(machine, resources, max_concurrent)
-    packs = pack_seeds(seeds, len(cells), slots, seeds_per_trial, on_gpu=resources["GPU"] > 0)
-    workloads = [Workload.of(cell_config) for cell_config in configs]
-    env_speeds: dict[str, Speed] = {}
-    for cell_config, workload in zip(configs, workloads, strict=True):
-        if workload.env_id not in env_speeds:
-            measured = env_step_s(cell_config) if env_step_s else speed.env_step_s
-            env_speeds[workload.env_id] = replace(speed, env_step_s=measured)
-    trials = _plan_trials(cells, packs, workloads, sweep.epochs, env_speeds)
-    return SweepPlan(
+    workloads = {index: Workload.of(cell_config) for index, cell_config in enumerate(configs)}
+    plan = SweepPlan(
         name=sweep.name,
         description=sweep.description,
         scale=scale,
         config=config,
         cells=cells,
-        trials=trials,
+        trials=(),
         seeds=seeds,
         epochs=sweep.epochs,
-        epoch_steps={cell.index: workloads[cell.index].settings.epoch_length for cell in cells},
+        epoch_steps={index: workload.settings.epoch_length for index, workload in workloads.items()},
         warmup_steps={
-            cell.index: workloads[cell.index].settings.num_steps_sampled_before_learning_starts for cell in cells
+            index: workload.settings.num_steps_sampled_before_learning_starts for index, workload in workloads.items()
         },
         machine=machine,
         resources=resources,
-        slots=min(slots, len(trials)),
-        checkpoint_every=sweep.checkpoint_every or max(1, math.ceil(sweep.epochs / 10)),
+        slots=slots,
+        checkpoint_every=sweep.checkpoint_every or getattr(config, "checkpoint_every", None) or "auto",
         return_metric=EVAL_RETURN if all(cell_config.evaluation_interval for cell_config in configs) else TRAIN_RETURN,
         max_concurrent=max_concurrent,
         overrides=dict(overrides or {}),
+        settings={index: plain_settings(cell_config) for index, cell_config in enumerate(configs)},
+        capacity=slots,
+        workloads=workloads,
+        speeds=_env_speeds(configs, workloads, speed, env_step_s),
     )
+    packs = pack_seeds(seeds, len(cells), slots, seeds_per_trial, on_gpu=resources["GPU"] > 0)
+    return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs])
 
 
-def _plan_trials(
-    cells: Sequence[Cell],
-    packs: Sequence[tuple[int, ...]],
-    workloads: Sequence[Workload],
-    epochs: int,
-    speeds: Mapping[str, Speed],
-) -> tuple[TrialPlan, ...]:
-    """Every pack of every cell, with estimates from the speed of the cell's environment."""
-    trials: list[TrialPlan] = []
-    for cell, workload in zip(cells, workloads, strict=True):
-        for pack in packs:
-            estimate = estimate_trial(workload, len(pack), epochs, speeds[workload.env_id])
-            trials.append(TrialPlan(len(trials), cell, pack, _trial_name(cell, pack, trials), estimate))
-    return tuple(trials)
+def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:
+    """A trial of one of the plan's cells; its name follows from the cells and the seeds alone."""
+    pack = tuple(seeds)
+    return TrialPlan(0, cell, pack, _trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
+
+
+def split_pack(plan: SweepPlan, trial_name: str) -> SweepPlan:
+    """The plan with one trial divided into two with half its seeds each, in its place.
+
+    The two are new trials with names of their own, which begin from nothing: a checkpoint holds its whole pack.
+
+    Raises:
+        KeyError: There is no trial of that name.
+        ValueError: The trial has one seed only.
+    """
+    trials = []
+    for trial in plan.trials:
+        if trial.name != trial_name:
+            trials.append(trial)
+            continue
+        if len(trial.seeds) < 2:
+            raise ValueError(f"The trial {trial_name!r} has one seed only and cannot be divided.")
+        middle = (len(trial.seeds) + 1) // 2
+        trials += [make_trial(plan, trial.cell, half) for half in (trial.seeds[:middle], trial.seeds[middle:])]
+    if len(trials) == len(plan.trials):
+        raise KeyError(trial_name)
+    return plan.with_trials(trials)
+
+
+def _env_speeds(
+    configs: Sequence[MBPOConfig],
+    workloads: Mapping[int, Workload],
+    speed: Speed,
+    env_step_s: Callable[[MBPOConfig], float] | None,
+) -> dict[str, Speed]:
+    """The machine's speed with each environment's own step, measured once per environment."""
+    speeds: dict[str, Speed] = {}
+    for index, config in enumerate(configs):
+        env_id = workloads[index].env_id
+        if env_id not in speeds:
+            speeds[env_id] = replace(speed, env_step_s=env_step_s(config)) if env_step_s else speed
+    return speeds
 
 
 def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:
@@ -243,43 +299,23 @@ def _slots(machine: Machine, resources: Mapping[str, float], max_concurrent: int
     return min([int(limit + 1e-9) for limit in limits] + ([max_concurrent] if max_concurrent else [])) or 1
 
 
-def pack_seeds(
-    seeds: Sequence[int], num_cells: int, slots: int, seeds_per_trial: int | None = None, *, on_gpu: bool = False
-) -> list[tuple[int, ...]]:
-    """How the seeds of every cell are divided among its trials.
-
-    With ``seeds_per_trial`` every pack has that many, the last one the rest. Otherwise a GPU gets all seeds of a
-    cell, and on CPUs a cell is divided into the fewest packs with which the sweep fills its ``slots`` to the end:
-    a pack takes about as long as it has seeds, so the sweep takes (rounds of trials) x (largest pack).
-    """
-    count = len(seeds)
-    if seeds_per_trial is not None:
-        return [tuple(seeds[start : start + seeds_per_trial]) for start in range(0, count, seeds_per_trial)]
-    packs = 1
-    if not on_gpu:
-        durations = {
-            number: math.ceil(num_cells * number / slots) * math.ceil(count / number) for number in range(1, count + 1)
-        }
-        for number, duration in durations.items():
-            if duration < _WORTH_A_PACK * durations[packs]:
-                packs = number
-    bounds = [round(number * count / packs) for number in range(packs + 1)]
-    return [tuple(seeds[first:last]) for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+def _trial_name(cells: Sequence[Cell], cell: Cell, seeds: Sequence[int]) -> str:
+    """A name that is a sound folder name everywhere, tells cell and seeds, and is that of no other pack of any cell."""
+    label = _folder_label(cell)
+    if any(_folder_label(other) == label for other in cells[: cell.index]):
+        label = f"{label},cell={cell.index}"
+    return f"{label},seeds={_cut(format_seeds(seeds), 40)}"
 
 
-def makespan(seconds: Sequence[float], slots: int) -> float:
-    """Time until all jobs are done when each starts, in order, as soon as one of the slots is free."""
-    free = [0.0] * max(1, slots)
-    for duration in seconds:
-        heapq.heappush(free, heapq.heappop(free) + duration)
-    return max(free)
+def _folder_label(cell: Cell) -> str:
+    return _cut(re.sub(r"[^A-Za-z0-9=._-]+", ",", cell.label.replace(", ", ",")).strip(","), 100)
 
 
-def _trial_name(cell: Cell, seeds: Sequence[int], others: Sequence[TrialPlan]) -> str:
-    """A name that is a sound folder name everywhere and tells cell and seeds."""
-    label = re.sub(r"[^A-Za-z0-9=._-]+", ",", cell.label.replace(", ", ",")).strip(",")
-    name = f"{label[:100]},seeds={format_seeds(seeds)[:40]}"
-    return name if all(name != other.name for other in others) else f"{name},trial={len(others)}"
+def _cut(text: str, length: int) -> str:
+    """At most so many characters; what is cut off is told apart by a digest."""
+    if len(text) <= length:
+        return text
+    return f"{text[: length - 9]}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]}"
 
 
 @contextlib.contextmanager

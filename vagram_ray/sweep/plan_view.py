@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -9,7 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.sweep.plan import SweepPlan
+from vagram_ray.sweep.continuation import Continuation, describe_new
+from vagram_ray.sweep.packing import makespan
+from vagram_ray.sweep.plan import SweepPlan, TrialPlan
 from vagram_ray.sweep.text import format_bytes, format_duration, format_seeds, plural
 
 MAX_ROWS = 40
@@ -22,17 +25,22 @@ class Surroundings:
     folder: str
     wandb: str
     free_disk: int | None = None
+    ray: str = ""
+    """Which Ray runs the trials (``vagram_ray.sweep.where``); empty where that goes without saying."""
 
 
-def render_plan(plan: SweepPlan, surroundings: Surroundings) -> RenderableType:
-    """Headline, table of cells, and what the whole sweep needs."""
+def render_plan(continuation: Continuation, surroundings: Surroundings) -> RenderableType:
+    """Headline, table of cells, what the whole sweep needs, and what of it an earlier launch has done."""
+    plan = continuation.plan
     parts: list[RenderableType] = [_headline(plan)]
     if plan.description:
         parts.append(Text(plan.description, style="italic"))
-    parts += ["", _cell_table(plan)]
+    parts += ["", _cell_table(continuation)]
     parts.append(Text("env steps of one seed; memory and time of one trial; disk of all trials of the cell", "dim"))
-    parts += ["", _totals(plan, surroundings)]
-    parts += [Text(f"Note: {warning}", style="yellow") for warning in plan_warnings(plan, surroundings)]
+    parts += ["", _totals(continuation, surroundings)]
+    parts += [Text(f"Going on: {sentence}") for sentence in describe_new(continuation)]
+    notes = [*continuation.notes, *plan_warnings(plan, surroundings)]
+    parts += [Text(f"Note: {note}", style="yellow") for note in notes]
     return Group(*parts)
 
 
@@ -59,11 +67,14 @@ def _headline(plan: SweepPlan) -> Text:
     return Text.assemble((plan.name, "bold"), f" at scale {plan.scale}: {shape}" if plan.scale else f": {shape}")
 
 
-def _cell_table(plan: SweepPlan) -> Table:
+def _cell_table(continuation: Continuation) -> Table:
+    plan, goes_on = continuation.plan, continuation.recorded is not None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("cell", overflow="fold")
     for column in ("env steps", "trials", "seeds each", "memory", "disk", "time"):
         table.add_column(column, justify="right")
+    if goes_on:
+        table.add_column("so far")
     for cell in plan.cells[:MAX_ROWS]:
         trials = plan.cell_trials(cell)
         steps = plan.warmup_steps[cell.index] + plan.epochs * plan.epoch_steps[cell.index]
@@ -75,13 +86,23 @@ def _cell_table(plan: SweepPlan) -> Table:
             format_bytes(max(trial.estimate.memory_bytes for trial in trials)),
             format_bytes(sum(trial.estimate.disk_bytes for trial in trials)),
             format_duration(max(trial.estimate.seconds for trial in trials)),
+            *([_so_far(continuation, trials)] if goes_on else []),
         )
     if len(plan.cells) > MAX_ROWS:
         table.add_row(f"... and {len(plan.cells) - MAX_ROWS} more", *[""] * 6)
     return table
 
 
-def _totals(plan: SweepPlan, surroundings: Surroundings) -> Table:
+def _so_far(continuation: Continuation, trials: Sequence[TrialPlan]) -> str:
+    """``finished``, or ``1 finished, 2 going on, 1 new`` where the trials of a cell differ."""
+    counts = {state: count for state, count in continuation.counts(trials).items() if count}
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
+    plan, todo = continuation.plan, continuation.todo
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
@@ -89,16 +110,42 @@ def _totals(plan: SweepPlan, surroundings: Surroundings) -> Table:
     memory = plan.machine.memory_bytes
     free = surroundings.free_disk
     grid.add_row("machine", _machine(plan))
-    grid.add_row("trials", f"{len(plan.trials)}, {plan.slots} at a time, each with {each}")
+    if surroundings.ray:
+        grid.add_row("Ray", surroundings.ray)
+    slots = min(plan.slots, max(1, len(todo)))
+    together = f", {slots} at a time, each with {each}" if todo else ""
+    grid.add_row("trials", f"{len(plan.trials)}{together}")
+    if continuation.recorded is not None:
+        grid.add_row("so far", _progress(continuation))
     grid.add_row("seeds", format_seeds(plan.seeds))
-    grid.add_row("checkpoints", f"every {plural(plan.checkpoint_every, 'epoch')} and at the end; the last two are kept")
+    grid.add_row("checkpoints", _checkpoints(plan))
     of_memory = f" of {format_bytes(memory)}" if memory is not None else ""
-    grid.add_row("memory", f"about {format_bytes(plan.memory_bytes)}{of_memory} with {plan.slots} at a time")
+    if todo:
+        grid.add_row("memory", f"about {format_bytes(plan.memory_bytes)}{of_memory} with {slots} at a time")
     grid.add_row("disk", f"about {format_bytes(plan.disk_bytes)}" + (f" of {format_bytes(free)} free" if free else ""))
-    grid.add_row("time", f"about {format_duration(plan.seconds)} (an estimate, within a factor of two on a quiet CPU)")
+    seconds = makespan([continuation.seconds_left(trial) for trial in todo], slots)
+    estimate = f"about {format_duration(seconds)} (an estimate, within a factor of two on a quiet CPU)"
+    grid.add_row("time", estimate if todo else "nothing is left to run")
     grid.add_row("results", surroundings.folder)
     grid.add_row("W&B", surroundings.wandb)
     return grid
+
+
+def _progress(continuation: Continuation) -> str:
+    """``2 finished, 1 going on, 1 new (since 2026-11-22 12:00, 2 launches)``."""
+    recorded, plan = continuation.recorded, continuation.plan
+    assert recorded is not None
+    counts = ", ".join(f"{count} {state}" for state, count in continuation.counts(plan.trials).items() if count)
+    started = str(recorded.launches[0].get("started", ""))[:16].replace("T", " ")
+    number = len(recorded.launches)
+    launches = plural(number, "launch", "launches")
+    return f"{counts} (since {started} UTC, {launches})" if started else f"{counts} ({launches})"
+
+
+def _checkpoints(plan: SweepPlan) -> str:
+    by_time = "every minute, or less often where that would take more than 2 % of the time"
+    every = by_time if plan.checkpoint_every == "auto" else f"every {plural(plan.checkpoint_every, 'epoch')}"
+    return f"{every}, and at the end; the last two are kept"
 
 
 def _machine(plan: SweepPlan) -> str:

@@ -179,10 +179,10 @@ def _state(row: CellProgress) -> Text:
 def _troubles(progress: SweepProgress) -> list[Text]:
     """One line per trial that failed, with the path of its log in full."""
     troubled = progress.troubled()
-    lines = []
+    lines = [Text(warning, style="yellow", overflow="fold") for warning in progress.warnings]
     for trial in troubled[:MAX_TROUBLES]:
         if trial.status == FAILED:
-            line = Text(f"{_title(trial)} FAILED, see {_shown(trial.error_path)}", style="red")
+            line = Text(f"{_title(trial)} {_failed(trial)}", style="red")
         else:
             line = Text(f"{_title(trial)}: {_again(trial)}", style="yellow")
         line.overflow = "fold"
@@ -247,6 +247,11 @@ class ProgressView:
         if self._live is None:
             self._print(end_line(self.progress, name))
 
+    def warn(self, sentence: str) -> None:
+        """Tell, once, of something that cannot be done while the sweep goes on."""
+        if self.progress.warned(sentence) and self._live is None:
+            self._print(f"{format_clock(self.progress.elapsed):>8}  {sentence}")
+
     def _print(self, line: str) -> None:
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
@@ -271,7 +276,7 @@ def end_line(progress: SweepProgress, name: str) -> str:
     """One line about a trial that has ended, or that starts again after an error."""
     trial = progress.trials[name]
     final = f"done after {trial.env_steps:,} env steps{_return_part(trial)}"
-    state = {DONE: final, FAILED: f"FAILED, see {_shown(trial.error_path)}"}.get(trial.status, _again(trial))
+    state = {DONE: final, FAILED: _failed(trial)}.get(trial.status, _again(trial))
     return f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {state}"
 
 
@@ -282,12 +287,20 @@ def format_return(returns: SeedStatistics) -> str:
     return f"{format_number(returns.iqm)} [{format_number(returns.low)}, {format_number(returns.high)}]"
 
 
+def _failed(trial: TrialProgress) -> str:
+    return f"FAILED{_reason(trial)}, see {_shown(trial.error_path)}"
+
+
 def _again(trial: TrialProgress) -> str:
     where = f", see {_shown(trial.error_path)}" if trial.error_path else ""
     if trial.retries and trial.status == RUNNING:
-        return f"goes on after an error{where}"
+        return f"goes on after an error{_reason(trial)}{where}"
     after = f"after epoch {trial.epochs_done}" if trial.epochs_done else "before its first epoch was done"
-    return f"an error {after}; trying again from its last checkpoint, if there is one{where}"
+    return f"an error {after}{_reason(trial)}; trying again from its last checkpoint, if there is one{where}"
+
+
+def _reason(trial: TrialProgress) -> str:
+    return f" ({trial.reason})" if trial.reason else ""
 
 
 def _shown(path: str) -> str:

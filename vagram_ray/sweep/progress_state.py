@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vagram_ray.sweep.cells import Cell
-from vagram_ray.sweep.plan import TrialPlan, makespan
+from vagram_ray.sweep.packing import makespan
+from vagram_ray.sweep.plan import TrialPlan
 from vagram_ray.sweep.results import make_record
 from vagram_ray.sweep.seed_statistics import SeedStatistics, summarize
 
@@ -59,6 +60,8 @@ class TrialProgress:
     retries: int = 0
     error_path: str = ""
     """File that tells of the last error; empty without one."""
+    reason: str = ""
+    """The last error in a few words, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class SweepProgress:
         self._started = clock() if started is None else started
         self._ended: float | None = None
         self._last_news = self._started
+        self.warnings: list[str] = []
 
     @property
     def elapsed(self) -> float:
@@ -134,21 +138,45 @@ class SweepProgress:
                 trial.returns[seed] = metrics[self.plan.return_metric]
         self._heard(when)
 
+    def restored(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """A trial has been recorded this far by an earlier launch: it is done, or waits to go on."""
+        last_news = self._last_news
+        for record in records:
+            self.recorded(name, record, when=last_news)
+        trial = self.trials[name]
+        trial.steps_per_s = math.nan
+        trial.status = DONE if trial.epochs_done >= self.plan.epochs else WAITING
+
     def finished(self, name: str, when: float | None = None) -> None:
         """A trial has come to its end."""
         self.trials[name].status = DONE
         self._heard(when)
 
-    def retrying(self, name: str, error_path: str, when: float | None = None) -> None:
+    def retrying(self, name: str, error_path: str, when: float | None = None, reason: str = "") -> None:
         """A trial has failed and starts again from its last checkpoint."""
         trial = self.trials[name]
         trial.status, trial.error_path, trial.retries = WAITING, error_path, trial.retries + 1
+        trial.reason = reason
         self._heard(when)
 
-    def failed(self, name: str, error_path: str, when: float | None = None) -> None:
+    def failed(self, name: str, error_path: str, when: float | None = None, reason: str = "") -> None:
         """A trial has failed for good."""
-        self.trials[name].status, self.trials[name].error_path = FAILED, error_path
+        trial = self.trials[name]
+        trial.status, trial.error_path, trial.reason = FAILED, error_path, reason
         self._heard(when)
+
+    def replanned(self, plan: PlannedSweep) -> None:
+        """Trials have been divided: others are in their place, which wait."""
+        known = self.trials
+        self.plan = plan
+        self.trials = {trial.name: known.get(trial.name) or TrialProgress(trial) for trial in plan.trials}
+
+    def warned(self, sentence: str) -> bool:
+        """Something people should know cannot be done; returns whether it is new."""
+        new = sentence not in self.warnings
+        if new:
+            self.warnings.append(sentence)
+        return new
 
     def ended(self, seconds: float) -> None:
         """The sweep has ended, after so many seconds; trials that have not come to their end were stopped."""

@@ -6,14 +6,17 @@
      "seeds": {"0": {"eval/episode_return": -310.2, "failed": 0, ...}, "1": {...}}}
 
 Numbers that are not finite are left out: a missing metric was not measured. A trial that went on from a checkpoint
-writes its epochs since then a second time: on reading, the line of an epoch takes the place of all earlier lines
-from that epoch on. A process that was killed may leave half a line, which is passed over. ``results.csv`` is the
-same as one table with a row per seed and epoch.
+writes the epochs from there on a second time: on reading, the line of an epoch takes the place of all earlier lines
+from that epoch on. A process that was killed may leave half a line, which is passed over. Where a trial's checkpoints
+reach further than its records, as after a loss of power, its first result brings along what they lack.
+``results.csv`` is the same as one table with a row per seed and epoch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import math
 import numbers
@@ -27,11 +30,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vagram_ray.sweep.cells import format_value
+from vagram_ray.sweep.recorded import SWEEP_FILE, split_settings
 
 if TYPE_CHECKING:
     from vagram_ray.sweep.plan import SweepPlan
 
-SWEEP_FILE, RECORDS_FOLDER, RESULTS_FILE = "sweep.json", "records", "results.csv"
+RECORDS_FOLDER, RESULTS_FILE = "records", "results.csv"
+EARLIER_RESULTS = "earlier_results"
+"""Key of a trial's first result after a resume: the results of all epochs before it."""
 
 
 # -- writing ---------------------------------------------------------------------------------------------------
@@ -40,15 +46,49 @@ SWEEP_FILE, RECORDS_FOLDER, RESULTS_FILE = "sweep.json", "records", "results.csv
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file in one step, so that no reader ever sees half of it; text is written as UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-    os.chmod(file.name, 0o644)  # a temporary file is its owner's alone
-    os.replace(file.name, path)
+    with contextlib.ExitStack() as undo:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
+            undo.callback(_delete, file.name)
+            file.write(content.encode() if isinstance(content, str) else content)
+        os.chmod(file.name, 0o644)  # a temporary file is its owner's alone
+        os.replace(file.name, path)
+        undo.pop_all()
+
+
+def _delete(name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name)
 
 
 def write_sweep_file(folder: Path, plan: SweepPlan, details: Mapping[str, Any]) -> None:
     """``sweep.json``: the plan as plain data, and ``details`` such as command, versions and machine."""
-    content = {
+    _write_info(folder, {**plan_content(plan), **details})
+
+
+def complete_sweep_file(folder: Path, details: Mapping[str, Any]) -> None:
+    """Add what has become known to ``sweep.json``."""
+    _write_info(folder, {**read_info(folder), **details})
+
+
+def rewrite_plan(folder: Path, plan: SweepPlan) -> None:
+    """Put a plan that has changed while the sweep runs into ``sweep.json``; what else stands there stays."""
+    complete_sweep_file(folder, plan_content(plan))
+
+
+def read_info(folder: Path, name: str = SWEEP_FILE) -> dict[str, Any]:
+    """The content of ``sweep.json``."""
+    info: dict[str, Any] = json.loads((folder / name).read_text())
+    return info
+
+
+def _write_info(folder: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(folder / SWEEP_FILE, json.dumps(content, indent=2, default=format_value) + "\n")
+
+
+def plan_content(plan: SweepPlan) -> dict[str, Any]:
+    """What ``sweep.json`` says of a plan."""
+    shared, own = split_settings([plan.settings.get(cell.index, {}) for cell in plan.cells])
+    return {
         "name": plan.name,
         "description": plan.description,
         "scale": plan.scale,
@@ -56,41 +96,46 @@ def write_sweep_file(folder: Path, plan: SweepPlan, details: Mapping[str, Any]) 
         "seeds": list(plan.seeds),
         "return_metric": plan.return_metric,
         "slots": plan.slots,
+        "resources": dict(plan.resources),
         "overrides": _plain(plan.overrides),
+        "settings": shared,
         "cells": [
             {
                 "index": cell.index,
                 "label": cell.label,
                 "axes": _plain(cell.axes),
+                "settings": settings,
                 "trials": [trial.name for trial in plan.cell_trials(cell)],
                 "epoch_length": plan.epoch_steps[cell.index],
                 "warmup_steps": plan.warmup_steps[cell.index],
             }
-            for cell in plan.cells
+            for cell, settings in zip(plan.cells, own, strict=True)
         ],
         "trials": [{"name": trial.name, "cell": trial.cell.index, "seeds": list(trial.seeds)} for trial in plan.trials],
-        **details,
     }
-    write_atomically(folder / SWEEP_FILE, json.dumps(content, indent=2, default=format_value) + "\n")
-
-
-def complete_sweep_file(folder: Path, details: Mapping[str, Any]) -> None:
-    """Add what is known when the sweep has ended to ``sweep.json``."""
-    content = json.loads((folder / SWEEP_FILE).read_text())
-    write_atomically(folder / SWEEP_FILE, json.dumps({**content, **details}, indent=2) + "\n")
 
 
 def append_record(folder: Path, trial_name: str, result: Mapping[str, Any]) -> None:
-    """Add one result of a trial to its records."""
+    """Add one result of a trial to its records, and before it what they lack of the results that it brings along."""
     path = folder / RECORDS_FOLDER / f"{trial_name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(make_record(result), allow_nan=False) + "\n"
+    results = [*_lacking_results(folder, trial_name, result), result]
+    text = "".join(json.dumps(make_record(each), allow_nan=False) + "\n" for each in results)
     with path.open("a+b") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # a killed process left half a line
-                line = "\n" + line
-        file.write(line.encode())
+                text = "\n" + text
+        file.write(text.encode())
+
+
+def _lacking_results(folder: Path, trial_name: str, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of the earlier results that came with a result, those from the first epoch on that has no record."""
+    earlier = [each for each in result.get(EARLIER_RESULTS) or () if "training_iteration" in each]
+    if not earlier:
+        return []
+    whole = whole_epochs(read_records(folder, trial_name))
+    return [each for each in earlier if whole < each["training_iteration"] < result["training_iteration"]]
 
 
 def make_record(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,6 +185,11 @@ class TrialRecords:
         """Epochs that have been recorded, counted by the last one."""
         return self.records[-1]["training_iteration"] if self.records else 0
 
+    def lacking(self, epochs: int) -> list[int]:
+        """Those of the first ``epochs`` epochs that have no record."""
+        recorded = {record["training_iteration"] for record in self.records}
+        return [epoch for epoch in range(1, epochs + 1) if epoch not in recorded]
+
     def series(self, seed: int, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Epochs (T,), environment steps (T,) and values (T,) where this seed's metric was measured."""
         rows = [
@@ -179,7 +229,7 @@ class SweepResults:
         path = Path(folder)
         if not (path / SWEEP_FILE).is_file():
             raise FileNotFoundError(f"{str(path)!r} is not the folder of a sweep: there is no {SWEEP_FILE} in it.")
-        info = json.loads((path / SWEEP_FILE).read_text())
+        info = read_info(path)
         trials = tuple(
             TrialRecords(trial["name"], trial["cell"], tuple(trial["seeds"]), read_records(path, trial["name"]))
             for trial in info["trials"]
@@ -231,21 +281,42 @@ def read_records(folder: Path, trial_name: str) -> tuple[Mapping[str, Any], ...]
     path = folder / RECORDS_FOLDER / f"{trial_name}.jsonl"
     if not path.is_file():
         return ()
-    by_epoch: dict[int, Mapping[str, Any]] = {}
+    records: list[Mapping[str, Any]] = []
     for line in path.read_text().splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        while records and records[-1]["training_iteration"] >= record["training_iteration"]:
+            records.pop()
+        records.append(record)
+    return tuple(records)
+
+
+def check_records(records: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ``KeyError``, ``TypeError`` or ``AttributeError`` unless records are as ``make_record`` makes them."""
+    for record in records:
         epoch = record["training_iteration"]
-        by_epoch = {earlier: kept for earlier, kept in by_epoch.items() if earlier < epoch}
-        by_epoch[epoch] = record
-    return tuple(by_epoch.values())
+        values = [epoch, record["env_steps"], record.get("time_total_s", 0.0)]
+        for own in record["seeds"].values():
+            values += own.values()
+        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
+            raise TypeError(f"a value of epoch {epoch} is no number")
+        if not all(isinstance(value, int) for value in values[:2]):
+            raise TypeError(f"epoch {epoch} at step {record['env_steps']} are no whole numbers")
+
+
+def whole_epochs(records: Sequence[Mapping[str, Any]]) -> int:
+    """Epochs that are recorded without a gap, counted from the first."""
+    whole = 0
+    for record in records:
+        if record["training_iteration"] != whole + 1:
+            break
+        whole += 1
+    return whole
 
 
 def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    import io
-
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
     writer.writeheader()

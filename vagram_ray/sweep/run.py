@@ -7,30 +7,41 @@ import logging
 import os
 import re
 import shutil
-import signal
 import socket
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from vagram_ray.commands import exact_command
+from vagram_ray.sweep.continuation import Continuation
+from vagram_ray.sweep.faults import Faults
+from vagram_ray.sweep.interruption import Interruption, stop_on_signals
+from vagram_ray.sweep.launches import (
+    COMPLETE,
+    INCOMPLETE,
+    INTERRUPTED,
+    begin_launch,
+    end_launch,
+    going_on_command,
+    now,
+    total_seconds,
+)
 from vagram_ray.sweep.machine import Machine, describe_machine, git_commit, versions
 from vagram_ray.sweep.plan import CellNamer, SweepPlan
 from vagram_ray.sweep.progress import FAILED, ProgressView, SweepProgress
-from vagram_ray.sweep.results import SweepResults, complete_sweep_file, write_sweep_file
-from vagram_ray.sweep.spec import SWEEP_MODULE, SweepError, describe
+from vagram_ray.sweep.record_writer import RecordWriter
+from vagram_ray.sweep.remote import DriverFiles
+from vagram_ray.sweep.results import RESULTS_FILE, SWEEP_FILE, SweepResults, read_info, read_records, rewrite_plan
+from vagram_ray.sweep.spec import SweepError, describe
 from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.summary import summarize_sweep
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Ray's shared memory on a local start: trials pass no large objects, and Ray's default is a third of the memory."""
-MAX_FAILURES = 2
-"""Times a failed trial is started again from its last checkpoint."""
 SWEEP_FILE_COPY = "sweep_file.py"
 
 
@@ -51,6 +62,18 @@ class Outcome:
     """Path of the error file of each failed trial, by name."""
     interrupted: bool
     offline_runs: tuple[Path, ...]
+    launches: int = 1
+    """How often the sweep has been launched, this time included."""
+    total_seconds: float = 0.0
+    """Wall time of all launches."""
+    command: str = ""
+    """What goes on with the sweep."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why each failed trial did, in a few words, by name."""
+    unwritten: str = ""
+    """A sentence about what the disk did not take; empty if there is nothing."""
+    exit_status: int = 0
+    """128 and the number of the signal that stopped the sweep; 0 without one."""
 
 
 def connect_to_ray(address: str | None, machine: Machine | None = None) -> None:
@@ -66,6 +89,8 @@ def connect_to_ray(address: str | None, machine: Machine | None = None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         assert machine is not None
+        # Without its control process, Ray would wait for a minute before it gives up.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
         ray.init(
             "local",
             num_cpus=machine.cpus,
@@ -94,95 +119,112 @@ def _check_reachable(address: str) -> None:
 
 
 def run_sweep(
-    plan: SweepPlan, storage: SweepStorage, wandb: WandbChoice, source: Path, console: Console, sweep_name: str
+    continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Path, console: Console
 ) -> Outcome:
-    """Run all trials; Ray has to be there already. Writes the sweep's records as they come.
+    """Run the trials that are still to be run. Writes the sweep's records as they come.
+
+    Ray has to be there already, unless nothing is to be run. The sweep's folder is there, and locked by this process.
 
     Args:
-        plan: What to run.
-        storage: Where results go; its folder is created here.
+        continuation: The whole sweep and how far it has come.
+        storage: Where results go.
         wandb: Mode and project.
         source: The sweep file, kept as a copy with the results.
         console: Where progress is shown.
-        sweep_name: The sweep's own name, a tag in W&B beside the run's.
     """
-    storage.create()
-    shutil.copyfile(source, storage.folder / SWEEP_FILE_COPY)
-    write_sweep_file(storage.folder, plan, _details(plan, wandb))
-    progress = SweepProgress(plan)
+    todo = continuation.todo
+    if todo:
+        _begin(continuation, storage, wandb, source)
+    progress = _progress(continuation, storage)
     started = time.monotonic()
-    with ProgressView(progress, console) as view, _stop_on_interrupt(console) as interruption:
-        seed_runs = _seed_runs(plan, storage, wandb, sweep_name)
-        _fit(plan, storage, progress, view, seed_runs)
+    copying = DriverFiles(storage).uploading() if storage.is_remote else contextlib.nullcontext()
+    with copying, ProgressView(progress, console) as view, stop_on_signals(console) as interruption:
+        seed_runs = _seed_runs(continuation, storage, wandb)
+        faults, writer = Faults(storage.folder), RecordWriter(storage.folder, view.warn)
+        if todo:
+            _fit(continuation, storage, view, seed_runs, interruption, faults, writer)
         if seed_runs is not None:
             seed_runs.finish_all()
-    seconds = time.monotonic() - started
+        writer.flush()
+    seconds = time.monotonic() - started if todo else None
     failed = {name: trial.error_path for name, trial in progress.trials.items() if trial.status == FAILED}
-    end = {"wall_time_s": round(seconds, 1), "interrupted": interruption.happened, "failed_trials": failed}
-    complete_sweep_file(storage.folder, end)
-    SweepResults.load(storage.folder).write_csv()
+    results = SweepResults.load(storage.folder)
+    complete = not failed and summarize_sweep(results).complete
+    ended = INTERRUPTED if interruption.happened else COMPLETE if complete else INCOMPLETE
+    writer.attempt(SWEEP_FILE, lambda: end_launch(storage.folder, seconds, ended, failed))
+    writer.attempt(RESULTS_FILE, results.write_csv)
+    if seed_runs is not None:  # trials that ended in an earlier launch may have been logged in part only
+        seed_runs.refill(failed, say=lambda sentence: console.print(sentence, soft_wrap=True))
+    launches = read_info(storage.folder).get("launches", ())
     return Outcome(
-        seconds=seconds,
+        seconds=seconds or 0.0,
         failed=failed,
         interrupted=interruption.happened,
         offline_runs=tuple(seed_runs.offline_runs()) if seed_runs is not None else (),
+        launches=len(launches),
+        total_seconds=total_seconds(launches),
+        command=going_on_command(launches),
+        exit_status=interruption.exit_status,
+        reasons={name: faults.reason(name) for name in failed},
+        unwritten=writer.describe_unwritten(),
     )
 
 
-def _fit(plan: SweepPlan, storage: SweepStorage, progress: SweepProgress, view: ProgressView, seed_runs: Any) -> None:
-    import ray
-    from ray import tune
-    from ray.tune.logger import JsonLoggerCallback
+def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Path) -> None:
+    """Write ``sweep.json`` and the copy of the sweep file."""
+    plan, before = continuation.plan, continuation.recorded
+    uri = storage.uri if storage.is_remote else None
+    details = _details(plan, wandb)
+    try:
+        begin_launch(storage.folder, plan, continuation.sweep_id, details, recorded=before, storage=uri)
+        shutil.copyfile(source, storage.folder / SWEEP_FILE_COPY)
+    except OSError as error:
+        raise storage.not_writable(error) from error
 
+
+def _progress(continuation: Continuation, storage: SweepStorage) -> SweepProgress:
+    """Of the whole sweep: what earlier launches have recorded counts from the start."""
+    progress = SweepProgress(continuation.plan)
+    for trial in continuation.plan.trials:
+        if epochs := continuation.epochs_done(trial):
+            progress.restored(trial.name, read_records(storage.folder, trial.name)[:epochs])
+    return progress
+
+
+def _fit(
+    continuation: Continuation,
+    storage: SweepStorage,
+    view: ProgressView,
+    seed_runs: Any,
+    interruption: Interruption,
+    faults: Faults,
+    writer: RecordWriter,
+) -> None:
+    """Run the trials."""
     from vagram_ray.sweep.callbacks import RecordResults, ShowProgress
-    from vagram_ray.sweep.search import PlannedTrials, TrialNamer
+    from vagram_ray.sweep.trials import run_trials
 
-    if SWEEP_MODULE in sys.modules:  # classes of the sweep file travel to the trials by value
-        ray.cloudpickle.register_pickle_by_value(sys.modules[SWEEP_MODULE])
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer output prints a banner even when asked to be silent
-    # Tune's progress.csv lacks the evaluations; result.json is what its ResultGrid reads.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it repeats what the views and the summary say
-    callbacks = [RecordResults(storage.folder), ShowProgress(progress, view), JsonLoggerCallback()]
-    namer = TrialNamer(plan)
-    algorithm: Any = plan.config.algo_class
-    tuner = tune.Tuner(
-        algorithm,
-        param_space=plan.base_parameters(),
-        tune_config=tune.TuneConfig(
-            search_alg=PlannedTrials([trial.parameters for trial in plan.trials]),
-            num_samples=len(plan.trials),
-            # All trials wait in Tune's queue from the start, so that an autoscaler sees what is wanted.
-            max_concurrent_trials=plan.max_concurrent or len(plan.trials),
-            trial_name_creator=namer,
-            trial_dirname_creator=namer,
-        ),
-        run_config=tune.RunConfig(
-            name=storage.name,
-            storage_path=storage.tune_path,
-            stop={"training_iteration": plan.epochs},
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=2, checkpoint_frequency=plan.checkpoint_every, checkpoint_at_end=True
-            ),
-            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            callbacks=callbacks + ([seed_runs] if seed_runs is not None else []),
-            log_to_file=True,
-            sync_config=tune.SyncConfig(sync_artifacts=True),  # what trials print lies beside their results
-            verbose=0,
-        ),
-    )
-    tuner.fit()
+    def replanned(plan: SweepPlan) -> None:
+        view.progress.replanned(plan)
+        writer.attempt(SWEEP_FILE, lambda: rewrite_plan(storage.folder, plan))
+
+    callbacks: list[Any] = [RecordResults(writer), ShowProgress(view.progress, view, faults)]
+    names = [trial.name for trial in continuation.todo]
+    callbacks += [seed_runs] if seed_runs is not None else []
+    run_trials(continuation.plan, names, storage, callbacks, faults, interruption, replanned, view.warn)
 
 
-def _seed_runs(plan: SweepPlan, storage: SweepStorage, wandb: WandbChoice, sweep_name: str) -> Any:
+def _seed_runs(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice) -> Any:
     if wandb.mode == "disabled":
         return None
     from vagram_ray.sweep.wandb_logging import WandbSeedRuns
 
+    plan = continuation.plan
     return WandbSeedRuns(
         project=wandb.project,
         sweep_name=storage.name,
-        tags=[sweep_name, *([plan.scale] if plan.scale else [])],
+        sweep_id=continuation.sweep_id,
+        tags=[plan.name, *([plan.scale] if plan.scale else [])],
         mode=wandb.mode,
         directory=storage.folder,
         cell_of=CellNamer.of(plan.cells),
@@ -192,41 +234,9 @@ def _seed_runs(plan: SweepPlan, storage: SweepStorage, wandb: WandbChoice, sweep
 def _details(plan: SweepPlan, wandb: WandbChoice) -> dict[str, Any]:
     return {
         "command": exact_command("vagram_ray.sweep"),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
         "git_commit": git_commit(),
         "versions": versions(),
         "machine": describe_machine(plan.machine),
         "wandb": {"mode": wandb.mode, "project": wandb.project},
     }
-
-
-@dataclass
-class _Interruption:
-    happened: bool = False
-
-
-@contextlib.contextmanager
-def _stop_on_interrupt(console: Console) -> Iterator[_Interruption]:
-    """The first Ctrl-C ends the sweep in order, the second at once.
-
-    Tune has the same logic, with a log message in its own words; it also listens to SIGUSR1, which is used here.
-    """
-    interruption = _Interruption()
-
-    def on_interrupt(signal_number: int, frame: Any) -> None:
-        if interruption.happened:
-            raise KeyboardInterrupt
-        interruption.happened = True
-        console.print("Stopping the trials; press Ctrl-C again to leave at once.")
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGUSR1)
-    # Until Tune listens to SIGUSR1 itself, its default action would end this process without a word.
-    signal.signal(signal.SIGUSR1, signal.default_int_handler)
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield interruption
-    finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGUSR1, before[1])

@@ -69,7 +69,8 @@ class Sweep:
     Plain SAC (``model_loss="none"``) is one cell, however many settings of the model are varied.
     ``seeds`` is a number of seeds (``16`` means 0 to 15) or the seeds themselves; every cell runs all of
     them. ``epochs`` counts RLlib training iterations, ``config.epoch_length`` environment steps each.
-    ``checkpoint_every`` is a number of epochs; ``None`` is a tenth of the run.
+    ``checkpoint_every`` is a number of epochs; with ``None`` checkpoints come by time, as with ``"auto"`` in
+    ``MBPOConfig.checkpointing``.
 
     Raises ``ValueError`` for a value that cannot work.
     """

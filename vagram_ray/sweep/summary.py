@@ -5,8 +5,8 @@ epochs, at least the last one that took place. A seed counts only when its trial
 numbers stayed finite; every other seed is named, and the sweep is then not complete.
 
 ``python -m vagram_ray.sweep.summary FOLDER`` writes ``results.csv`` and the summaries anew from a sweep's records,
-as after a sweep that was interrupted and restored. Exit status: 0 when every seed came to its end, 1 when some did
-not, 2 when there is no such sweep.
+as after a sweep whose process was killed. Exit status: 0 when every seed came to its end, 1 when some did not, 2 when
+there is no such sweep.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class SweepSummary:
     return_metric: str
     epochs: int
     cells: tuple[CellSummary, ...]
+    unfinished: int = 0
+    """Trials whose records lack epochs: running the sweep's command again goes on with them."""
 
     @property
     def complete(self) -> bool:
@@ -110,7 +112,8 @@ def summarize_sweep(results: SweepResults) -> SweepSummary:
                 if last <= epochs - final_window(epochs):
                     early[seed] = last
         cells.append(CellSummary(label, returns, missing, summarize(list(returns.values())), early))
-    return SweepSummary(results.info["name"], metric, epochs, tuple(cells))
+    unfinished = sum(bool(trial.lacking(epochs)) for trial in results.trials)
+    return SweepSummary(results.info["name"], metric, epochs, tuple(cells), unfinished)
 
 
 def final_window(epochs: int) -> int:
@@ -127,6 +130,8 @@ def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tu
         return math.nan, "never reported"
     if trial.epochs_done < epochs:
         return math.nan, f"stopped after epoch {trial.epochs_done} of {epochs}"
+    if lacking := trial.lacking(epochs):
+        return math.nan, f"lost the records of {plural(len(lacking), 'epoch')} from epoch {lacking[0]} on"
     measured, _, values = trial.series(seed, metric)
     if not len(values):
         return math.nan, f"has no {metric}"
@@ -214,6 +219,8 @@ def _origin(info: Mapping[str, Any]) -> list[str]:
     machine = info.get("machine", {})
     seconds = info.get("wall_time_s")
     until = " (until it was interrupted)" if info.get("interrupted") else ""
+    launches = len(info.get("launches", ()))
+    until = f" in {launches} launches{until}" if launches > 1 else until
     rows = {
         "Command": f"`{info['command']}`" if "command" in info else None,
         "Seeds": format_seeds(info["seeds"]),

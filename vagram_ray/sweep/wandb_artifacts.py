@@ -21,16 +21,17 @@ from rich.text import Text
 from vagram_ray.sweep.results import SweepResults, TrialRecords
 from vagram_ray.sweep.storage import short_path
 from vagram_ray.sweep.text import plural
+from vagram_ray.sweep.wandb_identity import sweep_identity
 from vagram_ray.sweep.wandb_mode import CHECKPOINT, FIGURES, VIDEO
 from vagram_ray.sweep.wandb_runs import close
-from vagram_ray.sweep.wandb_sweep_run import sweep_identity
-from vagram_ray.sweep.wandb_target import Target, abandon_service, digest, first_line, read_sweep_run_file, slug
+from vagram_ray.sweep.wandb_service import abandon_service
+from vagram_ray.sweep.wandb_target import Target, read_sweep_run_file
+from vagram_ray.sweep.wandb_text import digest, first_line, slug
 
 REPORT_FOLDER, VIDEO_FOLDER = "report", "videos"
 """Below the sweep's folder, where they stay: offline, W&B reads them when the run is synced."""
 COMMAND_LIMIT_S = 900.0
 UPLOAD_LIMIT_S = 3600.0
-_TEARDOWN_S = 15.0
 _NAME_LIMIT = 120
 
 
@@ -78,9 +79,9 @@ def log_artifacts(folder: Path, kinds: Sequence[str], console: Console) -> None:
             say(f"{files} in the run {where}")
     except KeyboardInterrupt:
         say("left before all artifacts were logged; the results are complete.", "yellow")
-        abandon_service(_TEARDOWN_S)
     except BaseException as error:  # wandb also raises SystemExit
         say(f"the artifacts are not logged ({first_line(error).rstrip('.')}); the results are complete.", "yellow")
+    abandon_service()
 
 
 def collect(results: SweepResults, kinds: Sequence[str], say: Callable[..., None]) -> Files:
@@ -98,7 +99,7 @@ def collect(results: SweepResults, kinds: Sequence[str], say: Callable[..., None
     if CHECKPOINT in kinds:
         files.checkpoints = _last_checkpoints(results)
         if missing := len(results.trials) - len(files.checkpoints):
-            say(f"{plural(missing, 'trial')} left no checkpoint in {short_path(results.folder)}", "yellow")
+            say(f"{plural(missing, 'trial')} left no whole checkpoint in {short_path(results.folder)}", "yellow")
     return files
 
 
@@ -126,17 +127,27 @@ def _film(results: SweepResults, say: Callable[..., None]) -> dict[str, Path]:
 
 
 def _last_checkpoints(results: SweepResults) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """The newest checkpoint of each trial of which nothing is missing.
+
+    The segments of the real buffer lie beside it, not in it: what is logged is what a policy or a model needs.
+    """
+    from pyarrow.fs import LocalFileSystem
+
+    from vagram_ray.checkpoint import newest_whole  # imports PyTorch
+
     found = {}
     for trial in results.trials:
-        numbered = sorted((results.folder / trial.name).glob("checkpoint_[0-9]*"))
-        if numbered:
-            found[trial.name] = (numbered[-1], _describe(results, trial))
+        checkpoint = newest_whole(LocalFileSystem(), str((results.folder / trial.name).resolve()))
+        if checkpoint is not None:
+            path = Path(checkpoint.path)
+            found[trial.name] = (path, _describe(results, trial, int(path.name.rpartition("_")[2])))
     return found
 
 
-def _describe(results: SweepResults, trial: TrialRecords) -> dict[str, Any]:
-    env_steps = trial.records[-1]["env_steps"] if trial.records else 0
-    return {"cell": results.labels[trial.cell], "seeds": list(trial.seeds), "env_steps": env_steps}
+def _describe(results: SweepResults, trial: TrialRecords, epoch: int) -> dict[str, Any]:
+    env_steps = max((row["env_steps"] for row in trial.records if row["training_iteration"] <= epoch), default=0)
+    cell = results.labels[trial.cell]
+    return {"cell": cell, "seeds": list(trial.seeds), "training_iteration": epoch, "env_steps": env_steps}
 
 
 def _run(module: str, *arguments: str) -> str:
@@ -158,10 +169,13 @@ def _hand_over(results: SweepResults, files: Files, noted: dict[str, Any]) -> st
     The run is closed whatever happens, or wandb would hold the process at its exit.
     """
     sweep_name = str(noted["sweep_name"])
-    identity = replace(sweep_identity(results.info, sweep_name, ""), run_id=noted["run_id"])
+    sweep_id = results.info.get("sweep_id", "")
+    identity = replace(sweep_identity(results.info, sweep_name, sweep_id), run_id=noted["run_id"])
     tags = tuple(noted.get("tags", ()))
     target = Target(noted["project"], noted.get("entity") or None, results.folder, tags, noted["mode"])
     live = target.open(identity, finish_timeout_s=UPLOAD_LIMIT_S)
+    if live is None:
+        raise ConnectionError("W&B does not take the sweep's run")
     try:
         _log_files(live, files, sweep_name)
         where = live.url or short_path(Path(live.settings.sync_dir))

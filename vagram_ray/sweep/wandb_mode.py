@@ -111,6 +111,27 @@ def key_problem() -> str | None:
     return f"the API key for {host} is malformed: {problem}" if problem else None
 
 
+def server_address() -> str:
+    """Address of the W&B server that runs go to, by the user's settings; empty where they cannot be used."""
+    try:
+        return str(_wandb_settings().base_url)
+    except ValueError:
+        return ""
+
+
+def server_answers(timeout_s: float) -> bool:
+    """Whether the W&B server says anything at all within ``timeout_s``, which wandb itself may wait minutes for."""
+    import requests
+
+    try:
+        requests.get(server_address(), timeout=timeout_s, stream=True).close()
+    except requests.exceptions.SSLError:  # wandb may be told to trust it
+        return True
+    except (requests.RequestException, OSError):
+        return False
+    return True
+
+
 def _wandb_settings() -> Any:
     """wandb's settings from its files and ``WANDB_BASE_URL``, read afresh: wandb's own copy is frozen at first use."""
     import wandb

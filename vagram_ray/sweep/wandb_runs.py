@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from vagram_ray.sweep.wandb_reader import is_finished, last_logged_step
+from vagram_ray.sweep.wandb_ledger import NO_STEP, Logged
+from vagram_ray.sweep.wandb_reader import mark_synced, offline_files, run_end, upload_failed
 from vagram_ray.sweep.wandb_target import RunIdentity, Target
+from vagram_ray.sweep.wandb_text import flatten
 
 RETURN_KEY = "eval/episode_return"
-_NO_STEP = -1
+_FINAL_KEYS = ("eval/episode_return_final", "train/episode_return_final")
 _WRITTEN_WITHIN_S = 5.0
 
 
 @dataclass
 class Progress:
-    """What of one seed's run W&B has."""
+    """How far one seed's run is."""
 
-    env_steps: int = _NO_STEP
+    env_steps: int = NO_STEP
+    """The last step that W&B has, or has been given."""
+    seen: int = NO_STEP
+    """The last step of the seed, whether W&B has it or not; what follows is about all steps up to it."""
     final: float | None = None
     best: float | None = None
-    best_env_steps: int = _NO_STEP
+    best_env_steps: int = NO_STEP
     failed: bool = False
 
-    def add(self, env_steps: int, row: Mapping[str, float]) -> None:
-        """Count a row that has been handed to W&B."""
-        self.env_steps = env_steps
+    def see(self, env_steps: int, row: Mapping[str, float]) -> None:
+        """Count a row, once."""
+        if env_steps <= self.seen:
+            return
+        self.seen = env_steps
         self.failed = bool(row.get("failed", self.failed))
         value = row.get(RETURN_KEY)
         if value is not None:
@@ -43,16 +49,6 @@ class Progress:
         best = {f"{RETURN_KEY}_best": self.best, f"{RETURN_KEY}_best_env_steps": self.best_env_steps}
         return {RETURN_KEY: self.final, **best}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a snapshot."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Progress:
-        """From ``to_dict``; keys of another version are left out."""
-        known = {entry.name for entry in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
-
 
 @dataclass
 class SeedRun:
@@ -61,73 +57,100 @@ class SeedRun:
     identity: RunIdentity
     seed: int
     live: Any = None
-    """wandb's run object while it is open."""
+    """wandb's run object while it is open; None also for a run that waits for W&B."""
+    last_given: int = NO_STEP
+    """The last step that was given to this object."""
 
     @property
     def run_id(self) -> str:
-        """The id that the run has online."""
+        """The run's id, online and offline."""
         return self.identity.run_id
 
-    def open(self, target: Target, progress: Progress) -> None:
-        """Open or continue the run; afterwards ``progress.env_steps`` is the last step that W&B really has."""
+    def open(self, target: Target, progress: Progress, records: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Open or continue the run, and log what the sweep has recorded and W&B has not.
+
+        What W&B really has comes from its server or its files: a driver or service process that was killed may have
+        counted rows that never arrived.
+        """
         self.live = target.open(self.identity)
-        if self.live.offline:
-            # A driver that was killed may have counted rows that never reached the file.
-            on_disk = last_logged_step(target.directory, target.offline_id(self.run_id))
-            progress.env_steps = progress.env_steps if on_disk is None else on_disk
-        elif self.live.resumed:
-            progress.env_steps = self.live.starting_step - 1
+        if self.live is None:
+            return
+        online = not self.live.offline
+        before = self.live.starting_step - 1 if online else target.logged_offline(self.run_id).env_steps
+        progress.env_steps = before
+        target.ledger.note(self.run_id, Logged(before, None, online))
         self.live.define_metric("env_steps")
         self.live.define_metric("*", step_metric="env_steps")
+        self.catch_up(progress, records)
+        if online:  # or `wandb sync` would send once more what an earlier launch has logged offline
+            for file in offline_files(target.directory, self.run_id, target.project, target.entity):
+                if run_end(file).env_steps <= progress.env_steps:
+                    mark_synced(file)
 
     def log(self, progress: Progress, env_steps: int, row: Mapping[str, float]) -> None:
         """Log one row at step ``env_steps``, unless that step or a later one is logged already."""
-        if env_steps <= progress.env_steps:
+        progress.see(env_steps, row)
+        if self.live is None or env_steps <= progress.env_steps:
             return
         self.live.log(dict(row), step=env_steps, commit=True)  # commit: do not hold the row back until the next one
-        progress.add(env_steps, row)
+        progress.env_steps = self.last_given = env_steps
 
     def catch_up(self, progress: Progress, records: Iterable[Mapping[str, Any]]) -> None:
-        """Log what the sweep has recorded and W&B has not: rows that died with an earlier driver before being sent.
+        """Log what the sweep has recorded and W&B has not.
 
         Args:
             progress: What W&B has.
             records: The trial's records, in order (``vagram_ray.sweep.results``).
         """
-        for record in records:
-            if str(self.seed) in record["seeds"]:
-                shared = {"time": record["time"], "perf": record["perf"]}
-                position = {key: record[key] for key in ("env_steps", "training_iteration")}
-                row = {**record["seeds"][str(self.seed)], **flatten(shared), **position}
-                self.log(progress, record["env_steps"], row)
+        for env_steps, row in recorded_rows(records, self.seed):
+            self.log(progress, env_steps, row)
 
-    def finish(self, progress: Progress, exit_code: int, summary: Mapping[str, float] | None = None) -> None:
-        """Write the summary and close the run; a seed whose training failed closes as a failed run."""
+    def finish(
+        self, target: Target, progress: Progress, exit_code: int, summary: Mapping[str, float] | None = None
+    ) -> None:
+        """Write the summary and close the run; a seed whose training failed closes as a failed run.
+
+        Raises:
+            TimeoutError: The server did not take everything in time.
+        """
         live, self.live = self.live, None
-        live.summary.update({**progress.summary(), **(summary or {})})
-        close(live, exit_code or int(progress.failed))
+        if live is None:
+            return
+        values = {**progress.summary(), **(summary or {})}
+        live.summary.update(values)
+        for key in _FINAL_KEYS:
+            if key in live.summary.keys() and key not in values:  # noqa: SIM118  # a summary is no dict
+                del live.summary[key]  # of a sweep that has got more epochs since
+        code = exit_code or int(progress.failed)
+        if close(live, code, self.last_given):
+            target.ledger.note(self.run_id, Logged(progress.env_steps, code, not live.offline))
 
 
-def close(live: Any, exit_code: int) -> None:
-    """Finish wandb's run object and wait until its file is whole."""
+def close(live: Any, exit_code: int, last_given: int = NO_STEP) -> bool:
+    """Finish wandb's run object; returns whether W&B has, or offline its file, what it was given.
+
+    Args:
+        live: wandb's run object.
+        exit_code: How the run ended.
+        last_given: The last step that was logged with it.
+
+    Raises:
+        TimeoutError: The server did not take everything in time.
+    """
     live.finish(exit_code=exit_code)
-    if live.offline:  # wandb returns a moment before its service process has written the file's end
-        deadline = time.monotonic() + _WRITTEN_WITHIN_S
-        while not is_finished(live.settings.sync_file) and time.monotonic() < deadline:
-            time.sleep(0.01)
+    if not live.offline:
+        return not upload_failed(live.settings.log_internal)
+    # wandb returns a moment before its service process has written the file's end.
+    deadline = time.monotonic() + _WRITTEN_WITHIN_S
+    while (end := run_end(live.settings.sync_file)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return end.exit_code is not None and end.env_steps >= last_given  # a full disk: less than that
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested dicts of numbers as one dict with ``/`` in its keys; NaN and whatever is no number is left out."""
-    flat: dict[str, float] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}/")
-            continue
-        if getattr(value, "shape", None) == ():  # NumPy scalar, array or tensor of no dimension
-            value = value.item()
-        if isinstance(value, bool):
-            value = int(value)
-        if isinstance(value, int | float) and not math.isnan(value):
-            flat[f"{prefix}{key}"] = value
-    return flat
+def recorded_rows(records: Iterable[Mapping[str, Any]], seed: int) -> Iterator[tuple[int, dict[str, float]]]:
+    """Step and row of a seed for each of its trial's records, as they are logged."""
+    for record in records:
+        if str(seed) in record["seeds"]:
+            shared = {"time": record.get("time", {}), "perf": record.get("perf", {})}
+            position = {key: record[key] for key in ("env_steps", "training_iteration")}
+            yield int(record["env_steps"]), {**record["seeds"][str(seed)], **flatten(shared), **position}

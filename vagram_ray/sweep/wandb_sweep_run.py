@@ -10,20 +10,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from vagram_ray.sweep.results import SWEEP_FILE, SweepResults, TrialRecords, read_records
+from vagram_ray.sweep.results import SweepResults, TrialRecords
 from vagram_ray.sweep.seed_statistics import interquartile_mean
+from vagram_ray.sweep.wandb_ledger import NO_STEP, Logged
 from vagram_ray.sweep.wandb_runs import close
-from vagram_ray.sweep.wandb_target import RunIdentity, Target, digest, jsonable, note_sweep_run, slug
-
-SWEEP_JOB = "sweep"
+from vagram_ray.sweep.wandb_target import RunIdentity, Target, note_sweep_run
+from vagram_ray.sweep.wandb_text import digest
 
 
 def log_sweep_run(target: Target, identity: RunIdentity, summary: Mapping[str, Any]) -> None:
-    """Open (or, after a restored sweep, continue) the sweep's own run, write its summary, close it and note its id."""
+    """Open (or, in a later launch, continue) the sweep's own run, write its summary, close it and note its id.
+
+    Raises:
+        TimeoutError: The server did not take everything in time.
+    """
     live = target.open(identity)
+    if live is None:
+        return
     live.summary.update(dict(summary))
     note_sweep_run(
         target.directory,
@@ -34,20 +39,13 @@ def log_sweep_run(target: Target, identity: RunIdentity, summary: Mapping[str, A
         tags=list(target.tags),
         url=live.url or "",
     )
-    close(live, 0)
+    if close(live, 0):
+        target.ledger.note(identity.run_id, Logged(NO_STEP, 0, not live.offline, summary_digest(summary)))
 
 
-def sweep_identity(info: Mapping[str, Any], sweep_name: str, launch: str) -> RunIdentity:
-    """Id, name and config of the sweep's own run.
-
-    Args:
-        info: The content of ``sweep.json``.
-        sweep_name: Name under which the seeds' runs were logged.
-        launch: What tells this launch from others of the same name.
-    """
-    run_id = f"sweep-{slug(sweep_name)[:48]}-{digest(sweep_name, 6)}-{digest(launch, 8)}"
-    config = {"sweep_name": sweep_name, **jsonable(info)}
-    return RunIdentity(run_id, sweep_name[:128], group=None, job_type=SWEEP_JOB, config=config)
+def summary_digest(summary: Mapping[str, Any]) -> str:
+    """What tells whether a summary has changed since it was logged."""
+    return digest(json.dumps(dict(summary), sort_keys=True, default=str), 16)
 
 
 def sweep_summary(results: SweepResults) -> dict[str, Any]:
@@ -92,14 +90,15 @@ def best_iqm(results: SweepResults, cell: int, metric: str, seeds: tuple[int, ..
     return means[best], best
 
 
-def final_return_summary(folder: Path, trial_name: str, seed: int) -> dict[str, float]:
-    """``<return metric>_final`` of a seed, by the sweep's definition of a final return; empty where there is none."""
+def final_return_summary(info: Mapping[str, Any], trial: TrialRecords, seed: int) -> dict[str, float]:
+    """``<return metric>_final`` of a seed, by the sweep's definition of a final return; empty where there is none.
+
+    Args:
+        info: The content of ``sweep.json``.
+        trial: The records of the seed's trial.
+        seed: The seed.
+    """
     from vagram_ray.sweep.summary import final_return
 
-    if not (folder / SWEEP_FILE).is_file():
-        return {}
-    info = json.loads((folder / SWEEP_FILE).read_text())
-    metric = info["return_metric"]
-    records = TrialRecords(trial_name, 0, (seed,), read_records(folder, trial_name))
-    value, problem = final_return(records, seed, metric, info["epochs"])
-    return {} if problem else {f"{metric}_final": value}
+    value, problem = final_return(trial, seed, info["return_metric"], info["epochs"])
+    return {} if problem else {f"{info['return_metric']}_final": value}

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import logging
 import os
-import re
-import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from vagram_ray.sweep.wandb_mode import key_problem
+from vagram_ray.sweep.results import write_atomically
+from vagram_ray.sweep.wandb_ledger import NO_STEP, Ledger, Logged
+from vagram_ray.sweep.wandb_mode import key_problem, server_address
+from vagram_ray.sweep.wandb_reader import offline_files, online_files, run_end
+from vagram_ray.sweep.wandb_service import abandon_service
+from vagram_ray.sweep.wandb_text import first_line
 
 logger = logging.getLogger(__name__)
 
 INIT_TIMEOUT_S = 60.0
+RETRY_AFTER_S = 600.0
+"""After a run that could not be opened online, others are left to ``wandb_refill`` for so long."""
+SEED_JOB, SWEEP_JOB = "seed", "sweep"
+"""W&B's job types: of the runs with learning curves, and of the one with the sweep's results."""
 SWEEP_RUN_FILE = "vagram_ray.json"
 """In the ``wandb`` folder of a sweep: the name under which it was logged, and its own run once there is one."""
+_DELETED = "previously created and deleted"
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,16 @@ class RunIdentity:
     name: str
     group: str | None
     job_type: str
-    """``"seed"`` for the runs with learning curves, ``"sweep"`` for the one with the sweep's results."""
     config: Mapping[str, Any]
 
 
 @dataclass
 class Target:
-    """Where the runs of a sweep go."""
+    """Where the runs of a sweep go.
+
+    A seed's run that was begun online goes on online only: its rows could not be uploaded a second time from files
+    without being there twice. It waits while W&B cannot be reached; the sweep's records have its rows.
+    """
 
     project: str
     entity: str | None
@@ -47,13 +56,22 @@ class Target:
     tags: tuple[str, ...]
     mode: str
     online: bool = field(init=False)
-    """Turns False when a run cannot be opened online: the rest of the sweep is logged offline."""
+    """Turns False when the first run cannot be opened online: this launch of the sweep is logged offline."""
 
     def __post_init__(self) -> None:
         self.online = self.mode == "online"
+        self._was_reached = self._is_told = False
+        self._retry_at = 0.0
 
-    def open(self, run: RunIdentity, finish_timeout_s: float = INIT_TIMEOUT_S) -> Any:
-        """Open or continue a run; returns wandb's run object.
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What W&B is known to have."""
+        return Ledger(self.directory, f"{server_address()} {self.entity or ''}/{self.project}")
+
+    def open(self, run: RunIdentity, finish_timeout_s: float | None = None) -> Any:
+        """Open or continue a run; returns wandb's run object, or None where it has to wait for W&B.
+
+        Closing it online may take ``finish_timeout_s`` (``INIT_TIMEOUT_S``).
 
         Raises:
             OSError: The directory cannot be written.
@@ -62,29 +80,68 @@ class Target:
         self.directory.mkdir(parents=True, exist_ok=True)
         if not os.access(self.directory, os.W_OK):  # wandb would silently take the system's temporary folder
             raise OSError(f"{self.directory} is not writable")
-        live = self._open_online(run, finish_timeout_s) if self.online else None
-        if live is None:
-            live = self._init(run, "offline", self.offline_id(run.run_id), finish_timeout_s)
+        limit_s = INIT_TIMEOUT_S if finish_timeout_s is None else finish_timeout_s
+        live = self._open_online(run, limit_s) if self.online else None
+        if live is None and not self.online and self.may_go_offline(run):
+            live = self._init(run, "offline", limit_s)
         return live
 
-    def offline_id(self, run_id: str) -> str:
-        """Id of a run that is written offline; wandb keeps one that could not be opened online in use."""
-        return f"{run_id}-offline" if self.mode == "online" else run_id
+    def pause(self, reason: str) -> None:
+        """Open no further run for ``RETRY_AFTER_S``: each would wait for W&B in vain."""
+        self._retry_at = time.monotonic() + RETRY_AFTER_S
+        if not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "W&B does not answer (%s): what it lacks waits in the sweep's records and is handed over later.", reason
+            )
+
+    def may_go_offline(self, run: RunIdentity) -> bool:
+        """Whether a run can be written offline: always but for a seed's that was begun online, or deleted there."""
+        if run.job_type != SEED_JOB:
+            return True
+        logged = self.ledger.get(run.run_id)
+        if logged is not None and (logged.online or logged.deleted):
+            return False
+        ends = [run_end(file) for file in online_files(self.directory, run.run_id)]
+        return all(end.env_steps == NO_STEP or end.project != self.project for end in ends)
+
+    def logged_offline(self, run_id: str) -> Logged:
+        """What the files of a run and the ledger say together; files may have been deleted after an upload."""
+        known = self.ledger.get(run_id) or Logged()
+        ends = [run_end(file) for file in offline_files(self.directory, run_id, self.project, self.entity)]
+        if not ends or max(end.env_steps for end in ends) < known.env_steps:
+            return known
+        return Logged(max(end.env_steps for end in ends), ends[-1].exit_code)
 
     def _open_online(self, run: RunIdentity, finish_timeout_s: float) -> Any:
-        """wandb's run, or None after a switch to offline."""
+        """wandb's run; None after a switch to offline, or when this one has to wait."""
+        logged = self.ledger.get(run.run_id)
+        if (logged is not None and logged.deleted) or time.monotonic() < self._retry_at:
+            return None
         problem = key_problem()  # without a key wandb.init would prompt
         if problem is None:
             try:
-                return self._init(run, "online", run.run_id, finish_timeout_s)
+                live = self._init(run, "online", finish_timeout_s)
+                self._was_reached, self._is_told = True, False
+                return live
             except Exception as error:
                 problem = first_line(error)
-        self.online = False
-        where = self.directory / "wandb"
-        logger.warning("W&B cannot log online (%s): logging offline in %s, `wandb sync` uploads it.", problem, where)
+        if _DELETED in problem:
+            self.ledger.note(run.run_id, replace(logged or Logged(), deleted=True))
+            logger.warning("The W&B run %s (%s) was deleted there and is not logged any more.", run.name, run.run_id)
+        elif self._was_reached:
+            self.pause(problem)
+        else:
+            abandon_service()  # wandb keeps the id of a run that could not be opened in use; no other is open yet
+            self.online = False
+            where = self.directory / "wandb"
+            logger.warning(
+                "W&B cannot log online (%s): logging offline in %s; the sweep's command hands it over when it is run "
+                "again, or `wandb sync`.", problem, where,
+            )  # fmt: skip
         return None
 
-    def _init(self, run: RunIdentity, mode: str, run_id: str, finish_timeout_s: float) -> Any:
+    def _init(self, run: RunIdentity, mode: str, finish_timeout_s: float) -> Any:
         import wandb
 
         wanted: dict[str, Any] = {
@@ -92,6 +149,7 @@ class Target:
             "silent": True,
             "init_timeout": INIT_TIMEOUT_S,
             "finish_timeout": finish_timeout_s,
+            "finish_timeout_raises": True,
             "x_disable_stats": True,  # the driver's load, once per seed, says nothing about a trial
             "x_transaction_log_flush_interval": 1.0,  # seconds of rows that a killed driver loses (wandb's own: 15)
         }
@@ -100,7 +158,7 @@ class Target:
             project=self.project,
             entity=self.entity,
             dir=str(self.directory),
-            id=run_id,
+            id=run.run_id,
             name=run.name,
             group=run.group,
             job_type=run.job_type,
@@ -124,53 +182,6 @@ def read_sweep_run_file(directory: Path) -> dict[str, Any]:
 
 def note_sweep_run(directory: Path, **entries: Any) -> None:
     """Add to what ``read_sweep_run_file`` reads."""
-    path = directory / "wandb" / SWEEP_RUN_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**read_sweep_run_file(directory), **entries}, indent=2) + "\n")
-
-
-def abandon_service(timeout_s: float) -> None:
-    """Let go of wandb's service process, whose exit hook could otherwise hold the interpreter for ever."""
-
-    def teardown() -> None:
-        import wandb
-
-        with contextlib.suppress(BaseException):  # it also raises SystemExit
-            wandb.teardown(exit_code=1)
-
-    thread = threading.Thread(target=teardown, name="wandb-teardown", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-
-
-def jsonable(value: Any) -> Any:
-    """``value`` as JSON can hold it: tuples become lists, and what JSON does not know becomes a string."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if np.isfinite(value) else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(entry) for entry in value]
-    if callable(value) and hasattr(value, "__qualname__"):  # str() of a function holds an address
-        return f"{value.__module__}.{value.__qualname__}"
-    return str(value)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def slug(text: str) -> str:
-    """``text`` with letters, digits, dots, underscores and single dashes only, as W&B's ids and artifacts want it."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-")
-
-
-def digest(text: str, length: int) -> str:
-    """``length`` hexadecimal digits that depend on all of ``text``."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:length]
+    before = read_sweep_run_file(directory)
+    if (after := {**before, **entries}) != before:
+        write_atomically(directory / "wandb" / SWEEP_RUN_FILE, json.dumps(after, indent=2) + "\n")
