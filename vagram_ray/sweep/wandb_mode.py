@@ -59,7 +59,7 @@ def check_project(text: str) -> str:
     if not project or (separator and not entity) or set(entity + project) & set(_NOT_IN_NAMES) or len(project) > 128:
         raise ValueError(
             f"--wandb-project {text!r} is not usable: give PROJECT or ENTITY/PROJECT, names of at most 128 characters "
-            f"without {' '.join(_NOT_IN_NAMES)}"
+            f"(none of {' '.join(_NOT_IN_NAMES)})."
         )
     return text
 
