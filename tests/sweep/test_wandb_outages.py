@@ -18,6 +18,8 @@ from tests.sweep.wandb_sweep import PlayedSweep, all_steps, offline
 from vagram_ray.sweep import wandb_refill, wandb_service, wandb_target
 from vagram_ray.sweep.wandb_ledger import LEDGER_FILE
 
+# Threads of wandb's that outlive its service process would print a traceback into the sweep's terminal.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 IMPORT = "from tests.sweep.wandb_sweep import PlayedSweep\n"
 
 
@@ -32,9 +34,8 @@ def connect(
     own_home: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[[str], None]]:
-    """Points W&B at a server, from the next run on; waits are short."""
+    """Points W&B at a server, from the next run on."""
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(wandb_target, "INIT_TIMEOUT_S", 5.0)
     monkeypatch.setattr(wandb_service, "TEARDOWN_S", 2.0)
     monkeypatch.setattr(wandb_refill, "ANSWER_WITHIN_S", 2.0)
 
@@ -45,6 +46,14 @@ def connect(
     yield to
     with contextlib.suppress(SystemExit):
         wandb.teardown()
+
+
+@contextlib.contextmanager
+def impatience() -> Iterator[None]:
+    """W&B is waited for a few seconds only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wandb_target, "INIT_TIMEOUT_S", 4.0)
+        yield
 
 
 def check_whole(sweep: PlayedSweep, server: Server) -> None:
@@ -114,7 +123,8 @@ def test_a_server_that_is_not_there_gets_everything_later(
 ) -> None:
     connect("http://127.0.0.1:9")
     sweep = PlayedSweep(tmp_path)
-    assert play_all(sweep) == 4
+    with impatience():
+        assert play_all(sweep) == 4
     cannot, lacks = warnings_in(caplog)
     assert "W&B cannot log online" in cannot
     assert "W&B lacks results of 4 runs (nothing can be logged online now)" in lacks
@@ -156,10 +166,11 @@ def test_a_server_that_goes_away_and_comes_back(
     sweep.play(runs, first, 1, 3)
     assert runs._worker.drain(100)
     server.down = True
-    sweep.play(runs, first, 4, 5, complete=True)
-    sweep.play(runs, second, 1, 5, complete=True)
-    runs.on_experiment_end(trials=list(sweep.trials))
-    assert runs.refill() == 4
+    with impatience():
+        sweep.play(runs, first, 4, 5, complete=True)
+        sweep.play(runs, second, 1, 5, complete=True)
+        runs.finish_all(timeout_s=4.0)
+        assert runs.refill() == 4
     assert any(
         "W&B lacks results of 4 runs (nothing can be logged online now)" in warning for warning in warnings_in(caplog)
     )
@@ -185,8 +196,9 @@ def test_a_trial_that_begins_while_the_server_is_away_is_handed_over_in_the_end(
     sweep.play(runs, first, 1, 2)
     assert runs._worker.drain(100)
     server.down = True
-    sweep.play(runs, second, 1, 3)
-    assert runs._worker.drain(100)
+    with impatience():
+        sweep.play(runs, second, 1, 3)
+        assert runs._worker.drain(100)
     server.down = False
     sweep.play(runs, second, 4, 5, complete=True)
     sweep.play(runs, first, 3, 5, complete=True)
@@ -234,10 +246,30 @@ def test_a_run_that_was_deleted_stays_deleted_and_the_others_go_on(
     server.deleted.add(gone)
     del server.runs[gone]
     for _ in range(2):
-        assert play_all(sweep) == 0
+        with impatience():
+            assert play_all(sweep) == 0
         assert server.steps() == [sweep.steps] * 3
     (warning,) = warnings_in(caplog)
     assert f"{gone}) was deleted there" in warning
+
+
+def test_a_final_return_is_taken_back_when_the_sweep_gets_more_epochs(
+    tmp_path: Path, server: Server, connect: Callable[[str], None]
+) -> None:
+    connect(server.url)
+    assert play_all(PlayedSweep(tmp_path)) == 0
+    finals = [run["summary"].get("eval/episode_return_final") for name, run in server.runs.items() if "seed" in name]
+    assert finals == [5.0, 15.0, 105.0, 115.0]
+    longer = PlayedSweep(tmp_path, epochs=8, launch="cd456")
+    runs = longer.callback("online")
+    longer.play(runs, longer.trials[0], 5, 6)
+    runs.on_experiment_end(trials=list(longer.trials))  # interrupted
+    assert runs.refill() == 0
+    assert server.steps() == [longer.steps[:6]] * 2 + [longer.steps[:5]] * 2
+    first, second, *_ = (run["summary"] for name, run in server.runs.items() if "seed" in name)
+    for summary in (first, second):
+        assert "eval/episode_return_final" not in summary
+        assert summary["env_steps"] == 650
 
 
 def test_a_service_process_that_is_killed_costs_the_server_no_row(

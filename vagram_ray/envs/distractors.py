@@ -24,6 +24,10 @@ _PUBLISHED_SINE_GAIN = 0.1
 _PUBLISHED_LIMIT = 20.0
 
 
+MAX_DISTRACTORS = 2_000
+"""The process has a square matrix of that size; the paper goes to 15."""
+
+
 def check_distractors(num_distractors: Any, process: Any) -> int:
     """Return `num_distractors` as an int.
 
@@ -40,6 +44,8 @@ def check_distractors(num_distractors: Any, process: Any) -> int:
         count = -1
     if count < 0:
         raise EnvironmentSpecError(f"num_distractors={num_distractors!r} must be an integer >= 0 (0: no distractors)")
+    if count > MAX_DISTRACTORS:
+        raise EnvironmentSpecError(f"num_distractors={num_distractors!r} must be at most {MAX_DISTRACTORS:,}")
     return count
 
 

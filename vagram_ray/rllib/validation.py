@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def checked_seeds(seeds: Any) -> tuple[int, ...]:
     for seed in values:
         if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or seed < 0:
             raise ValueError(f"seeds={seeds!r} is not usable: {seed!r} is not a whole number of at least 0.")
-    duplicates = sorted({int(seed) for seed in values if list(values).count(seed) > 1})
+    duplicates = sorted(int(seed) for seed, count in Counter(values).items() if count > 1)
     if duplicates:
         raise ValueError(f"seeds={seeds!r} is not usable: {duplicates[0]} occurs twice; give distinct seeds.")
     return tuple(int(seed) for seed in values)

@@ -31,6 +31,8 @@ EXTRA_FIT_EPOCHS = 5
 """Assumed fit epochs of the model beyond its patience."""
 MATMUL_EFFICIENCY = 0.75
 """Share of the measured matrix-product speed that whole networks reach."""
+MAX_EPOCHS_LOOKED_AT = 2000
+"""Epochs whose model fits are estimated one by one; of longer runs every so many are looked at."""
 SAC_CALLS, FIT_CALLS, ROLLOUT_CALLS, ACT_CALLS = 350, 250, 120, 60
 """PyTorch calls of one SAC update, one model minibatch, one imagined step and one real action."""
 SAC_ACTIVATION, FIT_ACTIVATION = 4.0, 20.0
@@ -203,11 +205,11 @@ def trial_seconds(workload: Workload, num_seeds: int, epochs: int, speed: Speed)
     settings = workload.settings
     total = settings.num_steps_sampled_before_learning_starts * num_seeds * speed.env_step_s
     constant = _stepping_seconds(workload, num_seeds, speed) + _sac_seconds(workload, num_seeds, speed)
-    for epoch in range(epochs):
-        total += constant
-        if settings.model_based:
-            total += _model_seconds(workload, num_seeds, epoch, speed)
-    return total
+    looked_at = range(0, epochs, math.ceil(epochs / MAX_EPOCHS_LOOKED_AT))
+    per_epoch = [
+        _model_seconds(workload, num_seeds, epoch, speed) if settings.model_based else 0.0 for epoch in looked_at
+    ]
+    return total + epochs * (constant + sum(per_epoch) / len(per_epoch))
 
 
 def _stepping_seconds(workload: Workload, num_seeds: int, speed: Speed) -> float:

@@ -21,7 +21,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.sweep.spec import SweepError, describe, seed_tuple
+from vagram_ray.sweep.spec import MAX_SEEDS, SweepError, describe, seed_tuple
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -130,6 +130,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             if bounds is None:
                 raise refusal
             first, last = int(bounds[1]), int(bounds[2] or bounds[1])
+            if last - first >= MAX_SEEDS:
+                raise refusal
             seeds.extend(range(first, last + 1))
         return seed_tuple(seeds)
     except ValueError:

@@ -24,6 +24,10 @@ SWEEP_MODULE = "vagram_ray_sweep_file"
 """Name under which a sweep file is put in ``sys.modules``."""
 
 
+MAX_SEEDS, MAX_EPOCHS = 1_000, 1_000_000
+"""More than this is a slip of the keyboard."""
+
+
 class SweepError(InputError):
     """Input that cannot work: one sentence that names the value and the way out; exit status 2."""
 
@@ -92,8 +96,8 @@ class Sweep:
         seed_tuple(self.seeds)
         for key in ("num_samples", "checkpoint_every"):
             value = getattr(self, key)
-            if not (value is None and key == "checkpoint_every") and not _is_count(value):
-                raise ValueError(f"{key}={value!r} is not usable: {key} needs a whole number of at least 1.")
+            if not (value is None and key == "checkpoint_every") and not (_is_count(value) and value <= MAX_EPOCHS):
+                raise ValueError(f"{key}={value!r} is not usable: {key} needs a whole number from 1 to {MAX_EPOCHS:,}.")
         if not hasattr(self.config, "to_settings"):
             raise ValueError(f"config={self.config!r} is not usable: a sweep needs an MBPOConfig.")
         check_variants(self.variants)
@@ -130,7 +134,7 @@ def seed_tuple(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
     Raises ``ValueError`` for an empty, negative or repeated choice.
     """
-    if _is_count(seeds):
+    if _is_count(seeds) and seeds <= MAX_SEEDS:  # type: ignore[operator]
         return tuple(range(seeds))  # type: ignore[arg-type]
     if isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0:
         whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
@@ -143,8 +147,8 @@ def seed_tuple(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 def check_epochs(epochs: Any) -> None:
     """Raise ``ValueError`` unless ``epochs`` is a whole number of at least 1."""
-    if not _is_count(epochs):
-        raise ValueError(f"epochs={epochs!r} is not usable: epochs needs a whole number of at least 1.")
+    if not _is_count(epochs) or epochs > MAX_EPOCHS:
+        raise ValueError(f"epochs={epochs!r} is not usable: epochs needs a whole number from 1 to {MAX_EPOCHS:,}.")
 
 
 def check_variants(variants: Any) -> None:
