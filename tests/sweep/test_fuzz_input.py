@@ -55,7 +55,7 @@ SOUND = {
 outcomes: Counter[str] = Counter()
 
 
-class ReachedRun(Exception):
+class ReachedRunError(Exception):
     """The input was taken, and the sweep would run."""
 
 
@@ -64,7 +64,7 @@ def nothing_runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Planning costs no measurements, and running is out of reach; relative paths are harmless."""
 
     def reached(*args: Any, **kwargs: Any) -> None:
-        raise ReachedRun
+        raise ReachedRunError
 
     patch = pytest.MonkeyPatch()
     patch.setattr(estimates, "measure_speed", lambda **kwargs: Speed(1e10, 1e-6, 1e-9))
@@ -84,7 +84,7 @@ def check(arguments: list[str], **file: str) -> None:
         (folder / "sweep.py").write_text(SWEEP_FILE.format(**{**SOUND, **file}))
         command = [str(folder / "sweep.py"), "--storage", str(folder / "results"), "--wandb", "disabled", *arguments]
         result = CliRunner().invoke(commandline.main, command)
-        if isinstance(result.exception, ReachedRun):
+        if isinstance(result.exception, ReachedRunError):
             outcomes["taken"] += 1
             return
         outcomes["refused"] += 1

@@ -29,6 +29,7 @@ from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.rllib.checkpointing import TrialCheckpoints, config_of_checkpoint, restore_algorithm, save_algorithm
 from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.env_runner import MBPOEnvRunner, episode_metrics
+from vagram_ray.rllib.gpu_share import hold_to_gpu_share
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.results import cohort_results, merge, set_nested
 
@@ -73,6 +74,7 @@ class MBPO(Algorithm):
             )
         torch.set_num_threads(max(1, int(_num_cpus(config))))
         keep_freed_memory()
+        hold_to_gpu_share(config.num_gpus_per_learner)
         self._epoch_results: dict[str, Any] = {}
         super().setup(config)
         # One process, one policy: what acts is what is trained, with nothing to synchronise.

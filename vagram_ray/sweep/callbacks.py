@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ray.tune import Callback
@@ -64,7 +65,7 @@ class ShowProgress(Callback):
 
 def _checkpoint_warning(error: str) -> str:
     """The same sentence for every checkpoint that fails for one reason."""
-    reason = error.rpartition(": ")[2].rstrip(".")
+    reason = re.sub(r"^\[errno \d+\] ", "", error.rpartition(": ")[2].rstrip("."), flags=re.IGNORECASE)
     return (
         f"Checkpoints cannot be written ({reason}); training goes on, and a trial that fails goes on from the last "
         "one that could."

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.sweep.overrides import apply_overrides
-from vagram_ray.sweep.spec import SweepError
+from vagram_ray.sweep.spec import SweepError, describe
+from vagram_ray.sweep.text import format_seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,8 +119,11 @@ class _SearchSpace:
         from ray.tune.search.variant_generator import parse_spec_vars
 
         self._space = space
-        _, domain_vars, grid_vars = parse_spec_vars({"config": space})
-        self._choices = {path[1:]: list(domain.categories) for path, domain in grid_vars}
+        try:
+            _, domain_vars, grid_vars = parse_spec_vars({"config": space})
+            self._choices = {path[1:]: list(domain.categories) for path, domain in grid_vars}
+        except (TypeError, ValueError) as error:
+            raise SweepError(f"A search space of the sweep is not usable: {describe(error)}") from error
         self.random = bool(domain_vars)
         self.paths: list[Path] = [path[1:] for path, _ in (*grid_vars, *domain_vars)]
         _check_axes(self.paths, self._choices)
@@ -127,11 +133,16 @@ class _SearchSpace:
         """Resolved configurations in the order of the axes' values."""
         from ray.tune.search.variant_generator import generate_variants
 
-        drawn = [
-            (sample, spec["config"])
-            for sample in range(num_samples)
-            for _, spec in generate_variants({"config": self._space}, random_state=generator)
-        ]
+        try:
+            drawn = [
+                (sample, spec["config"])
+                for sample in range(num_samples)
+                for _, spec in generate_variants({"config": self._space}, random_state=generator)
+            ]
+        except Exception as error:  # a search space runs what its author wrote
+            names = ", ".join(_axis_name(path) for path in self.paths)
+            reason = describe(error.__cause__ or error)
+            raise SweepError(f"Values for {names} cannot be drawn: {reason}") from error
 
         def order(variant: tuple[int, dict[str, Any]]) -> tuple[int, ...]:
             sample, resolved = variant
@@ -245,3 +256,22 @@ def format_value(value: Any) -> str:
 def canonical(values: Mapping[str, Any]) -> str:
     """A text that is equal for equal settings, also after Tune has turned tuples into lists on the way."""
     return json.dumps(values, sort_keys=True, default=format_value)
+
+
+def trial_name(cells: Sequence[Cell], cell: Cell, seeds: Sequence[int]) -> str:
+    """A name that is a sound folder name everywhere, tells cell and seeds, and is that of no other pack of any cell."""
+    label = _folder_label(cell)
+    if any(_folder_label(other) == label for other in cells[: cell.index]):
+        label = f"{label},cell={cell.index}"
+    return f"{label},seeds={_cut(format_seeds(seeds), 40)}"
+
+
+def _folder_label(cell: Cell) -> str:
+    return _cut(re.sub(r"[^A-Za-z0-9=._-]+", ",", cell.label.replace(", ", ",")).strip(","), 100)
+
+
+def _cut(text: str, length: int) -> str:
+    """At most so many characters; what is cut off is told apart by a digest."""
+    if len(text) <= length:
+        return text
+    return f"{text[: length - 9]}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]}"

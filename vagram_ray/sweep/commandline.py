@@ -47,6 +47,9 @@ class Request:
     wandb_project: str
     wandb_artifacts: tuple[str, ...]
     dry_run: bool
+    gpus: int | None
+    gpu_memory: float
+    gpu_speed: Path | None
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -107,6 +110,15 @@ _COUNT = click.IntRange(min=1)
     help="Hand these to Weights & Biases at the end: some of figures,video,checkpoint, or all.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--gpus", type=_COUNT, metavar="N", help="Plan for N GPUs that are not there yet.")
+@click.option(
+    "--gpu-memory", type=click.FloatRange(min=0, min_open=True), default=80.0, show_default=True, metavar="GIB",
+    help="Memory of each of the --gpus.",
+)  # fmt: skip
+@click.option(
+    "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE",
+    help="Speed of a GPU, as `python -m vagram_ray.sweep.placement --measure-speed FILE` wrote it elsewhere.",
+)  # fmt: skip
 def main(**options: Any) -> None:
     """Run the sweep that CONFIG.py defines; the same command again goes on with it.
 
@@ -123,6 +135,7 @@ def launch(request: Request, console: Console) -> int:
     """
     from vagram_ray.sweep.continuation import continue_sweep
     from vagram_ray.sweep.driver_lock import DriverLock
+    from vagram_ray.sweep.shares import check_placement
     from vagram_ray.sweep.where import find_ray
 
     sweep = load_sweep_file(request.config_file)
@@ -140,6 +153,7 @@ def launch(request: Request, console: Console) -> int:
         plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request)
         per_trial = request.seeds_per_trial
         continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)
+        check_placement(continuation.todo, continuation.plan.sharing)
         _show_plan(continuation, storage, wandb_mode, request, place, console)
         if not continuation.todo:
             console.print("Every trial has come to its end: nothing is left to run.")
@@ -167,7 +181,10 @@ def _scale(sweep: Sweep, request: Request) -> str:
 def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:
     sized, overrides = sweep.at_scale(request.scale)
     asked = {key: getattr(request, key) for key in ("seeds", "epochs", "checkpoint_every")}
-    return replace(sized, **{key: value for key, value in asked.items() if value is not None}), dict(overrides)
+    try:
+        return replace(sized, **{key: value for key, value in asked.items() if value is not None}), dict(overrides)
+    except ValueError as error:
+        raise SweepError(f"--{str(error).replace('checkpoint_every', 'checkpoint-every')}") from error
 
 
 def _configured(
@@ -201,29 +218,42 @@ def _wandb_mode(request: Request, storage: SweepStorage) -> str:
 
 
 def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request) -> tuple[SweepPlan, Machine]:
-    from vagram_ray.sweep.estimates import measure_env_step, measure_speed
-    from vagram_ray.sweep.machine import cluster_machine, local_machine
+    from vagram_ray.sweep.estimates import measure_env_step
+    from vagram_ray.sweep.gpu_speed import speed_of
     from vagram_ray.sweep.plan import make_plan
 
-    if request.address is None:
-        machine = local_machine()
-    else:
-        from vagram_ray.sweep.run import connect_to_ray
-
-        connect_to_ray(request.address)
-        machine = cluster_machine()
+    machine = _machine(request)
+    speed, assumption = speed_of(machine, request.gpu_speed)
     plan = make_plan(
         sweep,
         config,
         machine,
-        measure_speed(use_gpu=machine.gpus > 0),
+        speed,
         scale=_scale(sweep, request),
         seeds_per_trial=request.seeds_per_trial,
         max_concurrent=request.max_concurrent,
         env_step_s=measure_env_step,
         overrides=overrides,
     )
-    return plan, machine
+    return replace(plan, assumption=assumption), machine
+
+
+def _machine(request: Request) -> Machine:
+    """What the sweep is planned for; connects to Ray where an address is given."""
+    from vagram_ray.sweep.machine import assumed_machine, cluster_machine, local_machine
+
+    if request.gpus is not None and request.address is None and not request.dry_run:
+        raise SweepError(
+            f"--gpus {request.gpus} plans for GPUs that are not there: add --dry-run to see the plan, or --address of "
+            "a cluster that starts machines when trials ask for them."
+        )
+    if request.address is not None:
+        from vagram_ray.sweep.run import connect_to_ray
+
+        connect_to_ray(request.address)
+    if request.gpus is not None:
+        return assumed_machine(request.gpus, request.gpu_memory)
+    return local_machine() if request.address is None else cluster_machine()
 
 
 def _show_plan(
@@ -240,6 +270,10 @@ def _show_plan(
     folder = storage.uri if storage.is_remote else storage.shown
     console.print(render_plan(continuation, Surroundings(folder, wandb, storage.free_bytes(), place.shown)))
     console.print()
+    if request.gpus is not None:
+        from vagram_ray.sweep.placement import print_schedule
+
+        print_schedule(continuation.plan, continuation.todo, console)
 
 
 def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_artifacts: tuple[str, ...]) -> int:

@@ -66,7 +66,10 @@ class DriverLock:
             raise self.storage.not_writable(error) from error
         self._lock = lock
         holder = {"pid": os.getpid(), "host": socket.gethostname()}
-        write_atomically(self.folder / HOLDER_FILE, json.dumps(holder) + "\n")
+        try:
+            write_atomically(self.folder / HOLDER_FILE, json.dumps(holder) + "\n")
+        except OSError as error:  # a disk that is full takes the lock, which is empty
+            raise self.storage.not_writable(error) from error
 
     def release(self, *, remove: bool = False) -> None:
         """Let go; with ``remove`` also of the lock's file, where nobody shall lock this folder any more."""

@@ -23,6 +23,7 @@ ERROR_FILE, STDOUT_FILE, STDERR_FILE = "error.txt", "stdout", "stderr"
 STEP_LIMIT = "an environment step exceeded its time limit"
 OUT_OF_MEMORY = "out of memory"
 NODE_LOST = "the node that it ran on is gone"
+NO_ANSWER = "its process cannot be reached: its node is gone or cut off"
 PROCESS_DIED = "its process died"
 
 _MEMORY_ERRORS = re.compile(
@@ -57,7 +58,8 @@ def diagnose(error: BaseException, stderr: str = "", *, killed_for_memory: bool 
         killed_for_memory: Whether the kernel has killed a process for memory meanwhile.
     """
     text = str(error)
-    process_died = "ActorDiedError" in type(error).__name__ and "creation task" not in text
+    silent = "ActorUnavailableError" in type(error).__name__  # what is heard first of a node that is lost
+    process_died = silent or ("ActorDiedError" in type(error).__name__ and "creation task" not in text)
     if type(error).__name__ == "OutOfMemoryError" or _MEMORY_ERRORS.search(text):
         return Fault(_memory_reason(text), text, out_of_memory=True)
     if process_died and _STEP_LIMIT_LINE in stderr:
@@ -66,6 +68,8 @@ def diagnose(error: BaseException, stderr: str = "", *, killed_for_memory: bool 
         return Fault(NODE_LOST, text, node_lost=True)
     if process_died and killed_for_memory:
         return Fault(f"{OUT_OF_MEMORY}: the system killed its process", text, out_of_memory=True)
+    if silent:
+        return Fault(NO_ANSWER, text, node_lost=True)
     if process_died:
         return Fault(PROCESS_DIED, text)
     lines = _EXCEPTION_LINE.findall(text)
@@ -103,6 +107,11 @@ class Faults:
         self._count_kills = memory_kills or kernel_memory_kills
         self._kills_seen = self._count_kills()
         self._histories: dict[str, _History] = {}
+
+    @property
+    def happened(self) -> bool:
+        """Whether any trial has failed at any time."""
+        return any(history.total for history in self._histories.values())
 
     def progressed(self, name: str, epoch: int) -> None:
         """A trial has reported an epoch. One that it had reported before is repeated after a restart: no progress."""

@@ -56,6 +56,23 @@ def stop_on_signals(console: Console) -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def spared_from_hangup() -> Iterator[None]:
+    """Programs that are started within the block take no notice of SIGHUP, which a closed terminal sends to all.
+
+    A sweep's driver stops in order then, and needs Ray's processes for that.
+    """
+    try:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    except ValueError:  # not in the main thread, where signals cannot be set
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def _announcement(number: int) -> str:
     if number == signal.SIGINT:
         return "Stopping the trials; press Ctrl-C again to leave at once."

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any
 
 from vagram_ray.sweep.cells import Cell
-from vagram_ray.sweep.packing import pack_seeds
 from vagram_ray.sweep.plan import SweepPlan, TrialPlan, make_trial
 from vagram_ray.sweep.recorded import RecordedSweep
 from vagram_ray.sweep.text import format_seeds
@@ -213,8 +212,7 @@ def _new_trials(plan: SweepPlan, recorded: RecordedSweep, seeds_per_trial: int |
         trained[trial.cell].update(trial.seeds)
     lacking = {index: tuple(seed for seed in plan.seeds if seed not in seeds) for index, seeds in trained.items()}
     alike = Counter(lacking.values())
-    capacity = plan.slots if plan.capacity is None else plan.capacity
     for cell in plan.cells:
         if seeds := lacking[cell.index]:
-            packs = pack_seeds(seeds, alike[seeds], capacity, seeds_per_trial, on_gpu=plan.resources["GPU"] > 0)
+            packs = plan.packs(cell, seeds, alike[seeds], seeds_per_trial)
             yield from (make_trial(plan, cell, pack) for pack in packs)

@@ -10,8 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.sweep.gpus import GIB, GpuNode, cluster_gpus, local_gpus
+
 _PACKAGES = ("vagram-ray", "ray", "torch", "numpy", "gymnasium", "mujoco", "wandb", "scipy")
-GIB = 1024**3
+CPUS_PER_GPU = 8.0
+"""Of GPUs that are not there: as many as a node with one GPU often has."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Machine:
     memory_bytes: int | None
     description: str
     local: bool = True
+    gpu_nodes: tuple[GpuNode, ...] = ()
+    """Where the GPUs are and what memory they have; empty where that cannot be told."""
 
 
 def local_machine() -> Machine:
@@ -34,7 +39,9 @@ def local_machine() -> Machine:
     if hasattr(os, "sched_getaffinity"):
         cpus = min(cpus, len(os.sched_getaffinity(0)))
     gpus = torch.cuda.device_count()
-    return Machine(max(1, cpus), gpus, int(get_system_memory()), processor_name())
+    return Machine(
+        max(1, cpus), gpus, int(get_system_memory()), processor_name(), gpu_nodes=local_gpus(float(max(1, cpus)))
+    )
 
 
 def cluster_machine() -> Machine:
@@ -42,7 +49,8 @@ def cluster_machine() -> Machine:
     import ray
 
     resources = ray.cluster_resources()
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    found = ray.nodes()
+    nodes = sum(1 for node in found if node["Alive"])
     memory = resources.get("memory")
     return Machine(
         max(1, int(resources.get("CPU", 1))),
@@ -50,7 +58,16 @@ def cluster_machine() -> Machine:
         None if memory is None else int(memory),
         f"Ray cluster of {nodes} node{'s' if nodes != 1 else ''}",
         local=False,
+        gpu_nodes=cluster_gpus(found),
     )
+
+
+def assumed_machine(gpus: int, memory_gib: float, cpus_per_gpu: float = CPUS_PER_GPU) -> Machine:
+    """A machine or cluster with that many GPUs, each on a node of its own, for plans without it."""
+    node = GpuNode(int(memory_gib * GIB), 1, cpus_per_gpu)
+    noun = "GPU" if gpus == 1 else "GPUs"
+    description = f"{gpus} {noun} of {memory_gib:g} GiB with {cpus_per_gpu:g} CPUs each (assumed)"
+    return Machine(max(1, int(gpus * cpus_per_gpu)), gpus, None, description, local=False, gpu_nodes=(node,) * gpus)
 
 
 def processor_name() -> str:

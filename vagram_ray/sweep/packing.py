@@ -11,18 +11,25 @@ _WORTH_A_PACK = 0.95
 
 
 def pack_seeds(
-    seeds: Sequence[int], num_cells: int, slots: int, seeds_per_trial: int | None = None, *, on_gpu: bool = False
+    seeds: Sequence[int],
+    num_cells: int,
+    slots: int,
+    seeds_per_trial: int | None = None,
+    *,
+    on_gpu: bool = False,
+    most: int | None = None,
 ) -> list[tuple[int, ...]]:
     """How the seeds of every cell are divided among its trials.
 
     With ``seeds_per_trial`` every pack has that many, the last one the rest. Otherwise a GPU gets all seeds of a
-    cell, and on CPUs a cell is divided into the fewest packs with which the sweep fills its ``slots`` to the end:
-    a pack takes about as long as it has seeds, so the sweep takes (rounds of trials) x (largest pack).
+    cell, or as few packs of them as have at most ``most`` seeds each, and on CPUs a cell is divided into the fewest
+    packs with which the sweep fills its ``slots`` to the end: a pack takes about as long as it has seeds, so the sweep
+    takes (rounds of trials) x (largest pack).
     """
     count = len(seeds)
     if seeds_per_trial is not None:
         return [tuple(seeds[start : start + seeds_per_trial]) for start in range(0, count, seeds_per_trial)]
-    packs = 1
+    packs = 1 if most is None else math.ceil(count / most)
     if not on_gpu:
         durations = {
             number: math.ceil(num_cells * number / slots) * math.ceil(count / number) for number in range(1, count + 1)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vagram_ray.sweep.cells import Cell, canonical, expand_cells
+from vagram_ray.sweep.cells import Cell, canonical, expand_cells, trial_name
 from vagram_ray.sweep.estimates import Speed, TrialEstimate, Workload, estimate_trial
+from vagram_ray.sweep.gpu_memory import gpu_memory
 from vagram_ray.sweep.machine import Machine
 from vagram_ray.sweep.packing import makespan, pack_seeds
+from vagram_ray.sweep.shares import GpuSharing, Placement
 from vagram_ray.sweep.spec import Sweep, SweepError, describe, seed_tuple
-from vagram_ray.sweep.text import format_seeds
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -36,11 +35,17 @@ class TrialPlan:
     seeds: tuple[int, ...]
     name: str
     estimate: TrialEstimate
+    placement: Placement | None = None
+    """Its share of a GPU, where the plan chooses it."""
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The ``MBPOConfig`` keys in which this trial differs from the sweep's other trials."""
-        return {**self.cell.values, "seeds": self.seeds}
+        return {**self.cell.values, "seeds": self.seeds, **(self.placement.parameters if self.placement else {})}
+
+    def request(self, kind: str) -> float | None:
+        """Its own number of ``"CPU"`` or ``"GPU"``, None where it is that of the whole plan."""
+        return {"CPU": self.placement.cpus, "GPU": self.placement.gpus}[kind] if self.placement else None
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,10 @@ class SweepPlan:
     """What each cell asks for, by its index."""
     speeds: Mapping[str, Speed] = field(default_factory=dict)
     """What work costs on this machine, by environment."""
+    assumption: str = ""
+    """A sentence about the times, where the machine's speed was not measured."""
+    sharing: GpuSharing | None = None
+    """Chooses each trial's share of a GPU; None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
 
     @property
     def seconds(self) -> float:
@@ -106,8 +115,36 @@ class SweepPlan:
     def with_trials(self, trials: Sequence[TrialPlan]) -> SweepPlan:
         """The plan with these trials in place of its own, in this order."""
         numbered = tuple(replace(trial, index=index) for index, trial in enumerate(trials))
+        if self.sharing is not None:
+            return self._with_shares(numbered, self.sharing)
         capacity = self.slots if self.capacity is None else self.capacity
         return replace(self, trials=numbered, slots=max(1, min(capacity, len(numbered))), capacity=capacity)
+
+    def _with_shares(self, trials: Sequence[TrialPlan], sharing: GpuSharing) -> SweepPlan:
+        """The plan with these trials, each with its share of a GPU."""
+        placements = sharing.place([self.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in trials])
+        cpus = self.resources["CPU"]
+        resources = {
+            "CPU": max((cpus if each.cpus is None else each.cpus for each in placements), default=cpus),
+            "GPU": max((each.gpus for each in placements), default=self.resources["GPU"]),
+        }
+        placed = tuple(replace(trial, placement=each) for trial, each in zip(trials, placements, strict=True))
+        slots = sharing.together(placements, cpus)
+        return replace(self, trials=placed, slots=slots, capacity=slots, resources=resources)
+
+    def gpu_bytes(self, cell: int, num_seeds: int) -> int:
+        """Estimated need of GPU memory of a trial of the cell with this index."""
+        return gpu_memory(self.workloads[cell], num_seeds, self.epochs).total
+
+    def packs(
+        self, cell: Cell, seeds: Sequence[int], num_cells: int, seeds_per_trial: int | None = None
+    ) -> list[tuple[int, ...]]:
+        """How seeds of a cell are divided among trials, where ``num_cells`` cells have as many."""
+        slots = self.slots if self.capacity is None else self.capacity
+        most = None
+        if self.sharing is not None:
+            most = self.sharing.most_seeds(self.workloads[cell.index], len(seeds), self.epochs)
+        return pack_seeds(seeds, num_cells, slots, seeds_per_trial, on_gpu=self.resources["GPU"] > 0, most=most)
 
     def only(self, names: Collection[str]) -> SweepPlan:
         """The plan with the trials of these names alone."""
@@ -158,8 +195,10 @@ def make_plan(
     """
     from vagram_ray.rllib.plain_config import plain_settings
 
+    sharing = None
     if machine.gpus and not config.num_gpus_per_learner and "num_gpus_per_learner" not in (overrides or {}):
         config = config.copy(copy_frozen=False).update_from_dict({"num_gpus_per_learner": 1})
+        sharing = GpuSharing.of(machine.gpu_nodes, config, max_concurrent) if machine.gpu_nodes else None
     fixed = {key: value for key, value in (overrides or {}).items() if key != "extensions"}  # resolved already
     cells = expand_cells(
         config,
@@ -170,6 +209,8 @@ def make_plan(
     )
     seeds = seed_tuple(sweep.seeds)
     configs = _checked_configs(cells, config, seeds)
+    if any("num_gpus_per_learner" in cell.values for cell in cells):
+        sharing = None  # the sweep's own axis
     resources = _largest_request(configs)
     slots = _slots(machine, resources, max_concurrent)
     workloads = {index: Workload.of(cell_config) for index, cell_config in enumerate(configs)}
@@ -197,15 +238,16 @@ def make_plan(
         capacity=slots,
         workloads=workloads,
         speeds=_env_speeds(configs, workloads, speed, env_step_s),
+        sharing=sharing,
     )
-    packs = pack_seeds(seeds, len(cells), slots, seeds_per_trial, on_gpu=resources["GPU"] > 0)
-    return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs])
+    packs = {cell.index: plan.packs(cell, seeds, len(cells), seeds_per_trial) for cell in cells}
+    return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]])
 
 
 def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:
     """A trial of one of the plan's cells; its name follows from the cells and the seeds alone."""
     pack = tuple(seeds)
-    return TrialPlan(0, cell, pack, _trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
+    return TrialPlan(0, cell, pack, trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
 
 
 def split_pack(plan: SweepPlan, trial_name: str) -> SweepPlan:
@@ -297,25 +339,6 @@ def _slots(machine: Machine, resources: Mapping[str, float], max_concurrent: int
     if limits and min(limits) < 1:
         raise SweepError(f"A trial asks for {resources['CPU']:g} CPUs, but {machine.description} has {machine.cpus}.")
     return min([int(limit + 1e-9) for limit in limits] + ([max_concurrent] if max_concurrent else [])) or 1
-
-
-def _trial_name(cells: Sequence[Cell], cell: Cell, seeds: Sequence[int]) -> str:
-    """A name that is a sound folder name everywhere, tells cell and seeds, and is that of no other pack of any cell."""
-    label = _folder_label(cell)
-    if any(_folder_label(other) == label for other in cells[: cell.index]):
-        label = f"{label},cell={cell.index}"
-    return f"{label},seeds={_cut(format_seeds(seeds), 40)}"
-
-
-def _folder_label(cell: Cell) -> str:
-    return _cut(re.sub(r"[^A-Za-z0-9=._-]+", ",", cell.label.replace(", ", ",")).strip(","), 100)
-
-
-def _cut(text: str, length: int) -> str:
-    """At most so many characters; what is cut off is told apart by a digest."""
-    if len(text) <= length:
-        return text
-    return f"{text[: length - 9]}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]}"
 
 
 @contextlib.contextmanager

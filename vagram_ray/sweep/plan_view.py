@@ -13,6 +13,9 @@ from rich.text import Text
 from vagram_ray.sweep.continuation import Continuation, describe_new
 from vagram_ray.sweep.packing import makespan
 from vagram_ray.sweep.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.schedule import simulate
+from vagram_ray.sweep.schedule_view import job_of
+from vagram_ray.sweep.shares import share_warnings
 from vagram_ray.sweep.text import format_bytes, format_duration, format_seeds, plural
 
 MAX_ROWS = 40
@@ -48,7 +51,7 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
     """Sentences about needs that this machine may not meet."""
     warnings = []
     memory = plan.machine.memory_bytes
-    if memory is not None and plan.memory_bytes > 0.9 * memory:
+    if memory is not None and plan.sharing is None and plan.memory_bytes > 0.9 * memory:
         warnings.append(
             f"the trials may need {format_bytes(plan.memory_bytes)} of memory at the end, and there are "
             f"{format_bytes(memory)}; lower --max-concurrent, or give replay_capacity or rollouts_per_step with --set."
@@ -59,7 +62,9 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
             f"results and checkpoints may need {format_bytes(plan.disk_bytes)} of disk, and {format_bytes(free)} "
             "are free; choose another --storage."
         )
-    return warnings
+    if plan.assumption:
+        warnings.append(plan.assumption)
+    return [*warnings, *share_warnings(plan)]
 
 
 def _headline(plan: SweepPlan) -> Text:
@@ -71,7 +76,7 @@ def _cell_table(continuation: Continuation) -> Table:
     plan, goes_on = continuation.plan, continuation.recorded is not None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("cell", overflow="fold")
-    for column in ("env steps", "trials", "seeds each", "memory", "disk", "time"):
+    for column in ("env steps", "trials", "seeds each", "GPU memory" if plan.sharing else "memory", "disk", "time"):
         table.add_column(column, justify="right")
     if goes_on:
         table.add_column("so far")
@@ -83,7 +88,7 @@ def _cell_table(continuation: Continuation) -> Table:
             f"{steps:,}",
             str(len(trials)),
             " ".join(dict.fromkeys(str(len(trial.seeds)) for trial in trials)),
-            format_bytes(max(trial.estimate.memory_bytes for trial in trials)),
+            format_bytes(max(_memory_bytes(trial) for trial in trials)),
             format_bytes(sum(trial.estimate.disk_bytes for trial in trials)),
             format_duration(max(trial.estimate.seconds for trial in trials)),
             *([_so_far(continuation, trials)] if goes_on else []),
@@ -106,7 +111,7 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
-    each = " + ".join(f"{amount:g} {kind}" for kind, amount in plan.resources.items() if amount)
+    each = " + ".join(f"{amount} {kind}" for kind, amount in _requests(plan).items())
     memory = plan.machine.memory_bytes
     free = surroundings.free_disk
     grid.add_row("machine", _machine(plan))
@@ -120,15 +125,39 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     grid.add_row("seeds", format_seeds(plan.seeds))
     grid.add_row("checkpoints", _checkpoints(plan))
     of_memory = f" of {format_bytes(memory)}" if memory is not None else ""
-    if todo:
+    if todo and plan.sharing is None:
         grid.add_row("memory", f"about {format_bytes(plan.memory_bytes)}{of_memory} with {slots} at a time")
     grid.add_row("disk", f"about {format_bytes(plan.disk_bytes)}" + (f" of {format_bytes(free)} free" if free else ""))
-    seconds = makespan([continuation.seconds_left(trial) for trial in todo], slots)
-    estimate = f"about {format_duration(seconds)} (an estimate, within a factor of two on a quiet CPU)"
-    grid.add_row("time", estimate if todo else "nothing is left to run")
+    grid.add_row("time", _time_left(continuation, slots) if todo else "nothing is left to run")
     grid.add_row("results", surroundings.folder)
     grid.add_row("W&B", surroundings.wandb)
     return grid
+
+
+def _time_left(continuation: Continuation, slots: int) -> str:
+    plan, todo = continuation.plan, continuation.todo
+    left = [continuation.seconds_left(trial) for trial in todo]
+    if plan.sharing is None:
+        return f"about {format_duration(makespan(left, slots))} (an estimate, within a factor of two on a quiet CPU)"
+    rest = plan.only({trial.name for trial in todo})
+    jobs = [job_of(rest, trial).cut(seconds) for trial, seconds in zip(rest.trials, left, strict=True)]
+    whole = simulate(jobs, plan.machine.gpu_nodes, plan.max_concurrent)
+    return f"about {format_duration(whole.makespan)} (simulated, with what trials on one GPU cost each other)"
+
+
+def _memory_bytes(trial: TrialPlan) -> int:
+    """Of the GPU where the plan chooses the trial's share of one, else of the machine."""
+    return trial.estimate.memory_bytes if trial.placement is None else trial.placement.memory_bytes
+
+
+def _requests(plan: SweepPlan) -> dict[str, str]:
+    """What a trial asks for, by kind of resource: ``1``, or ``0.25 to 0.5`` where trials differ."""
+    ranges = {}
+    for kind, amount in plan.resources.items():
+        own = [each for trial in plan.trials if (each := trial.request(kind)) is not None] or [amount]
+        if max(own):
+            ranges[kind] = f"{min(own):g}" if min(own) == max(own) else f"{min(own):g} to {max(own):g}"
+    return ranges
 
 
 def _progress(continuation: Continuation) -> str:

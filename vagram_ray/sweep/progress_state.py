@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -189,12 +189,18 @@ class SweepProgress:
 
     def cells(self) -> list[CellProgress]:
         """One row per cell."""
-        return [self._cell(cell) for cell in self.plan.cells]
+        trials: dict[int, list[TrialProgress]] = {cell.index: [] for cell in self.plan.cells}
+        for trial in self.trials.values():
+            trials[trial.plan.cell.index].append(trial)
+        starting, estimate = self._starting(), self._estimate()
+        return [self._cell(cell, trials[cell.index], starting, estimate) for cell in self.plan.cells]
 
     def seconds_left(self) -> float:
         """Estimated seconds until the last trial ends; NaN while there is nothing to tell it from."""
-        ongoing = [self._trial_seconds_left(trial) for trial in self.trials.values() if trial.status == RUNNING]
-        waiting = [self._trial_seconds_left(trial) for trial in self.trials.values() if trial.status == WAITING]
+        estimate = self._estimate()
+        trials = list(self.trials.values())
+        ongoing = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == RUNNING]
+        waiting = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == WAITING]
         seconds = ongoing + waiting
         if any(math.isnan(left) for left in seconds):
             return math.nan
@@ -234,60 +240,67 @@ class SweepProgress:
     def _epochs(self, trial: TrialProgress) -> int:
         return self.plan.epochs if trial.status == FAILED else trial.epochs_done
 
-    def _cell(self, cell: Cell) -> CellProgress:
-        trials = [trial for trial in self.trials.values() if trial.plan.cell.index == cell.index]
+    def _cell(
+        self, cell: Cell, trials: Sequence[TrialProgress], starting: Collection[str], estimate: _Estimate
+    ) -> CellProgress:
         running = [trial for trial in trials if trial.status == RUNNING]
-        returns = sorted(value for trial in trials for value in trial.returns.values())
+        returns = sorted(value for trial in trials for value in list(trial.returns.values()))
         return CellProgress(
             cell=cell,
-            status=self._status(trials),
+            status=_status(trials, starting),
             epochs_done=sum(trial.epochs_done for trial in trials),
             epochs_total=len(trials) * self.plan.epochs,
             returns=return_statistics(tuple(returns)),
             steps_per_s=sum(trial.steps_per_s for trial in running if math.isfinite(trial.steps_per_s)),
-            seconds_left=max([self._trial_seconds_left(trial) for trial in running], default=math.nan),
+            seconds_left=max([self._trial_seconds_left(trial, estimate) for trial in running], default=math.nan),
             failed_trials=sum(trial.status == FAILED for trial in trials),
             failed_seeds=sum(len(trial.failed_seeds) for trial in trials),
         )
 
-    def _status(self, trials: Sequence[TrialProgress]) -> str:
-        statuses = {trial.status for trial in trials}
-        if RUNNING in statuses:
-            return RUNNING
-        if WAITING in statuses:
-            return STARTING if self._starting().intersection(trial.plan.name for trial in trials) else WAITING
-        return next(status for status in (FAILED, STOPPED, DONE) if status in statuses)
-
-    def _trial_seconds_left(self, trial: TrialProgress) -> float:
+    def _trial_seconds_left(self, trial: TrialProgress, estimate: _Estimate) -> float:
         epochs_left = self.plan.epochs - trial.epochs_done
         recent = _measured(trial)
         if recent:
             return epochs_left * sum(recent) / len(recent)
-        estimate = trial.plan.estimate.seconds / self.plan.epochs
-        if math.isfinite(estimate):
-            return epochs_left * estimate * self._estimate_correction()
-        return epochs_left * self._seconds_per_seed_epoch() * len(trial.plan.seeds)
+        planned = trial.plan.estimate.seconds / self.plan.epochs
+        if math.isfinite(planned):
+            return epochs_left * planned * estimate.correction
+        return epochs_left * estimate.seconds_per_seed_epoch * len(trial.plan.seeds)
 
-    def _estimate_correction(self) -> float:
-        """How much longer than planned the epochs have taken so far; 1 before the first one."""
+    def _estimate(self) -> _Estimate:
+        """What the epochs so far tell about those of trials that have none."""
         measured = planned = 0.0
-        for trial in self.trials.values():
+        count = 0
+        for trial in list(self.trials.values()):
             recent = _measured(trial)
             measured += sum(recent)
             planned += len(recent) * trial.plan.estimate.seconds / self.plan.epochs
-        return measured / planned if planned > 0 else 1.0
+            count += len(recent) * len(trial.plan.seeds)
+        return _Estimate(measured / planned if planned > 0 else 1.0, measured / count if count else math.nan)
 
-    def _seconds_per_seed_epoch(self) -> float:
-        """What an epoch of one seed has taken on average over the trials; NaN before the first one."""
-        seconds, count = 0.0, 0
-        for trial in self.trials.values():
-            seconds += sum(_measured(trial))
-            count += len(_measured(trial)) * len(trial.plan.seeds)
-        return seconds / count if count else math.nan
+
+@dataclass(frozen=True)
+class _Estimate:
+    """What the epochs so far tell, over all trials; computed once for a table, however many trials there are."""
+
+    correction: float
+    """How much longer than planned they have taken; 1 before the first one."""
+    seconds_per_seed_epoch: float
+    """What an epoch of one seed has taken on average; NaN before the first one."""
+
+
+def _status(trials: Sequence[TrialProgress], starting: Collection[str]) -> str:
+    statuses = {trial.status for trial in trials}
+    if RUNNING in statuses:
+        return RUNNING
+    if WAITING in statuses:
+        return STARTING if any(trial.plan.name in starting for trial in trials) else WAITING
+    return next(status for status in (FAILED, STOPPED, DONE) if status in statuses)
 
 
 def _measured(trial: TrialProgress) -> list[float]:
-    return [seconds for seconds in trial.epoch_seconds if math.isfinite(seconds) and seconds > 0]
+    # The live table is drawn by a thread of its own: a copy, for an epoch may end meanwhile.
+    return [seconds for seconds in tuple(trial.epoch_seconds) if math.isfinite(seconds) and seconds > 0]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -19,7 +19,7 @@ from rich.console import Console
 from vagram_ray.commands import exact_command
 from vagram_ray.sweep.continuation import Continuation
 from vagram_ray.sweep.faults import Faults
-from vagram_ray.sweep.interruption import Interruption, stop_on_signals
+from vagram_ray.sweep.interruption import Interruption, spared_from_hangup, stop_on_signals
 from vagram_ray.sweep.launches import (
     COMPLETE,
     INCOMPLETE,
@@ -30,6 +30,7 @@ from vagram_ray.sweep.launches import (
     now,
     total_seconds,
 )
+from vagram_ray.sweep.local_ray import remove_files_at_exit
 from vagram_ray.sweep.machine import Machine, describe_machine, git_commit, versions
 from vagram_ray.sweep.plan import CellNamer, SweepPlan
 from vagram_ray.sweep.progress import FAILED, ProgressView, SweepProgress
@@ -91,14 +92,22 @@ def connect_to_ray(address: str | None, machine: Machine | None = None) -> None:
         assert machine is not None
         # Without its control process, Ray would wait for a minute before it gives up.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
-        ray.init(
-            "local",
-            num_cpus=machine.cpus,
-            num_gpus=machine.gpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
+        try:
+            with spared_from_hangup():
+                ray.init(
+                    "local",
+                    num_cpus=machine.cpus,
+                    num_gpus=machine.gpus,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **quiet,
+                )
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = describe(error).rstrip(".")
+            raise SweepError(
+                f"Ray cannot be started on this machine ({reason}); it needs room for its files in RAY_TMPDIR "
+                f"({os.environ.get('RAY_TMPDIR', '/tmp')}) and some memory."
+            ) from error
         return
     try:
         _check_reachable(address)
@@ -135,6 +144,7 @@ def run_sweep(
     todo = continuation.todo
     if todo:
         _begin(continuation, storage, wandb, source)
+    logging.raiseExceptions = False  # a full disk is told of once, not for every line of a log
     progress = _progress(continuation, storage)
     started = time.monotonic()
     copying = DriverFiles(storage).uploading() if storage.is_remote else contextlib.nullcontext()
@@ -147,13 +157,16 @@ def run_sweep(
             seed_runs.finish_all()
         writer.flush()
     seconds = time.monotonic() - started if todo else None
+    if todo and continuation.plan.machine.local and not faults.happened:
+        remove_files_at_exit()  # otherwise they may tell more
     failed = {name: trial.error_path for name, trial in progress.trials.items() if trial.status == FAILED}
     results = SweepResults.load(storage.folder)
     complete = not failed and summarize_sweep(results).complete
     ended = INTERRUPTED if interruption.happened else COMPLETE if complete else INCOMPLETE
     writer.attempt(SWEEP_FILE, lambda: end_launch(storage.folder, seconds, ended, failed))
     writer.attempt(RESULTS_FILE, results.write_csv)
-    if seed_runs is not None:  # trials that ended in an earlier launch may have been logged in part only
+    # Trials that ended in an earlier launch may have been logged in part only; who stops a sweep need not wait for it.
+    if seed_runs is not None and not interruption.happened:
         seed_runs.refill(failed, say=lambda sentence: console.print(sentence, soft_wrap=True))
     launches = read_info(storage.folder).get("launches", ())
     return Outcome(

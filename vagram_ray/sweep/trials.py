@@ -211,9 +211,11 @@ class SweepController(TuneController):
         """A trial has come to its end."""
         self._keep_output(trial)
         super().stop_trial(trial)
+        self._forget_numbers(trial)
 
     def _process_trial_result(self, trial: Trial, result: dict[str, Any]) -> Any:
         self._faults.progressed(str(trial), int(result["training_iteration"]))
+        result.pop("config", None)  # Tune would keep statistics of every setting
         return super()._process_trial_result(trial, result)
 
     def _process_trial_failure(self, trial: Trial, exception: Exception) -> None:
@@ -229,6 +231,12 @@ class SweepController(TuneController):
             self._search_alg.on_trial_complete(trial.trial_id, error=True)
             self._schedule_trial_stop(trial, exception=exception)
             self._callbacks.on_trial_error(**hook)
+            self._forget_numbers(trial)
+
+    def _forget_numbers(self, trial: Trial) -> None:
+        """Drop what Tune keeps of the results of a trial that has ended: half a megabyte for nobody."""
+        data = trial.run_metadata
+        data.last_result, data.metric_analysis, data.metric_n_steps = {}, {}, {}
 
     def _new_stderr(self, trial: Trial) -> str:
         """What a trial has written to its stderr since its last failure, if it ran on this machine."""

@@ -1,0 +1,457 @@
+"""What the driver of a sweep costs as the sweep grows: its memory, its time per result and per trial, W&B's processes.
+
+    python -m benchmarks.driver_scale [--trials 100 300 1000] [--epochs 20] [--wandb offline] [--json FILE]
+    python -m benchmarks.driver_scale --real [--trials 50 100 200] ...
+
+The whole runner of a sweep is run (Tune's controller, records, the live table, W&B, the closing tables) with trials
+that report 40 made-up numbers per epoch as fast as the driver takes them. They are no processes but answer from
+inside the driver, so that all time that is measured is the driver's; ``--real`` runs each in a process of Ray's.
+Every size is measured in a fresh process. The exponents say how time and memory grow with the number of trials: 1 is
+linear.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+SEEDS_PER_CELL = 10
+SLOTS = 16
+"""Trials at a time that are no processes."""
+METRICS = 40
+MIB = 2**20
+
+
+@dataclass
+class Cost:
+    """What one size has cost; seconds are of wall time, unless they are called CPU."""
+
+    trials: int
+    results: int
+    plan_s: float = math.nan
+    """Making the plan and showing it."""
+    loop_s: float = math.nan
+    """From the first to the last event of the trials."""
+    close_s: float = math.nan
+    """From there to the tables; W&B catches up in it."""
+    wandb_s: float = 0.0
+    """Of that: waiting for W&B."""
+    memory_before_mib: float = math.nan
+    memory_mib: float = math.nan
+    """The driver's largest, in the loop."""
+    first_turn_s: float = math.nan
+    """The turn of the loop in which Tune makes its trials."""
+    longest_gap_s: float = math.nan
+    """Between two later turns: so long a signal or a result waits."""
+    plan_cpu_s: float = math.nan
+    loop_cpu_s: float = math.nan
+    close_cpu_s: float = math.nan
+    """CPU time of the whole process, its threads included, which other work on the machine changes little."""
+    wandb_processes: int = 0
+    """The most at a time."""
+
+    @property
+    def per_result_ms(self) -> float:
+        """CPU time of the loop for each result."""
+        return 1000 * self.loop_cpu_s / self.results
+
+
+@dataclass
+class Watch:
+    """Looks at the process from a thread of its own, and at the turns of the loop."""
+
+    memory: float = 0.0
+    wandb_processes: int = 0
+    turns: int = 0
+    first_turn_s: float = 0.0
+    longest_gap: float = 0.0
+    first: tuple[float, float] = (math.nan, math.nan)
+    last: tuple[float, float] = (math.nan, math.nan)
+    wandb_s: float = 0.0
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def turn(self) -> None:
+        """The loop begins a turn."""
+        now = clocks()
+        if self.turns == 0:
+            self.first = now
+        elif self.turns == 1:
+            self.first_turn_s = now[0] - self.first[0]
+        else:
+            self.longest_gap = max(self.longest_gap, now[0] - self.last[0])
+        self.last, self.turns = now, self.turns + 1
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look now and then within the block."""
+        thread = threading.Thread(target=self._look, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.5):
+            self.memory = max(self.memory, resident_mib())
+            self.wandb_processes = max(self.wandb_processes, wandb_processes())
+
+
+def clocks() -> tuple[float, float]:
+    """Wall time, and CPU time of this process."""
+    return time.perf_counter(), time.process_time()
+
+
+def resident_mib() -> float:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / MIB
+
+
+def wandb_processes() -> int:
+    """Living processes below this one that are W&B's."""
+    import psutil
+
+    found = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            found += any("wandb" in part for part in process.cmdline()[:3])
+        except psutil.Error:
+            continue
+    return found
+
+
+# -- trials ----------------------------------------------------------------------------------------------------
+
+
+def made_up_result(epoch: int, seeds: list[int]) -> dict[str, Any]:
+    """A result like that of ``MBPO``, whose return gets better."""
+    value = -1000.0 / epoch
+    names = [f"metric_{index}" for index in range(METRICS - 1)]
+    numbers = dict.fromkeys(names, value)
+    return {
+        "env_steps": 1000 * epoch,
+        "time": {"sac_s": 1.0, "model_s": 0.5},
+        "perf": {"env_steps_per_s": 500.0},
+        "seeds": {
+            f"seed_{seed}": {"eval": {"episode_return": value - seed}, "model": numbers, "failed": 0} for seed in seeds
+        },
+    }
+
+
+class MadeUp(tune.Trainable):
+    """An algorithm that does nothing."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the seeds."""
+        self._seeds = list(config["seeds"])
+
+    def step(self) -> dict[str, Any]:
+        """A result."""
+        return made_up_result(self.iteration + 1, self._seeds)
+
+
+@dataclass(frozen=True)
+class MadeUpConfig:
+    """The settings of ``MBPO`` for an algorithm that does not look at them."""
+
+    settings: dict[str, Any]
+    algo_class: type = MadeUp
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, which a process can have without importing RLlib."""
+        return dict(self.settings)
+
+
+class _Call:
+    """A method of an actor."""
+
+    def remote(self, **options: Any) -> dict[str, Any]:
+        """What Tune asks every new actor for: when and where it runs."""
+        return {}
+
+
+class _Process:
+    """In place of a handle of a Ray actor."""
+
+    get_auto_filled_metrics = _Call()
+
+
+class ActorsInside:
+    """In place of Ray's actors: their answers are made here, one event at a time, ``SLOTS`` trials at a time."""
+
+    def __init__(self, resource_manager: Any) -> None:
+        self._resource_manager = resource_manager
+        self._waiting: deque[tuple[Any, dict[str, Any]]] = deque()
+        self._live_actors_to_ray_actors_resources: dict[Any, tuple[Any, None]] = {}
+        self._epochs: dict[Any, int] = {}
+        self._configs: dict[Any, dict[str, Any]] = {}
+        self._events: deque[tuple[Any, Callable[[], None]]] = deque()
+
+    def next(self, timeout: float | None = None) -> bool:
+        """Handle one event."""
+        while self._waiting and len(self._epochs) < SLOTS:
+            actor, config = self._waiting.popleft()
+            self._live_actors_to_ray_actors_resources[actor] = (_Process(), None)
+            self._epochs[actor], self._configs[actor] = 0, config
+            self._events.append((actor, lambda actor=actor: actor._on_start(actor)))
+        if not self._events:
+            return False
+        _, event = self._events.popleft()
+        event()
+        return True
+
+    def add_actor(self, cls: Any, kwargs: dict[str, Any], resource_request: Any, **callbacks: Any) -> Any:
+        """A trial waits to be started."""
+        from ray.air.execution._internal import TrackedActor
+
+        actor = TrackedActor(uuid.uuid4().int, **callbacks)
+        self._waiting.append((actor, kwargs["config"]))
+        return actor
+
+    def schedule_actor_task(
+        self, tracked_actor: Any, method_name: str, args: Any = (), kwargs: Any = None, on_result: Any = None,
+        on_error: Any = None, _return_future: bool = False,
+    ) -> Any:  # fmt: skip
+        """``train`` gives a result, all else nothing."""
+        if method_name == "train":
+            self._events.append((tracked_actor, lambda: on_result(tracked_actor, self._train(tracked_actor))))
+        return object() if _return_future else None
+
+    def _train(self, actor: Any) -> dict[str, Any]:
+        self._epochs[actor] += 1
+        epoch = self._epochs[actor]
+        config = self._configs[actor]
+        autofilled = {
+            "done": False, "training_iteration": epoch, "time_this_iter_s": 1.0, "time_total_s": float(epoch),
+            "timestamp": 0, "pid": 0, "hostname": "", "node_ip": "", "config": config,
+        }  # fmt: skip
+        return made_up_result(epoch, list(config["seeds"])) | autofilled
+
+    def remove_actor(self, tracked_actor: Any, kill: bool = False, stop_future: Any = None) -> bool:
+        """A trial's process ends."""
+        if self._live_actors_to_ray_actors_resources.pop(tracked_actor, None) is None:
+            return False
+        del self._epochs[tracked_actor], self._configs[tracked_actor]
+        self._events.append((tracked_actor, lambda: tracked_actor._on_stop(tracked_actor)))
+        return True
+
+    def clear_actor_task_futures(self, tracked_actor: Any) -> None:
+        """What it was doing will not be heard of."""
+        self._events = deque(event for event in self._events if event[0] != tracked_actor)
+
+    def is_actor_started(self, tracked_actor: Any) -> bool:
+        """Whether it runs."""
+        return tracked_actor in self._live_actors_to_ray_actors_resources
+
+    def is_actor_failed(self, tracked_actor: Any) -> bool:
+        """None of them does."""
+        return False
+
+    def get_live_actors_resources(self) -> dict[str, float]:
+        """CPUs in use."""
+        return dict(Counter(CPU=len(self._epochs)))
+
+    def cleanup(self) -> None:
+        """Nothing is left."""
+
+    @property
+    def num_live_actors(self) -> int:
+        """How many run."""
+        return len(self._epochs)
+
+    @property
+    def num_pending_actors(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @property
+    def num_total_actors(self) -> int:
+        """All of them."""
+        return self.num_live_actors + self.num_pending_actors
+
+    @property
+    def num_actor_tasks(self) -> int:
+        """What they are doing."""
+        return len(self._events)
+
+
+# -- one size --------------------------------------------------------------------------------------------------
+
+
+def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
+    """Run a sweep of so many trials in this process."""
+    import ray
+    from rich.console import Console
+
+    from vagram_ray.sweep.continuation import Continuation
+    from vagram_ray.sweep.plan_view import Surroundings, render_plan
+    from vagram_ray.sweep.run import WandbChoice, connect_to_ray, run_sweep
+    from vagram_ray.sweep.storage import SweepStorage
+    from vagram_ray.sweep.summary import summarize_sweep, write_summary
+    from vagram_ray.sweep.trials import SweepController
+    from vagram_ray.sweep.wandb_logging import WandbSeedRuns, prepare_wandb
+
+    watch = Watch()
+    own_step, own_finish = SweepController.step, WandbSeedRuns.finish_all
+
+    def step(self: SweepController) -> None:
+        watch.turn()
+        own_step(self)
+
+    def finish_all(self: WandbSeedRuns, *arguments: Any, **named: Any) -> None:
+        begin = time.perf_counter()
+        own_finish(self, *arguments, **named)
+        watch.wandb_s += time.perf_counter() - begin
+
+    SweepController.step, WandbSeedRuns.finish_all = step, finish_all  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere:
+        console = Console(file=nowhere, force_terminal=True, width=120, height=50)
+        storage = SweepStorage(place, "made-up")
+        prepare_wandb(wandb, storage.folder)
+        storage.create()
+        cost = Cost(trials, trials * epochs)
+        begin = clocks()
+        plan = make_made_up_plan(trials, epochs)
+        continuation = Continuation(plan, uuid.uuid4().hex)
+        console.print(render_plan(continuation, Surroundings("", "")))
+        cost.plan_s, cost.plan_cpu_s = (now - before for now, before in zip(clocks(), begin, strict=True))
+        connect_to_ray(None, plan.machine)  # without actors Tune still asks it for folders
+        if not real:
+            from ray.tune.execution import tune_controller
+
+            tune_controller.RayActorManager = ActorsInside
+        cost.memory_before_mib = resident_mib()
+        with watch.looking():
+            run_sweep(continuation, storage, WandbChoice(wandb, "made-up"), Path(__file__), console)
+            summary = summarize_sweep_of(storage.folder, summarize_sweep, write_summary)
+            end = clocks()
+        ray.shutdown()
+        assert summary.complete, "not every trial came to its end"
+    cost.loop_s, cost.loop_cpu_s = (now - before for now, before in zip(watch.last, watch.first, strict=True))
+    cost.close_s, cost.close_cpu_s = (now - before for now, before in zip(end, watch.last, strict=True))
+    cost.first_turn_s = watch.first_turn_s
+    cost.wandb_s, cost.wandb_processes = watch.wandb_s, watch.wandb_processes
+    cost.memory_mib, cost.longest_gap_s = watch.memory, watch.longest_gap
+    return cost
+
+
+def summarize_sweep_of(folder: Path, summarize: Any, write: Any) -> Any:
+    """The closing tables, as the command makes them."""
+    from vagram_ray.sweep.results import SweepResults
+
+    summary = summarize(SweepResults.load(folder))
+    write(summary, folder)
+    return summary
+
+
+def make_made_up_plan(trials: int, epochs: int) -> Any:
+    """The plan of a sweep with a cell for every ``SEEDS_PER_CELL`` trials."""
+    from dataclasses import replace
+
+    from vagram_ray.rllib import MBPOConfig
+    from vagram_ray.sweep.estimates import Speed
+    from vagram_ray.sweep.machine import local_machine
+    from vagram_ray.sweep.plan import make_plan
+    from vagram_ray.sweep.spec import Sweep
+
+    cells = max(1, trials // SEEDS_PER_CELL)
+    config = MBPOConfig().environment("Pendulum-v1").training(utd_ratio=tune.grid_search(list(range(1, cells + 1))))
+    sweep = Sweep(name="made-up", config=config, seeds=trials // cells, epochs=epochs)
+    plan = make_plan(sweep, config, local_machine(), made_up_speed(Speed), scale="", seeds_per_trial=1)
+    assert len(plan.trials) == trials, f"{trials} is no multiple of {SEEDS_PER_CELL}"
+    return replace(plan, config=MadeUpConfig(dict(plan.settings[0])))
+
+
+def made_up_speed(kind: Any) -> Any:
+    """Any speed: estimates are not what is measured."""
+    return kind(**{entry.name: 1e-9 for entry in fields(kind)})
+
+
+# -- all sizes -------------------------------------------------------------------------------------------------
+
+
+def exponent(sizes: list[int], values: list[float]) -> float:
+    """The slope of a straight line through the logarithms: 1 is linear growth, 2 quadratic."""
+    import numpy as np
+
+    if len(sizes) < 2 or min(values) <= 0:
+        return math.nan
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+COLUMNS: dict[str, Callable[[Cost], float]] = {
+    "plan CPU (s)": lambda cost: cost.plan_cpu_s,
+    "first turn (s)": lambda cost: cost.first_turn_s,
+    "longest gap (s)": lambda cost: cost.longest_gap_s,
+    "loop (s)": lambda cost: cost.loop_s,
+    "loop CPU (s)": lambda cost: cost.loop_cpu_s,
+    "a result (ms CPU)": lambda cost: cost.per_result_ms,
+    "closing CPU (s)": lambda cost: cost.close_cpu_s,
+    "W&B wait (s)": lambda cost: cost.wandb_s,
+    "memory + (MiB)": lambda cost: cost.memory_mib - cost.memory_before_mib,
+    "W&B processes": lambda cost: float(cost.wandb_processes),
+}
+
+
+def table(costs: list[Cost]) -> str:
+    """The costs, and how each grows with the number of trials."""
+    head = f"{'trials':>8} {'results':>8} " + " ".join(f"{name:>17}" for name in COLUMNS)
+    lines = [head]
+    for cost in costs:
+        numbers = " ".join(f"{value(cost):17.2f}" for value in COLUMNS.values())
+        lines.append(f"{cost.trials:8d} {cost.results:8d} {numbers}")
+    sizes = [cost.trials for cost in costs]
+    growth = " ".join(f"{exponent(sizes, [value(cost) for cost in costs]):17.2f}" for value in COLUMNS.values())
+    return "\n".join([*lines, f"{'exponent':>17} {growth}"])
+
+
+def main() -> None:
+    """Measure every size in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 300, 1000], help=f"in tens ({SEEDS_PER_CELL})")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--wandb", choices=["offline", "disabled"], default="offline")
+    parser.add_argument("--real", action="store_true", help="a process for every trial")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        from benchmarks import driver_scale  # its classes have names that other processes can import
+
+        cost = driver_scale.measure(arguments.trials[0], arguments.epochs, arguments.wandb, real=arguments.real)
+        arguments.json.write_text(json.dumps(asdict(cost)))
+        return
+    costs = []
+    for trials in arguments.trials:
+        with tempfile.TemporaryDirectory() as place:
+            out = Path(place) / "cost.json"
+            command = [sys.executable, "-m", "benchmarks.driver_scale", "--one", "--trials", str(trials)]
+            command += ["--epochs", str(arguments.epochs), "--wandb", arguments.wandb, "--json", str(out)]
+            subprocess.run([*command, *(["--real"] if arguments.real else [])], check=True)
+            costs.append(Cost(**json.loads(out.read_text())))
+        print(f"{trials} trials: {costs[-1].loop_s:.0f} s, {costs[-1].per_result_ms:.2f} ms CPU a result", flush=True)
+    print(table(costs))
+    if arguments.json:
+        settings = {"epochs": arguments.epochs, "wandb": arguments.wandb, "real": arguments.real}
+        arguments.json.write_text(json.dumps({**settings, "costs": [asdict(cost) for cost in costs]}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What a sweep will cost, from a few of its epochs that were run.
+
+Run every cell of a figure for a few epochs on the machines in question, then hand the folder of that sweep to this
+command. An epoch that is still to come is taken to last as long as the last half of the measured ones did. Model fits
+take longer as the data grow, so measure ten or twenty epochs, and take the result for the least that it will be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from vagram_ray.commands import SETTINGS, Command, InputError, make_console
+from vagram_ray.sweep.results import SweepResults, TrialRecords
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """Of one trial over its whole length."""
+
+    cell: int
+    measured_epochs: int
+    epoch_s: float
+    """Seconds of a late epoch, its evaluation included."""
+    hours: float
+    """On the GPUs (or cores) that the trial occupies, times how many these are."""
+
+
+def trial_cost(trial: TrialRecords, epochs: int, share: float) -> TrialCost:
+    """Cost of a trial of ``epochs`` epochs that occupies ``share`` GPUs, from the epochs that it has run.
+
+    Raises:
+        InputError: It has run none.
+    """
+    records = trial.records
+    if not records:
+        raise InputError(f"The trial {trial.name!r} has no finished epoch; wait for one, or give another sweep.")
+    seconds = [_epoch_seconds(record) for record in records]
+    late = seconds[len(seconds) // 2 :]
+    epoch_s = sum(late) / len(late)
+    measured = float(records[-1]["time_total_s"])
+    total_s = measured + max(0, epochs - len(records)) * epoch_s
+    return TrialCost(trial.cell, len(records), epoch_s, total_s / 3600 * share)
+
+
+def _epoch_seconds(record: Mapping[str, Any]) -> float:
+    time: Mapping[str, float] = record["time"]
+    return float(time["epoch_s"]) + float(time.get("evaluation_s", 0.0))
+
+
+def occupied(info: Mapping[str, Any]) -> tuple[str, float]:
+    """What a trial of a sweep occupies: ``("GPU", how many)``, or ``("core", how many)`` of a sweep without GPUs."""
+    resources = info.get("resources", {})
+    if resources.get("GPU"):
+        return "GPU", float(resources["GPU"])
+    return "core", float(resources.get("CPU", 1))
+
+
+@click.command(cls=Command, context_settings=SETTINGS, help=__doc__)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--epochs", type=click.IntRange(min=1), required=True, metavar="N", help="Epochs of the whole sweep.")
+@click.option("--price", type=click.FloatRange(min=0), metavar="USD", help="Of one GPU (or core) for one hour.")
+def main(folder: Path, epochs: int, price: float | None) -> None:
+    """Entry point of the command line."""
+    try:
+        results = SweepResults.load(folder)
+    except FileNotFoundError as error:
+        raise InputError(str(error)) from error
+    unit, share = occupied(results.info)
+    costs = [trial_cost(trial, epochs, share) for trial in results.trials]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("cell")
+    for title in ("trials", "epochs run", "s per epoch", f"{unit} hours", *(["USD"] if price is not None else [])):
+        table.add_column(title, justify="right")
+    for index, label in enumerate(results.labels):
+        own = [cost for cost in costs if cost.cell == index]
+        epochs_run = min(cost.measured_epochs for cost in own)
+        epoch_s = sum(cost.epoch_s for cost in own) / len(own)
+        table.add_row(label, str(len(own)), str(epochs_run), f"{epoch_s:.1f}", *_sums(own, price))
+    table.add_row("all", str(len(costs)), "", "", *_sums(costs, price), style="bold")
+    console = make_console()
+    console.print(table)
+    console.print(f"\n{epochs} epochs of each trial, each on {share:g} {unit}{'s' if share != 1 else ''}.")
+
+
+def _sums(costs: list[TrialCost], price: float | None) -> list[str]:
+    hours = sum(cost.hours for cost in costs)
+    return [f"{hours:,.1f}", *([] if price is None else [f"{hours * price:,.2f}"])]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Ctrl-C, SIGTERM and a closed terminal: a clean stop that says how to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.harness import SweepRun, Undisturbed, check_equal
+
+
+def test_stopping_is_clean_and_the_same_command_goes_on(
+    make_run: Callable[..., SweepRun], undisturbed: Undisturbed
+) -> None:
+    run = make_run()
+    for epoch, number in ((1, signal.SIGTERM), (3, signal.SIGINT)):
+        run.start()
+        run.wait_for_epoch(epoch)
+        run.driver.send_signal(number)
+        assert run.wait() == 128 + number, run.read_output()
+        assert run.left_behind() == []
+    output = run.read_output()
+    assert "Traceback" not in output
+    assert "SIGTERM received: stopping the trials" in output
+    assert "Stopping the trials; press Ctrl-C again" in output
+    assert output.count("NOT COMPLETE") == 2
+    assert output.count(f"python -m vagram_ray.sweep {run.file}") == 2  # the way to go on
+    assert run.run() == 0, run.read_output()
+    check_equal(run.folder, undisturbed.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_to_all_processes_of_the_terminal_is_as_clean(
+    number: signal.Signals, make_run: Callable[..., SweepRun], undisturbed: Undisturbed
+) -> None:
+    run = make_run()
+    run.start()
+    run.wait_for_epoch(1)
+    os.killpg(run.driver.pid, number)  # as terminals do
+    assert run.wait() == 128 + number, run.read_output()
+    assert run.left_behind() == []
+    assert run.run() == 0, run.read_output()
+    check_equal(run.folder, undisturbed.folder)
+
+
+@pytest.mark.slow
+def test_a_second_signal_leaves_at_once_and_nothing_is_lost(
+    make_run: Callable[..., SweepRun], undisturbed: Undisturbed
+) -> None:
+    run = make_run()
+    run.start()
+    run.wait_for_epoch(1)
+    run.driver.send_signal(signal.SIGTERM)
+    run.wait_until(lambda: "SIGTERM received" in run.read_output())
+    run.driver.send_signal(signal.SIGTERM)
+    assert run.wait(timeout_s=5.0) == 128 + signal.SIGTERM
+    assert run.left_behind() == []
+    assert run.run() == 0, run.read_output()
+    check_equal(run.folder, undisturbed.folder)

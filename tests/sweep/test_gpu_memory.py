@@ -1,0 +1,90 @@
+"""The estimate of GPU memory, against tensors that are counted while a cohort runs, and against sums by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sweep.tensor_memory import peak_of_a_cohort
+from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.sweep.estimates import Workload
+from vagram_ray.sweep.gpu_memory import PROCESS_BYTES, allocated_transitions, gpu_memory
+
+SMALL: dict[str, Any] = {
+    "actor_hidden_sizes": (64, 64),
+    "critic_hidden_sizes": (64, 64),
+    "hidden_size": 32,
+    "num_layers": 2,
+    "ensemble_size": 3,
+    "num_elites": 2,
+    "model_max_epochs": 2,
+    "model_patience": 1,
+    "epoch_length": 50,
+    "model_train_freq": 50,
+    "rollouts_per_step": 4,
+    "rollout_length": (0, 100, 1, 1),
+    "utd_ratio": 2,
+    "num_steps_sampled_before_learning_starts": 0,
+}
+
+
+def workload(settings: MBPOSettings, obs_dim: int = 11, action_dim: int = 3) -> Workload:
+    return Workload(settings, "X-v0", obs_dim, action_dim, None, 1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "stored", "changes"),
+    [
+        (1, 1024, {"model_loss": "vagram", "model_max_epochs": 1}),
+        (3, 2048, {"model_loss": "vagram"}),
+        (3, 2048, {"model_loss": "nll"}),
+        (2, 2048, {"model_loss": "itervaml"}),
+        (2, 1024, {"model_loss": "cvaml"}),
+        (2, 2048, {"model_loss": "taylor"}),
+        (3, 4096, {"model_loss": "none"}),
+        (4, 20_000, {"model_loss": "vagram", "hidden_size": 8, "model_batch_size": 2048}),  # the fit's tables
+        (3, 1024, {"model_loss": "mse", "rollouts_per_step": 200}),  # the rollouts
+        (2, 1024, {"model_loss": "mse", "critic_hidden_sizes": (512, 512), "actor_hidden_sizes": (512, 512)}),
+    ],
+)
+def test_no_cohort_has_more_tensors_than_estimated(num_seeds: int, stored: int, changes: dict[str, Any]) -> None:
+    settings = MBPOSettings(**{**SMALL, **changes, "replay_capacity": stored})
+    measured = peak_of_a_cohort(settings, num_seeds, 11, 3, stored)
+    memory = gpu_memory(workload(settings), num_seeds, epochs=10**6)
+    assert 1.0 <= (memory.total - memory.process) / measured < 3.0
+
+
+@pytest.mark.parametrize(
+    ("stored", "rows"), [(0, 1024), (1, 1024), (1024, 1024), (1025, 2048), (5000, 8192), (9000, 9000)]
+)
+def test_the_buffer_doubles_up_to_its_capacity(stored: int, rows: int) -> None:
+    assert allocated_transitions(MBPOSettings(replay_capacity=9000), stored) == rows
+
+
+def test_plain_sac_by_hand() -> None:
+    settings = MBPOSettings(model_loss="none", actor_hidden_sizes=(4,), critic_hidden_sizes=(5,), epoch_length=100,
+                            num_steps_sampled_before_learning_starts=0, utd_ratio=1, batch_size=1)  # fmt: skip
+    memory = gpu_memory(workload(settings, obs_dim=3, action_dim=1), num_seeds=2, epochs=20)
+    actor, critic = 3 * 4 + 4 + 4 * 2 + 2, 4 * 5 + 5 + 5 + 1
+    assert memory.networks == 2 * 4 * (4 * actor + 10 * critic)
+    assert memory.buffers == 2 * 2048 * (2 * 3 + 1 + 2) * 4
+    assert memory.phases["buffer copies"] == memory.buffers  # while the buffer grows, saves or is read
+    assert memory.total == PROCESS_BYTES + memory.networks + 2 * memory.buffers
+    assert "fit" not in memory.phases
+
+
+@given(
+    seeds=st.integers(1, 16),
+    epochs=st.integers(1, 300),
+    loss=st.sampled_from(["vagram", "nll", "itervaml", "none"]),
+    obs_dim=st.integers(1, 100),
+)
+def test_more_of_anything_never_needs_less(seeds: int, epochs: int, loss: str, obs_dim: int) -> None:
+    settings = MBPOSettings(model_loss=loss, rollout_length=(20, 150, 1, 25))
+    base = gpu_memory(workload(settings, obs_dim), seeds, epochs).total
+    assert gpu_memory(workload(settings, obs_dim), seeds + 1, epochs).total > base > PROCESS_BYTES
+    assert gpu_memory(workload(settings, obs_dim), seeds, epochs + 1).total >= base
+    assert gpu_memory(workload(settings, obs_dim + 1), seeds, epochs).total > base

@@ -1,0 +1,159 @@
+"""``python -m vagram_ray.sweep.placement CONFIG.py ... --gpus 1,8,64``: sweeps on GPUs that are not there yet.
+
+Plans the sweeps and simulates how their trials would share so many GPUs, all waiting in one queue. Nothing is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vagram_ray.commands import SETTINGS, Command, make_console
+from vagram_ray.sweep.spec import SweepError, load_sweep_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vagram_ray.rllib import MBPOConfig
+    from vagram_ray.sweep.gpu_speed import GpuSpeed
+    from vagram_ray.sweep.gpus import GpuNode
+    from vagram_ray.sweep.machine import Machine
+    from vagram_ray.sweep.plan import SweepPlan, TrialPlan
+    from vagram_ray.sweep.schedule import Schedule
+
+
+def _counts(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1:
+        raise SweepError(f"--gpus {value!r} is not usable: give numbers of GPUs such as 8, or several: 1,8,64.")
+    return counts
+
+
+@click.command(cls=Command, context_settings=SETTINGS)
+@click.argument("files", metavar="[CONFIG.py ...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--gpus", callback=_counts, default="1,8,64", show_default=True, metavar="N,...", help="How many GPUs.")
+@click.option(
+    "--gpu-memory", type=click.FloatRange(min=0, min_open=True), default=80.0, show_default=True,
+    metavar="GIB", help="Memory of each GPU.",
+)  # fmt: skip
+@click.option(
+    "--cpus-per-gpu", type=click.FloatRange(min=0.25), default=8.0, show_default=True, metavar="N",
+    help="Cores beside each GPU.",
+)  # fmt: skip
+@click.option("--scale", default="paper", show_default=True, metavar="SCALE", help="smoke, laptop or paper.")
+@click.option(
+    "--seeds-per-trial", type=click.IntRange(min=1), metavar="N", help="Seeds trained together; chosen by default."
+)
+@click.option("--tflops", type=click.FloatRange(min=0, min_open=True), metavar="X", help="Assumed speed of float32.")
+@click.option(
+    "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE", help="Speed of a GPU as --measure-speed wrote it."
+)
+@click.option(
+    "--env-step-us", type=click.FloatRange(min=0, min_open=True), metavar="X",
+    help="Assumed microseconds of an environment step; timed on this machine by default.",
+)  # fmt: skip
+@click.option(
+    "--measure-speed", type=click.Path(path_type=Path), metavar="FILE", help="Measure this machine's GPU, and stop."
+)
+def main(
+    files: tuple[Path, ...],
+    gpus: tuple[int, ...],
+    gpu_memory: float,
+    cpus_per_gpu: float,
+    scale: str,
+    seeds_per_trial: int | None,
+    tflops: float | None,
+    gpu_speed: Path | None,
+    env_step_us: float | None,
+    measure_speed: Path | None,
+) -> None:
+    """Simulate how the trials of sweeps would share GPUs: makespan and use of the GPUs; nothing is run."""
+    from vagram_ray.sweep.gpu_speed import GpuSpeed, measure
+    from vagram_ray.sweep.machine import assumed_machine
+    from vagram_ray.sweep.schedule_view import render_schedules, render_sweeps
+
+    console = make_console()
+    if measure_speed is not None:
+        console.print(measure(measure_speed), soft_wrap=True)
+        return
+    if not files:
+        raise SweepError("CONFIG.py is missing: give sweep files, such as tune_configs/*.py.")
+    if tflops is not None and gpu_speed is not None:
+        raise SweepError("--tflops and --gpu-speed both say how fast a GPU is: give one of them.")
+    gpu = GpuSpeed.read(gpu_speed) if gpu_speed is not None else GpuSpeed.assumed(tflops)
+    speed = gpu if env_step_us is None else gpu.with_env_step(env_step_us * 1e-6)
+    machines = [assumed_machine(count, gpu_memory, cpus_per_gpu) for count in gpus]
+    plans = [_plan(file, scale, machines[0], speed, seeds_per_trial) for file in files]
+    console.print(render_sweeps(plans))
+    console.print()
+    schedules = [simulate_plans(plans, machine.gpu_nodes) for machine in machines]
+    console.print(f"on GPUs of {gpu_memory:g} GiB with {cpus_per_gpu:g} CPUs each:")
+    console.print(render_schedules(schedules, speed.source))
+
+
+def simulate_plans(plans: Sequence[SweepPlan], nodes: Sequence[GpuNode]) -> Schedule:
+    """The trials of plans for GPUs, all in one queue, on these nodes; shares are chosen for all of them together."""
+    from vagram_ray.sweep.schedule import simulate
+    from vagram_ray.sweep.schedule_view import job_of
+
+    trials = [(plan, trial) for plan in plans for trial in plan.trials]
+    chosen = [plan.sharing for plan in plans if plan.sharing is not None]
+    if len(chosen) < len(plans):  # shares of the user's own
+        return simulate([job_of(plan, trial) for plan, trial in trials], nodes)
+    sharing = replace(chosen[0], nodes=tuple(nodes))
+    placements = sharing.place([plan.gpu_bytes(trial.cell.index, len(trial.seeds)) for plan, trial in trials])
+    jobs = [job_of(plan, trial, each) for (plan, trial), each in zip(trials, placements, strict=True)]
+    return simulate(jobs, nodes, sharing.max_concurrent)
+
+
+def print_schedule(plan: SweepPlan, todo: Sequence[TrialPlan], console: Console) -> None:
+    """How the trials that are still to be run would share the GPUs that a plan assumes; nothing for a plan on CPUs."""
+    from vagram_ray.sweep.schedule_view import render_schedules
+
+    if todo and plan.resources["GPU"]:
+        rest = plan.only({trial.name for trial in todo})
+        console.print(render_schedules([simulate_plans([rest], plan.machine.gpu_nodes)]))
+        console.print()
+
+
+def _plan(file: Path, scale: str, machine: Machine, gpu: GpuSpeed, seeds_per_trial: int | None) -> SweepPlan:
+    """The plan of one sweep file; its environments are stepped for a moment where it is not known what that costs."""
+    from vagram_ray.sweep.overrides import apply_overrides
+    from vagram_ray.sweep.plan import make_plan, resolve_extensions
+    from vagram_ray.sweep.shares import check_placement
+
+    sweep = load_sweep_file(file)
+    sized, overrides = sweep.at_scale(scale if sweep.scales else None)
+    config = apply_overrides(sized.config, overrides, source="The override of the scale")
+    plan = make_plan(
+        sized,
+        resolve_extensions(config, file.parent),
+        machine,
+        gpu.speed,
+        scale=scale,
+        seeds_per_trial=seeds_per_trial,
+        env_step_s=None if gpu.env_step_given else _best_env_step,
+        overrides=dict(overrides),
+    )
+    if not plan.resources["GPU"]:
+        raise SweepError(f"{str(file)!r} sets num_gpus_per_learner=0 and trains on CPUs: there is nothing to place.")
+    check_placement(plan.trials, plan.sharing)
+    return plan
+
+
+def _best_env_step(config: MBPOConfig) -> float:
+    """Seconds of an environment step, when the machine was least busy."""
+    from vagram_ray.sweep.estimates import measure_env_step
+
+    return min(measure_env_step(config) for _ in range(3))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m vagram_ray.sweep.placement")
