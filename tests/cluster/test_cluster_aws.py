@@ -71,7 +71,7 @@ def workers(account: Account, launch: Launch) -> dict[str, dict[str, Any]]:
         tags = {tag["Key"]: tag["Value"] for tag in machine["Tags"]}
         assert tags["project"] == "vagram-ray" and tags["ray-node-status"] == "up-to-date"
         found[tags["ray-user-node-type"]] = machine
-    ended = run_ray(["teardown", str(path), "--yes", "--workers-only"], environment)  # as `ray exec --stop` does there
+    ended = run_ray(["down", "-y", "--workers-only", str(path)], environment)  # as a cluster does that ends itself
     assert not instances(account.client("ec2"), "running"), ended.stdout
     return found
 

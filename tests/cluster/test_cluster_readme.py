@@ -40,8 +40,7 @@ def commands() -> Iterator[list[str]]:
                 if words:
                     yield words
                     for word in words:
-                        if "python -m" in word:
-                            yield shlex.split(word.split("&& ")[-1])
+                        yield from map(shlex.split, re.split(r"; |&& ", word) if " " in word else [])
 
 
 ALL = list(commands())
@@ -87,7 +86,7 @@ def test_sweeps_and_reports_have_the_options_of_the_page() -> None:
     submitted = [words[words.index("--") + 1 :] for words in of("ray", "job", "submit")]
     sweeps += [words[3:] for words in submitted]
     sweeps += [words[words.index("--") + 1 :] for words in of("ray", "submit")]
-    assert len(sweeps) == 4 and all(words[:3] == ["python", "-m", "vagram_ray.sweep"] for words in submitted)
+    assert len(sweeps) == 5 and all(words[:3] == ["python", "-m", "vagram_ray.sweep"] for words in submitted)
     for words in sweeps:
         check(sweep_main, words)
     for words in of("python", "-m", "vagram_ray.report"):

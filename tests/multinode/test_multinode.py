@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 pytest.register_assert_rewrite("tests.faults.harness")
 from tests.faults.harness import SweepRun, check_equal, until, write_sweep_file  # noqa: E402
@@ -137,7 +138,8 @@ def test_an_autoscaler_starts_nodes_for_the_trials_and_ends_them(
 ) -> None:
     config = tmp_path / "autoscaling.json"
     config.write_text(json.dumps(AUTOSCALING))
-    start_head(lan, f"--autoscaling-config={config}", RAY_FAKE_CLUSTER="1", AUTOSCALER_UPDATE_INTERVAL_S="1")
+    environment = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+    start_head(lan, f"--autoscaling-config={config}", RAY_OVERRIDE_NODE_ID_FOR_TESTING=FAKE_HEAD_NODE_ID, **environment)
     run = sweep_on()
     run.start()
     most = 1
@@ -150,7 +152,7 @@ def test_an_autoscaler_starts_nodes_for_the_trials_and_ends_them(
     assert until(ended, 600), run.read_output()
     assert run.wait() == 0, run.read_output()
     assert most == 3, monitor_log(lan)  # the head and two that were started
-    assert until(lambda: nodes(lan) == 1, 120), "the nodes have not been ended"
+    assert until(lambda: nodes(lan) == 1, 180), monitor_log(lan)
     check_equal(run.folder, undisturbed)
 
 
@@ -164,6 +166,7 @@ AUTOSCALING = {
         "launch_multiple": True,
         "disable_node_updaters": True,
         "disable_launch_config_check": True,
+        "use_node_id_as_ip": True,  # the nodes share one
     },
     "available_node_types": {
         "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
