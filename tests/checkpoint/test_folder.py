@@ -166,3 +166,11 @@ def test_what_is_no_checkpoint_is_said(tmp_path):
     ]:
         with pytest.raises(CheckpointError, match=message):
             read_checkpoint(CheckpointFolder(LocalFileSystem(), str(tmp_path / name)))
+
+
+def test_settings_that_json_has_no_word_for_come_back(tmp_path):
+    ring = NumberedRing(1, 4)
+    folder = CheckpointFolder(LocalFileSystem(), str(tmp_path / "c"))
+    config = {"seeds": [0], "settings": {"env_config": {"limit": float("inf")}}}
+    write_checkpoint(folder, config, state_with(ring), ring)
+    assert read_checkpoint(folder)[0] == config

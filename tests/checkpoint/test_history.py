@@ -169,3 +169,29 @@ def test_a_folder_that_cannot_be_written_leaves_the_checkpoints(run_folder, monk
     monkeypatch.undo()
     history.write(4, CONFIG, state_with(ring), ring)  # and it can go on
     assert CheckpointHistory(LocalFileSystem(), str(run_folder)).read_newest()[0] == 4
+
+
+def test_a_damaged_segment_is_written_anew(run_folder):
+    """The trial goes on from the checkpoint before, and writes the very same segment again."""
+    history, ring = CheckpointHistory(LocalFileSystem(), str(run_folder)), NumberedRing(1, 1000)
+    run(history, ring, range(1, 4))
+    newest = history._segments[-1]
+    path = run_folder / "replay" / newest.name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    history = CheckpointHistory(LocalFileSystem(), str(run_folder))
+    assert history.read_newest()[0] == 2
+    ring.num_added = 20
+    run(history, ring, range(3, 4))
+    assert newest in history._segments
+    assert CheckpointHistory(LocalFileSystem(), str(run_folder)).read_newest()[0] == 3
+
+
+def test_a_folder_that_was_never_finished_is_not_kept_for_a_checkpoint(run_folder):
+    history, ring = CheckpointHistory(LocalFileSystem(), str(run_folder)), NumberedRing(1, 1000)
+    run(history, ring, range(1, 3))
+    (run_folder / "checkpoint_000003").mkdir()
+    (run_folder / "checkpoint_000003" / "state.json").touch()
+    run(history, ring, range(4, 5))
+    assert names(run_folder) == ["checkpoint_000002", "checkpoint_000004", "replay"]

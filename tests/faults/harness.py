@@ -169,13 +169,20 @@ class SweepRun:
                 found.append(int(entry.name))
         return sorted(found)
 
-    def left_behind(self, patience_s: float = 100.0) -> list[str]:
+    def left_behind(self, patience_s: float = 100.0, *, helpers: bool = True) -> list[str]:
         """Command lines of processes that are still there after a while.
 
-        Helpers of Ray that lose their raylet end when a request to the control process has timed out, after 60 s.
+        Args:
+            patience_s: How long to wait for their end.
+            helpers: Whether Ray's agents count. Those that lose their raylet end when a request to its control
+                process has timed out, after 60 s.
         """
-        until(lambda: not self.pids(), patience_s)
-        return [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in self.pids()]
+
+        def others() -> list[int]:
+            return sorted(set(self.pids()) - (set() if helpers else set(self.pids("Agent"))))
+
+        until(lambda: not others(), patience_s)
+        return [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in others()]
 
     def clean_up(self) -> None:
         """Kill what is there."""

@@ -117,8 +117,8 @@ def survive(todo: list[Moment], make_run: Callable[..., SweepRun], place: Path, 
         while status is None:
             run.start()
             status = _disturb(run, waiting, own, undisturbed.seconds)
-            if left := run.left_behind():
-                problems.append(f"sweep {sweeps}: left behind {left}")
+        if left := run.left_behind(helpers=len(todo) > 3):
+            problems.append(f"sweep {sweeps}: left behind {left}")
         outcome = f"sweep {sweeps}: exit status {status}"
         try:
             assert status == 0, run.read_output()
@@ -160,15 +160,17 @@ def report(todo: list[Moment]) -> str:
     return "\n".join([f"{survived} of {len(todo)} kills survived:", *lines])
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(25, marks=pytest.mark.slow)])
+# 2731: all three while trials train, so that little time goes into starting again.
+@pytest.mark.parametrize(("count", "seed"), [(3, 2731), pytest.param(25, 25, marks=pytest.mark.slow)])
 def test_kills_at_random_moments_change_nothing(
     count: int,
+    seed: int,
     make_run: Callable[..., SweepRun],
     tmp_path: Path,
     undisturbed: Undisturbed,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    todo = moments(count, seed=count)
+    todo = moments(count, seed)
     problems = survive(todo, make_run, tmp_path, undisturbed)
     with capsys.disabled():
         print(f"\n{report(todo)}")

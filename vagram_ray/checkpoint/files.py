@@ -80,9 +80,12 @@ def new_folder(filesystem: FileSystem, path: str) -> Iterator[str]:
         os.makedirs(temporary)
         yield temporary
         _sync_folder(temporary)
-        delete_folder(filesystem, path)
+        replaced = f"{parent}/{TEMPORARY}old-{name}-{uuid.uuid4().hex[:8]}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, replaced)
         os.rename(temporary, path)
         _sync_folder(parent)
+        delete_folder(filesystem, replaced)
     except BaseException:
         delete_folder(filesystem, temporary)
         raise

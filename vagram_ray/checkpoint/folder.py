@@ -137,7 +137,7 @@ class CheckpointFolder:
             CheckpointError: There is no checkpoint, or it is damaged.
         """
         try:
-            config: dict[str, Any] = json.loads(self.read(CONFIG, self.manifest()))
+            config: dict[str, Any] = join_tree(json.loads(self.read(CONFIG, self.manifest())), {})
             seeds, settings = config["seeds"], config["settings"]
             if not isinstance(settings, dict) or not all(isinstance(seed, int) for seed in seeds):
                 raise ValueError("unknown content")
@@ -183,7 +183,7 @@ def write_checkpoint(
         AGENT_TENSORS: lambda: save({name: own for name, own in tensors.items() if name not in imagined}),
         IMAGINED_TENSORS: lambda: save({name: own for name, own in tensors.items() if name in imagined}),
         STATE: lambda: json.dumps(plain, allow_nan=False).encode(),
-        CONFIG: lambda: json.dumps(config, indent=2, allow_nan=False).encode(),
+        CONFIG: lambda: json.dumps(split_tree(config)[0], indent=2, allow_nan=False).encode(),
     }
     filesystem, bounds = folder.filesystem, (replay.num_added - replay.size, replay.num_added)
     segments: list[Segment] = []

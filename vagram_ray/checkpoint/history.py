@@ -102,7 +102,9 @@ class CheckpointHistory:
                 delete_folder(self.filesystem, self._damaged[-1].path)
             self._damaged.pop()
         older = [(number, own) for number, own in numbered_checkpoints(self.filesystem, self.path) if number < newest]
-        dropped = older[: max(0, len(older) - (self.keep - 1))]
+        whole = [number for number, own in older if own.is_whole()]  # what was never finished is not kept for one
+        kept = set(whole[len(whole) - (self.keep - 1) :]) if self.keep > 1 else set()
+        dropped = [(number, own) for number, own in older if number not in kept]
         if not dropped:
             return
         unused: set[str] = set()

@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vagram_ray.checkpoint.errors import DamagedCheckpointError
-from vagram_ray.checkpoint.files import checksum, file_size, read_file, write_file_atomically
+from vagram_ray.checkpoint.files import checksum, read_file, write_file_atomically
 
 SEGMENT_BYTES = 64 * 2**20
 """Segments of at least this size are not merged any more."""
@@ -91,8 +91,8 @@ def append_segment(
     content = save({_ROWS: rows(start, last).detach().cpu().contiguous()})
     digest = checksum(content)
     name = f"{start:012d}-{last:012d}-{digest[:8]}.safetensors"
-    if file_size(filesystem, f"{folder}/{name}") != len(content):  # a run that was set back writes the same again
-        write_file_atomically(filesystem, f"{folder}/{name}", content)
+    # A run that was set back writes the same again: what is there may be the reason why it was.
+    write_file_atomically(filesystem, f"{folder}/{name}", content)
     return [*kept, Segment(name, start, last, len(content), digest)]
 
 

@@ -48,7 +48,9 @@ def stop_on_signals(console: Console) -> Iterator[Interruption]:
         with contextlib.suppress(OSError):  # the terminal may be gone
             console.print(_announcement(number), soft_wrap=True)
 
-    before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
+    # `nohup` and shells without job control have some ignored: that is meant for this process too.
+    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in heeded}
     try:
         yield interruption
     finally:

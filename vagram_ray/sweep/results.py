@@ -50,6 +50,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
             undo.callback(_delete, file.name)
             file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut leaves an empty file under the name
         os.chmod(file.name, 0o644)  # a temporary file is its owner's alone
         os.replace(file.name, path)
         undo.pop_all()

@@ -223,6 +223,8 @@ def _fit(
 
     callbacks: list[Any] = [RecordResults(writer), ShowProgress(view.progress, view, faults)]
     names = [trial.name for trial in continuation.todo]
+    for trial in continuation.todo:  # what it has done before counts: it did fit into memory
+        faults.progressed(trial.name, continuation.epochs_done(trial))
     callbacks += [seed_runs] if seed_runs is not None else []
     run_trials(continuation.plan, names, storage, callbacks, faults, interruption, replanned, view.warn)
 
