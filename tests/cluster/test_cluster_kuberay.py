@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.client import models
 
 from tests.cluster.cluster_support import read_yaml
+
+models = pytest.importorskip(
+    "kubernetes.client.models",
+    reason="the manifests are checked with the models of the kubernetes package: pip install it",
+)
 
 TYPES: dict[str, Any] = json.loads(Path(__file__).with_name("kuberay_types.json").read_text())
 SCALARS: dict[str, type | tuple[type, ...]] = {
