@@ -48,9 +48,7 @@ def stop_on_signals(console: Console) -> Iterator[Interruption]:
         with contextlib.suppress(OSError):  # the terminal may be gone
             console.print(_announcement(number), soft_wrap=True)
 
-    # `nohup` and shells without job control have some ignored: that is meant for this process too.
-    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, on_signal) for number in heeded}
+    before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS if not _under_nohup(number)}
     try:
         yield interruption
     finally:
@@ -73,6 +71,11 @@ def spared_from_hangup() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def _under_nohup(number: int) -> bool:
+    """Whether this is the signal of a closed terminal, and whoever started this process had it ignored."""
+    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
 def _announcement(number: int) -> str:
