@@ -242,7 +242,7 @@ def run_soak(folder: Path, hours: float, interval_s: float) -> Mapping[str, Any]
                 sample |= {sweep.name: sweep.sample() for sweep in sweeps}
                 file.write(json.dumps(sample) + "\n")
                 file.flush()
-                if all(sweep.driver.poll() is not None for sweep in sweeps):
+                if any(sweep.driver.poll() is not None for sweep in sweeps):  # each was to outlast the soak
                     break
                 next_sample += interval_s
                 time.sleep(max(0.0, next_sample - time.monotonic()))
@@ -261,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="only write the report of an earlier soak anew")
     options = parser.parse_args(arguments)
     if options.report is None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # both sweeps are stopped then, too
         run_soak(options.folder, options.hours, options.interval)
     return write_report(options.report or options.folder)
 

@@ -123,7 +123,7 @@ class SweepRun:
         with self._log.open("ab") as log:
             self._driver = subprocess.Popen(
                 command, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=_heed_signals,
             )  # fmt: skip
         return self._driver
 
@@ -210,6 +210,12 @@ class SweepRun:
             assert ended is None or condition(), f"the driver has ended with {ended}:\n{self.read_output()}"
             assert time.monotonic() - begin < timeout_s, f"not within {timeout_s:g} s:\n{self.read_output()}"
             time.sleep(0.05)
+
+
+def _heed_signals() -> None:
+    """As a shell's foreground process: tests that run under ``nohup`` or in the background hand on what they ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

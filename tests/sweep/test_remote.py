@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep import remote
+from vagram_ray.sweep import lease, remote
 from vagram_ray.sweep.continuation import Continuation, continue_sweep
 from vagram_ray.sweep.driver_lock import DriverLock
 from vagram_ray.sweep.launches import begin_launch, end_launch
@@ -25,6 +25,11 @@ from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage import SweepStorage
 
 TRIAL = "utd_ratio=1,seeds=0-1"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SETTLE_S", 0.0)
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def launch(request: Request, console: Console) -> int:
     wandb_mode = _wandb_mode(request, storage)
     place = find_ray(request.address)
     request = replace(request, address=place.address)
-    with nullcontext() if request.dry_run else DriverLock(storage) as lock:
+    with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
         plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request)
         per_trial = request.seeds_per_trial
         continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)

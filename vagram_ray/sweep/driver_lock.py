@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from vagram_ray.sweep.lease import DriverLease
 from vagram_ray.sweep.results import SWEEP_FILE, write_atomically
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage import SweepStorage
@@ -23,11 +25,17 @@ class DriverLock:
     """Held while a driver works in a sweep's folder.
 
     As a context it locks a folder that is there already; ``hold`` makes the folder of a new sweep. A folder that was
-    made for a sweep that then did not start is removed at the end.
+    made for a sweep that then did not start is removed at the end. A sweep at a URI is also kept from drivers on
+    other machines (``DriverLease``).
+
+    Args:
+        storage: Of the sweep.
+        say: Is told that one has to wait for another machine.
     """
 
-    def __init__(self, storage: SweepStorage) -> None:
-        self.storage, self.folder = storage, storage.folder
+    def __init__(self, storage: SweepStorage, say: Callable[[str], None] = lambda sentence: None) -> None:
+        self.storage, self.folder, self._say = storage, storage.folder, say
+        self._lease: DriverLease | None = None
         self._lock: FileLock | None = None
         self._made: list[Path] = []
 
@@ -48,7 +56,7 @@ class DriverLock:
         """Take the lock, and make the folder if it is not there; nothing if it is held already.
 
         Raises:
-            SweepError: Another process has it, or the folder cannot be written.
+            SweepError: Another process has it, here or elsewhere, or the folder cannot be written.
         """
         if self._lock is not None:
             return
@@ -70,11 +78,22 @@ class DriverLock:
             write_atomically(self.folder / HOLDER_FILE, json.dumps(holder) + "\n")
         except OSError as error:  # a disk that is full takes the lock, which is empty
             raise self.storage.not_writable(error) from error
+        if self.storage.is_remote:
+            lease = DriverLease(self.storage, self._say)
+            try:
+                lease.take()
+            except BaseException:
+                self.release(remove=bool(self._made))
+                raise
+            self._lease = lease
 
     def release(self, *, remove: bool = False) -> None:
         """Let go; with ``remove`` also of the lock's file, where nobody shall lock this folder any more."""
         if self._lock is None:
             return
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
         for name in (HOLDER_FILE, *([LOCK_FILE] if remove else [])):
             with contextlib.suppress(OSError):
                 (self.folder / name).unlink()

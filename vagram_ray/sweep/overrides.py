@@ -119,7 +119,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     Raises ``SweepError`` for anything else and for a seed that is named twice.
     """
     refusal = SweepError(
-        f"--seeds {text!r} is not usable: give a number of seeds (8), a range (0-7) or a list (3,5,9)."
+        f"--seeds {text!r} is not usable: give a number of seeds (8), a range (0-7) or a list (3,5,9), "
+        f"at most {MAX_SEEDS:,} of them."
     )
     try:
         if re.fullmatch(r"\s*\d+\s*", text):

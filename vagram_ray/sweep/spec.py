@@ -24,7 +24,7 @@ SWEEP_MODULE = "vagram_ray_sweep_file"
 """Name under which a sweep file is put in ``sys.modules``."""
 
 
-MAX_SEEDS, MAX_EPOCHS = 1_000, 1_000_000
+MAX_SEEDS, MAX_EPOCHS = 10_000, 1_000_000
 """More than this is a slip of the keyboard."""
 
 
@@ -141,7 +141,8 @@ def seed_tuple(seeds: int | Sequence[int]) -> tuple[int, ...]:
         if whole and len(set(seeds)) == len(seeds):
             return tuple(seeds)
     raise ValueError(
-        f"seeds={seeds!r} is not usable: give a number of seeds of at least 1, or different seeds of at least 0."
+        f"seeds={seeds!r} is not usable: give a number of seeds from 1 to {MAX_SEEDS:,}, or different seeds of at "
+        "least 0."
     )
 
 
