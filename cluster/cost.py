@@ -7,7 +7,7 @@ take longer as the data grow, so measure ten or twenty epochs, and take the resu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import click
 from rich.table import Table
 
 from vagram_ray.commands import SETTINGS, Command, InputError, make_console
+from vagram_ray.sweep.resources import CPU, GPU, recorded_amount
 from vagram_ray.sweep.results import SweepResults, TrialRecords
 
 
@@ -53,12 +54,17 @@ def _epoch_seconds(record: Mapping[str, Any]) -> float:
     return float(time["epoch_s"]) + float(time.get("evaluation_s", 0.0))
 
 
-def occupied(info: Mapping[str, Any]) -> tuple[str, float]:
-    """What a trial of a sweep occupies: ``("GPU", how many)``, or ``("core", how many)`` of a sweep without GPUs."""
-    resources = info.get("resources", {})
-    if resources.get("GPU"):
-        return "GPU", float(resources["GPU"])
-    return "core", float(resources.get("CPU", 1))
+def occupied(info: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    """What each trial of a sweep occupies, by its name: ``"GPU"`` and how many, or ``"core"`` where none has a GPU.
+
+    Sweeps of earlier versions say only what the most demanding trial occupies: it counts for all.
+    """
+    names = [trial["name"] for trial in info["trials"]]
+    gpus = {name: recorded_amount(info, name, GPU) or 0.0 for name in names}
+    if any(gpus.values()):
+        return "GPU", gpus
+    cores = {name: recorded_amount(info, name, CPU) for name in names}
+    return "core", {name: 1.0 if amount is None else amount for name, amount in cores.items()}
 
 
 @click.command(cls=Command, context_settings=SETTINGS, help=__doc__)
@@ -71,8 +77,8 @@ def main(folder: Path, epochs: int, price: float | None) -> None:
         results = SweepResults.load(folder)
     except FileNotFoundError as error:
         raise InputError(str(error)) from error
-    unit, share = occupied(results.info)
-    costs = [trial_cost(trial, epochs, share) for trial in results.trials]
+    unit, shares = occupied(results.info)
+    costs = [trial_cost(trial, epochs, shares[trial.name]) for trial in results.trials]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("cell")
     for title in ("trials", "epochs run", "s per epoch", f"{unit} hours", *(["USD"] if price is not None else [])):
@@ -85,7 +91,13 @@ def main(folder: Path, epochs: int, price: float | None) -> None:
     table.add_row("all", str(len(costs)), "", "", *_sums(costs, price), style="bold")
     console = make_console()
     console.print(table)
-    console.print(f"\n{epochs} epochs of each trial, each on {share:g} {unit}{'s' if share != 1 else ''}.")
+    console.print(f"\n{epochs} epochs of each trial, each on {_range(shares.values(), unit)}.")
+
+
+def _range(shares: Collection[float], unit: str) -> str:
+    """``1 GPU``, or ``0.25 to 0.5 GPUs`` where trials differ."""
+    least, most = min(shares), max(shares)
+    return f"{least:g} {unit}{'s' if least != 1 else ''}" if least == most else f"{least:g} to {most:g} {unit}s"
 
 
 def _sums(costs: list[TrialCost], price: float | None) -> list[str]:

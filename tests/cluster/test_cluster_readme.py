@@ -202,6 +202,22 @@ def test_cost_goes_on_as_the_later_epochs_did(tmp_path: Path) -> None:
     assert "GPU hours" in done.output and "each on 0.5 GPUs" in done.output
 
 
+def test_cost_counts_each_trial_with_its_own_share(tmp_path: Path) -> None:
+    folder = probe(tmp_path / "probe", [3590.0], {"CPU": 1, "GPU": 1.0})
+    info = json.loads((folder / "sweep.json").read_text())
+    own = {"small": 0.05, "large": 1.0}
+    info["trials"] = [
+        {"name": name, "cell": 0, "seeds": [seed], "resources": {"CPU": 1.0, "GPU": share}}
+        for seed, (name, share) in enumerate(own.items())
+    ]
+    (folder / "sweep.json").write_text(json.dumps(info))
+    for name in own:
+        (folder / "records" / f"{name}.jsonl").write_text((folder / "records" / "trial.jsonl").read_text())
+    done = CliRunner().invoke(load_script("cost").main, [str(folder), "--epochs", "1", "--price", "10"])
+    assert done.exit_code == 0, done.output
+    assert "10.50" in done.output and "each on 0.05 to 1 GPUs" in done.output  # 1.05 hours
+
+
 def test_cost_of_a_sweep_without_gpus_is_in_core_hours(tmp_path: Path) -> None:
     folder = probe(tmp_path / "probe", [3600.0], {"CPU": 1, "GPU": 0})
     done = CliRunner().invoke(load_script("cost").main, [str(folder), "--epochs", "1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,30 @@ def test_gpu_hours_follow_from_what_a_trial_was_given(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", TWO, machine=machine, resources={"CPU": 1.0, "GPU": 0.5})
     # Two trials of 72 s with half a GPU each.
     assert load_comparison([folder]).experiments[0].details["GPU hours"] == "0.02"
+
+
+def test_each_trial_counts_with_its_own_share_of_a_gpu(tmp_path: Path) -> None:
+    returns = {"vagram": {0: [1.0]}, "nll": {0: [1.0]}, "none": {0: [1.0]}}
+    machine = {"processor": "A chip", "cpus": 2, "gpus": 0}  # of the newest launch, elsewhere
+    folder = write_sweep(tmp_path / "s", returns, machine=machine, resources={"CPU": 1.0, "GPU": 1.0})
+    info = json.loads((folder / "sweep.json").read_text())
+    own = [{"CPU": 0.25, "GPU": 0.05}, {"CPU": 1.0, "GPU": 1.0, "accelerator_type": "A100"}, {"CPU": 1.0, "GPU": 0.0}]
+    for trial, resources in zip(info["trials"], own, strict=True):
+        trial["resources"] = resources
+        path = folder / "records" / f"{trial['name']}.jsonl"
+        record = json.loads(path.read_text().splitlines()[0])
+        path.write_text(json.dumps({**record, "time_total_s": 36_000.0}) + "\n")
+    (folder / "sweep.json").write_text(json.dumps(info))
+    details = load_comparison([folder]).experiments[0].details
+    assert details["GPU hours"] == "10.5"  # ten hours each: 0.5 + 10 + 0
+    assert details["Trial hours"] == "30.0 (time of all trials, 22.5 hours of cores)"
+    assert details["Energy"].startswith("about 3.38 kWh")  # 22.5 hours of 10 W and 10.5 of 300 W: 3.375 kWh
+
+
+def test_resources_of_a_trial_that_are_no_table_are_one_sentence(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", TWO)
+    info = json.loads((folder / "sweep.json").read_text())
+    info["trials"][0]["resources"] = [1]
+    (folder / "sweep.json").write_text(json.dumps(info))
+    with pytest.raises(ReportError, match=r"resources of 'model_loss=.*' is not a table"):
+        load_comparison([folder])

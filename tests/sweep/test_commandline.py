@@ -326,3 +326,24 @@ def outcomes(folder: Path) -> dict[tuple[str, ...], dict[str, str]]:
         }
         for row in rows
     }
+
+
+def test_a_ray_that_does_not_start_in_time_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from vagram_ray.sweep.machine import Machine
+    from vagram_ray.sweep.run import connect_to_ray
+    from vagram_ray.sweep.spec import SweepError
+
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray 2.60 does on a busy machine
+
+    for name in (
+        "RAY_USAGE_STATS_ENABLED",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",
+        "RAY_gcs_rpc_server_reconnect_timeout_s",
+    ):
+        monkeypatch.setenv(name, "0")  # connect_to_ray leaves them as they are
+    monkeypatch.setattr(ray, "init", fails)
+    with pytest.raises(SweepError, match=r"cannot be started on this machine .*timed out during startup"):
+        connect_to_ray(None, Machine(1, 0, None, "a machine"))

@@ -227,5 +227,9 @@ def test_needs_beyond_the_machine_are_pointed_out(make_plan_of: Callable[..., Sw
     small = replace(plan, machine=replace(plan.machine, memory_bytes=GIB))
     (warning,) = plan_warnings(small, Surroundings("r", "w", GIB))
     assert "2.0 GiB of memory" in warning
+    several = replace(plan, machine=replace(plan.machine, nodes=3))
+    (warning,) = plan_warnings(several, Surroundings("results/s", "w", GIB))
+    assert "the directory results/s" in warning and "3 machines" in warning and "--storage s3://BUCKET/PATH" in warning
+    assert plan_warnings(several, Surroundings("s3://bucket/s", "w")) == []
     (warning,) = plan_warnings(plan, Surroundings("r", "w", 2**20))
     assert "2 MiB of disk" in warning

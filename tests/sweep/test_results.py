@@ -156,9 +156,21 @@ def test_a_plan_that_changed_takes_the_place_of_the_old_one(
     sweep_folder: Path, make_plan_of: Callable[..., SweepPlan]
 ) -> None:
     plan = make_plan_of({"loss=vagram": [(0, 1), (2,)], "loss=nll": [(0, 1), (2,)]}, epochs=2)
-    rewrite_plan(sweep_folder, plan)
+    path = sweep_folder / "sweep.json"
+    before = json.loads(path.read_text())
+    kept = {"CPU": 0.5, "GPU": 0.25, "accelerator_type": "A100"}
+    assert [trial["resources"] for trial in before["trials"]] == [{"CPU": 1.0, "GPU": 0.0}] * len(before["trials"])
+    path.write_text(json.dumps({**before, "trials": [{**trial, "resources": kept} for trial in before["trials"]]}))
+    rewrite_plan(sweep_folder, plan, ["loss=nll,seeds=2"])
     info = SweepResults.load(sweep_folder).info
     assert info["command"] == "the command"
+    resources = {trial["name"]: trial.get("resources") for trial in info["trials"]}
+    assert resources == {
+        "loss=vagram,seeds=0-1": kept,
+        "loss=vagram,seeds=2": kept,
+        "loss=nll,seeds=0-1": None,  # it has not run
+        "loss=nll,seeds=2": {"CPU": 1.0, "GPU": 0.0},
+    }
     assert [trial["name"] for trial in info["trials"]] == [trial.name for trial in plan.trials]
     assert info["cells"][1]["trials"] == ["loss=nll,seeds=0-1", "loss=nll,seeds=2"]
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vagram_ray.report.curves import CellCurves
+from vagram_ray.sweep.resources import CPU, GPU, recorded_amount, recorded_resources
 from vagram_ray.sweep.results import SweepResults
 from vagram_ray.sweep.summary import final_window
 from vagram_ray.sweep.text import format_duration, format_number, format_seeds, plural
 
 WATTS_PER_TRIAL_CORE = 10.0
-"""Assumed power of the core that a trial keeps busy, for the estimate of energy."""
+"""Assumed power of the core that a trial keeps busy, for the estimate of energy; half a core counts half."""
 WATTS_PER_GPU = 300.0
 """Assumed power of a whole GPU under load; a trial with half a GPU counts half."""
 
@@ -90,17 +92,21 @@ def _machine(machine: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _hours(results: SweepResults) -> Iterator[tuple[str, str]]:
-    trial_seconds = gpu_seconds = 0.0
+    trial_seconds = core_seconds = gpu_seconds = 0.0
     for trial in results.trials:
         if trial.records:
             seconds = float(trial.records[-1].get("time_total_s", 0.0))
+            cores = recorded_amount(results.info, trial.name, CPU)
             trial_seconds += seconds
+            core_seconds += seconds * (1.0 if cores is None else cores)
             gpu_seconds += seconds * _gpus(results, trial.name)
     if not trial_seconds:
         return
-    yield "Trial hours", f"{format_number(trial_seconds / 3600)} (time of all trials, one core each)"
+    alone = math.isclose(core_seconds, trial_seconds)
+    cores_shown = "one core each" if alone else f"{format_number(core_seconds / 3600)} hours of cores"
+    yield "Trial hours", f"{format_number(trial_seconds / 3600)} (time of all trials, {cores_shown})"
     yield "GPU hours", format_number(gpu_seconds / 3600) if gpu_seconds else "0"
-    kwh = (trial_seconds * WATTS_PER_TRIAL_CORE + gpu_seconds * WATTS_PER_GPU) / 3.6e6
+    kwh = (core_seconds * WATTS_PER_TRIAL_CORE + gpu_seconds * WATTS_PER_GPU) / 3.6e6
     yield (
         "Energy",
         f"about {format_number(kwh)} kWh (estimate, not measured: {WATTS_PER_TRIAL_CORE:g} W for a trial's core"
@@ -111,10 +117,10 @@ def _hours(results: SweepResults) -> Iterator[tuple[str, str]]:
 
 def _gpus(results: SweepResults, trial: str) -> float:
     """GPUs of a trial by ``sweep.json``, else by the configuration that Tune wrote or the overrides; 0 if unknown."""
-    if not (results.info.get("machine") or {}).get("gpus"):
-        return 0.0
-    if (own := (results.info.get("resources") or {}).get("GPU")) is not None:
-        return float(own) if isinstance(own, (int, float)) else 0.0
+    if trial not in recorded_resources(results.info) and not (results.info.get("machine") or {}).get("gpus"):
+        return 0.0  # of earlier versions, whose numbers say what was asked for and not whether it was there
+    if (own := recorded_amount(results.info, trial, GPU)) is not None:
+        return own
     try:
         config = json.loads((results.folder / trial / "params.json").read_text())
     except (OSError, ValueError):

@@ -76,6 +76,8 @@ def _check_info(info: Mapping[str, Any]) -> None:
     for trial in info["trials"]:
         if not isinstance(trial["name"], str):
             raise TypeError(f"a trial is called {trial['name']!r}")
+        if not isinstance(trial.get("resources") or {}, Mapping):
+            raise TypeError(f"resources of {trial['name']!r} is not a table")
         whole += [trial["cell"], *trial["seeds"]]
     if wrong := [number for number in whole if not isinstance(number, int) or number < 0]:
         raise TypeError(f"{wrong[0]!r} stands for a whole number")

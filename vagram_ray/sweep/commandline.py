@@ -252,7 +252,8 @@ def _machine(request: Request) -> Machine:
 
         connect_to_ray(request.address)
     if request.gpus is not None:
-        return assumed_machine(request.gpus, request.gpu_memory)
+        machine = assumed_machine(request.gpus, request.gpu_memory)
+        return machine if request.address is None else replace(machine, nodes=cluster_machine().nodes + request.gpus)
     return local_machine() if request.address is None else cluster_machine()
 
 

@@ -14,7 +14,7 @@ ACCELERATOR_GIB: Mapping[str, float] = {
 """Usable memory by Ray's name of the accelerator, a little less than what it is sold as: 16 GB are 14.5 GiB on a T4
 with error correction. Ray calls A100s of 40 and of 80 GB the same: the smaller counts, unless the node also has the
 resource ``accelerator_type:A100-80G``. From data sheets and drivers' reports, not measured by this project."""
-_ACCELERATOR = "accelerator_type:"
+ACCELERATOR = "accelerator_type:"
 ACCELERATOR_AMOUNT = 0.001
 """Of a node's ``accelerator_type:...``, of which it has 1: what Ray itself asks for."""
 EXACT = 10_000
@@ -35,7 +35,7 @@ class GpuNode:
     @property
     def resource(self) -> str | None:
         """Ray's resource that only nodes of this kind have."""
-        return None if self.kind is None else f"{_ACCELERATOR}{self.kind}"
+        return None if self.kind is None else f"{ACCELERATOR}{self.kind}"
 
 
 def local_gpus(cpus: float) -> tuple[GpuNode, ...]:
@@ -57,7 +57,7 @@ def cluster_gpus(nodes: Iterable[Mapping[str, Any]]) -> tuple[GpuNode, ...]:
         gpus = int(resources.get("GPU", 0))
         if not node["Alive"] or not gpus:
             continue
-        names = [name.removeprefix(_ACCELERATOR) for name in resources if name.startswith(_ACCELERATOR)]
+        names = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
         known = [name for name in names if name in ACCELERATOR_GIB]
         if not known:
             return ()

@@ -197,6 +197,7 @@ def _with_cells(
         settings=settings,
         epoch_steps={place: plan.epoch_steps[old] for place, old in enumerate(before)},
         warmup_steps={place: plan.warmup_steps[old] for place, old in enumerate(before)},
+        requests={place: plan.requests[old] for place, old in enumerate(before) if old in plan.requests},
         workloads={place: plan.workloads[old] for place, old in enumerate(before) if old in plan.workloads},
     )
 

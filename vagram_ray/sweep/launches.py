@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from vagram_ray.sweep.plan import SweepPlan
 from vagram_ray.sweep.recorded import RecordedSweep
+from vagram_ray.sweep.resources import resources_of_launch
 from vagram_ray.sweep.results import RECORDS_FOLDER, SWEEP_FILE, complete_sweep_file, read_info, write_sweep_file
 
 COMPLETE, INCOMPLETE, INTERRUPTED, KILLED = "complete", "incomplete", "interrupted", "killed"
@@ -32,6 +33,7 @@ def begin_launch(
     details: Mapping[str, Any],
     *,
     recorded: RecordedSweep | None = None,
+    running: Collection[str] | None = None,
     storage: str | None = None,
 ) -> None:
     """Write ``sweep.json`` at the begin of a launch.
@@ -42,13 +44,20 @@ def begin_launch(
         sweep_id: The sweep's own id, the same for all its launches.
         details: What is known of this launch: command, started, commit, versions, machine, W&B.
         recorded: What earlier launches have left, if there were any.
+        running: Names of the trials that this launch runs; all of them by default.
         storage: URI of the trials' folders, if they lie elsewhere.
     """
     before = close_launches(folder, recorded.launches) if recorded else []
     launch = {**details, "host": socket.gethostname(), "pid": os.getpid()}
     started = before[0].get("started", details.get("started")) if before else details.get("started")
     identity = {"sweep_id": sweep_id, "storage": storage, **details, "started": started}
-    write_sweep_file(folder, plan, {**identity, "launches": [*before, launch]})
+    earlier = recorded.trials if recorded else ()
+    resources = resources_of_launch(
+        plan,
+        {trial.name for trial in plan.trials} if running is None else running,
+        {trial.name: trial.resources for trial in earlier if trial.resources is not None},
+    )
+    write_sweep_file(folder, plan, {**identity, "launches": [*before, launch]}, resources)
 
 
 def end_launch(folder: Path, seconds: float | None, ended: str, failed: Mapping[str, str]) -> None:

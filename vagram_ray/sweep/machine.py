@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.sweep.autoscaling import Autoscaling, describe_coming, find_autoscaling
 from vagram_ray.sweep.gpus import GIB, GpuNode, cluster_gpus, local_gpus
 
 _PACKAGES = ("vagram-ray", "ray", "torch", "numpy", "gymnasium", "mujoco", "wandb", "scipy")
@@ -28,6 +30,8 @@ class Machine:
     local: bool = True
     gpu_nodes: tuple[GpuNode, ...] = ()
     """Where the GPUs are and what memory they have; empty where that cannot be told."""
+    nodes: int = 1
+    """Computers that it is made of, or may be before the sweep ends."""
 
 
 def local_machine() -> Machine:
@@ -45,20 +49,28 @@ def local_machine() -> Machine:
 
 
 def cluster_machine() -> Machine:
-    """The whole Ray cluster that this process is connected to."""
+    """The whole Ray cluster that this process is connected to, and what its autoscaler may add to it."""
     import ray
 
-    resources = ray.cluster_resources()
-    found = ray.nodes()
-    nodes = sum(1 for node in found if node["Alive"])
-    memory = resources.get("memory")
+    return machine_of(ray.nodes(), find_autoscaling())
+
+
+def machine_of(nodes: Sequence[Mapping[str, Any]], autoscaling: Autoscaling | None = None) -> Machine:
+    """A cluster of these nodes (``ray.nodes()``) with what its autoscaler may start beside them."""
+    alive = [node for node in nodes if node["Alive"]]
+    coming = autoscaling.still_to_come(alive) if autoscaling is not None else []
+    whole = [*alive, *({"Alive": True, "Resources": each.resources} for each in coming)]
+    resources = [node["Resources"] for node in whole]
+    known = all("memory" in each for each in resources)
+    there = f"Ray cluster of {len(alive)} node{'s' if len(alive) != 1 else ''}"
     return Machine(
-        max(1, int(resources.get("CPU", 1))),
-        int(resources.get("GPU", 0)),
-        None if memory is None else int(memory),
-        f"Ray cluster of {nodes} node{'s' if nodes != 1 else ''}",
+        max(1, int(sum(each.get("CPU", 0.0) for each in resources))),
+        int(sum(each.get("GPU", 0.0) for each in resources)),
+        int(sum(each["memory"] for each in resources)) if known and resources else None,
+        "; ".join(part for part in (there, describe_coming(coming)) if part),
         local=False,
-        gpu_nodes=cluster_gpus(found),
+        gpu_nodes=cluster_gpus(whole),
+        nodes=len(whole),
     )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +13,7 @@ from vagram_ray.sweep.estimates import Speed, TrialEstimate, Workload, estimate_
 from vagram_ray.sweep.gpu_memory import gpu_memory
 from vagram_ray.sweep.machine import Machine
 from vagram_ray.sweep.packing import makespan, pack_seeds
+from vagram_ray.sweep.resources import cell_requests, largest_request, quiet_ray
 from vagram_ray.sweep.shares import GpuSharing, Placement
 from vagram_ray.sweep.spec import Sweep, SweepError, describe, seed_tuple
 
@@ -77,6 +76,8 @@ class SweepPlan:
     """``plain_settings`` by index of the cell: all that determines its numbers but the seeds."""
     capacity: int | None = None
     """Trials that have room at the same time, however many there are; ``slots`` where it is not known."""
+    requests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """All that a trial of each cell asks Ray for by its configuration, by index of the cell."""
     workloads: Mapping[int, Workload] = field(default_factory=dict)
     """What each cell asks for, by its index."""
     speeds: Mapping[str, Speed] = field(default_factory=dict)
@@ -211,7 +212,8 @@ def make_plan(
     configs = _checked_configs(cells, config, seeds)
     if any("num_gpus_per_learner" in cell.values for cell in cells):
         sharing = None  # the sweep's own axis
-    resources = _largest_request(configs)
+    requests = cell_requests(configs)
+    resources = largest_request(requests)
     slots = _slots(machine, resources, max_concurrent)
     workloads = {index: Workload.of(cell_config) for index, cell_config in enumerate(configs)}
     plan = SweepPlan(
@@ -236,6 +238,7 @@ def make_plan(
         overrides=dict(overrides or {}),
         settings={index: plain_settings(cell_config) for index, cell_config in enumerate(configs)},
         capacity=slots,
+        requests=dict(enumerate(requests)),
         workloads=workloads,
         speeds=_env_speeds(configs, workloads, speed, env_step_s),
         sharing=sharing,
@@ -304,7 +307,7 @@ def _checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[
     problems: dict[str, str] = {}
     for cell, resolved in zip(cells, configs, strict=True):
         try:
-            with _quiet_ray():
+            with quiet_ray():
                 resolved.copy(copy_frozen=False).validate()
         except (ValueError, TypeError, AttributeError) as error:
             problems[cell.label] = describe(error)
@@ -313,18 +316,6 @@ def _checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[
         everywhere = len(problems) == len(cells) and len(set(problems.values())) == 1
         raise SweepError(problem if everywhere else f"In the cell {label}: {problem}")
     return configs
-
-
-def _largest_request(configs: Sequence[MBPOConfig]) -> dict[str, float]:
-    """CPUs and GPUs of the most demanding trial, as RLlib requests them."""
-    largest = {"CPU": 0.0, "GPU": 0.0}
-    for config in configs:
-        algorithm: Any = config.algo_class
-        with _quiet_ray():
-            request = algorithm.default_resource_request(config.to_dict()).required_resources
-        for kind in largest:
-            largest[kind] = max(largest[kind], float(request.get(kind, 0.0)))
-    return largest
 
 
 def _slots(machine: Machine, resources: Mapping[str, float], max_concurrent: int | None) -> int:
@@ -339,15 +330,3 @@ def _slots(machine: Machine, resources: Mapping[str, float], max_concurrent: int
     if limits and min(limits) < 1:
         raise SweepError(f"A trial asks for {resources['CPU']:g} CPUs, but {machine.description} has {machine.cpus}.")
     return min([int(limit + 1e-9) for limit in limits] + ([max_concurrent] if max_concurrent else [])) or 1
-
-
-@contextlib.contextmanager
-def _quiet_ray() -> Iterator[None]:
-    """Without RLlib's hints while it validates: they would stand between the lines of the plan."""
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

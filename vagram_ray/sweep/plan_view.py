@@ -62,6 +62,12 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
             f"results and checkpoints may need {format_bytes(plan.disk_bytes)} of disk, and {format_bytes(free)} "
             "are free; choose another --storage."
         )
+    if plan.machine.nodes > 1 and "://" not in surroundings.folder:
+        warnings.append(
+            f"results go to the directory {surroundings.folder}, and trials may run on "
+            f"{plan.machine.nodes} machines: unless all of them share that directory, each keeps its checkpoints to "
+            "itself and they are lost with it; give --storage s3://BUCKET/PATH."
+        )
     if plan.assumption:
         warnings.append(plan.assumption)
     return [*warnings, *share_warnings(plan)]

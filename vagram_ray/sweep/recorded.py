@@ -36,6 +36,8 @@ class RecordedTrial:
     name: str
     cell: int
     seeds: tuple[int, ...]
+    resources: Mapping[str, Any] | None = None
+    """What it asked for when it last ran; None where an earlier version ran it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,12 @@ class RecordedSweep:
             for cell in info["cells"]
         )
         trials = tuple(
-            RecordedTrial(_file_name(trial["name"]), _count(trial["cell"]), tuple(map(_count, trial["seeds"])))
+            RecordedTrial(
+                _file_name(trial["name"]),
+                _count(trial["cell"]),
+                tuple(map(_count, trial["seeds"])),
+                None if trial.get("resources") is None else _table(trial["resources"]),
+            )
             for trial in info["trials"]
         )
         storage = info.get("storage")

@@ -22,7 +22,7 @@ import math
 import numbers
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +31,10 @@ import numpy as np
 
 from vagram_ray.sweep.cells import format_value
 from vagram_ray.sweep.recorded import SWEEP_FILE, split_settings
+from vagram_ray.sweep.resources import recorded_resources, resources_of_launch, trial_resources
 
 if TYPE_CHECKING:
-    from vagram_ray.sweep.plan import SweepPlan
+    from vagram_ray.sweep.plan import SweepPlan, TrialPlan
 
 RECORDS_FOLDER, RESULTS_FILE = "records", "results.csv"
 EARLIER_RESULTS = "earlier_results"
@@ -62,9 +63,17 @@ def _delete(name: str) -> None:
         os.unlink(name)
 
 
-def write_sweep_file(folder: Path, plan: SweepPlan, details: Mapping[str, Any]) -> None:
-    """``sweep.json``: the plan as plain data, and ``details`` such as command, versions and machine."""
-    _write_info(folder, {**plan_content(plan), **details})
+def write_sweep_file(
+    folder: Path,
+    plan: SweepPlan,
+    details: Mapping[str, Any],
+    resources: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """``sweep.json``: the plan as plain data, and ``details`` such as command, versions and machine.
+
+    ``resources`` by name of the trial are what each asks for, where that is not what the plan says.
+    """
+    _write_info(folder, {**plan_content(plan, resources), **details})
 
 
 def complete_sweep_file(folder: Path, details: Mapping[str, Any]) -> None:
@@ -72,9 +81,13 @@ def complete_sweep_file(folder: Path, details: Mapping[str, Any]) -> None:
     _write_info(folder, {**read_info(folder), **details})
 
 
-def rewrite_plan(folder: Path, plan: SweepPlan) -> None:
-    """Put a plan that has changed while the sweep runs into ``sweep.json``; what else stands there stays."""
-    complete_sweep_file(folder, plan_content(plan))
+def rewrite_plan(folder: Path, plan: SweepPlan, running: Collection[str]) -> None:
+    """Put a plan that has changed while the sweep runs into ``sweep.json``; what else stands there stays.
+
+    So does what trials asked for, but for those that run from now on.
+    """
+    resources = resources_of_launch(plan, running, recorded_resources(read_info(folder)))
+    complete_sweep_file(folder, plan_content(plan, resources))
 
 
 def read_info(folder: Path, name: str = SWEEP_FILE) -> dict[str, Any]:
@@ -87,8 +100,8 @@ def _write_info(folder: Path, content: Mapping[str, Any]) -> None:
     write_atomically(folder / SWEEP_FILE, json.dumps(content, indent=2, default=format_value) + "\n")
 
 
-def plan_content(plan: SweepPlan) -> dict[str, Any]:
-    """What ``sweep.json`` says of a plan."""
+def plan_content(plan: SweepPlan, resources: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """What ``sweep.json`` says of a plan; ``resources`` as ``write_sweep_file`` takes them."""
     shared, own = split_settings([plan.settings.get(cell.index, {}) for cell in plan.cells])
     return {
         "name": plan.name,
@@ -113,8 +126,16 @@ def plan_content(plan: SweepPlan) -> dict[str, Any]:
             }
             for cell, settings in zip(plan.cells, own, strict=True)
         ],
-        "trials": [{"name": trial.name, "cell": trial.cell.index, "seeds": list(trial.seeds)} for trial in plan.trials],
+        "trials": [_trial_content(plan, trial, resources) for trial in plan.trials],
     }
+
+
+def _trial_content(
+    plan: SweepPlan, trial: TrialPlan, resources: Mapping[str, Mapping[str, Any]] | None
+) -> dict[str, Any]:
+    content = {"name": trial.name, "cell": trial.cell.index, "seeds": list(trial.seeds)}
+    own = trial_resources(plan, trial) if resources is None else resources.get(trial.name)
+    return content if own is None else {**content, "resources": dict(own)}
 
 
 def append_record(folder: Path, trial_name: str, result: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def connect_to_ray(address: str | None, machine: Machine | None = None) -> None:
                     object_store_memory=OBJECT_STORE_BYTES,
                     **quiet,
                 )
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # a bare one where its processes do not answer in time
             reason = describe(error).rstrip(".")
             raise SweepError(
                 f"Ray cannot be started on this machine ({reason}); it needs room for its files in RAY_TMPDIR "
@@ -189,7 +189,10 @@ def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice
     uri = storage.uri if storage.is_remote else None
     details = _details(plan, wandb)
     try:
-        begin_launch(storage.folder, plan, continuation.sweep_id, details, recorded=before, storage=uri)
+        running = [trial.name for trial in continuation.todo]
+        begin_launch(
+            storage.folder, plan, continuation.sweep_id, details, recorded=before, running=running, storage=uri
+        )
         shutil.copyfile(source, storage.folder / SWEEP_FILE_COPY)
     except OSError as error:
         raise storage.not_writable(error) from error
@@ -217,9 +220,9 @@ def _fit(
     from vagram_ray.sweep.callbacks import RecordResults, ShowProgress
     from vagram_ray.sweep.trials import run_trials
 
-    def replanned(plan: SweepPlan) -> None:
+    def replanned(plan: SweepPlan, running: Collection[str]) -> None:
         view.progress.replanned(plan)
-        writer.attempt(SWEEP_FILE, lambda: rewrite_plan(storage.folder, plan))
+        writer.attempt(SWEEP_FILE, lambda: rewrite_plan(storage.folder, plan, running))
 
     callbacks: list[Any] = [RecordResults(writer), ShowProgress(view.progress, view, faults)]
     names = [trial.name for trial in continuation.todo]

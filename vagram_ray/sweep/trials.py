@@ -34,7 +34,7 @@ from vagram_ray.sweep.search import PlannedTrials, TrialNamer
 from vagram_ray.sweep.spec import SWEEP_MODULE
 from vagram_ray.sweep.storage import SweepStorage
 
-Replanned = Callable[[SweepPlan], None]
+Replanned = Callable[[SweepPlan, Collection[str]], None]
 
 logger = logging.getLogger(__name__)
 _LOOK_EVERY_S = 5.0
@@ -47,7 +47,7 @@ def run_trials(
     callbacks: Sequence[tune.Callback],
     faults: Faults,
     interruption: Interruption,
-    replanned: Replanned = lambda plan: None,
+    replanned: Replanned = lambda plan, running: None,
     warn: Callable[[str], None] = logger.warning,
 ) -> SweepPlan:
     """Run trials of a plan until each has come to its end, has failed for good, or the sweep is interrupted.
@@ -62,7 +62,8 @@ def run_trials(
         callbacks: Of Tune; none of their hooks may raise. ``on_experiment_end`` is called once, at the end.
         faults: Learns of every failure, and decides.
         interruption: Looked at between two events.
-        replanned: Is told the new plan when a trial has been divided.
+        replanned: Is told the whole plan and the names of the trials that run next, when a trial has been divided or
+            runs once more: each round shares the GPUs anew.
         warn: Is told when no trial can run any more because Ray itself has died.
 
     Returns:
@@ -81,8 +82,6 @@ def run_trials(
             break
         too_large = [name for name in todo if faults.too_large(name)]
         plan, todo, singles = _divided(plan, too_large)
-        if todo:
-            replanned(plan)
         if single_file:
             _give_up(plan, singles, faults)
         else:
@@ -91,6 +90,8 @@ def run_trials(
             todo, alone, single_file = alone, [], True
             for name in todo:
                 faults.forget(name)
+        if todo:
+            replanned(plan, todo)
     for callback in callbacks:
         callback.on_experiment_end(trials=ended)
     return plan
