@@ -92,6 +92,9 @@ def connect_to_ray(address: str | None, machine: Machine | None = None) -> None:
         assert machine is not None
         # Without its control process, Ray would wait for a minute before it gives up.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
+        # Ray's own logs, in its temporary folder: half a gigabyte each and five old ones of it by default.
+        os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(16 * 2**20))
+        os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
         try:
             with spared_from_hangup():
                 ray.init(

@@ -202,6 +202,11 @@ class SweepController(TuneController):
         self._told: dict[str, int] = {}  # length of a trial's stderr at its last failure
         super().__init__(**kwargs)
 
+    def step(self) -> None:
+        """Handle one event."""
+        super().step()
+        self._forget_answered()
+
     def checkpoint(self, force: bool = False, wait: bool = False) -> None:
         """Nothing: see above."""
 
@@ -233,6 +238,14 @@ class SweepController(TuneController):
             self._schedule_trial_stop(trial, exception=exception)
             self._callbacks.on_trial_error(**hook)
             self._forget_numbers(trial)
+
+    def _forget_answered(self) -> None:
+        """Let go of results that have arrived: Ray's manager of actors keeps each, some 13 KiB, until its trial ends."""
+        waiting = self._actor_manager._actor_task_events.get_futures()
+        kept = self._actor_manager._tracked_actors_to_task_futures
+        if sum(map(len, kept.values())) > 2 * len(waiting) + 100:
+            for futures in kept.values():
+                futures.intersection_update(waiting)
 
     def _forget_numbers(self, trial: Trial) -> None:
         """Drop what Tune keeps of the results of a trial that has ended: half a megabyte for nobody."""
