@@ -240,7 +240,7 @@ class SweepController(TuneController):
             self._forget_numbers(trial)
 
     def _forget_answered(self) -> None:
-        """Let go of results that have arrived: Ray's manager of actors keeps each, some 13 KiB, until its trial ends."""
+        """Let go of results that have arrived: Ray's manager of actors keeps each (13 KiB) until its trial ends."""
         waiting = self._actor_manager._actor_task_events.get_futures()
         kept = self._actor_manager._tracked_actors_to_task_futures
         if sum(map(len, kept.values())) > 2 * len(waiting) + 100:
