@@ -203,6 +203,12 @@ class ActorsInside:
         self._epochs: dict[Any, int] = {}
         self._configs: dict[Any, dict[str, Any]] = {}
         self._events: deque[tuple[Any, Callable[[], None]]] = deque()
+        self._tracked_actors_to_task_futures: dict[Any, set[Any]] = {}
+        self._actor_task_events = self
+
+    def get_futures(self) -> set[Any]:
+        """What it waits for: there are no futures here."""
+        return set()
 
     def next(self, timeout: float | None = None) -> bool:
         """Handle one event."""

@@ -151,7 +151,7 @@ def test_an_autoscaler_starts_nodes_for_the_trials_and_ends_them(
 
     assert until(ended, 600), run.read_output()
     assert run.wait() == 0, run.read_output()
-    assert most == 3, monitor_log(lan)  # the head and two that were started
+    assert most >= 3, monitor_log(lan)  # the head and two; Ray itself may start one too many and remove it at once
     assert until(lambda: nodes(lan) == 1, 180), monitor_log(lan)
     check_equal(run.folder, undisturbed)
 
