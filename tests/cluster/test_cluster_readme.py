@@ -29,9 +29,9 @@ INSIDE = r"(?:cluster|tune_configs|vagram_ray|docs|tests)/[\w./-]+"
 """Paths of the repository, wherever they are named."""
 
 
-def commands() -> Iterator[list[str]]:
-    """Words of the commands in the blocks of the page, and of those inside quotes."""
-    for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL):
+def commands(page: str) -> Iterator[list[str]]:
+    """Words of the commands in the blocks of a page, and of those inside quotes."""
+    for block in re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             for part in re.split(r" && ", line) if "'" not in line else [line]:
                 words = shlex.split(part, comments=True)
@@ -43,7 +43,7 @@ def commands() -> Iterator[list[str]]:
                         yield from map(shlex.split, re.split(r"; |&& ", word) if " " in word else [])
 
 
-ALL = list(commands())
+ALL = list(commands(README))
 
 
 def of(*program: str) -> list[list[str]]:
@@ -62,6 +62,16 @@ def test_page_names_only_files_that_are_there() -> None:
     assert len(links) > 10 and not [link for link in links if not (CLUSTER / link).exists()]
     named = {path.rstrip(".") for path in re.findall(INSIDE, README)}
     assert len(named) > 10 and not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_page_of_the_site_has_the_commands_of_this_one_and_names_files_that_are_there() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    own = list(commands(page))
+    assert len(own) > 5 and not [words for words in own if words not in ALL]
+    table = re.findall(r"^\| (`.*?) \|", page, flags=re.MULTILINE)
+    named = {name.rstrip("/") for row in table for name in re.findall(r"`([\w./-]+)`", row)}
+    assert len(named) > 8 and named <= {path.name for path in CLUSTER.iterdir()}
+    assert not [path for path in re.findall(INSIDE, page) if not (ROOT / path).exists()]
 
 
 @pytest.mark.parametrize("path", [path for path in sorted(CLUSTER.rglob("*")) if path.is_file()], ids=lambda p: p.name)

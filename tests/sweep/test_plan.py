@@ -231,5 +231,6 @@ def test_needs_beyond_the_machine_are_pointed_out(make_plan_of: Callable[..., Sw
     (warning,) = plan_warnings(several, Surroundings("results/s", "w", GIB))
     assert "the directory results/s" in warning and "3 machines" in warning and "--storage s3://BUCKET/PATH" in warning
     assert plan_warnings(several, Surroundings("s3://bucket/s", "w")) == []
+    assert plan_warnings(several, Surroundings("results/s", "w", GIB, shared=True)) == []
     (warning,) = plan_warnings(plan, Surroundings("r", "w", 2**20))
     assert "2 MiB of disk" in warning

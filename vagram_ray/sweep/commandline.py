@@ -19,6 +19,7 @@ from vagram_ray.sweep.storage import DEFAULT_STORAGE, SweepStorage
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
     from vagram_ray.sweep.continuation import Continuation
+    from vagram_ray.sweep.driver_lock import DriverLock
     from vagram_ray.sweep.machine import Machine
     from vagram_ray.sweep.plan import SweepPlan
     from vagram_ray.sweep.run import Outcome
@@ -152,9 +153,12 @@ def launch(request: Request, console: Console) -> int:
     with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
         plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request)
         per_trial = request.seeds_per_trial
+        shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
         continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)
         check_placement(continuation.todo, continuation.plan.sharing)
-        _show_plan(continuation, storage, wandb_mode, request, place, console)
+        if continuation.todo and not request.restart:
+            shared = _shared(continuation.plan, request, storage, lock)
+        _show_plan(continuation, storage, wandb_mode, request, place, shared, console)
         if not continuation.todo:
             console.print("Every trial has come to its end: nothing is left to run.")
         if request.dry_run:
@@ -257,19 +261,30 @@ def _machine(request: Request) -> Machine:
     return local_machine() if request.address is None else cluster_machine()
 
 
+def _shared(plan: SweepPlan, request: Request, storage: SweepStorage, lock: DriverLock | None) -> bool:
+    """Whether all nodes of the cluster were asked and see the sweep's folder; a dry run makes none, so asks none."""
+    from vagram_ray.sweep.shared_storage import shared_by_all
+
+    if lock is None or request.address is None or storage.is_remote:
+        return False
+    lock.hold()
+    return shared_by_all(storage, plan)
+
+
 def _show_plan(
     continuation: Continuation,
     storage: SweepStorage,
     wandb_mode: str,
     request: Request,
     place: RayPlace,
+    shared: bool,
     console: Console,
 ) -> None:
     from vagram_ray.sweep.plan_view import Surroundings, render_plan
 
     wandb = "disabled" if wandb_mode == "disabled" else f"{wandb_mode}, project {request.wandb_project}"
     folder = storage.uri if storage.is_remote else storage.shown
-    console.print(render_plan(continuation, Surroundings(folder, wandb, storage.free_bytes(), place.shown)))
+    console.print(render_plan(continuation, Surroundings(folder, wandb, storage.free_bytes(), place.shown, shared)))
     console.print()
     if request.gpus is not None:
         from vagram_ray.sweep.placement import print_schedule

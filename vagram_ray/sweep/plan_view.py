@@ -30,6 +30,8 @@ class Surroundings:
     free_disk: int | None = None
     ray: str = ""
     """Which Ray runs the trials (``vagram_ray.sweep.where``); empty where that goes without saying."""
+    shared: bool = False
+    """Whether all nodes of the cluster have said that they see the folder (``vagram_ray.sweep.shared_storage``)."""
 
 
 def render_plan(continuation: Continuation, surroundings: Surroundings) -> RenderableType:
@@ -62,7 +64,7 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
             f"results and checkpoints may need {format_bytes(plan.disk_bytes)} of disk, and {format_bytes(free)} "
             "are free; choose another --storage."
         )
-    if plan.machine.nodes > 1 and "://" not in surroundings.folder:
+    if plan.machine.nodes > 1 and "://" not in surroundings.folder and not surroundings.shared:
         warnings.append(
             f"results go to the directory {surroundings.folder}, and trials may run on "
             f"{plan.machine.nodes} machines: unless all of them share that directory, each keeps its checkpoints to "
