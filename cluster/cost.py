@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from vagram_ray.commands import SETTINGS, Command, InputError, make_console
+from vagram_ray.commands import SETTINGS, Command, FiniteRange, InputError, make_console
 from vagram_ray.sweep.resources import CPU, GPU, recorded_amount
 from vagram_ray.sweep.results import SweepResults, TrialRecords
 
@@ -70,7 +70,7 @@ def occupied(info: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
 @click.command(cls=Command, context_settings=SETTINGS, help=__doc__)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), required=True, metavar="N", help="Epochs of the whole sweep.")
-@click.option("--price", type=click.FloatRange(min=0), metavar="USD", help="Of one GPU (or core) for one hour.")
+@click.option("--price", type=FiniteRange(min=0), metavar="USD", help="Of one GPU (or core) for one hour.")
 def main(folder: Path, epochs: int, price: float | None) -> None:
     """Entry point of the command line."""
     try:

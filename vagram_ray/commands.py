@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -20,6 +21,17 @@ class InputError(click.ClickException):
     """Input that cannot work: one sentence that names the value and the way out; exit status 2."""
 
     exit_code = 2
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; ``nan`` and ``inf``, which Python reads as numbers, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class Command(click.Command):

@@ -140,6 +140,8 @@ def survive(todo: list[Moment], make_run: Callable[..., SweepRun], place: Path, 
             outcome += ", NOT EQUAL"
         for moment in own:
             moment.outcome = outcome
+        if not own:  # it would go on for ever
+            break
     return problems
 
 

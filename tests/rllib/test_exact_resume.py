@@ -31,7 +31,7 @@ import ray
 from vagram_ray.rllib import MBPO
 
 folder, epochs = sys.argv[1], int(sys.argv[2])
-ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20, logging_level="ERROR")
+ray.init("local", num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20, logging_level="ERROR")
 for case in json.loads(sys.stdin.read()):
     algo = MBPO.from_checkpoint(f"{folder}/{case}/first")
     results = [algo.train()["seeds"] for _ in range(epochs)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,8 @@ import pytest
 
 from vagram_ray.sweep import lease
 from vagram_ray.sweep.driver_lock import DriverLock
-from vagram_ray.sweep.lease import DriverLease
+from vagram_ray.sweep.lease import DriverLease, LostSweepError
+from vagram_ray.sweep.remote import DriverFiles, upload_all
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage import SweepStorage
 
@@ -33,8 +35,9 @@ time.sleep(600)
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("SETTLE_S", 0.05), ("RENEW_EVERY_S", 0.1), ("STALE_AFTER_S", 1.5)):
+    for name, value in (("SETTLE_S", 0.05), ("RENEW_EVERY_S", 0.1), ("STALE_AFTER_S", 60.0)):
         monkeypatch.setattr(lease, name, value)
+    monkeypatch.setattr(lease, "_LOST", set())
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def object_path(tmp_path: Path) -> Path:
 
 def write(path: Path, **changes: Any) -> None:
     """What a driver on another machine writes."""
-    holder = {"token": "other", "host": "other-machine", "pid": 7, "started_s": 1.0}
+    holder = {"token": "other", "host": "other-machine", "machine": "7", "pid": 7, "started_s": 1.0, "renewal": 1}
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(holder | changes))
     temporary.replace(path)
@@ -75,43 +78,49 @@ def test_the_object_is_renewed_and_gone_at_the_end(storage: SweepStorage, object
 
 def test_a_driver_of_another_machine_that_renews_is_not_disturbed(storage: SweepStorage, object_path: Path) -> None:
     write(object_path)
-    ended = threading.Event()
-
-    def renew() -> None:
-        while not ended.wait(0.3):
-            write(object_path)
-
-    thread = threading.Thread(target=renew)
-    thread.start()
     said: list[str] = []
-    try:
-        with pytest.raises(SweepError) as error:
-            DriverLease(storage, said.append).take()
-    finally:
-        ended.set()
-        thread.join()
+
+    def renew(sentence: str) -> None:
+        said.append(sentence)
+        write(object_path, renewal=2)
+
+    with pytest.raises(SweepError) as error:
+        DriverLease(storage, renew).take()
     assert error.value.format_message() == (
         f"Another process (pid 7 on other-machine) is running the sweep in {storage.uri}: wait for its end, or give "
         "another --name."
     )
-    assert len(said) == 1
-    assert said[0].startswith("pid 7 on other-machine was running this sweep 0 s ago; waiting")
+    (sentence,) = said
+    assert re.fullmatch(r"pid 7 on other-machine was running this sweep a moment ago; waiting \d+ s .*", sentence)
     assert json.loads(object_path.read_text())["token"] == "other"
     assert os.listdir(object_path.parent) == [object_path.name]
 
 
-@pytest.mark.parametrize("age_s", [0.0, 3600.0])
-def test_a_driver_of_another_machine_that_has_ended_is_waited_for_and_followed(
-    age_s: float, storage: SweepStorage, object_path: Path
+def test_a_driver_of_another_machine_that_does_not_renew_is_waited_for(
+    storage: SweepStorage, object_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lease, "STALE_AFTER_S", 2.0)
+    monkeypatch.setattr(DriverLease, "_now", lambda self: object_path.stat().st_mtime + 1.0)
     write(object_path)
-    os.utime(object_path, (time.time() - age_s,) * 2)
+    said: list[str] = []
+    begin = time.monotonic()
+    own = DriverLease(storage, said.append)
+    own.take()
+    assert time.monotonic() - begin >= 1.0
+    assert len(said) == 1
+    assert json.loads(object_path.read_text())["host"] == socket.gethostname()
+    own.release()
+
+
+def test_an_old_object_needs_no_waiting(storage: SweepStorage, object_path: Path) -> None:
+    write(object_path)
+    os.utime(object_path, (time.time() - 3600,) * 2)
     said: list[str] = []
     own = DriverLease(storage, said.append)
     own.take()
-    assert json.loads(object_path.read_text())["host"] == socket.gethostname()
-    assert len(said) == (age_s == 0.0)  # an old one needs no waiting
     own.release()
+    assert said == []
+    assert os.listdir(object_path.parent) == []
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"token": 1, "host": 2, "pid": "x", "started_s": 3}'])
@@ -141,19 +150,63 @@ def test_a_process_of_this_machine_counts_as_long_as_it_lives(storage: SweepStor
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    with DriverLock(storage) as lock:
-        lock.hold()  # at once
+    said: list[str] = []
+    with DriverLock(storage, said.append) as lock:
+        lock.hold()
+    assert said == []  # it has not waited
     assert not object_path.exists()
 
 
-def test_who_loses_the_sweep_is_told_and_leaves_the_object_alone(storage: SweepStorage, object_path: Path) -> None:
+def test_a_machine_with_the_same_name_is_another_one(storage: SweepStorage, object_path: Path) -> None:
+    write(object_path, host=socket.gethostname())
+    said: list[str] = []
+
+    def renew(sentence: str) -> None:
+        said.append(sentence)
+        write(object_path, host=socket.gethostname(), renewal=2)
+
+    with pytest.raises(SweepError, match="pid 7"):
+        DriverLease(storage, renew).take()
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("how", ["taken over", "taken over and finished"])
+def test_who_loses_the_sweep_is_told_and_copies_nothing_more(
+    how: str, storage: SweepStorage, object_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lost = threading.Event()
     own = DriverLease(storage, lost=lost.set)
     own.take()
-    write(object_path)
+    storage.create()
+    (storage.folder / "sweep.json").write_text("{}")
+    DriverFiles(storage).upload()
+    there = object_path.parent / "run" / "sweep.json"
+    there.write_text("the other driver's")
+    if how == "taken over":
+        write(object_path)
+    else:  # while this process was suspended
+        object_path.unlink()
     assert lost.wait(30)
+    with pytest.raises(LostSweepError):
+        DriverFiles(storage).upload(everything=True)
+    upload_all(storage)
+    assert "has taken over the sweep" in caplog.text
     own.release()
-    assert json.loads(object_path.read_text())["token"] == "other"
+    assert there.read_text() == "the other driver's"
+    assert object_path.exists() == (how == "taken over")
+
+
+def test_ctrl_c_while_taking_leaves_nothing(
+    storage: SweepStorage, object_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seconds: float) -> None:
+        assert object_path.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lease.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        DriverLease(storage).take()
+    assert os.listdir(object_path.parent) == []
 
 
 def test_of_two_that_start_at_once_the_last_to_write_goes_on(

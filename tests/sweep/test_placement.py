@@ -386,6 +386,8 @@ def test_a_dry_run_shows_the_plan_on_gpus_that_are_not_there(sweep_files: list[s
     [
         (["--gpus", "8"], "CONFIG.py is missing"),
         (["FILE", "--gpus", "0"], "--gpus '0' is not usable"),
+        (["FILE", "--gpu-memory", "nan"], "nan is not a finite number"),
+        (["FILE", "--cpus-per-gpu", "inf"], "inf is not a finite number"),
         (["FILE", "--gpus", "many"], "--gpus 'many' is not usable"),
         (["FILE", "--tflops", "1", "--gpu-speed", "x.json"], "both say how fast"),
         (["FILE", "--gpu-speed", "nowhere.json"], "--gpu-speed 'nowhere.json' is not usable (FileNotFoundError)"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from vagram_ray.commands import SETTINGS, Command, make_console
+from vagram_ray.commands import SETTINGS, Command, FiniteRange, make_console
 from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, select_variants
 from vagram_ray.sweep.spec import DEFAULT_SCALE, Sweep, SweepError, check_name, load_sweep_file
 from vagram_ray.sweep.storage import DEFAULT_STORAGE, SweepStorage
@@ -113,7 +113,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--gpus", type=_COUNT, metavar="N", help="Plan for N GPUs that are not there yet.")
 @click.option(
-    "--gpu-memory", type=click.FloatRange(min=0, min_open=True), default=80.0, show_default=True, metavar="GIB",
+    "--gpu-memory", type=FiniteRange(min=0, min_open=True), default=80.0, show_default=True, metavar="GIB",
     help="Memory of each of the --gpus.",
 )  # fmt: skip
 @click.option(
@@ -257,7 +257,11 @@ def _machine(request: Request) -> Machine:
         connect_to_ray(request.address)
     if request.gpus is not None:
         machine = assumed_machine(request.gpus, request.gpu_memory)
-        return machine if request.address is None else replace(machine, nodes=cluster_machine().nodes + request.gpus)
+        return (
+            machine
+            if request.address is None
+            else replace(machine, nodes=max(cluster_machine().nodes, 1 + request.gpus))
+        )
     return local_machine() if request.address is None else cluster_machine()
 
 

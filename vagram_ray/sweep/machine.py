@@ -70,7 +70,8 @@ def machine_of(nodes: Sequence[Mapping[str, Any]], autoscaling: Autoscaling | No
         "; ".join(part for part in (there, describe_coming(coming)) if part),
         local=False,
         gpu_nodes=cluster_gpus(whole),
-        nodes=len(whole),
+        # Also those of whose resources the autoscaler's configuration says nothing: machines of one's own.
+        nodes=max(len(whole), 1 + autoscaling.most if autoscaling is not None else 0),
     )
 
 

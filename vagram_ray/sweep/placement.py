@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vagram_ray.commands import SETTINGS, Command, make_console
+from vagram_ray.commands import SETTINGS, Command, FiniteRange, make_console
 from vagram_ray.sweep.spec import SweepError, load_sweep_file
 
 if TYPE_CHECKING:
@@ -40,23 +40,23 @@ def _counts(context: click.Context, parameter: click.Parameter, value: str) -> t
 @click.argument("files", metavar="[CONFIG.py ...]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--gpus", callback=_counts, default="1,8,64", show_default=True, metavar="N,...", help="How many GPUs.")
 @click.option(
-    "--gpu-memory", type=click.FloatRange(min=0, min_open=True), default=80.0, show_default=True,
+    "--gpu-memory", type=FiniteRange(min=0, min_open=True), default=80.0, show_default=True,
     metavar="GIB", help="Memory of each GPU.",
 )  # fmt: skip
 @click.option(
-    "--cpus-per-gpu", type=click.FloatRange(min=0.25), default=8.0, show_default=True, metavar="N",
+    "--cpus-per-gpu", type=FiniteRange(min=0.25), default=8.0, show_default=True, metavar="N",
     help="Cores beside each GPU.",
 )  # fmt: skip
 @click.option("--scale", default="paper", show_default=True, metavar="SCALE", help="smoke, laptop or paper.")
 @click.option(
     "--seeds-per-trial", type=click.IntRange(min=1), metavar="N", help="Seeds trained together; chosen by default."
 )
-@click.option("--tflops", type=click.FloatRange(min=0, min_open=True), metavar="X", help="Assumed speed of float32.")
+@click.option("--tflops", type=FiniteRange(min=0, min_open=True), metavar="X", help="Assumed speed of float32.")
 @click.option(
     "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE", help="Speed of a GPU as --measure-speed wrote it."
 )
 @click.option(
-    "--env-step-us", type=click.FloatRange(min=0, min_open=True), metavar="X",
+    "--env-step-us", type=FiniteRange(min=0, min_open=True), metavar="X",
     help="Assumed microseconds of an environment step; timed on this machine by default.",
 )  # fmt: skip
 @click.option(

@@ -64,7 +64,8 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
             f"results and checkpoints may need {format_bytes(plan.disk_bytes)} of disk, and {format_bytes(free)} "
             "are free; choose another --storage."
         )
-    if plan.machine.nodes > 1 and "://" not in surroundings.folder and not surroundings.shared:
+    on_a_disk = "://" not in surroundings.folder or surroundings.folder.startswith("file://")
+    if plan.machine.nodes > 1 and on_a_disk and not surroundings.shared:
         warnings.append(
             f"results go to the directory {surroundings.folder}, and trials may run on "
             f"{plan.machine.nodes} machines: unless all of them share that directory, each keeps its checkpoints to "

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vagram_ray.sweep.lease import LostSweepError, check_held
 from vagram_ray.sweep.results import RECORDS_FOLDER, SWEEP_FILE, read_info, read_records, whole_epochs
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage import SweepStorage, reason
@@ -130,6 +131,8 @@ def upload_all(storage: SweepStorage) -> None:
         return
     try:
         DriverFiles(storage).upload(everything=True)
+    except LostSweepError as error:
+        logger.warning("Nothing more is copied to %s: %s.", storage.uri, error)
     except Exception as error:  # the results are here, and that is what has to be said
         logger.warning(
             "The files in %s are not all copied to %s (%s); run the same command again to copy them.",
@@ -151,9 +154,10 @@ class DriverFiles:
         """Copy what has changed: ``sweep.json``, records and tables, or every file of the folder.
 
         Raises:
-            OSError: The storage does not take them.
+            OSError: The storage does not take them, or another driver has taken over the sweep.
         """
         with self._lock:
+            check_held(self.storage)
             filesystem, path = _resolve(self.storage)
             folder = self.storage.folder
             for file in sorted(folder.rglob("*") if everything else _small_files(folder)):
