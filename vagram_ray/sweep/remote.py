@@ -132,7 +132,7 @@ def upload_all(storage: SweepStorage) -> None:
     try:
         DriverFiles(storage).upload(everything=True)
     except LostSweepError as error:
-        logger.warning("Nothing more is copied to %s: %s.", storage.uri, error)
+        logger.warning("Nothing more is copied there: %s.", error)
     except Exception as error:  # the results are here, and that is what has to be said
         logger.warning(
             "The files in %s are not all copied to %s (%s); run the same command again to copy them.",
