@@ -1,113 +1,130 @@
-"""Time of one SAC update, and what derived gradients and the allocator setting bring.
+"""What a SAC update costs, beside the published code's and beside its matrix products alone.
 
-    python benchmarks/sac_update.py [--rounds 5] [--json FILE]
+    python -m benchmarks.sac_update [--rounds 20] [--core 1] [--rllib] [--json FILE]
 
-Each measurement is a process of its own (the allocator setting is per process) with one thread; variants take turns,
-so that a change of the machine's load meets all of them. Needs PyTorch and NumPy, not Ray.
+One seed, batch 256, Hopper's dimensions, critics, targets, actor and temperature in every update. ``--rllib`` adds
+RLlib's own SAC learner, where Ray is installed. Sides take turns, each in a process of its own with one thread.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
+import functools
+import importlib.util
 import sys
-import time
+from collections.abc import Sequence
 
-VARIANTS = {
-    "autograd": (False, False),
-    "autograd, kept memory": (False, True),
-    "derived gradients": (True, False),
-    "derived, kept memory": (True, True),
-}
-SIZES = [(1, 64), (8, 64), (1, 256), (4, 256)]  # seeds, width of the two hidden layers
+import torch
+
+from benchmarks import timing
+from benchmarks.published_sac import PublishedSAC
+from benchmarks.sac_products import Library, update_products
+from vagram_ray.core import passes
+from vagram_ray.core.allocator import keep_freed_memory
+from vagram_ray.core.random_streams import RandomStreams
+from vagram_ray.core.replay import TransitionLayout, Transitions
+from vagram_ray.core.sac import SAC
+from vagram_ray.core.settings import MBPOSettings
+
 BATCH, OBS_DIM, ACTION_DIM = 256, 11, 3  # Hopper
+WIDTHS = (64, 256, 1024)  # of the two hidden layers
 
 
-def measure(num_seeds: int, width: int, derived: bool, keep: bool, updates: int = 60) -> float:
-    """Median milliseconds of one update (critics, targets, actor, temperature)."""
-    import torch
+def random_batch(num_seeds: int, batch: int = BATCH) -> tuple[Transitions, torch.Tensor]:
+    """Transitions (S, B, ...) and noise (S, B, 2 A)."""
+    streams, layout = RandomStreams(range(num_seeds), "benchmark"), TransitionLayout(OBS_DIM, ACTION_DIM)
+    rows = streams.normal(batch, layout.width)
+    rows[..., OBS_DIM : OBS_DIM + ACTION_DIM].tanh_()
+    return layout.split(rows), streams.normal(batch, 2 * ACTION_DIM)
 
-    from vagram_ray.core.allocator import keep_freed_memory
-    from vagram_ray.core.random_streams import RandomStreams
-    from vagram_ray.core.replay import TransitionLayout
-    from vagram_ray.core.sac import SAC
-    from vagram_ray.core.settings import MBPOSettings
 
-    torch.set_num_threads(1)
-    if keep:
-        keep_freed_memory()
+def our_update(num_seeds: int, width: int) -> timing.Operation:
+    """As in training: derived gradients, kept memory."""
+    keep_freed_memory()
     settings = MBPOSettings(actor_hidden_sizes=(width, width), critic_hidden_sizes=(width, width))
-    streams = RandomStreams(range(num_seeds), "benchmark")
-    sac = SAC(settings, num_seeds, OBS_DIM, ACTION_DIM, streams)
-    layout = TransitionLayout(OBS_DIM, ACTION_DIM)
-    batch = layout.split(streams.normal(BATCH, layout.width))
-    noise = streams.normal(BATCH, 2 * ACTION_DIM)
-    update = sac.update if derived else _autograd_update(sac)
-    samples = []
-    for number in range(updates + 20):
-        start = time.perf_counter()
-        update(batch, noise)
-        if number >= 20:  # warm-up
-            samples.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(samples)
+    sac = SAC(settings, num_seeds, OBS_DIM, ACTION_DIM, RandomStreams(range(num_seeds), "benchmark"))
+    batch, noise = random_batch(num_seeds)
+    return lambda: sac.update(batch, noise)
 
 
-def _autograd_update(sac):
-    """The same update with automatic differentiation of the losses."""
-    import torch
+def batched_update(num_seeds: int, width: int) -> timing.Operation:
+    """Ours with PyTorch's batched products at every width."""
+    passes.WIDE = 2**62
+    return our_update(num_seeds, width)
 
-    def update(batch, noise):
-        next_noise, actor_noise = noise.chunk(2, dim=-1)
+
+def autograd_update(num_seeds: int, width: int) -> timing.Operation:
+    """Ours with automatic differentiation of the losses and batched products."""
+    passes.WIDE = 2**62
+    settings = MBPOSettings(actor_hidden_sizes=(width, width), critic_hidden_sizes=(width, width))
+    sac = SAC(settings, num_seeds, OBS_DIM, ACTION_DIM, RandomStreams(range(num_seeds), "benchmark"))
+    batch, noise = random_batch(num_seeds)
+    next_noise, actor_noise = noise.chunk(2, dim=-1)
+
+    def update() -> None:
         critic_loss, _ = sac.critic_loss(batch, next_noise)
         sac.critic_optimizer.step(torch.autograd.grad(critic_loss.sum(), sac.critic.network.views))
         actor_loss, entropy = sac.actor_loss(batch.obs, actor_noise)
         sac.actor_optimizer.step(torch.autograd.grad(actor_loss.sum(), sac.actor.network.views))
-        sac.alpha_optimizer.step([sac.alpha * (entropy.unsqueeze(1) - sac.target_entropy)])
+        sac.alpha_optimizer.step([sac.alpha * (entropy.detach().unsqueeze(1) - sac.target_entropy)])
         with torch.no_grad():
             sac.target_critic.network.flat.lerp_(sac.critic.network.flat, sac.settings.tau)
 
     return update
 
 
-def run_rounds(rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Medians by size and variant, one per round."""
-    results: dict[str, dict[str, list[float]]] = {}
-    for _ in range(rounds):
-        for num_seeds, width in SIZES:
-            for name, (derived, keep) in VARIANTS.items():
-                call = f"from sac_update import measure; print(measure({num_seeds}, {width}, {derived}, {keep}))"
-                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-                printed = subprocess.run(
-                    [sys.executable, "-c", call],
-                    cwd=os.path.dirname(os.path.abspath(__file__)),
-                    env=environment, capture_output=True, text=True, check=True,
-                ).stdout  # fmt: skip
-                size = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}, 2 x {width}"
-                results.setdefault(size, {}).setdefault(name, []).append(float(printed))
-    return results
+def published_update(width: int) -> timing.Operation:
+    """The published code's structure."""
+    sac = PublishedSAC(OBS_DIM, ACTION_DIM, (width, width))
+    batch, _ = random_batch(1)
+    single = Transitions(*(column[0] for column in batch))
+    return lambda: sac.update(single)
 
 
-def main() -> None:
+def products_alone(width: int, library: Library, num_seeds: int = 1) -> timing.Operation:
+    """No update, its matrix products."""
+    keep_freed_memory()
+    torch.set_grad_enabled(False)
+    return update_products(BATCH, OBS_DIM, ACTION_DIM, (width, width), library, num_seeds)[0]
+
+
+def sides_of(width: int, rllib: bool) -> dict[str, timing.Factory]:
+    """What is compared at a width."""
+    sides: dict[str, timing.Factory] = {
+        "published structure": functools.partial(published_update, width),
+        "ours": functools.partial(our_update, 1, width),
+        "ours, batched products": functools.partial(batched_update, 1, width),
+        "ours, autograd": functools.partial(autograd_update, 1, width),
+        "products, torch": functools.partial(products_alone, width, "torch"),
+    }
+    if passes.has_fast_onednn(torch.empty(0)):
+        sides["products, oneDNN"] = functools.partial(products_alone, width, "onednn")
+    if rllib:
+        from benchmarks.rllib_sac import rllib_update
+
+        sides["RLlib's SAC"] = functools.partial(rllib_update, OBS_DIM, ACTION_DIM, BATCH, width)
+    return sides
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", metavar="FILE")
-    arguments = parser.parse_args()
-    results = run_rounds(arguments.rounds)
-    print(f"ms per SAC update, batch {BATCH}, Hopper; median over {arguments.rounds} rounds [least, most]; one thread")
-    for size, variants in results.items():
-        base = statistics.median(variants["autograd"])
-        for name, samples in variants.items():
-            middle = statistics.median(samples)
-            spread = f"[{min(samples):.2f}, {max(samples):.2f}]"
-            print(f"{size:18s} {name:24s} {middle:7.2f} {spread:18s} {middle / base:5.2f} of autograd")
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"machine": platform.processor() or platform.machine(), "ms": results}, file, indent=2)
+    parser = timing.parser(__doc__, rounds=20)
+    parser.add_argument("--rllib", action="store_true", help="also RLlib's SAC learner")
+    arguments = parser.parse_args(argv)
+    timing.prepare(arguments)
+    rllib = arguments.rllib and importlib.util.find_spec("ray") is not None
+    if arguments.rllib and not rllib:
+        print("RLlib's SAC is left out: Ray is not installed.", file=sys.stderr)
+    samples: list[timing.Samples] = []
+    operations = {}
+    for width in (16,) if arguments.tiny else WIDTHS:
+        case = f"1 seed, 2 x {width}"
+        samples += timing.measure(case, sides_of(width, rllib), rounds=arguments.rounds).values()
+        operations[case] = update_products(BATCH, OBS_DIM, ACTION_DIM, (width, width), "torch")[1]
+    print(f"SAC update, batch {BATCH}, Hopper's dimensions, one thread")
+    timing.print_table(samples, base="published structure")
+    for case, count in operations.items():
+        print(f"{case}: {count / 1e9:.3f} GFLOP in products")
+    timing.write_json(arguments.json, "sac_update", samples, flop=operations)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ class EpochMetrics:
         """Count device tensors (S,) into the means of ``section/name``."""
         for name, value in metrics.items():
             key = f"{section}/{name}"
-            self._sums[key] = value.clone() if key not in self._sums else self._sums[key] + value
+            if key in self._sums:
+                self._sums[key].add_(value)
+            else:
+                self._sums[key] = value.clone()
             self._counts[key] += 1
 
     def set(self, key: str, value: float | np.ndarray) -> None:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-FEATURE_NORM_EPSILON = 1e-12
-"""Hidden features shorter than this are not scaled up (only all-zero features are)."""
+from vagram_ray.core import passes
+from vagram_ray.core.passes import FEATURE_NORM_EPSILON, Activation, Tape
 
-Activation = Callable[[Tensor], Tensor]
 Initializer = Callable[[Tensor, torch.Generator], None]
+_WRITTEN_OUT = (F.relu, F.silu)
+"""Activations that ``passes`` knows the derivative of; networks with others are left to autograd."""
 
 
 def orthogonal_init(weight: Tensor, generator: torch.Generator) -> None:
@@ -32,14 +34,6 @@ def truncated_normal_init(weight: Tensor, generator: torch.Generator) -> None:
     """Normal with deviation 1 / (2 sqrt(in)), cut at two deviations: PETS' and MBPO's model initialisation."""
     deviation = 1.0 / (2.0 * math.sqrt(weight.shape[0]))
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
-
-
-class Tape(NamedTuple):
-    """What a pass through a stack leaves behind for its differentiation."""
-
-    layer_inputs: list[Tensor]  # of each layer, (N, B, width)
-    inverse_norm: Tensor | None  # 1 / |h| of the last hidden features (N, B, 1), if they are normalised
-    unscaled: Tensor | None  # h W (N, B, out), if they are
 
 
 class StackedMLP(nn.Module):
@@ -103,53 +97,81 @@ class StackedMLP(nn.Module):
                 weight[row] = drawn
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs (N, B, out) for inputs (N, B, in)."""
-        return self.forward_with_tape(inputs)[0]
+        """Outputs (N, B, out) for inputs (N, B, in), or (M, B, in) where every N / M networks share their inputs."""
+        if self.activation not in _WRITTEN_OUT or (torch.is_grad_enabled() and not self._by_network(inputs)):
+            return self._recorded(self._of_each_network(inputs))
+        if torch.is_grad_enabled():
+            return _PassByNetwork.apply(self, self._of_each_network(inputs), *self.views[: 2 * self.num_layers])
+        return self._run(inputs, passes.evaluate)[0]
 
-    def forward_with_tape(self, inputs: Tensor) -> tuple[Tensor, Tape]:
-        """Outputs as ``forward``, and what ``backward`` needs to differentiate them."""
-        layer_inputs = [inputs]
+    def _recorded(self, inputs: Tensor) -> Tensor:
+        """What the networks compute, in operations that autograd records."""
+        features = inputs
         for layer in range(self.num_layers - 1):
             weight, bias = self.views[2 * layer : 2 * layer + 2]
-            layer_inputs.append(self.activation(torch.baddbmm(bias, layer_inputs[-1], weight)))
-        features = layer_inputs[-1]
+            features = self.activation(torch.baddbmm(bias, features, weight))
         weight, bias = self.views[2 * self.num_layers - 2 : 2 * self.num_layers]
         if not self.normalize_features:
-            return torch.baddbmm(bias, features, weight), Tape(layer_inputs, None, None)
+            return torch.baddbmm(bias, features, weight)
         # (h / |h|) W = (h W) / |h|: scaling the few outputs is cheaper than scaling the many features.
         square_norm = features.square().sum(dim=-1, keepdim=True).clamp_min(FEATURE_NORM_EPSILON**2)
-        inverse_norm, unscaled = square_norm.rsqrt(), torch.bmm(features, weight)
-        return unscaled * inverse_norm + bias, Tape(layer_inputs, inverse_norm, unscaled)
+        return torch.bmm(features, weight) * square_norm.rsqrt() + bias
 
-    def backward(self, tape: Tape, gradient: Tensor, weight_gradients: Sequence[Tensor] | None) -> Tensor:
-        """Differentiate a pass of a ReLU network; the same as autograd in fewer operations (docs/performance.md).
+    def forward_with_tape(self, inputs: Tensor) -> tuple[Tensor, list[Tape]]:
+        """Outputs as ``forward``, and what ``backward`` needs to differentiate them."""
+        return self._run(inputs, passes.forward)
+
+    @torch.no_grad()
+    def _run(self, inputs: Tensor, run: Callable[..., Any]) -> tuple[Tensor, list[Any]]:
+        """Outputs, and what ``run``, a pass, returns for each part of the stack."""
+        outputs = inputs.new_empty(self.num_networks, inputs.shape[1], self._shapes[2 * self.num_layers - 1][1])
+        how = (self.activation, self.normalize_features)
+        if not self._by_network(inputs):
+            return outputs, [run(self._stack, self._of_each_network(inputs), outputs, *how)]
+        sharing = self.num_networks // inputs.shape[0]
+        results = [run(part, inputs[row // sharing], outputs[row], *how) for row, part in enumerate(self._networks)]
+        return outputs, results
+
+    @torch.no_grad()
+    def backward(
+        self,
+        tapes: Sequence[Tape],
+        gradient: Tensor,
+        weight_gradients: Sequence[Tensor] | None,
+        input_columns: slice | None = None,
+    ) -> Tensor | None:
+        """Differentiate a pass; the same as autograd in fewer operations (docs/performance.md).
 
         Args:
-            tape: Of the pass.
+            tapes: Of the pass.
             gradient: Of the loss with respect to the outputs, (N, B, out).
             weight_gradients: Where to write the gradients, shaped like ``views``; None leaves them out.
+            input_columns: The inputs whose gradients are wanted.
 
         Returns:
-            Gradient with respect to the first layer's pre-activation (N, B, width): times the first weight's
-            transpose it is the gradient of the inputs, of which callers often want a few columns only.
+            Gradient with respect to each network's inputs in these columns (N, B, columns); None if there are none.
         """
-        for layer in reversed(range(self.num_layers)):
-            inputs, weight = tape.layer_inputs[layer], self.views[2 * layer]
-            if weight_gradients is not None:
-                torch.sum(gradient, dim=1, keepdim=True, out=weight_gradients[2 * layer + 1])
-            last = layer == self.num_layers - 1
-            scaled = gradient * tape.inverse_norm if last and tape.inverse_norm is not None else gradient
-            if weight_gradients is not None:
-                torch.bmm(inputs.transpose(1, 2), scaled, out=weight_gradients[2 * layer])
-            if layer == 0:
-                return scaled
-            hidden_gradient = torch.bmm(scaled, weight.transpose(1, 2))
-            if last and tape.inverse_norm is not None and tape.unscaled is not None:
-                # d(1/|h|)/dh = -h/|h|^3, so the features' own direction loses its share.
-                along = (scaled * tape.unscaled).sum(dim=-1, keepdim=True) * tape.inverse_norm.square()
-                hidden_gradient.addcmul_(inputs, along, value=-1.0)
-            gradient = torch.ops.aten.threshold_backward(hidden_gradient, inputs, 0.0)
-        raise AssertionError("a network has at least one layer")
+        columns = None
+        for part, tape in zip(self._networks if self._by_network(gradient) else [self._stack], tapes, strict=True):
+            own = None if weight_gradients is None else [weight[part.rows] for weight in weight_gradients]
+            first = passes.backward(part, tape, gradient[part.rows], own, self.activation)
+            if input_columns is not None:
+                if columns is None:
+                    width = len(range(*input_columns.indices(self._shapes[0][0])))
+                    columns = gradient.new_empty(*gradient.shape[:2], width)
+                part.product(first, part.layers[0].transposed[..., input_columns], out=columns[part.rows])
+        return columns
+
+    def _by_network(self, rows: Tensor) -> bool:
+        """Whether (N, B, ...) is enough to compute one network after the other."""
+        return bool(self._networks) and rows.shape[1] >= passes.WIDE_BATCH
+
+    def _of_each_network(self, inputs: Tensor) -> Tensor:
+        """Inputs (N, B, in) of inputs (M, B, in) that are shared."""
+        sharing = self.num_networks // inputs.shape[0]
+        if sharing == 1:
+            return inputs
+        return inputs.unsqueeze(1).expand(-1, sharing, -1, -1).reshape(self.num_networks, *inputs.shape[1:])
 
     def select_networks(self, index: Tensor) -> StackedMLP:
         """A new stack with copies of the networks at ``index`` (M,)."""
@@ -170,6 +192,12 @@ class StackedMLP(nn.Module):
     def _build_views(self) -> None:
         # Detached first, so that each view is a leaf of its own and gradients need not pass through ``flat``.
         self.views: list[Tensor] = [view.requires_grad_() for view in self.split(self.flat.detach())]
+        layers = self.views[: 2 * self.num_layers]
+        self._stack = passes.whole_stack(layers)
+        widest = max(rows * columns for rows, columns in self._shapes)
+        by_network = widest >= passes.WIDE and self.activation in _WRITTEN_OUT and passes.has_fast_onednn(self.flat)
+        rows = range(self.num_networks) if by_network else ()
+        self._networks = [passes.single_network(layers, row) for row in rows]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> StackedMLP:
         super()._apply(fn, recurse)
@@ -177,11 +205,33 @@ class StackedMLP(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "views"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("views", "_stack", "_networks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._build_views()
+
+
+class _PassByNetwork(torch.autograd.Function):
+    """A pass that autograd sees as one operation."""
+
+    @staticmethod
+    def forward(ctx: Any, stack: StackedMLP, inputs: Tensor, *views: Tensor) -> Tensor:
+        outputs, ctx.tapes = stack.forward_with_tape(inputs)
+        ctx.stack, ctx.num_inputs = stack, inputs.shape[-1]
+        ctx.save_for_backward(*views)  # so that autograd notices a change of the weights in between
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        views = ctx.saved_tensors
+        weight_gradients = [torch.empty_like(view) for view in views] if any(ctx.needs_input_grad[2:]) else None
+        columns = slice(0, ctx.num_inputs) if ctx.needs_input_grad[1] else None
+        input_gradient = ctx.stack.backward(ctx.tapes, gradient.contiguous(), weight_gradients, columns)
+        if weight_gradients is None:
+            return (None, input_gradient, *(None for _ in views))
+        return (None, input_gradient, *weight_gradients)
 
 
 @contextmanager
@@ -200,8 +250,9 @@ def constant_weights(*networks: StackedMLP) -> Iterator[None]:
 class StackedAdam:
     """Adam over the rows of a (S, P) tensor: each seed has its own moments and step count.
 
-    The update itself is ``torch.optim.Adam`` (fused where the device has it) with one parameter per seed;
-    the moments live in (S, P) tensors, so that a seed's optimiser state is a row like its weights.
+    The update itself is the kernel of ``torch.optim.Adam(fused=True)`` with its defaults and one parameter per seed,
+    called directly: the optimiser's own bookkeeping costs as much as the kernel at small sizes. The moments live in
+    (S, P) tensors, so that a seed's optimiser state is a row like its weights.
 
     Args:
         flat: The parameters; (N, P) with N a multiple of ``num_seeds``. Updated in place.
@@ -223,28 +274,36 @@ class StackedAdam:
         self.exp_avg = torch.zeros_like(rows)
         self.exp_avg_sq = torch.zeros_like(rows)
         self.step_count = torch.zeros(num_seeds, device=rows.device, dtype=torch.float32)
-        self._build_optimizer()
+        self._update_all()
 
-    def _build_optimizer(self) -> None:
-        parameters = [nn.Parameter(row) for row in self._rows]
-        self._adam = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        for seed, parameter in enumerate(parameters):
-            parameter.grad = self._gradient[seed]
-            self._adam.state[parameter] = {
-                "step": self.step_count[seed],
-                "exp_avg": self.exp_avg[seed],
-                "exp_avg_sq": self.exp_avg_sq[seed],
-            }
+    def _update_all(self) -> None:
+        """Take all seeds up (again) into those that are updated."""
+        self._updated = list(range(len(self._rows)))
+        self._list_tensors()
 
+    def _list_tensors(self) -> None:
+        columns = (self._rows, self._gradient, self.exp_avg, self.exp_avg_sq, self.step_count)
+        self._tensors = [[column[seed] for seed in self._updated] for column in columns]
+
+    @torch.no_grad()
     def step(self, gradients: Sequence[Tensor] | None = None) -> None:
         """One step with the gradients of a stack's ``views`` (in their order), or with what is in ``gradient``."""
         if gradients is not None:
             torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.gradient)
-        self._adam.step()
+        if not self._updated:
+            return
+        rows, gradient, exp_avg, exp_avg_sq, step_count = self._tensors
+        torch._foreach_add_(step_count, 1.0)
+        torch._fused_adam_(
+            rows, gradient, exp_avg, exp_avg_sq, [], step_count,
+            lr=self.lr, beta1=0.9, beta2=0.999, weight_decay=self.weight_decay, eps=1e-8, amsgrad=False, maximize=False,
+        )  # fmt: skip
 
     def freeze(self, seed: int) -> None:
         """Leave this seed's parameters untouched from now on."""
-        self._adam.param_groups[0]["params"][seed].grad = None
+        if seed in self._updated:
+            self._updated.remove(seed)
+            self._list_tensors()
 
     def select_seeds(self, index: Tensor, flat: Tensor) -> StackedAdam:
         """An optimiser for ``flat``, the copied rows of the seeds at ``index``, with copies of their state."""
@@ -267,7 +326,6 @@ class StackedAdam:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over saved moments and step counts; no seed is frozen afterwards."""
-        for parameter, gradient in zip(self._adam.param_groups[0]["params"], self._gradient, strict=True):
-            parameter.grad = gradient
+        self._update_all()
         for own, saved in zip(self._state(), (state["exp_avg"], state["exp_avg_sq"], state["step_count"]), strict=True):
             own.copy_(saved)

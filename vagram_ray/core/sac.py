@@ -23,6 +23,7 @@ from vagram_ray.core.settings import MBPOSettings
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 """Range of the policy's log standard deviation before squashing (the published code's)."""
 LOG_STD_HALF_RANGE = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
+_LOG_DENSITY_CONSTANT = 0.5 * math.log(2 * math.pi) + 2.0 * math.log(2.0)
 
 
 class ObservationScale(nn.Module):
@@ -56,7 +57,7 @@ class PolicySample(NamedTuple):
     action: Tensor  # (S, B, A) in [-1, 1]
     log_prob: Tensor  # (S, B)
     std: Tensor  # (S, B, A), before squashing
-    log_std_slope: Tensor  # (S, B, A), d log_std / d network output
+    bounded: Tensor  # (S, B, A) in [-1, 1], of which log std is a linear function
 
 
 class SquashedGaussianActor(nn.Module):
@@ -71,6 +72,8 @@ class SquashedGaussianActor(nn.Module):
         normalize_observations: Standardise observations with ``scale``.
         device: Where the parameters live.
     """
+
+    log_std_half_range = LOG_STD_HALF_RANGE
 
     def __init__(
         self,
@@ -115,15 +118,16 @@ class SquashedGaussianActor(nn.Module):
     def squash(self, outputs: Tensor, noise: Tensor) -> PolicySample:
         """The sample that ``noise`` (S, B, A) makes of the network's outputs (S, B, 2 A)."""
         mean, raw = outputs.chunk(2, dim=-1)
-        bounded = torch.tanh(raw)
+        bounded = torch.tanh(raw.contiguous())  # on a strided view it takes four times as long
         log_std = LOG_STD_MIN + LOG_STD_HALF_RANGE * (bounded + 1.0)
         std = log_std.exp()
-        pre_squash = mean + std * noise
-        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-        # log(1 - tanh(u)^2), in the form that neither overflows nor cancels for large |u|.
-        squash = 2.0 * (math.log(2.0) - pre_squash - F.softplus(-2.0 * pre_squash))
-        log_prob = (gaussian - squash).sum(dim=-1)
-        return PolicySample(torch.tanh(pre_squash), log_prob, std, LOG_STD_HALF_RANGE * (1.0 - bounded.square()))
+        pre_squash = torch.addcmul(mean, std, noise)
+        # -log pi = log std + n^2 / 2 + log(1 - tanh(u)^2) + const per dimension, and the third term is
+        # 2 (log 2 - u - softplus(-2 u)), a form that neither overflows nor cancels for large |u|.
+        squash = F.softplus(-2.0 * pre_squash).add_(pre_squash)
+        surprise = torch.addcmul(log_std, noise, noise, value=0.5).sub_(squash, alpha=2.0).sum(dim=-1)
+        log_prob = -self.action_dim * _LOG_DENSITY_CONSTANT - surprise
+        return PolicySample(torch.tanh(pre_squash), log_prob, std, bounded)
 
     def select_seeds(self, index: Sequence[int]) -> SquashedGaussianActor:
         """A copy of the actor with the seeds at ``index`` alone."""
@@ -171,9 +175,8 @@ class TwinCritic(nn.Module):
         return self.network(self.joint_input(obs, action)).view(self.num_seeds, 2, -1)
 
     def joint_input(self, obs: Tensor, action: Tensor) -> Tensor:
-        """What the 2 S networks see of obs (S, B, D) and action (S, B, A): (2 S, B, D + A)."""
-        joint = torch.cat([self.scale(obs), action], dim=-1)
-        return joint.unsqueeze(1).expand(-1, 2, -1, -1).reshape(2 * self.num_seeds, *joint.shape[1:])
+        """What both networks of each seed see of obs (S, B, D) and action (S, B, A): (S, B, D + A)."""
+        return torch.cat([self.scale(obs), action], dim=-1)
 
     def values_at(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values (S, 2, B) where each critic has its own obs (S, 2, B, D); action (S, B, A) is shared."""
@@ -268,7 +271,8 @@ class SAC:
     def bellman_target(self, batch: Transitions, noise: Tensor) -> Tensor:
         """r + gamma (1 - terminated) (min_k Q'_k(s', a') - alpha log pi(a' | s')), a' ~ pi(s'), shape (S, B)."""
         next_action, next_log_prob = self.actor.sample(batch.next_obs, noise)
-        next_value = self.target_critic(batch.next_obs, next_action).amin(dim=1) - self.alpha * next_log_prob
+        first, second = self.target_critic(batch.next_obs, next_action).unbind(dim=1)
+        next_value = torch.minimum(first, second) - self.alpha * next_log_prob
         return batch.reward + self.settings.gamma * (1.0 - batch.terminated) * next_value
 
     def actor_loss(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,8 @@ from vagram_ray.core.replay import Transitions
 if TYPE_CHECKING:
     from vagram_ray.core.sac import SAC
 
+_tanh_backward = torch.ops.aten.tanh_backward
+
 
 @torch.no_grad()
 def critic_gradients(
@@ -35,7 +37,7 @@ def critic_gradients(
     error = values - target.unsqueeze(1)
     # d/dQ of the mean over B of (Q - y)^2
     sac.critic.network.backward(tape, (error * (2.0 / error.shape[-1])).view_as(outputs), weight_gradients)
-    return error.square().mean(dim=-1).sum(dim=-1), values.mean(dim=(1, 2))
+    return error.square().sum(dim=(1, 2)) / error.shape[-1], values.mean(dim=(1, 2))
 
 
 @torch.no_grad()
@@ -48,28 +50,31 @@ def actor_gradients(sac: SAC, obs: Tensor, noise: Tensor, weight_gradients: Sequ
     Returns:
         Loss (S,) and mean entropy estimate (S,), as ``SAC.actor_loss``.
     """
-    actor, batch_size = sac.actor, obs.shape[1]
+    actor, alpha, batch_size = sac.actor, sac.alpha, obs.shape[1]
     outputs, tape = actor.network.forward_with_tape(actor.scale(obs))
     policy = actor.squash(outputs, noise)
     values, value_gradient = _least_value_and_gradient(sac, obs, policy.action)
 
-    alpha = sac.alpha.unsqueeze(-1)  # (S, 1, 1)
-    pre_squash_gradient = (2.0 * alpha * policy.action - value_gradient * (1.0 - policy.action.square())) / batch_size
-    log_std_gradient = pre_squash_gradient * policy.std * noise - alpha / batch_size
-    gradient = torch.cat([pre_squash_gradient, log_std_gradient * policy.log_std_slope], dim=-1)
-    actor.network.backward(tape, gradient, weight_gradients)
-    loss = (sac.alpha * policy.log_prob - values).mean(dim=-1)
-    return loss, -policy.log_prob.mean(dim=-1)
+    share = (alpha / batch_size).unsqueeze(-1)  # of each transition in the entropy's term, (S, 1, 1)
+    # tanh_backward(g, y) is g (1 - y^2)
+    by_pre_squash = _tanh_backward(value_gradient, policy.action).mul_(-1.0 / batch_size)
+    by_pre_squash.addcmul_(policy.action, share, value=2.0)
+    by_log_std = (by_pre_squash * policy.std).mul_(noise).sub_(share)
+    by_bounded = _tanh_backward(by_log_std, policy.bounded).mul_(actor.log_std_half_range)
+    actor.network.backward(tape, torch.cat([by_pre_squash, by_bounded], dim=-1), weight_gradients)
+    entropy = -policy.log_prob.mean(dim=-1)
+    return -alpha.squeeze(1) * entropy - values.mean(dim=-1), entropy
 
 
 def _least_value_and_gradient(sac: SAC, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
     """min_k Q_k(s, a) (S, B) and its gradient with respect to the action (S, B, A)."""
-    network = sac.critic.network
+    network, obs_dim = sac.critic.network, obs.shape[-1]
     outputs, tape = network.forward_with_tape(sac.critic.joint_input(obs, action))
-    least, index = outputs.view(sac.num_seeds, 2, -1).min(dim=1)
-    chosen = torch.zeros(sac.num_seeds, 2, obs.shape[1], device=obs.device, dtype=obs.dtype)
-    chosen.scatter_(1, index.unsqueeze(1), 1.0)
-    first_layer_gradient = network.backward(tape, chosen.view_as(outputs), None)
-    action_weight = network.views[0][:, obs.shape[-1] :]  # the first layer's rows that the action enters by
-    both = torch.bmm(first_layer_gradient, action_weight.transpose(1, 2))
-    return least, both.unflatten(0, (sac.num_seeds, 2)).sum(dim=1)
+    values = outputs.view(sac.num_seeds, 2, -1)
+    first, second = values.unbind(dim=1)
+    chosen = torch.empty_like(values)  # 1 for the critic that is the minimum, 0 for the other
+    torch.le(first, second, out=chosen[:, 0])
+    torch.gt(first, second, out=chosen[:, 1])
+    gradient = network.backward(tape, chosen.view_as(outputs), None, slice(obs_dim, obs_dim + action.shape[-1]))
+    assert gradient is not None
+    return torch.minimum(first, second), gradient[0::2] + gradient[1::2]

@@ -1,0 +1,32 @@
+"""Agents whose buffers are filled with random transitions, so that any phase can be timed alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vagram_ray.core.allocator import keep_freed_memory
+from vagram_ray.core.mbpo import MBPOAgent
+from vagram_ray.core.random_streams import RandomStreams
+from vagram_ray.core.replay import Transitions
+from vagram_ray.core.settings import MBPOSettings
+
+OBS_DIM, ACTION_DIM = 11, 3  # Hopper
+
+
+def never(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+    """A termination function that ends nothing."""
+    return torch.zeros(next_obs.shape[:-1], dtype=torch.bool, device=next_obs.device)
+
+
+def make_agent(settings: MBPOSettings, num_seeds: int, env_steps: int, obs_dim: int = OBS_DIM) -> MBPOAgent:
+    """An agent with ``env_steps`` stored transitions that look like slow, noisy motion."""
+    keep_freed_memory()
+    agent = MBPOAgent(settings, seeds=range(num_seeds), obs_dim=obs_dim, action_dim=ACTION_DIM, termination=never)
+    streams = RandomStreams(range(num_seeds), "benchmark")
+    obs, action = streams.normal(env_steps, obs_dim), streams.uniform(env_steps, ACTION_DIM, low=-1.0, high=1.0)
+    next_obs = obs + 0.1 * streams.normal(env_steps, obs_dim)
+    columns = Transitions(obs, action, obs[..., 0], next_obs, torch.zeros(num_seeds, env_steps))
+    rows = torch.cat([c if c.dim() == 3 else c.unsqueeze(-1) for c in columns], dim=-1)
+    agent.replay.load_state_dict({"size": env_steps, "num_added": env_steps, "next": env_steps, "rows": rows})
+    return agent

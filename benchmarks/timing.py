@@ -1,0 +1,186 @@
+"""What the benchmarks share: sides measured in turns, a table, JSON.
+
+A *side* is what a case is measured with, say the published code's update and ours. Each side lives in a process of its
+own (allocator settings are per process) with one thread; in every round each side runs a few times, one after the
+other, so that a change of the machine's load meets all of them. On a busy machine the least time is the one to trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+Operation = Callable[[], Any]
+Factory = Callable[[], Operation]
+"""Prepares what is measured and returns it; runs in the side's own process."""
+
+
+@dataclass
+class Samples:
+    """Milliseconds of one side in one case."""
+
+    case: str
+    side: str
+    milliseconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Milliseconds."""
+        return statistics.median(self.milliseconds)
+
+    @property
+    def least(self) -> float:
+        """Milliseconds."""
+        return min(self.milliseconds)
+
+    def quantile(self, share: float) -> float:
+        """Milliseconds that ``share`` of the samples do not exceed."""
+        ordered = sorted(self.milliseconds)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "case": self.case,
+            "side": self.side,
+            "median_ms": self.median,
+            "least_ms": self.least,
+            "p90_ms": self.quantile(0.9),
+            "samples": len(self.milliseconds),
+        }
+
+
+def measure(
+    case: str, sides: Mapping[str, Factory], *, rounds: int, repeats: int = 3, warm_up: int = 5
+) -> dict[str, Samples]:
+    """Time the sides in turns.
+
+    Args:
+        case: What the case is called in tables.
+        sides: By name.
+        rounds: How often each side has its turn.
+        repeats: Runs, each timed, in a turn.
+        warm_up: Runs before the first turn that do not count.
+
+    Raises:
+        RuntimeError: If a side fails; the message has its traceback's last line.
+    """
+    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
+    workers = {}
+    try:
+        for name, factory in sides.items():
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(factory, there), daemon=True)
+            process.start()
+            there.close()
+            workers[name] = (process, here)
+            _ask(name, here, warm_up)
+        samples = {name: Samples(case, name) for name in sides}
+        for _ in range(rounds):
+            for name, (_, connection) in workers.items():
+                samples[name].milliseconds += _ask(name, connection, repeats)
+        return samples
+    finally:
+        for process, connection in workers.values():
+            if process.is_alive():
+                connection.send(0)
+            process.join(timeout=10)
+
+
+def _ask(name: str, connection: Connection, repeats: int) -> list[float]:
+    connection.send(repeats)
+    answer = connection.recv()
+    if isinstance(answer, str):
+        raise RuntimeError(f"The side {name!r} failed: {answer}")
+    return answer
+
+
+def _serve(factory: Factory, connection: Connection) -> None:
+    """Prepare once, then run as often as asked, until asked for none."""
+    operation: Operation | None = None
+    while repeats := connection.recv():
+        try:
+            operation = operation or factory()
+            connection.send([time_once(operation) for _ in range(repeats)])
+        except Exception as error:  # whatever it is, the parent tells
+            connection.send(f"{type(error).__name__}: {error}")
+            return
+
+
+def time_once(operation: Operation) -> float:
+    """Milliseconds of one run."""
+    start = time.perf_counter()
+    operation()
+    return 1e3 * (time.perf_counter() - start)
+
+
+# -- what people see ---------------------------------------------------------------------------------------------
+
+
+def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
+    """A command line with the options that all benchmarks have."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--rounds", type=int, default=rounds, help="turns of each side (default %(default)s)")
+    result.add_argument("--core", type=int, help="pin to this core")
+    result.add_argument("--tiny", action="store_true", help="sizes and rounds that show that it runs, nothing more")
+    result.add_argument("--json", metavar="FILE", help="write the numbers there")
+    return result
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """One thread, on the core that was asked for."""
+    import torch
+
+    torch.set_num_threads(1)
+    if arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})
+    if arguments.tiny:
+        arguments.rounds = 1
+
+
+def print_table(samples: Sequence[Samples], base: str | None = None) -> None:
+    """One line per case and side; with ``base``, also the least time's ratio to that side's."""
+    width = max(len(sample.side) for sample in samples) + 2
+    print(f"{'case':32s}{'side':{width}s}{'median':>10s}{'least':>10s}{'90 %':>10s}  ms")
+    bases = {sample.case: sample.least for sample in samples if sample.side == base}
+    for sample in samples:
+        ratio = f"  {sample.least / bases[sample.case]:6.2f} of {base}" if sample.case in bases else ""
+        times = f"{sample.median:10.3f}{sample.least:10.3f}{sample.quantile(0.9):10.3f}"
+        print(f"{sample.case:32s}{sample.side:{width}s}{times}{ratio}")
+
+
+def write_json(path: str | None, benchmark: str, samples: Sequence[Samples], **more: Any) -> None:
+    """The numbers and what they were measured on, if there is a path."""
+    if path is None:
+        return
+    import torch
+
+    content = {
+        "benchmark": benchmark,
+        "date": datetime.date.today().isoformat(),
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "torch": torch.__version__,
+        "results": [sample.as_dict() for sample in samples],
+        **more,
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

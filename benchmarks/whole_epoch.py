@@ -1,0 +1,148 @@
+"""Where an epoch's time goes: environment, model fit, rollouts and SAC updates of ``core`` alone.
+
+    python -m benchmarks.whole_epoch [--core 1] [--seeds 1 8] [--rounds 3] [--json FILE]
+
+``laptop``: small networks on Pendulum, whole epochs of 200 environment steps. ``published``: the published code's
+sizes (SAC 2 x 1024, model 7 x (4 x 200), batch 1024 for the model) on data of Hopper's dimensions with 15 distractors.
+Its phases are timed apart and multiplied by how often the published code went through them between environment steps
+250 and 500 after 10,000 warm-up steps: 5,000 updates, 276 fit epochs, 100,000 rollouts; so this case is a computed
+figure. Evaluation is not part of either.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import timing
+from benchmarks.agents import make_agent, never
+from vagram_ray.core.allocator import keep_freed_memory
+from vagram_ray.core.mbpo import MBPOAgent
+from vagram_ray.core.metrics import EpochMetrics
+from vagram_ray.core.model_fitting import ModelFit
+from vagram_ray.core.model_rollouts import imagine
+from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.core.value_gradients import ValueEstimates
+from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
+from vagram_ray.envs.terminations import hopper_terminates
+
+LAPTOP: dict[str, Any] = {
+    "actor_hidden_sizes": (64, 64), "critic_hidden_sizes": (64, 64), "batch_size": 128, "num_layers": 2,
+    "hidden_size": 64, "ensemble_size": 5, "num_elites": 3, "model_max_epochs": 60, "epoch_length": 200,
+    "num_steps_sampled_before_learning_starts": 400, "model_train_freq": 100, "rollouts_per_step": 100, "utd_ratio": 10,
+    "real_ratio": (0, 2, 1.0, 0.05), "normalize_observations": True,
+}  # fmt: skip
+PUBLISHED: dict[str, Any] = {
+    "actor_hidden_sizes": (1024, 1024), "critic_hidden_sizes": (1024, 1024), "normalize_features": True,
+    "model_batch_size": 1024, "target_update_period": 4,
+}  # fmt: skip
+PUBLISHED_STEPS, PUBLISHED_COUNTS = 250, {"sac": 5000, "prepare": 1, "model_fit": 276, "rollout": 1}
+PHASES = ("env", "model_fit", "rollout", "sac")
+
+
+def laptop_epoch(loss: str, num_seeds: int, changes: dict[str, Any], shares: dict[str, float]) -> timing.Operation:
+    """One epoch after the first; adds each phase's seconds to ``shares``."""
+    keep_freed_memory()
+    settings = MBPOSettings(model_loss=loss, **LAPTOP | changes)
+    envs = SeedVectorEnv(EnvironmentSpec("Pendulum-v1"), range(num_seeds))
+    agent = MBPOAgent(
+        settings, seeds=range(num_seeds), obs_dim=envs.obs_dim, action_dim=envs.action_dim, termination=never
+    )
+
+    def run() -> None:
+        result = agent.train_epoch(envs)
+        for phase in PHASES:
+            shares[phase] = shares.get(phase, 0.0) + float(result.get(f"time/{phase}_s", [0.0])[0])
+
+    return run
+
+
+def published_phase(phase: str, env_steps: int, changes: dict[str, Any]) -> timing.Operation:
+    """One SAC update; a fit's weights, split and normaliser; one of its epochs with validation; 100,000 rollouts."""
+    settings = MBPOSettings(model_loss="vagram", **PUBLISHED | changes)
+    agent = make_agent(settings, 1, env_steps, obs_dim=26)
+    if phase == "sac":
+        return lambda: agent._improve_policy(EpochMetrics(1))
+    if phase == "rollout":
+        return lambda: imagine(
+            agent.dynamics, agent.actor, hopper_terminates, agent.replay, agent.imagined,
+            num_rollouts=settings.rollouts_per_step * PUBLISHED_STEPS, rollout_length=1,
+            streams=agent._streams["rollout"],
+        )  # fmt: skip
+    data, values = agent.replay.layout.split(agent.replay.rows), ValueEstimates(agent.sac)
+
+    def prepare() -> ModelFit:
+        return ModelFit(agent.dynamics, agent.model_optimizer, data, values, settings, agent._streams["fit"])
+
+    if phase == "prepare":
+        return prepare
+    fit = prepare()
+
+    def epoch() -> None:
+        fit._train_epoch(fit.cohort)
+        fit._validate(fit.cohort)
+
+    return epoch
+
+
+def published_case(arguments: Any) -> list[timing.Samples]:
+    """Milliseconds of each phase per environment step, and their sum."""
+    tiny: dict[str, Any] = {"actor_hidden_sizes": (8, 8), "critic_hidden_sizes": (8, 8), "hidden_size": 8,
+                            "rollouts_per_step": 2} if arguments.tiny else {}  # fmt: skip
+    env_steps = 100 if arguments.tiny else 10_250
+    changes = tiny | {"utd_ratio": 1}
+    sides = {phase: functools.partial(published_phase, phase, env_steps, changes) for phase in PUBLISHED_COUNTS}
+    found = timing.measure("published, vagram", sides, rounds=arguments.rounds, repeats=1, warm_up=1)
+    for phase, sample in found.items():
+        scale = PUBLISHED_COUNTS[phase] / PUBLISHED_STEPS
+        sample.milliseconds = [value * scale for value in sample.milliseconds]
+    total = timing.Samples("published, vagram", "sum")
+    total.milliseconds = [sum(values) for values in zip(*(s.milliseconds for s in found.values()), strict=True)]
+    return [*found.values(), total]
+
+
+def laptop_case(arguments: Any) -> tuple[list[timing.Samples], dict[str, dict[str, float]]]:
+    """Milliseconds of an epoch, and the share of each phase."""
+    changes = {"num_steps_sampled_before_learning_starts": 150, "epoch_length": 4, "model_train_freq": 2,
+               "model_max_epochs": 1, "rollouts_per_step": 2} if arguments.tiny else {}  # fmt: skip
+    samples, shares = [], {}
+    for loss in ("vagram", "nll", "none"):
+        for num_seeds in arguments.seeds:
+            spent: dict[str, float] = {}
+            operation = laptop_epoch(loss, num_seeds, changes, spent)
+            operation()  # the first has the warm-up
+            spent.clear()
+            sample = timing.Samples(f"laptop, {loss}", f"{num_seeds} seed{'s' if num_seeds > 1 else ''}")
+            sample.milliseconds = [timing.time_once(operation) for _ in range(arguments.rounds)]
+            samples.append(sample)
+            phases = {phase: 1e3 * seconds / sum(sample.milliseconds) for phase, seconds in spent.items()}
+            shares[f"{sample.case}, {sample.side}"] = phases
+    return samples, shares
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print tables, write JSON."""
+    parser = timing.parser(__doc__, rounds=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8], help="sizes of the laptop's cohorts")
+    parser.add_argument("--case", choices=("laptop", "published", "both"), default="both")
+    arguments = parser.parse_args(argv)
+    timing.prepare(arguments)
+    samples: list[timing.Samples] = []
+    shares: dict[str, dict[str, float]] = {}
+    if arguments.case != "published":
+        samples, shares = laptop_case(arguments)
+        print("Epochs of 200 environment steps per seed, Pendulum, one thread")
+        timing.print_table(samples)
+        for name, phases in shares.items():
+            print(f"{name:32s}" + "".join(f"{phase} {100 * share:5.1f} %   " for phase, share in phases.items()))
+    if arguments.case != "laptop":
+        computed = published_case(arguments)
+        print(f"Published sizes, per environment step (computed for {PUBLISHED_STEPS} steps from each phase's time)")
+        timing.print_table(computed)
+        samples += computed
+    timing.write_json(arguments.json, "whole_epoch", samples, shares=shares)
+
+
+if __name__ == "__main__":
+    main()
