@@ -303,7 +303,7 @@ def _measured(trial: TrialProgress) -> list[float]:
     return [seconds for seconds in tuple(trial.epoch_seconds) if math.isfinite(seconds) and seconds > 0]
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=256)  # more than a table has rows; each key holds all returns of a cell
 def return_statistics(returns: tuple[float, ...]) -> SeedStatistics:
     """``summarize``, computed once for the same returns: a table that is redrawn asks again and again."""
     return summarize(returns)
