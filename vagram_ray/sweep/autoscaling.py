@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.sweep.gpus import ACCELERATOR
+from vagram_ray.sweep.processes import load_psutil, options_of
 
 MOST_PLANNED = 1000
 """Machines that a plan counts at most; what has no limit may start so many."""
@@ -145,12 +146,9 @@ def _shape(resources: Mapping[str, float]) -> tuple[float, float, frozenset[str]
 
 def monitors() -> Iterator[tuple[str, Path]]:
     """Address of the control process and configuration of each autoscaler on this machine."""
-    import ray  # noqa: F401, I001  # it brings psutil along
-    import psutil
-
-    for process in psutil.process_iter(["cmdline"]):
+    for process in load_psutil().process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
         if any(os.path.basename(part) == "monitor.py" for part in command[:4]):
-            arguments = dict(part.split("=", 1) for part in command if part.startswith("--") and "=" in part)
+            arguments = options_of(command)
             if {"--gcs-address", "--autoscaling-config"} <= set(arguments):
                 yield arguments["--gcs-address"], Path(arguments["--autoscaling-config"])

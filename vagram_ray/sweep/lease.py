@@ -25,10 +25,15 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vagram_ray.checkpoint.files import is_local, read_file, resolve, write_file_atomically
+from vagram_ray.sweep.processes import load_psutil
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage import SweepStorage
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 logger = logging.getLogger(__name__)
 
@@ -191,14 +196,11 @@ class DriverLease:
 
     # -- the object --------------------------------------------------------------------------------------------
 
-    def _object(self) -> tuple[Any, str]:
-        return _object(self.storage)
-
     def _holder(self) -> Holder | None:
         return _read_holder(self.storage)
 
     def _write(self) -> None:
-        filesystem, path = self._object()
+        filesystem, path = _object(self.storage)
         pid, self._renewals = os.getpid(), self._renewals + 1
         content = {"token": self._token, "host": socket.gethostname(), "machine": _machine(), "pid": pid}
         _write(filesystem, path, {**content, "started_s": _started(pid), "renewal": self._renewals})
@@ -206,12 +208,12 @@ class DriverLease:
     def _delete_own(self) -> None:
         with contextlib.suppress(Exception):  # then it becomes stale
             if self._is_mine(self._holder()):
-                filesystem, path = self._object()
+                filesystem, path = _object(self.storage)
                 filesystem.delete_file(path)
 
     def _now(self) -> float:
         """The time by the storage's clock, which another machine's may differ from."""
-        filesystem, path = self._object()
+        filesystem, path = _object(self.storage)
         probe = f"{path}-{self._token}"
         _write(filesystem, probe, {})
         written_ns = filesystem.get_file_info(probe).mtime_ns
@@ -219,25 +221,18 @@ class DriverLease:
         return (written_ns or 0) / 1e9
 
 
-def _object(storage: SweepStorage) -> tuple[Any, str]:
-    from pyarrow import fs
-
-    filesystem, path = fs.FileSystem.from_uri(storage.uri)
+def _object(storage: SweepStorage) -> tuple[FileSystem, str]:
+    filesystem, path = resolve(storage.uri)
     parent, _, name = path.rpartition("/")
     return filesystem, f"{parent}/.{name}.driver.json"
 
 
 def _read_holder(storage: SweepStorage) -> Holder | None:
     """Who has written the object; None if it is not there or cannot be understood."""
-    from pyarrow import fs
-
     filesystem, path = _object(storage)
-    info = filesystem.get_file_info(path)
-    if info.type == fs.FileType.NotFound:
-        return None
     try:
-        with filesystem.open_input_stream(path) as stream:
-            found = json.loads(stream.read())
+        written_ns = filesystem.get_file_info(path).mtime_ns
+        found = json.loads(read_file(filesystem, path))
         return Holder(
             token=str(found["token"]),
             host=str(found["host"]),
@@ -245,7 +240,7 @@ def _read_holder(storage: SweepStorage) -> Holder | None:
             pid=int(found["pid"]),
             started_s=float(found["started_s"]),
             renewal=int(found["renewal"]),
-            written_s=(info.mtime_ns or 0) / 1e9,
+            written_s=(written_ns or 0) / 1e9,
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -262,24 +257,14 @@ def _machine() -> str:
 
 def _started(pid: int) -> float:
     """When a process of this machine was started, in seconds; infinity if there is none."""
-    import ray  # noqa: F401, I001  # it brings psutil along
-    import psutil
-
+    psutil = load_psutil()
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
         return math.inf
 
 
-def _write(filesystem: Any, path: str, content: dict[str, Any]) -> None:
-    """Write an object so that nobody ever reads half of it."""
-    from pyarrow import fs
-
-    local = isinstance(filesystem, fs.LocalFileSystem)  # object stores need no directory, and show whole objects only
-    if local:
+def _write(filesystem: FileSystem, path: str, content: dict[str, Any]) -> None:
+    if is_local(filesystem):  # object stores need no folder
         filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-    target = f"{path}.tmp" if local else path
-    with filesystem.open_output_stream(target) as stream:
-        stream.write(json.dumps(content).encode())
-    if local:
-        filesystem.move(target, path)
+    write_file_atomically(filesystem, path, json.dumps(content).encode())

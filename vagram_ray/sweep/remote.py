@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vagram_ray.checkpoint.files import resolve
 from vagram_ray.sweep.lease import LostSweepError, check_held
 from vagram_ray.sweep.results import RECORDS_FOLDER, SWEEP_FILE, read_info, read_records, whole_epochs
 from vagram_ray.sweep.spec import SweepError
@@ -36,7 +37,7 @@ def check_writable(storage: SweepStorage) -> None:
         SweepError: One sentence with the way out.
     """
     with _telling(storage, "be used"):
-        filesystem, path = _resolve(storage)
+        filesystem, path = resolve(storage.uri)
         filesystem.get_file_info(path)
     with _telling(storage, "be written", "; give a location that can"):
         _write_probe(filesystem, path)
@@ -51,7 +52,7 @@ def has_sweep(storage: SweepStorage) -> bool:
     from pyarrow import fs
 
     with _telling(storage, "be used"):
-        filesystem, path = _resolve(storage)
+        filesystem, path = resolve(storage.uri)
         if filesystem.get_file_info(f"{path}/{SWEEP_FILE}").type == fs.FileType.File:
             return True
         there = filesystem.get_file_info(path).type != fs.FileType.NotFound
@@ -67,7 +68,7 @@ def fetch(storage: SweepStorage, folder: Path) -> None:
         SweepError: They cannot be read, or ``folder`` holds another sweep.
     """
     with _telling(storage, "be read"):
-        filesystem, path = _resolve(storage)
+        filesystem, path = resolve(storage.uri)
         _fetch_file(filesystem, filesystem.get_file_info(f"{path}/{SWEEP_FILE}"), folder / f"{SWEEP_FILE}.remote")
         _take_sweep_file(storage, folder)
         for info in _files_below(filesystem, f"{path}/{RECORDS_FOLDER}"):
@@ -158,7 +159,7 @@ class DriverFiles:
         """
         with self._lock:
             check_held(self.storage)
-            filesystem, path = _resolve(self.storage)
+            filesystem, path = resolve(self.storage.uri)
             folder = self.storage.folder
             for file in sorted(folder.rglob("*") if everything else _small_files(folder)):
                 own = file.name.startswith(".driver") or file.suffix == ".tmp"
@@ -203,13 +204,6 @@ def _small_files(folder: Path) -> list[Path]:
 def _state(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_mtime_ns, status.st_size
-
-
-def _resolve(storage: SweepStorage) -> tuple[FileSystem, str]:
-    from pyarrow import fs
-
-    filesystem, path = fs.FileSystem.from_uri(storage.uri)
-    return filesystem, path
 
 
 @contextlib.contextmanager

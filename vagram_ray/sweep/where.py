@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vagram_ray.sweep.processes import load_psutil, options_of
 from vagram_ray.sweep.spec import SweepError
 
 LOCAL = "local"
@@ -77,13 +78,11 @@ def find_ray(asked: str | None) -> RayPlace:
 
 def local_nodes() -> Iterator[RayNode]:
     """The nodes of any Ray that run on this machine."""
-    import ray  # noqa: F401, I001  # it brings psutil along
-    import psutil
-
+    psutil = load_psutil()
     for process in psutil.process_iter(["cmdline", "username", "ppid"]):
         command = process.info["cmdline"] or []
         if command and os.path.basename(command[0]) in ("raylet", "raylet.exe"):
-            arguments = dict(argument.split("=", 1) for argument in command[1:] if "=" in argument)
+            arguments = options_of(command)
             address = arguments.get("--gcs-address")
             if address:
                 user = process.info["username"] or "an unknown user"
