@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
+from vagram_ray.sweep import remote
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage import SweepStorage
 
@@ -104,12 +105,10 @@ ReadOnlyStore.__abstractmethods__ = frozenset()
 
 
 def test_a_bucket_that_can_only_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class FromUri:
-        @staticmethod
-        def from_uri(uri: str) -> tuple[fs.FileSystem, str]:
-            return fs.PyFileSystem(ReadOnlyStore()), uri.removeprefix("s3://")
+    def resolve(uri: str) -> tuple[fs.FileSystem, str]:
+        return fs.PyFileSystem(ReadOnlyStore()), uri.removeprefix("s3://")
 
-    monkeypatch.setattr(fs, "FileSystem", FromUri)
+    monkeypatch.setattr(remote, "resolve", resolve)
     message = refusal("s3://bucket/prefix")
     assert message == (
         "--storage 's3://bucket/prefix' cannot be written (AccessDenied for bucket); give a location that can."
