@@ -80,5 +80,6 @@ def small_settings(**overrides) -> MBPOSettings:
     return MBPOSettings(**{**SMALL, **overrides})
 
 
-def small_agent(seeds=(0, 1), **overrides) -> MBPOAgent:
-    return MBPOAgent(small_settings(**overrides), seeds=seeds, obs_dim=2, action_dim=1, termination=never)
+def small_agent(seeds=(0, 1), device="cpu", **overrides) -> MBPOAgent:
+    settings = small_settings(**overrides)
+    return MBPOAgent(settings, seeds=seeds, obs_dim=2, action_dim=1, termination=never, device=device)

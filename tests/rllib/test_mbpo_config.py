@@ -169,6 +169,12 @@ def test_a_gpu_that_is_not_there_is_named(make_config, build):
         build(make_config().learners(num_gpus_per_learner=1))
 
 
+def test_cuda_graphs_on_a_cpu_are_refused(make_config):
+    with pytest.raises(ValueError, match=r"compile='cuda_graphs' is not usable on a CPU.*num_gpus_per_learner"):
+        make_config().training(compile="cuda_graphs").validate()
+    make_config().training(compile="cuda_graphs").learners(num_gpus_per_learner=0.5).validate()
+
+
 @pytest.mark.parametrize("kind", ["file", "module"])
 def test_extensions_are_imported_once_before_anything_is_looked_up(kind, tmp_path, monkeypatch):
     name = f"my_losses_{kind}"

@@ -19,7 +19,8 @@ from torch import Tensor
 from vagram_ray.core.dimension_metrics import prediction_metrics, value_gradient_metrics
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import SeedEnvironments, TerminationFn
-from vagram_ray.core.metrics import EpochMetrics
+from vagram_ray.core.graphs import RepeatedWork, make_recorder
+from vagram_ray.core.metrics import EpochMetrics, MetricSums
 from vagram_ray.core.model_fitting import ModelFit
 from vagram_ray.core.model_rollouts import imagine
 from vagram_ray.core.networks import StackedAdam
@@ -69,6 +70,8 @@ class MBPOAgent:
         self.num_real_dims = obs_dim if num_real_dims is None else num_real_dims
         self.env_steps = self.epoch = 0
         self.failed = np.zeros(len(self.seeds), dtype=bool)
+        self._recorder = make_recorder(settings.compile, self.device)
+        self._repeat = RepeatedWork(self._recorder)
         self._streams = {purpose: RandomStreams(self.seeds, purpose, device) for purpose in PURPOSES}
         num_seeds = len(self.seeds)
         layout = TransitionLayout(obs_dim, action_dim)
@@ -155,7 +158,9 @@ class MBPOAgent:
             return
         with metrics.timed("model_fit"):
             values = ValueEstimates(self.sac, settings.value_gradient_clip_percentile)
-            fit = ModelFit(self.dynamics, self.model_optimizer, data, values, settings, self._streams["fit"])
+            fit = ModelFit(
+                self.dynamics, self.model_optimizer, data, values, settings, self._streams["fit"], self._recorder
+            )
             metrics.add("model", fit.run())
             metrics.add("model", value_gradient_metrics(values, data.next_obs, self.num_real_dims))
             metrics.add("model", prediction_metrics(self.dynamics, data, fit.split.validation, self.num_real_dims))
@@ -179,8 +184,16 @@ class MBPOAgent:
         settings = self.settings
         batches = self._sample_batches(settings.utd_ratio)
         noise = self._streams["sac"].normal(settings.utd_ratio, settings.batch_size, 2 * self.actor.action_dim)
-        for update in range(settings.utd_ratio):
-            metrics.add("sac", self.sac.update(self.replay.layout.split(batches[:, update]), noise[:, update]))
+        first = self.sac.num_updates
+        metrics.add("sac", self._repeat(self.sac.phase, self._updates, batches, noise))
+        self.sac.num_updates = first + settings.utd_ratio  # updates that are replayed do not count themselves
+
+    def _updates(self, batches: Tensor, noise: Tensor) -> MetricSums:
+        """SAC updates on batches (S, count, B, width) with noise (S, count, B, 2 A), one after the other."""
+        sums = MetricSums()
+        for batch, its_noise in zip(batches.unbind(dim=1), noise.unbind(dim=1), strict=True):
+            sums.add(self.sac.update(self.replay.layout.split(batch), its_noise))
+        return sums
 
     def _sample_batches(self, count: int) -> Tensor:
         """``count`` batches (S, count, B, width), each with the scheduled share of real transitions."""
@@ -236,6 +249,7 @@ class MBPOAgent:
     def _freeze(self, seed: int) -> None:
         self.failed[seed] = True
         self.sac.freeze(seed)
+        self._repeat.forget()
         if self.settings.model_based:
             self.model_optimizer.freeze(seed)
 
@@ -289,5 +303,6 @@ class MBPOAgent:
             self.model_optimizer.load_state_dict(state["model_optimizer"])
             self.imagined.load_state_dict(state["imagined"])
         self.failed[:] = False
+        self._repeat.forget()
         for seed in np.flatnonzero(state["failed"]):
             self._freeze(int(seed))

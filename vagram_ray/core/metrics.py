@@ -12,6 +12,23 @@ import torch
 from torch import Tensor
 
 
+class MetricSums:
+    """Sums of device tensors (S,) by name, and how many each is made of."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = defaultdict(int)
+
+    def add(self, metrics: Mapping[str, Tensor], count: int | Mapping[str, int] = 1) -> None:
+        """Add values, or sums of ``count`` values."""
+        for name, value in metrics.items():
+            if name in self.sums:
+                self.sums[name].add_(value)
+            else:
+                self.sums[name] = value.clone()
+            self.counts[name] += count if isinstance(count, int) else count[name]
+
+
 class EpochMetrics:
     """Means of device tensors, episode statistics and wall times of one epoch, each per seed.
 
@@ -21,8 +38,7 @@ class EpochMetrics:
 
     def __init__(self, num_seeds: int) -> None:
         self.num_seeds = num_seeds
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = defaultdict(int)
+        self._sums: dict[str, MetricSums] = defaultdict(MetricSums)
         self._seconds: dict[str, float] = defaultdict(float)
         self._values: dict[str, np.ndarray] = {}
         self._running_return = np.zeros(num_seeds)
@@ -30,15 +46,12 @@ class EpochMetrics:
         self._returns: list[list[float]] = [[] for _ in range(num_seeds)]
         self._lengths: list[list[int]] = [[] for _ in range(num_seeds)]
 
-    def add(self, section: str, metrics: Mapping[str, Tensor]) -> None:
-        """Count device tensors (S,) into the means of ``section/name``."""
-        for name, value in metrics.items():
-            key = f"{section}/{name}"
-            if key in self._sums:
-                self._sums[key].add_(value)
-            else:
-                self._sums[key] = value.clone()
-            self._counts[key] += 1
+    def add(self, section: str, metrics: Mapping[str, Tensor] | MetricSums) -> None:
+        """Count device tensors (S,), or sums of them, into the means of ``section/name``."""
+        if isinstance(metrics, MetricSums):
+            self._sums[section].add(metrics.sums, metrics.counts)
+        else:
+            self._sums[section].add(metrics)
 
     def set(self, key: str, value: float | np.ndarray) -> None:
         """Report a value known on the host, one for all seeds or (S,)."""
@@ -65,8 +78,9 @@ class EpochMetrics:
     def result(self) -> dict[str, np.ndarray]:
         """All metrics as float64 arrays (S,); NaN where a seed finished no episode."""
         result = dict(self._values)
-        for key, total in self._sums.items():
-            result[key] = (total / self._counts[key]).to("cpu", torch.float64).numpy()
+        for section, metrics in self._sums.items():
+            for name, total in metrics.sums.items():
+                result[f"{section}/{name}"] = (total / metrics.counts[name]).to("cpu", torch.float64).numpy()
         result["train/episode_return"] = np.array([np.mean(r) if r else np.nan for r in self._returns])
         result["train/episode_length"] = np.array([np.mean(n) if n else np.nan for n in self._lengths])
         result["train/num_episodes"] = np.array([float(len(r)) for r in self._returns])

@@ -8,6 +8,7 @@ so that its numbers do not depend on how long its neighbours go on.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vagram_ray.core.dynamics import DynamicsEnsemble
+from vagram_ray.core.graphs import Recorder, RepeatedWork
 from vagram_ray.core.model_losses import ModelLoss, Target, delta_mse, get_model_loss
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
@@ -24,6 +26,8 @@ from vagram_ray.core.value_gradients import ValueEstimates
 
 EVALUATION_CHUNK = 4096
 """Validation transitions per member evaluated at a time, to bound memory."""
+MIN_MINIBATCHES = 8
+"""Minibatches per fit epoch from which on recording them is worth its time (some working sets last one epoch)."""
 
 
 class RegressionTable:
@@ -94,6 +98,7 @@ class ModelFit:
         values: Current value estimates, for value-aware losses.
         settings: Hyperparameters.
         streams: Random streams of the fit.
+        recorder: Records what a minibatch does, to issue it at once for the next ones; None does not.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class ModelFit:
         values: ValueEstimates,
         settings: MBPOSettings,
         streams: RandomStreams,
+        recorder: Recorder | None = None,
     ) -> None:
         self.dynamics, self.optimizer, self.settings = dynamics, optimizer, settings
         self.loss: ModelLoss = get_model_loss(settings.model_loss)
@@ -114,8 +120,16 @@ class ModelFit:
         prepared = self.loss.prepare(values, data) if self.loss.prepare else {}
         self.table = RegressionTable(data, prepared)
         self.split = split_and_bootstrap(self.table.size, dynamics.ensemble_size, settings.validation_fraction, streams)
+        many = self.split.train.shape[-1] >= MIN_MINIBATCHES * settings.model_batch_size
         self.cohort = _WorkingSet(
-            dynamics, optimizer, self.table, self.split, values, streams, streams.fork("validate")
+            dynamics,
+            optimizer,
+            self.table,
+            self.split,
+            values,
+            streams,
+            streams.fork("validate"),
+            recorder if many else None,
         )
 
     def run(self) -> dict[str, Tensor]:
@@ -164,18 +178,23 @@ class ModelFit:
     def _train_epoch(self, work: _WorkingSet) -> Tensor:
         """One pass over each member's bootstrap sample in a new order; mean loss (S,)."""
         train = work.split.train
-        num_seeds, members, length = train.shape
+        members, length = train.shape[1:]
         order = work.streams.uniform(members, length).argsort(dim=-1)
         shuffled = torch.gather(train, 2, order)
-        total = torch.zeros(num_seeds, members, device=train.device)
+        work.loss_sum.zero_()
+        minibatch = functools.partial(self._minibatch, work)
         for index in shuffled.split(self.settings.model_batch_size, dim=-1):
-            loss = self._losses(work, index, work.streams).mean(dim=-1)
-            objective = loss
-            if work.dynamics.probabilistic:
-                objective = loss + work.dynamics.variance_bound_penalty()
-            work.optimizer.step(_gradients(objective.sum(), work.dynamics.network.views))
-            total += loss.detach() * index.shape[-1]
-        return total.mean(dim=1) / length
+            work.repeat(index.shape, minibatch, index)
+        return work.loss_sum.mean(dim=1) / length
+
+    def _minibatch(self, work: _WorkingSet, index: Tensor) -> None:
+        """One gradient step on the rows at ``index`` (S, E, B)."""
+        loss = self._losses(work, index, work.streams).mean(dim=-1)
+        objective = loss
+        if work.dynamics.probabilistic:
+            objective = loss + work.dynamics.variance_bound_penalty()
+        work.optimizer.step(_gradients(objective.sum(), work.dynamics.network.views))
+        work.loss_sum.add_(loss.detach(), alpha=index.shape[-1])
 
     @torch.no_grad()
     def _validate(self, work: _WorkingSet) -> Tensor:
@@ -224,9 +243,12 @@ class _WorkingSet:
         values: ValueEstimates,
         streams: RandomStreams,
         validation_streams: RandomStreams,
+        recorder: Recorder | None,
     ) -> None:
         self.dynamics, self.optimizer, self.table, self.split = dynamics, optimizer, table, split
         self.values, self.streams, self.validation_streams = values, streams, validation_streams
+        self.recorder, self.repeat = recorder, RepeatedWork(recorder, streams)
+        self.loss_sum = torch.zeros(split.train.shape[:2], device=split.train.device)  # of an epoch so far, (S, E)
 
     def rows(self, index: Tensor) -> Tensor:
         """Copies of the network rows of the seeds at ``index``, as their optimiser wants them."""
@@ -251,6 +273,7 @@ class _WorkingSet:
             self.values.select_seeds(index),
             self.streams.select_seeds(positions),
             self.validation_streams.select_seeds(positions),
+            self.recorder,
         )
 
 

@@ -98,11 +98,16 @@ class StackedMLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (N, B, out) for inputs (N, B, in), or (M, B, in) where every N / M networks share their inputs."""
-        if self.activation not in _WRITTEN_OUT or (torch.is_grad_enabled() and not self._by_network(inputs)):
+        if self._left_to_autograd(inputs):
             return self._recorded(self._of_each_network(inputs))
         if torch.is_grad_enabled():
             return _PassByNetwork.apply(self, self._of_each_network(inputs), *self.views[: 2 * self.num_layers])
         return self._run(inputs, passes.evaluate)[0]
+
+    def _left_to_autograd(self, inputs: Tensor) -> bool:
+        if self.activation not in _WRITTEN_OUT or torch.compiler.is_compiling():  # a compiler wants plain operations
+            return True
+        return torch.is_grad_enabled() and not self._by_network(inputs)
 
     def _recorded(self, inputs: Tensor) -> Tensor:
         """What the networks compute, in operations that autograd records."""

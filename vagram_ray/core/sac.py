@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vagram_ray.core.networks import StackedAdam, StackedMLP, orthogonal_init
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
-from vagram_ray.core.sac_gradients import actor_gradients, critic_gradients
+from vagram_ray.core.sac_gradients import CompiledGradients, actor_gradients, critic_gradients
 from vagram_ray.core.settings import MBPOSettings
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -251,12 +251,20 @@ class SAC:
         self.alpha_optimizer = StackedAdam(self.log_alpha, num_seeds, settings.alpha_lr)
         self._actor_gradient = self.actor.network.split(self.actor_optimizer.gradient)
         self._critic_gradient = self.critic.network.split(self.critic_optimizer.gradient)
+        compiled = CompiledGradients(self) if settings.compile == "default" else None
+        self._write_actor_gradients = compiled.actor if compiled else actor_gradients
+        self._write_critic_gradients = compiled.critic if compiled else critic_gradients
         self.num_updates = 0
 
     @property
     def alpha(self) -> Tensor:
         """Temperature (S, 1)."""
         return self.log_alpha.exp()
+
+    @property
+    def phase(self) -> int:
+        """Where the next update stands in the periods of actor and targets: updates of equal phase do the same."""
+        return self.num_updates % math.lcm(self.settings.actor_update_period, self.settings.target_update_period)
 
     def critic_loss(self, batch: Transitions, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Squared Bellman error, mean over the batch and summed over both critics, (S,), and mean value (S,).
@@ -292,7 +300,7 @@ class SAC:
         """
         settings = self.settings
         next_noise, actor_noise = noise.chunk(2, dim=-1)
-        critic_loss, value = critic_gradients(self, batch, next_noise, self._critic_gradient)
+        critic_loss, value = self._write_critic_gradients(self, batch, next_noise, self._critic_gradient)
         self.critic_optimizer.step()
         metrics = {"critic_loss": critic_loss, "value": value}
         if self.num_updates % settings.actor_update_period == 0:
@@ -304,7 +312,7 @@ class SAC:
         return metrics
 
     def _update_actor_and_temperature(self, obs: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        actor_loss, entropy = actor_gradients(self, obs, noise, self._actor_gradient)
+        actor_loss, entropy = self._write_actor_gradients(self, obs, noise, self._actor_gradient)
         self.actor_optimizer.step()
         # d/d(log alpha) of E[-alpha log pi - alpha H]: written out, it needs no graph.
         surplus = entropy.unsqueeze(1) - self.target_entropy

@@ -1,8 +1,8 @@
-"""The gradients of SAC's losses, derived by hand.
+"""The gradients of SAC's losses, derived by hand, or by automatic differentiation of compiled losses.
 
-``SAC.critic_loss`` and ``SAC.actor_loss`` define what is minimised; these functions give exactly their gradients
-(a test holds both equal) without the bookkeeping of automatic differentiation, which at this field's network
-sizes is a good part of an update's time (``docs/performance.md``).
+``SAC.critic_loss`` and ``SAC.actor_loss`` define what is minimised. ``critic_gradients`` and ``actor_gradients`` give
+exactly their gradients (a test holds both equal) without the bookkeeping of automatic differentiation, which at this
+field's network sizes is a good part of an update's time (``docs/performance.md``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vagram_ray.core.networks import constant_weights
 from vagram_ray.core.replay import Transitions
 
 if TYPE_CHECKING:
@@ -78,3 +79,35 @@ def _least_value_and_gradient(sac: SAC, obs: Tensor, action: Tensor) -> tuple[Te
     gradient = network.backward(tape, chosen.view_as(outputs), None, slice(obs_dim, obs_dim + action.shape[-1]))
     assert gradient is not None
     return torch.minimum(first, second), gradient[0::2] + gradient[1::2]
+
+
+class CompiledGradients:
+    """The same gradients by automatic differentiation of the losses, which ``torch.compile`` translates.
+
+    The first update waits for the compiler (its cache shortens that of later processes); on a CPU it needs a C++
+    compiler to be there.
+    """
+
+    def __init__(self, sac: SAC) -> None:
+        self._critic_loss = torch.compile(sac.critic_loss, fullgraph=True)
+        self._actor_loss = torch.compile(sac.actor_loss, fullgraph=True)
+
+    def critic(
+        self, sac: SAC, batch: Transitions, noise: Tensor, weight_gradients: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """As ``critic_gradients``."""
+        loss, value = self._critic_loss(batch, noise)
+        return _differentiated(loss, sac.critic.network.views, weight_gradients), value
+
+    def actor(self, sac: SAC, obs: Tensor, noise: Tensor, weight_gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """As ``actor_gradients``."""
+        with constant_weights(sac.critic.network):  # the compiler would differentiate them, too
+            loss, entropy = self._actor_loss(obs, noise)
+            return _differentiated(loss, sac.actor.network.views, weight_gradients), entropy
+
+
+def _differentiated(loss: Tensor, weights: Sequence[Tensor], weight_gradients: Sequence[Tensor]) -> Tensor:
+    """The loss (S,), without its graph, once its gradients are written."""
+    for out, gradient in zip(weight_gradients, torch.autograd.grad(loss.sum(), weights), strict=True):
+        out.copy_(gradient)
+    return loss.detach()

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from vagram_ray.core.model_losses import check_option_names, get_model_loss
 
+COMPILE_CHOICES = ("off", "default", "cuda_graphs")
+
 Schedule = tuple[float, float, float, float]
 """``(first_epoch, last_epoch, first_value, last_value)``: linear between the epochs, constant outside."""
 
@@ -130,6 +132,11 @@ class MBPOSettings:
     replay_capacity: int = 1_000_000
     """Largest number of real transitions kept per seed; the oldest go first."""
 
+    # Execution: how, not what
+    compile: Literal["off", "default", "cuda_graphs"] = "off"
+    """``"cuda_graphs"`` records the updates and issues them whole (GPUs), ``"default"`` has ``torch.compile`` translate
+    SAC's losses; the numbers are the same but for rounding."""
+
     def __post_init__(self) -> None:
         for name, schedule in (("rollout_length", self.rollout_length), ("real_ratio", self.real_ratio)):
             object.__setattr__(self, name, _check_schedule(name, schedule))
@@ -200,6 +207,7 @@ class MBPOSettings:
         _require(
             self.probabilistic in (True, False, "auto"), "probabilistic", self.probabilistic, "is True, False or 'auto'"
         )
+        _require(self.compile in COMPILE_CHOICES, "compile", self.compile, "is 'off', 'default' or 'cuda_graphs'")
         target = self.prediction_target
         _require(target in ("delta", "next_obs"), "prediction_target", target, "is 'delta' or 'next_obs'")
         _require(
@@ -263,6 +271,9 @@ MODEL_SETTINGS = frozenset(
     )
 )
 """Hyperparameters that speak of the model and its data alone: with ``model_loss="none"`` they change nothing."""
+
+EXECUTION_SETTINGS = frozenset(("compile",))
+"""Settings that say how a run is executed: they change its numbers by rounding alone, as another machine does."""
 
 _POSITIVE_INTEGERS = (
     "batch_size",

@@ -248,6 +248,7 @@ class MBPOConfig(AlgorithmConfig):
             check_checkpointing(self.checkpoint_every, self.checkpoints_kept, self.checkpoint_last_epoch)
             check_time_limit(self.env_step_time_limit_s)
         settings = self.to_settings()
+        validation.check_execution(settings.compile, self.num_gpus_per_learner)
         # RLlib announces the new API stack to users of older configs; there is no older MBPOConfig.
         log_once(f"{cast(type, self.algo_class).__name__}_on_new_api_stack")
         super().validate()

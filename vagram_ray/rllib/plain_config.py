@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.core.settings import MODEL_SETTINGS, MBPOSettings
+from vagram_ray.core.settings import EXECUTION_SETTINGS, MODEL_SETTINGS, MBPOSettings
 
 if TYPE_CHECKING:
     from vagram_ray.rllib.config import MBPOConfig
@@ -25,7 +25,8 @@ OBJECT = "$object"
 
 def setting_names() -> tuple[str, ...]:
     """Names of the settings that determine a run's numbers, in the order in which they are shown."""
-    own = ("train_batch_size_per_learner" if name == "batch_size" else name for name in MBPOSettings.field_names())
+    fields = (name for name in MBPOSettings.field_names() if name not in EXECUTION_SETTINGS)
+    own = ("train_batch_size_per_learner" if name == "batch_size" else name for name in fields)
     environment = ("env", "env_config", "num_distractors", "distractor_process")
     return (*environment, *own, "evaluation_interval", "evaluation_duration", "evaluation_config", "extensions")
 

@@ -63,8 +63,8 @@ FIXED_SETTINGS: dict[str, str] = {
     "_module_to_env_connector": _NO_CONNECTORS,
     "_learner_connector": _NO_CONNECTORS,
     "_model_config": "set actor_hidden_sizes, critic_hidden_sizes and normalize_features instead",
-    "torch_compile_learner": "MBPO does not compile its updates",
-    "torch_compile_worker": "MBPO does not compile its updates",
+    "torch_compile_learner": "set compile='default' or 'cuda_graphs' instead",
+    "torch_compile_worker": "set compile='default' or 'cuda_graphs' instead",
 }
 """Settings of RLlib that keep their default here, and why."""
 
@@ -157,6 +157,15 @@ def _check_resources(config: MBPOConfig) -> None:
         raise ValueError(
             f"num_gpus_per_learner={gpus!r} is not usable: a trial trains on one device; give 0 for the CPU, "
             "1, or a share such as 0.25 to let trials share a GPU."
+        )
+
+
+def check_execution(compile: str, gpus: float) -> None:
+    """Refuse CUDA graphs for a trial without a GPU."""
+    if compile == "cuda_graphs" and gpus == 0:
+        raise ValueError(
+            "compile='cuda_graphs' is not usable on a CPU: give the trial a GPU with num_gpus_per_learner, "
+            "or set compile='off'."
         )
 
 
