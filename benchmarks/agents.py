@@ -19,10 +19,18 @@ def never(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
     return torch.zeros(next_obs.shape[:-1], dtype=torch.bool, device=next_obs.device)
 
 
-def make_agent(settings: MBPOSettings, num_seeds: int, env_steps: int, obs_dim: int = OBS_DIM) -> MBPOAgent:
+def make_agent(
+    settings: MBPOSettings,
+    num_seeds: int,
+    env_steps: int,
+    obs_dim: int = OBS_DIM,
+    device: torch.device | str = "cpu",
+) -> MBPOAgent:
     """An agent with ``env_steps`` stored transitions that look like slow, noisy motion."""
     keep_freed_memory()
-    agent = MBPOAgent(settings, seeds=range(num_seeds), obs_dim=obs_dim, action_dim=ACTION_DIM, termination=never)
+    agent = MBPOAgent(
+        settings, seeds=range(num_seeds), obs_dim=obs_dim, action_dim=ACTION_DIM, termination=never, device=device
+    )
     streams = RandomStreams(range(num_seeds), "benchmark")
     obs, action = streams.normal(env_steps, obs_dim), streams.uniform(env_steps, ACTION_DIM, low=-1.0, high=1.0)
     next_obs = obs + 0.1 * streams.normal(env_steps, obs_dim)
