@@ -49,6 +49,15 @@ def test_a_command_runs_without_ray_prints_a_table_and_writes_json(name, tmp_pat
         assert 0 < result["least_ms"] <= result["median_ms"] <= result["p90_ms"]
 
 
+def test_ways_to_step_the_environments_are_compared(tmp_path):
+    path = tmp_path / "numbers.json"
+    options = ("--stepping", "2", "--workers", "2", "--spread", "--env", "Pendulum-v1", "--tiny", "--json", str(path))
+    finished = run(["-c", NO_RAY], "benchmarks.env_step", *options)
+    assert finished.returncode == 0, finished.stderr
+    sides = [result["side"] for result in json.loads(path.read_text())["results"]]
+    assert sides == ["1 process", "2 processes", "2 threads"]
+
+
 def test_rllibs_side_is_left_out_with_one_line_where_ray_is_not(tmp_path):
     finished = run(["-c", NO_RAY], "benchmarks.sac_update", "--tiny", "--rllib")
     assert finished.returncode == 0, finished.stderr
@@ -125,3 +134,135 @@ def copy_weights(stack, row, module):
     for number, layer in enumerate(linear):
         layer.weight.copy_(stack.views[2 * number][row].T)
         layer.bias.copy_(stack.views[2 * number + 1][row, 0])
+
+
+# -- whole_epoch's published run, glue -------------------------------------------------------------------------
+
+
+def test_the_published_setting_is_run_without_ray_and_every_phase_is_timed(tmp_path):
+    path = tmp_path / "numbers.json"
+    words = ("--case", "published_run", "--env-steps", "3", "--tiny", "--json", str(path))
+    finished = run(["-c", NO_RAY], "benchmarks.whole_epoch", *words)
+    assert finished.returncode == 0, finished.stderr
+    content = json.loads(path.read_text())
+    times = {result["side"]: result["least_ms"] for result in content["results"]}
+    phases = ("env", "model_fit", "rollout", "sac", "other")
+    assert sum(times[phase] for phase in phases) == pytest.approx(times["all but evaluation"])
+    assert times["all but evaluation"] + times["evaluation"] == pytest.approx(times["all"])
+    facts = content["published_run"]
+    assert (facts["env_steps"], facts["updates"], facts["fits"]) == (3, 6, 1)
+    assert 1 <= facts["fit_epochs"] <= 2  # its limit when tiny
+    assert facts["evaluation_env_steps"] >= 1
+    assert "276 epochs" in finished.stdout
+
+
+def test_the_published_run_has_the_settings_of_the_sweep_at_paper_scale():
+    """But for what the published code does otherwise: a longer warm-up and the model's larger batches."""
+    from benchmarks.whole_epoch import PUBLISHED_EPISODES, PUBLISHED_RUN, PUBLISHED_TASK
+    from vagram_ray.core.settings import MBPOSettings
+    from vagram_ray.sweep.overrides import apply_overrides
+    from vagram_ray.sweep.spec import load_sweep_file
+
+    sweep, overrides = load_sweep_file(ROOT / "tune_configs" / "distractors.py").at_scale("paper")
+    cell = {"num_distractors": 15, "model_loss": "vagram"}
+    published = {"num_steps_sampled_before_learning_starts": 10_000, "model_batch_size": 1024}
+    config = apply_overrides(sweep.config, {**overrides, **cell, **published}, source="test")
+    assert MBPOSettings(model_loss="vagram", **PUBLISHED_RUN) == config.to_settings()
+    assert config.environment_spec() == PUBLISHED_TASK
+    assert config.evaluation_duration == PUBLISHED_EPISODES
+
+
+def glue(tmp_path, *words):
+    path = tmp_path / "numbers.json"
+    finished = run(["-m"], "benchmarks.glue", "--tiny", "--json", str(path), *words)
+    assert finished.returncode == 0, finished.stderr
+    assert "All sides have learned the same numbers." in finished.stdout
+    return json.loads(path.read_text())
+
+
+def test_glue_times_core_and_rllib_at_the_same_work(tmp_path):
+    content = glue(tmp_path, "--sides", "core", "rllib")
+    assert {result["side"] for result in content["results"]} == {"core", "rllib"}
+    (sides,) = content["summaries"].values()
+    assert sides["core"]["overhead_median"] == 0.0
+    assert sides["rllib"]["outside_core_ms"] > 0.0
+    assert sides["rllib"]["start_s"] > 0.0
+
+
+@pytest.mark.slow
+def test_glue_times_a_trial_of_the_sweep_at_the_same_work(tmp_path):
+    content = glue(tmp_path)
+    (sides,) = content["summaries"].values()
+    row = sides["sweep"]
+    assert row["outside_core_ms"] >= row["around_step_ms"] > 0.0
+    assert row["checkpoint_ms"] > 0.0  # the last epoch is saved
+    assert row["cpu_driver_s"] >= 0.0 and row["start_s"] > 0.0 and row["end_s"] > 0.0
+
+
+def made_up_trial(epochs, numbers=1.0, start=0.0, end=0.0):
+    """A trial with epochs of so many seconds, each a second of evaluation."""
+    from benchmarks.glue_report import Epoch, Trial
+
+    clock, made = start, []
+    for seconds in epochs:
+        metrics = {"0": {"eval/episode_return": numbers}}
+        made.append(Epoch(clock, clock + seconds, seconds - 1.0, 1.0, metrics, cpu_s={"trial": seconds}))
+        clock += seconds
+    return Trial(0.0, clock + end, made)
+
+
+def test_glue_refuses_sides_that_have_learned_other_numbers():
+    from benchmarks.glue_report import check_equal
+
+    core = made_up_trial([3.0, 2.0])
+    check_equal({"core": [core], "rllib": [made_up_trial([4.0, 3.0])]})
+    with pytest.raises(AssertionError, match=r"rllib .* epoch 1, seed 0, eval/episode_return: 1.0 and 1.0000000001"):
+        check_equal({"core": [core], "rllib": [core, made_up_trial([4.0, 3.0], numbers=1.0000000001)]})
+    with pytest.raises(AssertionError, match="rllib has run 1 epochs"):
+        check_equal({"core": [core], "rllib": [made_up_trial([4.0])]})
+
+
+def test_glue_compares_each_epoch_with_the_same_one_of_core_and_leaves_the_first_out():
+    from benchmarks.glue_report import overheads, summary, whole_trial
+
+    trials = {
+        "core": [made_up_trial([9.0, 2.0, 4.0]), made_up_trial([9.0, 2.5, 4.0])],
+        "sweep": [made_up_trial([99.0, 2.2, 5.0], start=7.0, end=3.0), made_up_trial([99.0, 2.5, 4.4], start=7.0)],
+    }
+    assert overheads(trials, "sweep") == pytest.approx([0.1, 0.25, 0.0, 0.1])
+    row = summary(trials, "sweep")
+    assert row["overhead_of_least"] == pytest.approx((2.2 + 4.4) / (2.0 + 4.0) - 1)
+    assert (row["start_s"], row["end_s"]) == pytest.approx((7.0, 1.5))
+    mean = ((2.2 + 5.0) / 2 + (2.5 + 4.4) / 2) / 2
+    assert whole_trial(trials["sweep"], 13, with_start=False) == pytest.approx(99.0 + 12 * mean)
+    assert whole_trial(trials["sweep"], 13, with_start=True) == pytest.approx(7.0 + 99.0 + 12 * mean + 1.5)
+
+
+# -- memory ----------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_estimated_and_measured_without_ray(tmp_path):
+    path = tmp_path / "numbers.json"
+    finished = run(["-m"], "benchmarks.memory", "--tiny", "--json", str(path))
+    assert finished.returncode == 0, finished.stderr
+    assert "estimated" in finished.stdout and "32 seeds x 500,000 steps x 26 observations" in finished.stdout
+    content = json.loads(path.read_text())
+    tensors, process = content["results"]
+    assert (tensors["side"], process["side"]) == ("tensors", "process")
+    assert 1.0 <= tensors["ratio"] < 1.2
+    assert process["estimated"] > 400 * 2**20
+    assert process["measured"] > tensors["measured"] > 0
+    for limit in content["limits"]:
+        parts = limit["parts"]
+        assert parts["fit"] > parts["updates"] > 0
+        assert limit["fits"] == (limit["total"] <= 40 * 10**9)
+
+
+def test_memory_of_a_gpu_is_refused_with_a_sentence_where_there_is_none():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    finished = run(["-m"], "benchmarks.memory", "--device", "cuda", "--tiny")
+    assert finished.returncode == 2
+    assert "PyTorch sees no CUDA device here" in finished.stderr

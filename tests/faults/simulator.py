@@ -49,12 +49,12 @@ def step(self, action):
     return obs, reward, terminated, truncated, info
 
 
-def vector_init(self, spec, seeds, *, evaluation=False):
+def vector_init(self, spec, seeds, *, evaluation=False, **more):
     if FAULT == "memory" and applies() and len(seeds) > int(os.environ["FAULT_SEEDS"]):
         import torch
 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total ...")
-    own_vector_init(self, spec, seeds, evaluation=evaluation)
+    own_vector_init(self, spec, seeds, evaluation=evaluation, **more)
     if FAULT == "nan" and applies() and not evaluation:
         poisoned.append(self._envs[1].unwrapped)
 

@@ -3,12 +3,19 @@
 Importing this package registers ``ContinuousCartPole-v0`` with Gymnasium.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from vagram_ray.envs.cartpole import ContinuousCartPole, register_cartpole
 from vagram_ray.envs.distractors import DISTRACTOR_PROCESSES, DistractorObservation, DistractorProcess
-from vagram_ray.envs.errors import EnvironmentSpecError
-from vagram_ray.envs.seed_vector import SeedVectorEnv
+from vagram_ray.envs.errors import EnvironmentSpecError, EnvironmentWorkerError
 from vagram_ray.envs.spec import EnvironmentSpec
-from vagram_ray.envs.terminations import never_terminates, register_termination
+
+if TYPE_CHECKING:
+    from vagram_ray.envs.seed_vector import SeedVectorEnv
+    from vagram_ray.envs.terminations import never_terminates, register_termination
 
 register_cartpole()
 
@@ -19,7 +26,23 @@ __all__ = [
     "DistractorProcess",
     "EnvironmentSpec",
     "EnvironmentSpecError",
+    "EnvironmentWorkerError",
     "SeedVectorEnv",
     "never_terminates",
     "register_termination",
 ]
+
+_NEED_PYTORCH = {
+    "SeedVectorEnv": "seed_vector",
+    "never_terminates": "terminations",
+    "register_termination": "terminations",
+}
+"""Imported when they are asked for: worker processes import this package and do without PyTorch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEED_PYTORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_NEED_PYTORCH[name]}"), name)
+    globals()[name] = value
+    return value

@@ -12,18 +12,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-import torch
-from torch import Tensor
 
-from vagram_ray.core.environments import TerminationFn
 from vagram_ray.envs.cartpole import CARTPOLE_ID
 from vagram_ray.envs.distractors import DistractorObservation, DistractorProcess, check_distractors
 from vagram_ray.envs.errors import EnvironmentSpecError
-from vagram_ray.envs.terminations import termination_function
+
+# Worker processes make environments too and do without PyTorch.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vagram_ray.core.environments import TerminationFn
 
 _OLD_MUJOCO = re.compile(r"(?P<name>\w+)-v[0-3]")
 _UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
@@ -101,6 +103,8 @@ class EnvironmentSpec:
         """
         count = check_distractors(self.num_distractors, self.distractor_process)
         _check_id(self.env_id)
+        from vagram_ray.envs.terminations import termination_function
+
         fn = termination_function(self.env_id, self._keywords())
         return partial(_terminates_without_distractors, fn, count, self.env_id)
 
@@ -164,6 +168,8 @@ def _episode_seed(seed: int, evaluation: bool) -> int:
 def _terminates_without_distractors(
     fn: TerminationFn, num_distractors: int, env_id: str, obs: Tensor, action: Tensor, next_obs: Tensor
 ) -> Tensor:
+    import torch
+
     base_dim = next_obs.shape[-1] - num_distractors
     done = fn(obs[..., :base_dim], action, next_obs[..., :base_dim])
     # A result of shape (..., 1) or of floats would broadcast silently to nonsense later.

@@ -38,7 +38,7 @@ ENVIRONMENTS = "environments"
 
 
 class MBPOEnvRunner(EnvRunner, Checkpointable):
-    """Holds one training and one evaluation environment per seed, in the trial's own process.
+    """Holds one training and one evaluation environment per seed, in the trial's own process (and its env workers).
 
     The learner's agent steps ``env`` itself, because the method takes a gradient update after each step.
     ``sample`` plays evaluation episodes in ``evaluation_env``, whose random generators are separate, so that
@@ -61,8 +61,11 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         """(Re)create the environments from ``config``."""
         self.stop()
         evaluation_config = cast("MBPOConfig", self.config.get_evaluation_config_object())
-        self.env = SeedVectorEnv(self.config.environment_spec(), self.config.seeds)
-        self.evaluation_env = SeedVectorEnv(evaluation_config.environment_spec(), self.config.seeds, evaluation=True)
+        seeds, workers = self.config.seeds, self.config.env_workers
+        self.env = SeedVectorEnv(self.config.environment_spec(), seeds, num_workers=workers)
+        self.evaluation_env = SeedVectorEnv(
+            evaluation_config.environment_spec(), seeds, evaluation=True, num_workers=workers
+        )
         if self.evaluation_env.observation_space.shape != self.env.observation_space.shape:
             raise ValueError(
                 f"evaluation_config: its env_config gives observations of shape "
@@ -81,6 +84,7 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         if self._watchdog is not None:
             self._watchdog.stop()
         self._watchdog = StepWatchdog(limit_s, output)
+        self._watchdog.before_exit += [self.env.kill_workers, self.evaluation_env.kill_workers]
         self.env.guard = self.evaluation_env.guard = self._watchdog.guard
 
     def share_module(self, module: MBPORLModule) -> None:
