@@ -1,15 +1,20 @@
-"""Shared by all tests: one small local Ray for those that need it."""
+"""Shared by all tests: one small local Ray for those that need it, and a sweep that others are compared with."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.faults.harness import Undisturbed
 
 # Before anything imports Ray: no statistics are sent, and result folders stay out of the home directory.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+pytest.register_assert_rewrite("tests.faults.harness")
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +29,11 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     ray.shutdown()
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def short_undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The sweep that nothing happens to, with short epochs, for tests that are part of every run."""
+    from tests.faults.harness import SHORT_EPOCH_LENGTH, run_undisturbed
+
+    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"), SHORT_EPOCH_LENGTH)

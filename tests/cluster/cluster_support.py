@@ -97,11 +97,22 @@ class Machine:
         return kept | own | more
 
 
+RAY = """
+from ray.autoscaler._private import commands, updater
+
+commands.POLL_INTERVAL = updater.READY_CHECK_INTERVAL = 0.2
+from ray.scripts import scripts
+
+scripts.main()
+"""
+"""The command ``ray``, which looks every 5 s what has become of a machine; those of the mock are there at once."""
+
+
 def run_ray(
     arguments: Sequence[str], environment: dict[str, str], folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """``ray ARGUMENTS...``."""
-    command = [sys.executable, "-m", "ray.scripts.scripts", *arguments]
+    command = [sys.executable, "-c", RAY, *arguments]
     return subprocess.run(
         command, env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
     )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.register_assert_rewrite("tests.faults.harness")
-from tests.faults.harness import SweepRun, Undisturbed, write_sweep_file  # noqa: E402
+from tests.faults.harness import SweepRun, Undisturbed, run_undisturbed, write_sweep_file  # noqa: E402
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*"]  # processes are found in /proc
 
@@ -19,19 +17,7 @@ collect_ignore_glob = [] if sys.platform == "linux" else ["test_*"]  # processes
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """The sweep that nothing happens to."""
-    place = tmp_path_factory.mktemp("undisturbed")
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:  # short, for the paths of sockets
-        run = SweepRun(write_sweep_file(place), place / "results", environment={"RAY_TMPDIR": temporary})
-        begin = time.monotonic()
-        try:
-            status = run.run()
-            seconds = time.monotonic() - begin
-            assert status == 0, run.read_output()
-            assert run.left_behind() == []
-            assert list(Path(temporary).glob("ray/session_2*")) == []
-        finally:
-            run.clean_up()
-    return Undisturbed(run.folder, seconds)
+    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture

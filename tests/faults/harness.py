@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ MARK = "VAGRAM_RAY_FAULT_TEST"
 SIMULATOR = Path(__file__).with_name("simulator.py").read_text()
 """Source of an extension with a simulator that goes wrong on cue."""
 EPOCHS, SEEDS = 5, (0, 1)
+EPOCH_LENGTH, SHORT_EPOCH_LENGTH = 400, 200
+"""Of what takes minutes, and of what every test run does."""
 
 SWEEP_FILE = """
 from ray import tune
@@ -64,7 +67,7 @@ def write_sweep_file(
     extension: str = "",
     env: str = "Pendulum-v1",
     step_limit: float | None = None,
-    epoch_length: int = 400,
+    epoch_length: int = EPOCH_LENGTH,
     epochs: int = EPOCHS,
     seeds: tuple[int, ...] = SEEDS,
 ) -> Path:
@@ -224,6 +227,24 @@ class Undisturbed:
 
     folder: Path
     seconds: float
+    epoch_length: int = EPOCH_LENGTH
+
+
+def run_undisturbed(place: Path, epoch_length: int = EPOCH_LENGTH) -> Undisturbed:
+    """Run the sweep with nothing happening to it; nothing of it may be left, neither processes nor files of Ray."""
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:  # short, for the paths of sockets
+        file = write_sweep_file(place, epoch_length=epoch_length)
+        run = SweepRun(file, place / "results", environment={"RAY_TMPDIR": temporary})
+        begin = time.monotonic()
+        try:
+            status = run.run()
+            seconds = time.monotonic() - begin
+            assert status == 0, run.read_output()
+            assert run.left_behind() == []
+            assert list(Path(temporary).glob("ray/session_2*")) == []
+        finally:
+            run.clean_up()
+    return Undisturbed(run.folder, seconds, epoch_length)
 
 
 def _epochs_in(path: Path) -> Iterator[int]:

@@ -122,7 +122,8 @@ def survive(todo: list[Moment], make_run: Callable[..., SweepRun], place: Path, 
     while waiting:  # every sweep takes one at least, for each event happens in a sweep that is not disturbed
         sweeps += 1
         own: list[Moment] = []
-        run = make_run(write_sweep_file(place / str(sweeps)), storage=place / str(sweeps) / "results")
+        file = write_sweep_file(place / str(sweeps), epoch_length=undisturbed.epoch_length)
+        run = make_run(file, storage=place / str(sweeps) / "results")
         status = None
         while status is None:
             run.start()
@@ -195,19 +196,24 @@ def report(todo: list[Moment]) -> str:
 
 # The two of every test run come while trials train, so that little time goes into starting again.
 @pytest.mark.parametrize(
-    ("count", "seed", "after"), [(2, 3, ("epoch",)), pytest.param(25, 25, tuple(LATEST_S), marks=pytest.mark.slow)]
+    ("count", "seed", "after", "compared_with"),
+    [
+        (2, 3, ("epoch",), "short_undisturbed"),
+        pytest.param(25, 25, tuple(LATEST_S), "undisturbed", marks=pytest.mark.slow),
+    ],
 )
 def test_kills_at_random_moments_change_nothing(
     count: int,
     seed: int,
     after: tuple[str, ...],
+    compared_with: str,
     make_run: Callable[..., SweepRun],
     tmp_path: Path,
-    undisturbed: Undisturbed,
+    request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     todo = moments(count, seed, after)
-    problems = survive(todo, make_run, tmp_path, undisturbed)
+    problems = survive(todo, make_run, tmp_path, request.getfixturevalue(compared_with))
     with capsys.disabled():
         print(f"\n{report(todo)}")
     assert problems == []

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import SweepRun, Undisturbed, check_equal
+from tests.faults.harness import SweepRun, Undisturbed, check_equal, write_sweep_file
 
 
 def test_stopping_is_clean_and_the_same_command_goes_on(
-    make_run: Callable[..., SweepRun], undisturbed: Undisturbed
+    make_run: Callable[..., SweepRun], short_undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    run = make_run()
+    run = make_run(write_sweep_file(tmp_path, epoch_length=short_undisturbed.epoch_length))
     for epoch, number in ((1, signal.SIGTERM), (3, signal.SIGINT)):
         run.start()
         run.wait_for_epoch(epoch)
@@ -28,7 +29,7 @@ def test_stopping_is_clean_and_the_same_command_goes_on(
     assert output.count("NOT COMPLETE") == 2
     assert output.count(f"python -m vagram_ray.sweep {run.file}") == 2  # the way to go on
     assert run.run() == 0, run.read_output()
-    check_equal(run.folder, undisturbed.folder)
+    check_equal(run.folder, short_undisturbed.folder)
 
 
 @pytest.mark.slow

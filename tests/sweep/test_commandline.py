@@ -48,16 +48,24 @@ def breaks(prediction, target):
 """
 
 
+WANDB_VARIABLES = ("WANDB_MODE", "WANDB_DIR", "WANDB_SILENT", "WANDB_CONSOLE", "WANDB_ERROR_REPORTING")
+
+
 @pytest.fixture
 def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_SILENT", "WANDB_CONSOLE", "WANDB_ERROR_REPORTING"):
+    for name in WANDB_VARIABLES:
         monkeypatch.setenv(name, "")  # prepare_wandb sets them; monkeypatch takes them back
         monkeypatch.delenv(name)
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "losses.py").write_text(LOSSES)
-    file = tmp_path / "files" / "small.py"
+    return write_files(tmp_path)
+
+
+def write_files(folder: Path) -> Path:
+    """The sweep file and its extension in a folder of their own."""
+    (folder / "files").mkdir()
+    (folder / "files" / "losses.py").write_text(LOSSES)
+    file = folder / "files" / "small.py"
     file.write_text(SWEEP_FILE)
     return file
 
@@ -69,10 +77,12 @@ def invoke(file: Path, *arguments: str) -> Result:
 def start(file: Path, *arguments: str) -> subprocess.Popen[str]:
     """The command in a process and a directory of its own."""
     repository = Path(__file__).resolve().parents[2]
+    users = {"RAY_ADDRESS", "WANDB_API_KEY", *WANDB_VARIABLES}
+    environment = {name: value for name, value in os.environ.items() if name not in users}
     return subprocess.Popen(
         [sys.executable, "-m", "vagram_ray.sweep", str(file), *arguments],
         cwd=file.parent.parent,
-        env={**os.environ, "PYTHONPATH": str(repository), "WANDB_MODE": "offline", "COLUMNS": "120"},
+        env={**environment, "PYTHONPATH": str(repository), "WANDB_MODE": "offline", "COLUMNS": "120"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -224,13 +234,23 @@ def test_a_missing_file_is_one_sentence_in_a_real_process(tmp_path: Path) -> Non
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_small_sweep_runs_to_its_end(sweep_file: Path) -> None:
-    done = run(sweep_file, "--scale", "smoke", "--name", "run", "--seeds-per-trial", "1", "--set", "model_loss=vagram",
-               "--set", "num_distractors=grid(0,3)")  # fmt: skip
+COMMON = ("--scale", "smoke", "--seeds-per-trial", "1", "--set", "model_loss=vagram")
+CELLS = ("--set", "num_distractors=grid(0,3)")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A sweep that ran at once: its folder, and what became of the command."""
+    file = write_files(tmp_path_factory.mktemp("whole"))
+    done = run(file, *COMMON, *CELLS, "--name", "run")
+    return file.parent.parent / "results" / "run", done
+
+
+def test_a_small_sweep_runs_to_its_end(whole: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = whole
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert "Complete: every seed of 2 cells came to its end (4 in all)." in done.stdout
-    folder = sweep_file.parent.parent / "results" / "run"
     rows = list(csv.DictReader((folder / "results.csv").open()))
     found = {(row["num_distractors"], row["seed"], row["training_iteration"], row["env_steps"]) for row in rows}
     expected = {(d, s, e, str(50 + 50 * int(e))) for d in ("0", "3") for s in ("0", "1") for e in ("1", "2")}
@@ -291,26 +311,24 @@ def test_an_interrupted_sweep_stops_in_order(sweep_file: Path) -> None:
     assert (folder / "summary.csv").is_file()
 
 
-def test_the_same_command_goes_on(sweep_file: Path) -> None:
+def test_the_same_command_goes_on(sweep_file: Path, whole: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     """More epochs and cells join what is there; the results are those of a sweep that ran at once."""
-    common = ("--scale", "smoke", "--wandb", "disabled", "--seeds", "1")
-    first = run(sweep_file, *common, "--epochs", "1", "--set", "model_loss=vagram")
+    common = (*COMMON, "--wandb", "disabled", "--seeds", "1")
+    first = run(sweep_file, *common, "--epochs", "1", "--set", "num_distractors=3")
     assert first.returncode == 0, first.stdout + first.stderr
-    more = ("--epochs", "3", "--set", "model_loss=grid(none,vagram)")
-    again = run(sweep_file, *common, *more)
+    again = run(sweep_file, *common, *CELLS)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "1 going on, 1 new" in again.stdout
-    whole = run(sweep_file, *common, *more, "--name", "whole")
-    assert whole.returncode == 0, whole.stdout + whole.stderr
     results = sweep_file.parent.parent / "results"
-    assert {folder.name for folder in results.iterdir()} == {"small-smoke", "whole"}
-    joined, at_once = outcomes(results / "small-smoke"), outcomes(results / "whole")
+    assert [folder.name for folder in results.iterdir()] == ["small-smoke"]
+    joined, at_once = outcomes(results / "small-smoke"), outcomes(whole[0])
     # The cell that was there first was the only one: it is named after its environment, and keeps that name.
-    names = {"model_loss=vagram": "Pendulum-v1"}
-    assert joined == {(names.get(cell, cell), *rest): row for (cell, *rest), row in at_once.items()}
-    assert len(joined) == 2 * 3
+    names = {"num_distractors=3": "Pendulum-v1"}
+    expected = {(names.get(cell, cell), *rest): row for (cell, *rest), row in at_once.items()}
+    assert joined == {key: row for key, row in expected.items() if key[1] == "0"}  # each seed was a trial of its own
+    assert len(joined) == 2 * 2
     info = json.loads((results / "small-smoke" / "sweep.json").read_text())
-    assert [trial["name"] for trial in info["trials"]] == ["Pendulum-v1,seeds=0", "model_loss=none,seeds=0"]
+    assert [trial["name"] for trial in info["trials"]] == ["Pendulum-v1,seeds=0", "num_distractors=0,seeds=0"]
     assert [launch["ended"] for launch in info["launches"]] == ["complete", "complete"]
     assert info["wall_time_s"] == pytest.approx(sum(launch["wall_time_s"] for launch in info["launches"]), abs=0.11)
 
@@ -322,7 +340,7 @@ def outcomes(folder: Path) -> dict[tuple[str, ...], dict[str, str]]:
         (row["cell"], row["seed"], row["training_iteration"]): {
             key: value
             for key, value in row.items()
-            if key not in ("cell", "model_loss") and not key.startswith(("time", "perf"))
+            if key not in ("cell", "num_distractors") and not key.startswith(("time", "perf"))
         }
         for row in rows
     }
