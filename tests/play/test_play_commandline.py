@@ -45,8 +45,7 @@ def test_returns_per_episode_and_the_same_again(pendulum) -> None:
     assert invoke(pendulum.folder, "--seed", 3, "--episodes", 3).output != result.output
 
 
-def test_the_model_beside_the_environment(pendulum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")  # a long folder must not squeeze the table
+def test_the_model_beside_the_environment(pendulum, tmp_path: Path) -> None:
     result = invoke(pendulum.folder, "--episodes", 2, "--model", "--horizon", 5, "--output", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "error, 5 steps" in result.output and "distractor 3" in result.output

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from vagram_ray.core.allocator import KEEP_BELOW_BYTES
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep import estimates
-from vagram_ray.sweep.estimates import Speed, Workload
+from vagram_ray.sweep import estimates, tensor_memory
+from vagram_ray.sweep.estimates import Speed
+from vagram_ray.sweep.workload import Workload, imagined_transitions, parameters, real_transitions
 
 SETTINGS = MBPOSettings(
     model_loss="mse",
@@ -44,29 +47,42 @@ def test_sizes_follow_from_dimensions() -> None:
     assert work.model_sizes == (4, 6, 6, 4)
     probabilistic = MBPOSettings(model_loss="nll", num_layers=1, hidden_size=6)
     assert workload(probabilistic).model_sizes == (4, 6, 8)
-    assert estimates.parameters((3, 4, 2)) == 3 * 4 + 4 + 4 * 2 + 2
+    assert parameters((3, 4, 2)) == 3 * 4 + 4 + 4 * 2 + 2
 
 
 def test_buffers_hold_what_the_schedules_allow() -> None:
-    assert estimates.real_transitions(SETTINGS, epochs=2) == 250
-    assert estimates.real_transitions(SETTINGS, epochs=9) == 300  # the capacity
+    assert real_transitions(SETTINGS, epochs=2) == 250
+    assert real_transitions(SETTINGS, epochs=9) == 300  # the capacity
     # 3 fits per epoch, each 2 x 40 rollouts and one more per elite; longest rollout 2 in epochs 0 to 2; 2 epochs kept.
-    assert estimates.imagined_transitions(SETTINGS, epochs=3) == 3 * (80 + 2) * 2 * 2
-    assert estimates.imagined_transitions(MBPOSettings(model_loss="none"), epochs=3) == 0
+    assert imagined_transitions(SETTINGS, epochs=3) == 3 * (80 + 2) * 2 * 2
+    assert imagined_transitions(MBPOSettings(model_loss="none"), epochs=3) == 0
 
 
-def test_memory_and_disk_by_hand() -> None:
+def test_disk_by_hand() -> None:
     actor, critic, model = 3 * 4 + 4 + 4 * 2 + 2, 4 * 5 + 5 + 5 + 1, (4 * 6 + 6) + (6 * 6 + 6) + (6 * 4 + 4)
-    networks = 4 * actor + 2 * 5 * critic + (5 * 3 + 2) * model
-    assert estimates.network_floats(workload()) == networks
+    assert tensor_memory.network_floats(workload()) == 4 * actor + 2 * 5 * critic + 4 * 3 * model
     real, imagined = 250, 3 * 82 * 1 * 2
     checkpoint = 2 * (imagined * 9 + 3 * actor + 2 * 4 * critic + 3 * 3 * model) * 4
     assert estimates.checkpoint_bytes(workload(), num_seeds=2, epochs=2) == checkpoint
-    table = real * ((2 * 3 + 1 + 1 + 9 * 3) * 4 + 3 * 28)
-    per_seed = (300 + imagined + imagined) * 9 * 4 + networks * 4 + table  # 300: its next doubling, capped
-    assert estimates.memory_bytes(workload(), 2, 2) == estimates.PROCESS_BYTES + 2 * per_seed
     whole = estimates.estimate_trial(workload(), 2, 2, Speed(1e10, 1e-6, 1e-9, 1e-4))
     assert whole.disk_bytes == 3 * checkpoint + 2 * (2 * real * 9 * 4) + 2 * estimates.RESULT_BYTES
+
+
+def test_memory_is_the_process_its_tensors_and_a_checkpoint_in_bytes() -> None:
+    plain = dataclasses.replace(SETTINGS, model_loss="none", replay_capacity=10**6, epoch_length=20_000)
+    tensors = tensor_memory.tensor_memory(workload(plain), 2, 2)
+    checkpoint = 3 * 2 * (2 * 20_000 + 50) * 9 * 4  # all that is stored is copied, and twice made into bytes
+    assert checkpoint > max(tensors.phases.values())
+    assert estimates.memory_bytes(workload(plain), 2, 2) == (
+        estimates.PROCESS_BYTES + tensors.networks + tensors.buffers + checkpoint + max(tensors.phases.values())
+    )
+
+
+def test_freed_memory_that_stays_with_a_process_is_counted_up_to_a_limit() -> None:
+    limit = KEEP_BELOW_BYTES
+    tensors = tensor_memory.TensorMemory(1000, 100, {"a": 10 * limit, "b": 7})
+    assert estimates.resident_bytes(tensors) == 1100 + 10 * limit + 7
+    assert estimates.resident_bytes(tensors, 2 * limit) == 1100 + 10 * limit + limit
 
 
 def test_time_counts_steps_updates_and_evaluations() -> None:

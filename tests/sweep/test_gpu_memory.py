@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sweep.tensor_memory import peak_of_a_cohort
+from benchmarks.tensor_counter import TensorCounter, run_cohort
+from vagram_ray.core import passes
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep.estimates import Workload
-from vagram_ray.sweep.gpu_memory import PROCESS_BYTES, allocated_transitions, gpu_memory
+from vagram_ray.sweep.gpu_memory import PROCESS_BYTES, gpu_memory
+from vagram_ray.sweep.tensor_memory import tensor_memory
+from vagram_ray.sweep.workload import Workload, allocated_transitions
 
 SMALL: dict[str, Any] = {
     "actor_hidden_sizes": (64, 64),
@@ -41,7 +43,7 @@ def workload(settings: MBPOSettings, obs_dim: int = 11, action_dim: int = 3) -> 
         (1, 1024, {"model_loss": "vagram", "model_max_epochs": 1}),
         (3, 2048, {"model_loss": "vagram"}),
         (3, 2048, {"model_loss": "nll"}),
-        (2, 2048, {"model_loss": "itervaml"}),
+        (1, 2048, {"model_loss": "itervaml"}),
         (2, 1024, {"model_loss": "cvaml"}),
         (2, 2048, {"model_loss": "taylor"}),
         (3, 4096, {"model_loss": "none"}),
@@ -50,11 +52,16 @@ def workload(settings: MBPOSettings, obs_dim: int = 11, action_dim: int = 3) -> 
         (2, 1024, {"model_loss": "mse", "critic_hidden_sizes": (512, 512), "actor_hidden_sizes": (512, 512)}),
     ],
 )
-def test_no_cohort_has_more_tensors_than_estimated(num_seeds: int, stored: int, changes: dict[str, Any]) -> None:
+def test_a_cohort_has_at_most_the_estimated_tensors_and_not_much_less(
+    num_seeds: int, stored: int, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "WIDE", 2**62)  # all networks in one product, as on a GPU
     settings = MBPOSettings(**{**SMALL, **changes, "replay_capacity": stored})
-    measured = peak_of_a_cohort(settings, num_seeds, 11, 3, stored)
-    memory = gpu_memory(workload(settings), num_seeds, epochs=10**6)
-    assert 1.0 <= (memory.total - memory.process) / measured < 3.0
+    with TensorCounter() as counter:
+        run_cohort(settings, num_seeds, stored, 11, 3)
+    estimated = tensor_memory(workload(settings), num_seeds, epochs=10**6).total
+    # Of a few megabytes; benchmarks.memory has the sizes that count, within 15 %.
+    assert 1.0 <= estimated / counter.peak < 1.2
 
 
 @pytest.mark.parametrize(
@@ -69,11 +76,17 @@ def test_plain_sac_by_hand() -> None:
                             num_steps_sampled_before_learning_starts=0, utd_ratio=1, batch_size=1)  # fmt: skip
     memory = gpu_memory(workload(settings, obs_dim=3, action_dim=1), num_seeds=2, epochs=20)
     actor, critic = 3 * 4 + 4 + 4 * 2 + 2, 4 * 5 + 5 + 5 + 1
-    assert memory.networks == 2 * 4 * (4 * actor + 10 * critic)
-    assert memory.buffers == 2 * 2048 * (2 * 3 + 1 + 2) * 4
-    assert memory.phases["buffer copies"] == memory.buffers  # while the buffer grows, saves or is read
-    assert memory.total == PROCESS_BYTES + memory.networks + 2 * memory.buffers
-    assert "fit" not in memory.phases
+    assert memory.tensors.networks == 2 * 4 * (4 * actor + 10 * critic)
+    assert memory.tensors.buffers == 2 * 2048 * (2 * 3 + 1 + 2) * 4
+    copies = 2 * 2000 * ((2 * 3 + 1 + 2) * 4 + 8)  # all that is stored, by position
+    assert memory.tensors.phases["copies of buffers"] == copies
+    assert memory.total == PROCESS_BYTES + memory.tensors.networks + memory.tensors.buffers + copies
+    assert "fit" not in memory.tensors.phases
+
+
+def test_recorded_work_keeps_its_memory() -> None:
+    plain, recorded = (gpu_memory(workload(MBPOSettings(compile=compile)), 4, 10) for compile in ("off", "cuda_graphs"))
+    assert recorded.total == plain.total + plain.tensors.phases["updates"]
 
 
 @given(

@@ -365,10 +365,7 @@ def test_several_sweeps_are_simulated_in_one_queue(sweep_files: list[str]) -> No
     assert again.output == result.output
 
 
-def test_a_dry_run_shows_the_plan_on_gpus_that_are_not_there(
-    sweep_files: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")  # long folders of results must not squeeze the table
+def test_a_dry_run_shows_the_plan_on_gpus_that_are_not_there(sweep_files: list[str]) -> None:
     arguments = [sweep_files[0], "--wandb", "disabled", "--gpus", "3", "--gpu-memory", "40"]
     result = CliRunner().invoke(commandline.main, [*arguments, "--dry-run", "--address", "local"])
     assert result.exit_code == 0, result.output

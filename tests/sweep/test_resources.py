@@ -41,7 +41,7 @@ def as_tune_is_told(plan: SweepPlan, index: int) -> dict[str, float]:
 
 
 def test_each_trial_is_recorded_with_what_ray_is_asked_for(make_config: Callable[..., Any]) -> None:
-    config = make_config(hidden_size=tune.grid_search([8, 2400]))
+    config = make_config(hidden_size=tune.grid_search([8, 4800]))
     needs = [trial.placement.memory_bytes for trial in plan_on(config, LARGE).trials if trial.placement]
     between = (min(needs) + max(needs)) // 2
     plan = plan_on(config, GpuNode(between, 1, 8.0, "L4"), LARGE)

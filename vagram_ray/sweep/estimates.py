@@ -14,15 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.checkpoint.segments import SEGMENT_BYTES
+from vagram_ray.core import passes
+from vagram_ray.core.allocator import KEEP_BELOW_BYTES
+from vagram_ray.sweep.tensor_memory import TensorMemory, tensor_memory
+from vagram_ray.sweep.workload import FLOAT_BYTES, Workload, imagined_transitions, parameters, real_transitions
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
 
-FLOAT_BYTES = 4
 CHECKPOINTS_KEPT = 2
-PROCESS_BYTES = 600 * 2**20
-"""Memory of a trial's process with PyTorch and RLlib imported and nothing learned."""
+PROCESS_BYTES = 560 * 2**20
+"""Memory of a trial's process beside its tensors: PyTorch, RLlib, their libraries' buffers, what is kept for later."""
 RESULT_BYTES = 25_000
 """Tune's and our own records of one training iteration."""
 START_SECONDS = 12.0
@@ -37,60 +40,6 @@ SAC_CALLS, FIT_CALLS, ROLLOUT_CALLS, ACT_CALLS = 350, 250, 120, 60
 """PyTorch calls of one SAC update, one model minibatch, one imagined step and one real action."""
 SAC_ACTIVATION, FIT_ACTIVATION = 4.0, 20.0
 """Costs of one activation, forwards and backwards, in SiLU evaluations."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What a cell's configuration asks for, as far as it costs anything."""
-
-    settings: MBPOSettings
-    env_id: str
-    obs_dim: int
-    action_dim: int
-    evaluation_interval: int | None
-    evaluation_episodes: int
-    max_episode_steps: int
-
-    @classmethod
-    def of(cls, config: MBPOConfig) -> Workload:
-        """The workload of a configuration without search spaces."""
-        import gymnasium as gym
-
-        spec = config.environment_spec()
-        obs_dim, action_dim = spec.dimensions()
-        registered = gym.registry.get(spec.env_id.rpartition(":")[2])
-        steps = dict(spec.env_kwargs).get("max_episode_steps") or (registered and registered.max_episode_steps)
-        return cls(
-            settings=config.to_settings(),
-            env_id=spec.env_id,
-            obs_dim=obs_dim,
-            action_dim=action_dim,
-            evaluation_interval=config.evaluation_interval,
-            evaluation_episodes=config.evaluation_duration if isinstance(config.evaluation_duration, int) else 10,
-            max_episode_steps=steps or 1000,
-        )
-
-    @property
-    def transition_floats(self) -> int:
-        """Floats of one stored transition: obs, action, reward, next_obs, terminated."""
-        return 2 * self.obs_dim + self.action_dim + 2
-
-    @property
-    def actor_sizes(self) -> tuple[int, ...]:
-        """Layer widths of the actor, from input to output."""
-        return (self.obs_dim, *self.settings.actor_hidden_sizes, 2 * self.action_dim)
-
-    @property
-    def critic_sizes(self) -> tuple[int, ...]:
-        """Layer widths of one critic."""
-        return (self.obs_dim + self.action_dim, *self.settings.critic_hidden_sizes, 1)
-
-    @property
-    def model_sizes(self) -> tuple[int, ...]:
-        """Layer widths of one ensemble member."""
-        settings = self.settings
-        outputs = (self.obs_dim + 1) * (2 if settings.has_variance_head else 1)
-        return (self.obs_dim + self.action_dim, *[settings.hidden_size] * settings.num_layers, outputs)
 
 
 @dataclass(frozen=True)
@@ -124,38 +73,6 @@ def estimate_trial(workload: Workload, num_seeds: int, epochs: int, speed: Speed
 # -- memory and disk -------------------------------------------------------------------------------------------
 
 
-def parameters(sizes: Sequence[int]) -> int:
-    """Weights and biases of a multilayer perceptron."""
-    return sum((inputs + 1) * outputs for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True))
-
-
-def real_transitions(settings: MBPOSettings, epochs: int) -> int:
-    """Real transitions per seed that the buffer holds after ``epochs``."""
-    collected = settings.num_steps_sampled_before_learning_starts + epochs * settings.epoch_length
-    return min(settings.replay_capacity, collected)
-
-
-def imagined_transitions(settings: MBPOSettings, epochs: int) -> int:
-    """Largest capacity per seed of the imagined buffer within ``epochs``."""
-    if not settings.model_based:
-        return 0
-    fits = math.ceil(settings.epoch_length / settings.model_train_freq)
-    rollouts = fits * (settings.rollouts_per_step * settings.model_train_freq + settings.num_elites)
-    longest = max(settings.rollout_length_at(0), settings.rollout_length_at(epochs - 1))
-    return rollouts * longest * settings.imagined_epochs_retained
-
-
-def network_floats(workload: Workload) -> int:
-    """Floats per seed of weights, gradients and Adam's two moments; targets have weights alone."""
-    settings = workload.settings
-    floats = 4 * parameters(workload.actor_sizes) + 2 * 5 * parameters(workload.critic_sizes)
-    if settings.model_based:
-        # Best weights of each member during a fit, and the elites' copies during rollouts, on top.
-        copies = 5 * settings.ensemble_size + settings.num_elites
-        floats += copies * parameters(workload.model_sizes)
-    return floats
-
-
 def checkpoint_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
     """What a checkpoint at the end of the run has for itself: networks, their Adam and the imagined buffer."""
     settings = workload.settings
@@ -176,20 +93,27 @@ def disk_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
 
 
 def memory_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
-    """Peak at the end: buffers and a copy of the larger for a checkpoint, networks, a fit's tables, the process."""
-    settings = workload.settings
-    real = real_transitions(settings, epochs)
-    allocated = min(settings.replay_capacity, 1024 * 2 ** max(0, math.ceil(math.log2(real / 1024)))) if real else 0
-    imagined = imagined_transitions(settings, epochs)
-    per_seed = (allocated + imagined + max(real, imagined)) * workload.transition_floats * FLOAT_BYTES
-    per_seed += network_floats(workload) * FLOAT_BYTES
-    if settings.model_based:
-        columns = 2 * workload.obs_dim + workload.action_dim + 1
-        if settings.model_loss != "nll":  # weights per dimension, and four value gradients while they are made
-            columns += 9 * workload.obs_dim
-        # Bootstrap indices, the shuffled order and what it is sorted by, for each member.
-        per_seed += real * (columns * FLOAT_BYTES + settings.ensemble_size * 28)
-    return PROCESS_BYTES + num_seeds * per_seed
+    """Peak of a trial on a CPU like this one: the process, its tensors, and in the end a checkpoint of them."""
+    import torch
+
+    settings, row = workload.settings, workload.transition_floats * FLOAT_BYTES
+    tensors = tensor_memory(workload, num_seeds, epochs, by_network=passes.has_fast_onednn(torch.empty(0)))
+    # A file is made as bytes, twice. Real transitions are copied for that, the new ones and with them segments that
+    # are still small.
+    segments = 2 * SEGMENT_BYTES + num_seeds * settings.epoch_length * row
+    real = min(num_seeds * real_transitions(settings, epochs) * row, segments)
+    checkpoint = max(2 * num_seeds * imagined_transitions(settings, epochs) * row, 3 * real)
+    return PROCESS_BYTES + resident_bytes(tensors, checkpoint)
+
+
+def resident_bytes(tensors: TensorMemory, *phases: int) -> int:
+    """What tensors take of a process's memory, with further phases: at their peak, and what other phases have left.
+
+    Freed blocks stay with the process (``core.allocator``), in a heap that other phases only partly reuse. How much
+    that is has been measured to be at most what the phase with the second largest need takes.
+    """
+    second, largest = sorted((0, *tensors.phases.values(), *phases))[-2:]
+    return tensors.networks + tensors.buffers + largest + min(second, KEEP_BELOW_BYTES)
 
 
 # -- time ------------------------------------------------------------------------------------------------------

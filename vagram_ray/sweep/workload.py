@@ -1,0 +1,96 @@
+"""What a cell's configuration asks for, in numbers that memory, disk and time are estimated from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vagram_ray.core.settings import MBPOSettings
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib import MBPOConfig
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a cell's configuration asks for, as far as it costs anything."""
+
+    settings: MBPOSettings
+    env_id: str
+    obs_dim: int
+    action_dim: int
+    evaluation_interval: int | None
+    evaluation_episodes: int
+    max_episode_steps: int
+
+    @classmethod
+    def of(cls, config: MBPOConfig) -> Workload:
+        """The workload of a configuration without search spaces."""
+        import gymnasium as gym
+
+        spec = config.environment_spec()
+        obs_dim, action_dim = spec.dimensions()
+        registered = gym.registry.get(spec.env_id.rpartition(":")[2])
+        steps = dict(spec.env_kwargs).get("max_episode_steps") or (registered and registered.max_episode_steps)
+        return cls(
+            settings=config.to_settings(),
+            env_id=spec.env_id,
+            obs_dim=obs_dim,
+            action_dim=action_dim,
+            evaluation_interval=config.evaluation_interval,
+            evaluation_episodes=config.evaluation_duration if isinstance(config.evaluation_duration, int) else 10,
+            max_episode_steps=steps or 1000,
+        )
+
+    @property
+    def transition_floats(self) -> int:
+        """Floats of one stored transition: obs, action, reward, next_obs, terminated."""
+        return 2 * self.obs_dim + self.action_dim + 2
+
+    @property
+    def actor_sizes(self) -> tuple[int, ...]:
+        """Layer widths of the actor, from input to output."""
+        return (self.obs_dim, *self.settings.actor_hidden_sizes, 2 * self.action_dim)
+
+    @property
+    def critic_sizes(self) -> tuple[int, ...]:
+        """Layer widths of one critic."""
+        return (self.obs_dim + self.action_dim, *self.settings.critic_hidden_sizes, 1)
+
+    @property
+    def model_sizes(self) -> tuple[int, ...]:
+        """Layer widths of one ensemble member."""
+        settings = self.settings
+        outputs = (self.obs_dim + 1) * (2 if settings.has_variance_head else 1)
+        return (self.obs_dim + self.action_dim, *[settings.hidden_size] * settings.num_layers, outputs)
+
+
+def parameters(sizes: Sequence[int]) -> int:
+    """Weights and biases of a multilayer perceptron."""
+    return sum((inputs + 1) * outputs for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def real_transitions(settings: MBPOSettings, epochs: int) -> int:
+    """Real transitions per seed that the buffer holds after ``epochs``."""
+    collected = settings.num_steps_sampled_before_learning_starts + epochs * settings.epoch_length
+    return min(settings.replay_capacity, collected)
+
+
+def imagined_transitions(settings: MBPOSettings, epochs: int) -> int:
+    """Largest capacity per seed of the imagined buffer within ``epochs``."""
+    if not settings.model_based:
+        return 0
+    fits = math.ceil(settings.epoch_length / settings.model_train_freq)
+    rollouts = fits * (settings.rollouts_per_step * settings.model_train_freq + settings.num_elites)
+    longest = max(settings.rollout_length_at(0), settings.rollout_length_at(epochs - 1))
+    return rollouts * longest * settings.imagined_epochs_retained
+
+
+def allocated_transitions(settings: MBPOSettings, stored: int) -> int:
+    """Rows that the real buffer has allocated when it holds ``stored``: 1024 doubled, at most the capacity."""
+    doublings = max(0, math.ceil(math.log2(max(1, stored) / 1024)))
+    return min(settings.replay_capacity, 1024 * 2**doublings)
