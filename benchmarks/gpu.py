@@ -33,6 +33,7 @@ from vagram_ray.core.value_gradients import ValueEstimates
 OBS_DIM, NUM_DISTRACTORS = 26, 15
 FIT_SIZES = (10_000, 100_000, 300_000)
 TARGET_STEPS = 300_000
+FIT_EVERY = 250
 TINY: dict[str, Any] = {
     "actor_hidden_sizes": (8, 8), "critic_hidden_sizes": (8, 8), "batch_size": 16, "utd_ratio": 2, "num_layers": 2,
     "hidden_size": 8, "ensemble_size": 3, "num_elites": 2, "model_batch_size": 16, "model_max_epochs": 2,
@@ -125,6 +126,7 @@ def improve(agent: MBPOAgent) -> None:
 def updates(device: Device, num_seeds: int, ceiling: Mapping[str, float]) -> list[dict[str, Any]]:
     """Each way of executing an environment step's updates, and the products alone."""
     sides: dict[str, Callable[[], object]] = {}
+    torch.compiler.reset()  # else a second size would be compiled for any size
     for choice in device.choices():
         settings = device.settings(model_loss="none", compile=choice)
         agent = make_agent(settings, num_seeds, 10_000, OBS_DIM, device.device)
@@ -163,7 +165,7 @@ def one_fit_epoch(fit: ModelFit) -> None:
 
 
 def fit_epochs(device: Device, loss: str, num_seeds: int, env_steps: int) -> list[dict[str, Any]]:
-    """A fit epoch with its validation, as it is and recorded."""
+    """A fit epoch with its validation, as it is and recorded, and what comes before the first one."""
     recorder = CudaRecorder(device.device) if device.is_cuda else None
     sides: dict[str, Callable[[], object]] = {}
     for name, used in {"compile=off": None, "compile=cuda_graphs": recorder}.items():
@@ -173,7 +175,11 @@ def fit_epochs(device: Device, loss: str, num_seeds: int, env_steps: int) -> lis
         agent = make_agent(settings, num_seeds, env_steps, OBS_DIM, device.device)
         data, values = agent.replay.layout.split(agent.replay.rows), ValueEstimates(agent.sac)
         streams = agent._streams["fit"]
-        fit = ModelFit(agent.dynamics, agent.model_optimizer, data, values, settings, streams, used)
+        prepare = functools.partial(
+            ModelFit, agent.dynamics, agent.model_optimizer, data, values, settings, streams, used
+        )
+        prepared_ms = statistics.median(device.milliseconds(prepare) for _ in range(3))
+        fit = prepare()
         sides[name] = functools.partial(one_fit_epoch, fit)
     minibatches = -(-fit.split.train.shape[-1] // settings.model_batch_size)
     return [
@@ -184,6 +190,7 @@ def fit_epochs(device: Device, loss: str, num_seeds: int, env_steps: int) -> lis
             "side": sample.side,
             "median_ms_per_epoch": sample.median,
             "median_ms_per_minibatch": sample.median / minibatches,
+            "median_ms_to_prepare": prepared_ms,
         }
         for sample in device.compare(loss, sides)
     ]
@@ -200,17 +207,17 @@ def train_into(result: dict[str, Any], agent: MBPOAgent, envs: SeedEnvironments)
 def whole_steps(device: Device, num_seeds: int, env_steps: int, choice: str) -> dict[str, Any]:
     """Train on the real environment for ``env_steps`` steps after the warm-up; milliseconds per environment step."""
     from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
-    from vagram_ray.envs.terminations import hopper_terminates
 
-    warm_up, length = (60, 20) if device.tiny else (5000, 250)
+    warm_up, length = (60, 20) if device.tiny else (5000, FIT_EVERY)
     settings = device.settings(
         model_loss="vagram", compile=choice, num_steps_sampled_before_learning_starts=warm_up,
         epoch_length=length, model_train_freq=length, real_ratio=(0, 1, 1.0, 0.05),
     )  # fmt: skip
-    envs = SeedVectorEnv(EnvironmentSpec("Hopper-v4", NUM_DISTRACTORS), range(num_seeds))
+    spec = EnvironmentSpec("Hopper-v4", NUM_DISTRACTORS)
+    envs = SeedVectorEnv(spec, range(num_seeds))
     agent = MBPOAgent(
         settings, seeds=range(num_seeds), obs_dim=envs.obs_dim, action_dim=envs.action_dim,
-        termination=hopper_terminates, device=device.device,
+        termination=spec.termination(), device=device.device,
     )  # fmt: skip
     agent.train_epoch(envs)  # the warm-up, and all that is done once
     total, fit_s, epochs = [], [], []
@@ -231,16 +238,21 @@ def whole_steps(device: Device, num_seeds: int, env_steps: int, choice: str) -> 
 def projected_hours(whole: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> float | None:
     """Hours of ``TARGET_STEPS``: the steps as measured without their fits, and fits that grow with the buffer.
 
-    A fit's epoch is interpolated between the measured sizes; a fit takes as many epochs as those of the run did.
+    A fit's preparation and its epochs are interpolated between the measured sizes. It takes as many epochs as those of
+    the run did for the seed that took most, all of them with all seeds. The metrics of a fit are left out.
     """
-    side = f"compile={whole['compile']}"
-    measured = sorted((f["transitions"], f["median_ms_per_epoch"]) for f in fits if f["side"] == side)
+    measured = sorted((f for f in fits if f["side"] == f"compile={whole['compile']}"), key=lambda f: f["transitions"])
     if len(measured) < 2:
         return None
-    (small, fast), (large, slow) = measured[0], measured[-1]
-    mean_epoch_ms = fast + (slow - fast) * (TARGET_STEPS / 2 - small) / (large - small)
+
+    def mean_over_run(name: str) -> float:
+        first, last = measured[0], measured[-1]
+        share = (TARGET_STEPS / 2 - first["transitions"]) / (last["transitions"] - first["transitions"])
+        return float(first[name] + (last[name] - first[name]) * share)
+
+    fit_ms = mean_over_run("median_ms_to_prepare") + whole["median_fit_epochs"] * mean_over_run("median_ms_per_epoch")
     steps_ms = TARGET_STEPS * (whole["median_ms_per_env_step"] - whole["of_it_model_fit"])
-    return (steps_ms + TARGET_STEPS / 250 * whole["median_fit_epochs"] * mean_epoch_ms) / 3.6e6
+    return (steps_ms + TARGET_STEPS / FIT_EVERY * fit_ms) / 3.6e6
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -257,22 +269,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     most = min(16, max(arguments.seeds))
     found = ceilings(device)
     print(f"{device.name}: {found['flop_per_s'] / 1e12:.2f} TFLOP/s float32, {found['bytes_per_s'] / 1e12:.3f} TB/s")
+    parts: dict[str, list[dict[str, Any]]] = {"updates": [], "fits": [], "whole": []}
+
+    def keep(part: str, title: str, rows: list[dict[str, Any]]) -> None:
+        parts[part] = rows  # written at once: a later part may fail, and time on a GPU is dear
+        print_rows(title, rows)
+        timing.write_json(arguments.json, "gpu", [], device=device.name, ceilings=found, **parts)
+
     steps = [row for num_seeds in arguments.seeds for row in updates(device, num_seeds, found)]
-    print_rows("An environment step's updates", steps)
-    sizes = (200,) if device.tiny else FIT_SIZES
-    losses = ("vagram", "nll") if not device.tiny else ("vagram",)
+    keep("updates", "An environment step's updates", steps)
+    sizes, losses = ((200,), ("vagram",)) if device.tiny else (FIT_SIZES, ("vagram", "nll"))
     fits = [row for loss in losses for size in sizes for row in fit_epochs(device, loss, most, size)]
-    print_rows("A fit epoch", fits)
-    whole = []
+    keep("fits", "A fit epoch", fits)
     if importlib.util.find_spec("mujoco") is not None:
+        whole, vagram = [], [fit for fit in fits if fit["loss"] == "vagram"]
         for choice in (name for name in device.choices() if name != "default"):
             row = whole_steps(device, most, 40 if device.tiny else arguments.steps, choice)
-            vagram = [fit for fit in fits if fit["loss"] == "vagram"]
             whole.append(row | {f"hours_for_{TARGET_STEPS}": projected_hours(row, vagram)})
-        print_rows("Whole environment steps, Hopper with distractors", whole)
-    timing.write_json(
-        arguments.json, "gpu", [], device=device.name, ceilings=found, updates=steps, fits=fits, whole=whole
-    )
+        keep("whole", "Whole environment steps, Hopper with distractors", whole)
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -119,6 +119,12 @@ CASES = [
     Case("laptop vagram", 8, 3_000, {"model_loss": "vagram", **LAPTOP}, 13, 1),
     Case("laptop nll", 8, 3_000, {"model_loss": "nll", **LAPTOP}, 13, 1),
 ]
+RECORDED = [
+    Case(f"recorded, batch {batch}", 16, 10_000,
+         {"model_loss": "vagram", "compile": "cuda_graphs", "model_batch_size": batch})
+    for batch in (256, 1024)
+]  # fmt: skip
+"""With CUDA graphs, whose pool of memory is kept: here the reserved memory counts."""
 TRIAL = Case("RLlib, laptop vagram", 8, 800, {}, 13, 1)
 TINY = [Case("laptop vagram", 2, 1_000, {"model_loss": "vagram", **LAPTOP, "rollouts_per_step": 2}, 3, 1)]
 
@@ -222,7 +228,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch sees no CUDA device here; leave the option out to measure on the CPU.")
     sides = [cuda] if arguments.device == "cuda" else [tensors, process]
-    cases = [case for case in (TINY if arguments.tiny else CASES) if arguments.only in case.name]
+    every = TINY if arguments.tiny else [*CASES, *RECORDED] if arguments.device == "cuda" else CASES
+    cases = [case for case in every if arguments.only in case.name]
     work: list[tuple[Case, Side]] = [(case, side) for case in cases for side in sides]
     results = measure(work + ([(TRIAL, trial)] if arguments.trial else []))
     timing.write_json(arguments.json, "memory", [], results=results, limits=report_limit())

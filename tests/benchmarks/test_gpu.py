@@ -34,11 +34,11 @@ def test_both_ways_of_execution_are_measured_and_the_hours_projected(tmp_path, m
 def test_hours_are_the_steps_and_fits_that_grow():
     whole = {"compile": "off", "median_ms_per_env_step": 7.0, "of_it_model_fit": 1.0, "median_fit_epochs": 10.0}
     fits = [
-        {"side": "compile=off", "transitions": 10_000, "median_ms_per_epoch": 100.0},
-        {"side": "compile=off", "transitions": 300_000, "median_ms_per_epoch": 3000.0},
+        {"side": "compile=off", "transitions": size, "median_ms_per_epoch": size / 100, "median_ms_to_prepare": 70.0}
+        for size in (10_000, 300_000)
     ]
     # a fit epoch costs 0.01 ms per transition: 1,500 ms on average over the run's 1,200 fits of 10 epochs
-    assert gpu.projected_hours(whole, fits) == pytest.approx((300_000 * 6.0 + 1200 * 10 * 1500.0) / 3.6e6)
+    assert gpu.projected_hours(whole, fits) == pytest.approx((300_000 * 6.0 + 1200 * (70 + 10 * 1500.0)) / 3.6e6)
     assert gpu.projected_hours(whole, fits[:1]) is None
 
 

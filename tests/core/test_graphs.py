@@ -1,7 +1,10 @@
 """Recorded work gives the numbers of the same work done step by step: on a CPU by what CUDA graphs mean, on a GPU."""
 
+import contextlib
 import copy
 import functools
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from tests.core.tape_recorder import CannotBeRecordedError, TapeRecorder
 from tests.core.test_mbpo import assert_same_state
 from tests.core.toy import PointEnvs, small_agent
 from vagram_ray.core import mbpo
-from vagram_ray.core.graphs import RepeatedWork, make_recorder
+from vagram_ray.core.graphs import CudaRecorder, RepeatedWork, make_recorder
 from vagram_ray.core.random_streams import RandomStreams
 
 RECORDED = {"model_batch_size": 8, "epoch_length": 30, "model_max_epochs": 5}  # many minibatches per fit epoch
@@ -169,6 +172,83 @@ def test_a_seed_that_is_frozen_stands_still_and_goes_on_when_a_state_is_loaded(c
             moved = (own != old).view(2, -1).any(dim=1)
             assert moved.tolist() == [first_moves, True]
         agent.load_state_dict(state)
+
+
+# -- the recorder of CUDA graphs, with a CUDA that keeps its books ----------------------------------------------------
+
+
+class FakeCuda:
+    """``torch.cuda``'s rules for pools and recording: a pool whose last graph has gone is not recorded into again,
+    and what is short of memory while recording gets none from the cache.
+    """
+
+    def __init__(self):
+        self.users, self.recording, self.cached, self.emptied = {}, False, 0, 0
+        cuda = self
+
+        class Graph:
+            def capture_begin(self, pool, capture_error_mode):
+                assert not cuda.recording and cuda.users.get(pool, 1) > 0, "the pool is gone"
+                cuda.recording, self.pool = True, pool
+                cuda.users[pool] = cuda.users.get(pool, 0) + 1
+                weakref.finalize(self, cuda.leave, pool)
+
+            def capture_end(self):
+                assert cuda.recording
+                cuda.recording = False
+
+            def replay(self):
+                assert not cuda.recording
+
+        self.CUDAGraph = Graph
+
+    def leave(self, pool):
+        self.users[pool] -= 1
+
+    def empty_cache(self):
+        assert not self.recording
+        self.cached, self.emptied = 0, self.emptied + 1
+
+    def allocate(self):
+        if self.cached:
+            raise torch.OutOfMemoryError("the cache has it all")
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    fake, stream = FakeCuda(), SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", fake.CUDAGraph)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "empty_cache", fake.empty_cache)
+    return fake
+
+
+def test_recording_goes_on_when_all_earlier_recordings_have_gone(cuda):
+    recorder = CudaRecorder(torch.device("cuda"))
+    for _ in range(3):  # as at each model fit
+        work = RepeatedWork(recorder)
+        for _ in range(3):
+            work("key", torch.neg, torch.ones(2))
+        del work
+    assert cuda.users == {(0, 1): 1}  # the one that keeps the pool
+
+
+def test_a_recording_that_is_short_of_memory_empties_the_cache_and_is_made_once_more(cuda):
+    recorder = CudaRecorder(torch.device("cuda"))
+    cuda.cached = 1
+    _, result = recorder.record(lambda: cuda.allocate() or "done")
+    assert (result, cuda.emptied, cuda.recording) == ("done", 1, False)
+
+
+def test_an_error_while_recording_is_the_callers_and_recording_has_ended(cuda):
+    recorder = CudaRecorder(torch.device("cuda"))
+    with pytest.raises(ZeroDivisionError):
+        recorder.record(lambda: 1 / 0)
+    assert not cuda.recording and cuda.emptied == 0
 
 
 # -- on a GPU ------------------------------------------------------------------------------------------------------

@@ -67,8 +67,7 @@ def runs(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 def train_case(folder: Path, task: str, loss: str, cohort: str, saved: TextIO) -> list[Any]:
     """Train a case without a stop; ``saved`` is told its name when its first checkpoint is there."""
     name, (env, distractors) = case_name(task, loss, cohort), TASKS[task]
-    # A capacity that is reached on the way, so that the ring has wrapped, normalized observations, and episodes that
-    # end within an epoch; the first checkpoint lies in the middle of one.
+    # A ring that has wrapped before the first checkpoint, normalized observations, episodes that end within an epoch.
     config = tiny_config(
         env,
         model_loss=loss,
@@ -76,9 +75,9 @@ def train_case(folder: Path, task: str, loss: str, cohort: str, saved: TextIO) -
         epoch_length=20,
         model_train_freq=10,
         model_max_epochs=2,
-        replay_capacity=100,
+        replay_capacity=80,
         normalize_observations=True,
-    ).environment(num_distractors=distractors, env_config={"max_episode_steps": 40})
+    ).environment(num_distractors=distractors, env_config={"max_episode_steps": 15})
     algo = config.evaluation(evaluation_duration=1).build_algo()
     for _ in range(N):
         algo.train()

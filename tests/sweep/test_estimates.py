@@ -134,3 +134,14 @@ def test_the_machine_is_measured_quickly(make_config: Callable[..., Any]) -> Non
     assert 0 < speed.call_s < 1e-3
     assert 0 < speed.activation_s < 1e-6
     assert 0 < estimates.measure_env_step(make_config()) < 0.1
+
+
+def test_processes_that_step_environments_are_counted() -> None:
+    alone, together = (dataclasses.replace(workload(), env_workers=workers) for workers in (1, 3))
+    difference = estimates.memory_bytes(together, 4, 2) - estimates.memory_bytes(alone, 4, 2)
+    assert (
+        difference == 2 * 2 * estimates.ENV_WORKER_BYTES
+    )  # training and evaluation have two each beside the trial's process
+    assert estimates.memory_bytes(together, 1, 2) == estimates.memory_bytes(
+        alone, 1, 2
+    )  # a seed is stepped by one process

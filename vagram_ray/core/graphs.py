@@ -8,6 +8,7 @@ updates and a minibatch of model fitting, are written so.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar, cast
 
@@ -35,13 +36,17 @@ class Recorder(Protocol):
 class CudaRecorder:
     """Records CUDA graphs on a stream of its own, all with one pool of memory.
 
-    They may share it as each is replayed to its end, and its results are read, before the next one starts.
+    They may share it as each is replayed to its end, and its results are read, before the next one starts. An empty
+    graph keeps the pool: PyTorch does not record into one again whose last graph has gone, as those of a fit do.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*CUDA Graph is empty")
+            self._keeps_pool, _ = self._record(lambda: None)
 
     def warm_up(self, function: Callable[[], T]) -> T:
         """See ``Recorder``."""
@@ -56,8 +61,17 @@ class CudaRecorder:
         """See ``Recorder``.
 
         ``torch.cuda.graph`` does the same after collecting garbage and emptying the allocator's cache, which takes
-        longer than the recording; an agent records anew at every model fit.
+        longer than the recording; an agent records anew at every model fit. While it records the allocator cannot give
+        back what it keeps, so that is done, and recorded once more, if there was not enough.
         """
+        try:
+            graph, result = self._record(function)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            graph, result = self._record(function)
+        return graph.replay, result
+
+    def _record(self, function: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
         torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(self._stream):
@@ -66,7 +80,7 @@ class CudaRecorder:
                 result = function()
             finally:
                 graph.capture_end()
-        return graph.replay, result
+        return graph, result
 
 
 def make_recorder(compile: str, device: torch.device) -> Recorder | None:
@@ -106,7 +120,7 @@ class RepeatedWork:
         Args:
             key: Says what on the host the function depends on: equal keys must stand for equal work.
             function: But for its inputs, it reads and writes the same memory at each call with this key. What it
-                changes on the host changes at some of the calls only, and must not matter.
+                changes on the host it changes at some of the calls, perhaps twice at one; that must not matter.
             inputs: Of the same shapes with equal keys.
 
         Returns:

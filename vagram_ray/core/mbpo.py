@@ -9,6 +9,7 @@ end of an epoch (``state_dict`` here, the environments' generators beside it) is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -185,11 +186,13 @@ class MBPOAgent:
         batches = self._sample_batches(settings.utd_ratio)
         noise = self._streams["sac"].normal(settings.utd_ratio, settings.batch_size, 2 * self.actor.action_dim)
         first = self.sac.num_updates
-        metrics.add("sac", self._repeat(self.sac.phase, self._updates, batches, noise))
+        updates = functools.partial(self._updates, first)
+        metrics.add("sac", self._repeat(self.sac.phase, updates, batches, noise))
         self.sac.num_updates = first + settings.utd_ratio  # updates that are replayed do not count themselves
 
-    def _updates(self, batches: Tensor, noise: Tensor) -> MetricSums:
-        """SAC updates on batches (S, count, B, width) with noise (S, count, B, 2 A), one after the other."""
+    def _updates(self, first: int, batches: Tensor, noise: Tensor) -> MetricSums:
+        """SAC updates on batches (S, count, B, width) with noise (S, count, B, 2 A), from number ``first`` on."""
+        self.sac.num_updates = first
         sums = MetricSums()
         for batch, its_noise in zip(batches.unbind(dim=1), noise.unbind(dim=1), strict=True):
             sums.add(self.sac.update(self.replay.layout.split(batch), its_noise))

@@ -83,7 +83,8 @@ def main(arguments: list[str]) -> None:
     faulthandler.enable()
     if STACKS_SIGNAL is not None:
         faulthandler.register(STACKS_SIGNAL, all_threads=True)
-    # A step may hang while the trial's process is killed: nobody else would end this one.
+    # A step may hang while the trial's process is killed: nobody else would end this one. (One that hangs without ever
+    # letting go of Python's lock is not ended by a thread either.)
     threading.Thread(target=_end_with, args=(parent,), name="env-worker-parent", daemon=True).start()
     connection = Connection(control)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.machinery
 import json
 import os
 import pickle
@@ -34,7 +33,7 @@ from vagram_ray.envs.worker_process import RING, STACKS_SIGNAL, Recipe
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {0} as w; w.main(sys.argv[2:])"
 _CLOSE_S = 5.0
 """Seconds that a worker has to close its environments."""
-_STACKS_S = 0.3
+_STACKS_S = 1.0
 """Seconds that a worker has to print its stacks."""
 
 
@@ -68,13 +67,18 @@ class StepWorker:
         with _descriptors() as (here, there, asked, done):
             self._asked, self._done = os.dup(asked[1]), os.dup(done[0])
             passed = (there, memory, asked[0], done[1])
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT.format("vagram_ray.envs.worker_process"), json.dumps(sys.path)]
-                + [str(number) for number in (os.getpid(), *passed)],
-                pass_fds=passed,
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is for the trial's process, which then ends this one
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _BOOT.format("vagram_ray.envs.worker_process"), json.dumps(sys.path)]
+                    + [str(number) for number in (os.getpid(), *passed)],
+                    pass_fds=passed,
+                    stdin=subprocess.DEVNULL,
+                    process_group=0,  # Ctrl-C is for the trial's process, which then ends this one
+                )
+            except OSError:  # no memory for one more, say
+                os.close(self._asked)
+                os.close(self._done)
+                raise
             self._connection = Connection(os.dup(here))
         self._poller = select.poll()
         self._poller.register(self._done, select.POLLIN)
@@ -282,4 +286,5 @@ def _module_of(entry_point: Any) -> ModuleType | None:
 def _is_importable(name: str) -> bool:
     """Whether a fresh process finds the module (an extension that is a file has a name that nobody finds)."""
     top = name.partition(".")[0]
-    return top in sys.builtin_module_names or importlib.machinery.PathFinder.find_spec(top) is not None
+    finders = (finder for finder in sys.meta_path if hasattr(finder, "find_spec"))  # an editable install has its own
+    return any(finder.find_spec(top, None) is not None for finder in finders)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
 
 CHECKPOINTS_KEPT = 2
+ENV_WORKER_BYTES = 40 * 2**20
+"""Of a process that steps environments."""
 PROCESS_BYTES = 560 * 2**20
 """Memory of a trial's process beside its tensors: PyTorch, RLlib, their libraries' buffers, what is kept for later."""
 RESULT_BYTES = 25_000
@@ -103,7 +105,8 @@ def memory_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
     segments = 2 * SEGMENT_BYTES + num_seeds * settings.epoch_length * row
     real = min(num_seeds * real_transitions(settings, epochs) * row, segments)
     checkpoint = max(2 * num_seeds * imagined_transitions(settings, epochs) * row, 3 * real)
-    return PROCESS_BYTES + resident_bytes(tensors, checkpoint)
+    workers = 2 * (min(workload.env_workers, num_seeds) - 1)  # of training and of evaluation
+    return PROCESS_BYTES + workers * ENV_WORKER_BYTES + resident_bytes(tensors, checkpoint)
 
 
 def resident_bytes(tensors: TensorMemory, *phases: int) -> int:

@@ -48,6 +48,8 @@ class TensorMemory:
     """Real and imagined transitions."""
     phases: dict[str, int]
     """What is there for a moment only, by phase of the algorithm."""
+    minibatch: int = 0
+    """Of the fit's phase: what one minibatch takes."""
 
     @property
     def total(self) -> int:
@@ -79,6 +81,7 @@ def tensor_memory(workload: Workload, num_seeds: int, epochs: int, *, by_network
         networks=num_seeds * network_floats(workload) * FLOAT_BYTES,
         buffers=num_seeds * (allocated_transitions(settings, real) + imagined) * row,
         phases=phases,
+        minibatch=num_seeds * count.minibatch() if settings.model_based and real else 0,
     )
 
 

@@ -26,6 +26,7 @@ class Workload:
     evaluation_interval: int | None
     evaluation_episodes: int
     max_episode_steps: int
+    env_workers: int = 1
 
     @classmethod
     def of(cls, config: MBPOConfig) -> Workload:
@@ -44,6 +45,7 @@ class Workload:
             evaluation_interval=config.evaluation_interval,
             evaluation_episodes=config.evaluation_duration if isinstance(config.evaluation_duration, int) else 10,
             max_episode_steps=steps or 1000,
+            env_workers=config.env_workers,
         )
 
     @property
