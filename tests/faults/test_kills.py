@@ -29,7 +29,9 @@ def test_a_killed_driver_leaves_nothing_and_the_same_command_goes_on(
         kill(pid, signal.SIGKILL)
     assert run.wait() != 0
     assert run.left_behind() == []
-    assert 2 <= max(run.epochs().values()) < 5
+    reached = max(run.epochs().values())
+    # Without its GCS, Ray goes on until the driver finds out: trials may get to their last epoch.
+    assert 2 <= reached < 5 if part == "driver" else reached >= 2
     assert run.run() == 0, run.read_output()
     assert run.left_behind() == []
     check_equal(run.folder, undisturbed.folder)
