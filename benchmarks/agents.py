@@ -1,6 +1,11 @@
-"""Agents whose buffers are filled with random transitions, so that any phase can be timed alone."""
+"""Sizes that benchmarks share, and agents with buffers of random transitions, so that any phase can be timed alone.
+
+Nothing here needs Gymnasium or Ray.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +17,20 @@ from vagram_ray.core.replay import Transitions
 from vagram_ray.core.settings import MBPOSettings
 
 OBS_DIM, ACTION_DIM = 11, 3  # Hopper
+LAPTOP: dict[str, Any] = {
+    "actor_hidden_sizes": (64, 64), "critic_hidden_sizes": (64, 64), "normalize_observations": True, "batch_size": 128,
+    "num_layers": 2, "hidden_size": 64, "ensemble_size": 5, "num_elites": 3, "epoch_length": 200,
+    "model_train_freq": 100, "rollouts_per_step": 100, "utd_ratio": 10,
+}  # fmt: skip
+"""Sizes of the laptop scale (``vagram_ray.rllib.laptop_settings``, which needs Ray)."""
+WIDE: dict[str, Any] = {
+    "actor_hidden_sizes": (1024, 1024), "critic_hidden_sizes": (1024, 1024), "normalize_features": True,
+}  # fmt: skip
+"""Actor and critics of the published code."""
 
 
 def never(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
-    """A termination function that ends nothing."""
+    """A termination function that ends nothing; that of ``vagram_ray.envs`` needs Gymnasium."""
     return torch.zeros(next_obs.shape[:-1], dtype=torch.bool, device=next_obs.device)
 
 

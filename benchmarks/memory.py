@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 from benchmarks import timing
+from benchmarks.agents import ACTION_DIM, LAPTOP, WIDE
 from benchmarks.tensor_counter import TensorCounter, run_cohort
 from vagram_ray.core import passes
 from vagram_ray.core.allocator import keep_freed_memory
@@ -40,26 +41,7 @@ from vagram_ray.sweep.tensor_memory import TensorMemory, tensor_memory
 from vagram_ray.sweep.workload import Workload
 
 MB, GB = 10**6, 10**9
-OBS_DIM, ACTION_DIM = 26, 3  # Hopper with 15 distractors
-WIDE: dict[str, Any] = {
-    "actor_hidden_sizes": (1024, 1024),
-    "critic_hidden_sizes": (1024, 1024),
-    "normalize_features": True,
-}
-LAPTOP: dict[str, Any] = {
-    "actor_hidden_sizes": (64, 64),
-    "critic_hidden_sizes": (64, 64),
-    "normalize_observations": True,
-    "batch_size": 128,
-    "num_layers": 2,
-    "hidden_size": 64,
-    "ensemble_size": 5,
-    "num_elites": 3,
-    "epoch_length": 200,
-    "model_train_freq": 100,
-    "rollouts_per_step": 100,
-    "utd_ratio": 10,
-}
+OBS_DIM = 26  # Hopper with 15 distractors
 SHORT: dict[str, Any] = {"model_patience": 1, "model_max_epochs": 3}
 """Fits of as many epochs as it takes until two seeds have stopped."""
 CORE_PROCESS_BYTES = 360 * 2**20

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
-from benchmarks.agents import make_agent, never
+from benchmarks.agents import LAPTOP, WIDE, make_agent, never
 from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.core.evaluation import evaluate
 from vagram_ray.core.mbpo import MBPOAgent
@@ -37,16 +37,10 @@ from vagram_ray.core.value_gradients import ValueEstimates
 from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
 from vagram_ray.envs.terminations import hopper_terminates
 
-LAPTOP: dict[str, Any] = {
-    "actor_hidden_sizes": (64, 64), "critic_hidden_sizes": (64, 64), "batch_size": 128, "num_layers": 2,
-    "hidden_size": 64, "ensemble_size": 5, "num_elites": 3, "model_max_epochs": 60, "epoch_length": 200,
-    "num_steps_sampled_before_learning_starts": 400, "model_train_freq": 100, "rollouts_per_step": 100, "utd_ratio": 10,
-    "real_ratio": (0, 2, 1.0, 0.05), "normalize_observations": True,
+LAPTOP_RUN: dict[str, Any] = LAPTOP | {
+    "model_max_epochs": 60, "num_steps_sampled_before_learning_starts": 400, "real_ratio": (0, 2, 1.0, 0.05),
 }  # fmt: skip
-PUBLISHED: dict[str, Any] = {
-    "actor_hidden_sizes": (1024, 1024), "critic_hidden_sizes": (1024, 1024), "normalize_features": True,
-    "model_batch_size": 1024, "target_update_period": 4,
-}  # fmt: skip
+PUBLISHED: dict[str, Any] = WIDE | {"model_batch_size": 1024, "target_update_period": 4}
 PUBLISHED_STEPS, PUBLISHED_COUNTS = 250, {"sac": 5000, "prepare": 1, "model_fit": 276, "rollout": 1}
 PHASES = ("env", "model_fit", "rollout", "sac")
 PUBLISHED_RUN: dict[str, Any] = PUBLISHED | {
@@ -61,7 +55,7 @@ PUBLISHED_EPISODES = 10
 def laptop_epoch(loss: str, num_seeds: int, changes: dict[str, Any], shares: dict[str, float]) -> timing.Operation:
     """One epoch after the first; adds each phase's seconds to ``shares``."""
     keep_freed_memory()
-    settings = MBPOSettings(model_loss=loss, **LAPTOP | changes)
+    settings = MBPOSettings(model_loss=loss, **LAPTOP_RUN | changes)
     envs = SeedVectorEnv(EnvironmentSpec("Pendulum-v1"), range(num_seeds))
     agent = MBPOAgent(
         settings, seeds=range(num_seeds), obs_dim=envs.obs_dim, action_dim=envs.action_dim, termination=never
