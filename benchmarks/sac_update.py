@@ -3,8 +3,8 @@
     python -m benchmarks.sac_update [--rounds 20] [--core 1] [--rllib] [--compile] [--json FILE]
 
 One seed, batch 256, Hopper's dimensions, critics, targets, actor and temperature in every update. ``--rllib`` adds
-RLlib's own SAC learner, where Ray is installed, ``--compile`` ours with ``compile="default"``. Sides take turns, each in
-a process of its own with one thread.
+RLlib's own SAC learner, where Ray is installed, ``--compile`` ours with ``compile="default"``. Sides take turns,
+each in a process of its own with one thread.
 """
 
 from __future__ import annotations
