@@ -251,8 +251,8 @@ inline void adam(const AdamState& state, std::size_t count, float* parameters, c
     const float correction = (float)(1.0 / std::sqrt(1.0 - std::pow(0.999, steps)));
     const auto advance = [&](Vec& value, Vec slope, Vec& first, Vec& second) {
         slope += state.weight_decay * value;
-        first += (1.0f - 0.9f) * (slope - first);
-        second = 0.999f * second + (1.0f - 0.999f) * slope * slope;
+        first += 0.1f * (slope - first);
+        second = 0.999f * second + 0.001f * slope * slope;
         value -= step_size * first / (square_root(second) * correction + 1e-8f);
     };
     std::size_t i = 0;
