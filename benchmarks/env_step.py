@@ -151,7 +151,7 @@ def agent_case(env_id: str, rounds: int) -> list[timing.Samples]:
         "1 seed, 15 distractors": functools.partial(agent_steps, env_id, 1, 15),
         "8 seeds": functools.partial(agent_steps, env_id, 8, 0),
     }
-    samples = list(timing.measure(env_id, sides, rounds=rounds, repeats=1, warm_up=1).values())
+    samples = list(timing.measure(env_id, sides, rounds=rounds, repeats=1, warm_up=1, clock=time.perf_counter).values())
     for sample in samples:
         sample.milliseconds = [value / STEPS for value in sample.milliseconds]
     return samples
@@ -168,7 +168,7 @@ def stepping_case(
         if count > 1:
             sides[f"{count} threads"] = functools.partial(stepping, spec, num_seeds, 1, count)
     case = f"{spec.env_id} + {spec.num_distractors}, {num_seeds} seeds"
-    samples = list(timing.measure(case, sides, rounds=rounds, repeats=5, warm_up=2).values())
+    samples = list(timing.measure(case, sides, rounds=rounds, repeats=5, warm_up=2, clock=time.perf_counter).values())
     for sample in samples:
         sample.milliseconds = [value / STEPPING_STEPS for value in sample.milliseconds]
     return samples

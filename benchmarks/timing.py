@@ -2,7 +2,10 @@
 
 A *side* is what a case is measured with, say the published code's update and ours. Each side lives in a process of its
 own (allocator settings are per process) with one thread; in every round each side runs a few times, one after the
-other, so that a change of the machine's load meets all of them. On a busy machine the least time is the one to trust.
+other, so that a change of the machine's load meets all of them. Times are the processor's unless a side works in several
+processes: waiting for a busy core does not count. On a busy machine the least time is the one to trust.
+
+A ``Peer`` is a side that another Python interpreter runs, with libraries that are not ours (``benchmarks/peers``).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +26,48 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 Operation = Callable[[], Any]
+Clock = Callable[[], float]
 Factory = Callable[[], Operation]
 """Prepares what is measured and returns it; runs in the side's own process."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A side in another interpreter: reads numbers of runs from its input, answers each with a JSON list of milliseconds."""
+
+    python: str
+    script: str
+    arguments: tuple[str, ...] = ()
+
+    def start(self) -> _PeerProcess:
+        """The running peer, to be asked as the other sides are."""
+        return _PeerProcess([self.python, self.script, *self.arguments])
+
+
+class _PeerProcess:
+    """A peer's process and the connection to it in one."""
+
+    def __init__(self, command: list[str]) -> None:
+        one_thread = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | one_thread
+        )
+
+    def send(self, repeats: int) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{repeats}\n")
+        self._process.stdin.flush()
+
+    def recv(self) -> list[float] | str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else f"it ended with status {self._process.wait()}"
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def join(self, timeout: float) -> None:
+        self._process.wait(timeout)
 
 
 @dataclass
@@ -62,7 +106,8 @@ class Samples:
 
 
 def measure(
-    case: str, sides: Mapping[str, Factory], *, rounds: int, repeats: int = 3, warm_up: int = 5
+    case: str, sides: Mapping[str, Factory | Peer], *, rounds: int, repeats: int = 3, warm_up: int = 5,
+    clock: Clock = time.process_time,
 ) -> dict[str, Samples]:
     """Time the sides in turns.
 
@@ -72,20 +117,25 @@ def measure(
         rounds: How often each side has its turn.
         repeats: Runs, each timed, in a turn.
         warm_up: Runs before the first turn that do not count.
+        clock: In seconds; by default the processor's time of the side's process.
 
     Raises:
         RuntimeError: If a side fails; the message has its traceback's last line.
     """
     context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    workers = {}
+    workers: dict[str, tuple[Any, Any]] = {}  # process and connection
     try:
         for name, factory in sides.items():
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(factory, there), daemon=True)
-            process.start()
-            there.close()
-            workers[name] = (process, here)
-            _ask(name, here, warm_up)
+            if isinstance(factory, Peer):
+                peer = factory.start()
+                workers[name] = (peer, peer)
+            else:
+                here, there = context.Pipe()
+                process = context.Process(target=_serve, args=(factory, there, clock), daemon=True)
+                process.start()
+                there.close()
+                workers[name] = (process, here)
+            _ask(name, workers[name][1], warm_up)
         samples = {name: Samples(case, name) for name in sides}
         for _ in range(rounds):
             for name, (_, connection) in workers.items():
@@ -98,7 +148,7 @@ def measure(
             process.join(timeout=10)
 
 
-def _ask(name: str, connection: Connection, repeats: int) -> list[float]:
+def _ask(name: str, connection: Any, repeats: int) -> list[float]:
     connection.send(repeats)
     answer = connection.recv()
     if isinstance(answer, str):
@@ -106,23 +156,23 @@ def _ask(name: str, connection: Connection, repeats: int) -> list[float]:
     return answer
 
 
-def _serve(factory: Factory, connection: Connection) -> None:
+def _serve(factory: Factory, connection: Connection, clock: Clock) -> None:
     """Prepare once, then run as often as asked, until asked for none."""
     operation: Operation | None = None
     while repeats := connection.recv():
         try:
             operation = operation or factory()
-            connection.send([time_once(operation) for _ in range(repeats)])
+            connection.send([time_once(operation, clock) for _ in range(repeats)])
         except Exception as error:  # whatever it is, the parent tells
             connection.send(f"{type(error).__name__}: {error}")
             return
 
 
-def time_once(operation: Operation) -> float:
-    """Milliseconds of one run."""
-    start = time.perf_counter()
+def time_once(operation: Operation, clock: Clock = time.perf_counter) -> float:
+    """Milliseconds of one run, by default of wall time."""
+    start = clock()
     operation()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * (clock() - start)
 
 
 # -- what people see ---------------------------------------------------------------------------------------------

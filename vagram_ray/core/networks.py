@@ -79,6 +79,11 @@ class StackedMLP(nn.Module):
         self._build_views()
 
     @property
+    def sizes(self) -> list[int]:
+        """Widths from input to output."""
+        return [self._shapes[0][0], *(columns for _, columns in self._shapes[1 : 2 * self.num_layers : 2])]
+
+    @property
     def extras(self) -> list[Tensor]:
         """The further parameter vectors, each (N, 1, length)."""
         return self.views[2 * self.num_layers :]
@@ -303,6 +308,11 @@ class StackedAdam:
             rows, gradient, exp_avg, exp_avg_sq, [], step_count,
             lr=self.lr, beta1=0.9, beta2=0.999, weight_decay=self.weight_decay, eps=1e-8, amsgrad=False, maximize=False,
         )  # fmt: skip
+
+    @property
+    def updated_seeds(self) -> list[int]:
+        """Seeds that are not frozen."""
+        return list(self._updated)
 
     def freeze(self, seed: int) -> None:
         """Leave this seed's parameters untouched from now on."""

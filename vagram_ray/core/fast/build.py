@@ -36,7 +36,7 @@ from vagram_ray.core.fast.private_folder import (
 )
 
 SOURCES = Path(__file__).parent
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-ffp-contract=fast")
 """What every compiler is called with. There is no ``-ffast-math``: NaN and infinity are to stay what they are."""
 COMPILERS = ("g++", "clang++", "c++")
 """Looked for in this order unless the environment variable CXX names one."""

@@ -55,6 +55,7 @@ inline Vec select(IVec condition, Vec yes, Vec no) {
     return (Vec)(((IVec)yes & condition) | ((IVec)no & ~condition));
 }
 inline Vec larger(Vec a, Vec b) { return select(a > b, a, b); }
+inline Vec rectify(Vec x) { return select(x < 0.0f, Vec{}, x); }  // NaN stays NaN
 inline Vec magnitude(Vec x) { return (Vec)((IVec)x & 0x7fffffff); }
 
 // -- elementary functions: relative error of exp and absolute error of the others below 2e-7 --------------------------
@@ -102,7 +103,7 @@ inline Vec logarithm(Vec x) {  // of positive, normal numbers
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
 inline Vec softplus(Vec x) {  // log(1 + exp(x))
-    return larger(x, Vec{}) + logarithm(1.0f + exponential(-magnitude(x)));
+    return select(x == x, larger(x, Vec{}) + logarithm(1.0f + exponential(-magnitude(x))), x);
 }
 
 inline Vec hyperbolic_tangent(Vec x) {

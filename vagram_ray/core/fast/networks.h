@@ -54,7 +54,7 @@ inline float dot(const float* a, const float* b, int count) {  // count in whole
 }
 
 inline Vec activate(Activation activation, Vec value, Vec& derivative) {
-    if (activation == Activation::relu) return larger(value, Vec{});
+    if (activation == Activation::relu) return derivative = Vec{}, rectify(value);
     const Vec share = sigmoid(value);
     derivative = share * (1.0f + value * (1.0f - share));
     return value * share;
@@ -77,7 +77,7 @@ inline void hidden_layer(Arena& arena, const Shape& shape, int layer, const floa
     const Left left{in.data, in.stride, 1};
     if (shape.activation == Activation::relu) {
         product(rows, depth, width, left, packed,
-                [&](int row, int column, Vec sum) { store(out.row(row) + column, larger(sum + load(bias + column), Vec{})); });
+                [&](int row, int column, Vec sum) { store(out.row(row) + column, rectify(sum + load(bias + column))); });
         return;
     }
     product(rows, depth, width, left, packed,
@@ -170,7 +170,7 @@ inline void input_gradient(Arena& arena, const float* weight, int width, int fir
 
 inline Vec through(const Shape& shape, const Trace& trace, int layer, int row, int column, Vec gradient) {
     if (shape.activation == Activation::silu) return gradient * load(trace.derivative[layer].row(row) + column);
-    return (Vec)((IVec)gradient & (load(trace.hidden[layer].row(row) + column) > 0.0f));
+    return (Vec)((IVec)gradient & ~(load(trace.hidden[layer].row(row) + column) <= 0.0f));
 }
 
 // Scale the gradient of the outputs by the features' inverse norm; what the norm itself adds is in `along`, per row.
