@@ -87,6 +87,10 @@ def test_unexplained_is_the_error_over_the_variance_of_the_change() -> None:
         change = (next_obs - obs).numpy()
         expected = ((predicted - change) ** 2).mean(axis=(0, 1))[0] / change[:, 0].var()
         assert metrics["unexplained_dim_0"][seed].item() == pytest.approx(expected, rel=1e-4)
+        of_reward = agent.dynamics.predict(*inputs).reward[seed, agent.dynamics.elites[seed]].detach().numpy()
+        observed = data.reward[seed, held_out[seed]].numpy()
+        expected = ((of_reward - observed) ** 2).mean() / observed.var()
+        assert metrics["unexplained_reward"][seed].item() == pytest.approx(expected, rel=1e-4)
     assert (metrics["unexplained_real"] < 1).all()  # better than the mean change
     assert metrics["unexplained_distractors"].isnan().all()  # the toy's second dimension is constant
 
@@ -123,6 +127,8 @@ def test_training_reports_them_for_every_loss(model_loss: str) -> None:
     share = metrics["model/weight_distractors_share"]
     assert ((share > 0) & (share < 1)).all()
     assert np.isfinite(metrics["model/unexplained_real"]).all()
+    assert np.isfinite(metrics["model/unexplained_reward"]).all()
+    assert set(np.unique(metrics["model/fit_limit_reached"])) <= {0.0, 1.0}
 
 
 def test_measuring_changes_nothing_in_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -191,6 +192,45 @@ def test_the_fit_epoch_limit_holds():
     assert metrics["fit_epochs"].tolist() == [3, 3]
 
 
+def test_fits_that_the_limit_ended_are_reported():
+    """Three epochs end before a patience of five can; a patience of one ends long before a hundred epochs."""
+    data = linear_data(2, 100)
+    assert make_fit(data, [0, 1], model_max_epochs=3).run()["fit_limit_reached"].tolist() == [1.0, 1.0]
+    assert make_fit(data, [0, 1], model_max_epochs=None).run()["fit_limit_reached"].tolist() == [0.0, 0.0]
+    # Nothing improves by half: patience ends the fit at the very epoch of the limit.
+    at_once = dict(model_patience=2, model_max_epochs=2, model_improvement_threshold=0.5, model_lr=1e-9)
+    metrics = make_fit(data, [0, 1], **at_once).run()
+    assert metrics["fit_epochs"].tolist() == [2, 2]
+    assert metrics["fit_limit_reached"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_the_squared_error_that_early_stopping_may_watch(normalized):
+    """The mean over the validation rows and the D + 1 outputs, in the networks' units."""
+    kind = dict(normalize_dynamics_targets=normalized, normalize_reward_targets=normalized)
+    fit = make_fit(linear_data(2, 50), [0, 1], model_loss="nll", early_stopping_metric="squared_error", **kind)
+    found = fit._validate(fit.cohort).numpy()
+    whole = fit.table.whole(None)
+    observed = torch.cat([whole.delta, whole.reward.unsqueeze(-1)], dim=-1).numpy()
+    unit = observed.std(axis=2, keepdims=True) if normalized else np.ones((2, 1, 1, 1))
+    inputs = [column.expand(-1, 3, -1, -1) for column in (whole.obs, whole.action)]
+    predicted = fit.dynamics.predict(*inputs)
+    predicted = torch.cat([predicted.delta, predicted.reward.unsqueeze(-1)], dim=-1).detach().numpy()
+    squared = ((predicted - observed) / unit) ** 2
+    for seed in range(2):
+        rows = squared[seed][:, fit.split.validation[seed].numpy()]
+        np.testing.assert_allclose(found[seed], rows.mean(axis=(1, 2)), rtol=1e-4)
+
+
+def test_elites_and_stopping_follow_the_squared_error_and_the_reported_loss_stays_the_loss():
+    kind = dict(model_loss="nll", early_stopping_metric="squared_error", model_patience=2)
+    fit = make_fit(linear_data(2, 80), [0, 1], **kind)
+    metrics = fit.run()
+    watched, loss = fit._validate(fit.cohort), fit._validation_loss(fit.cohort)
+    assert torch.equal(fit.dynamics.elites, watched.argsort(dim=1)[:, : fit.dynamics.elites.shape[1]])
+    torch.testing.assert_close(metrics["validation_loss"], loss.gather(1, fit.dynamics.elites).mean(dim=1))
+
+
 @pytest.mark.parametrize("options", [{}, OPTIONS[-1]], ids=["plain", "normalised"])
 @pytest.mark.parametrize("loss", ["mse", "nll", "vagram"])
 def test_a_seed_in_a_cohort_is_fitted_as_it_would_be_alone(loss, options):
@@ -227,10 +267,13 @@ def test_a_seed_with_nan_data_ends_the_fit_and_spares_its_neighbour():
 class FirstDimensionOnly:
     """Value estimates with gradient 1 in the first dimension and 0 elsewhere."""
 
-    def clipped_gradients(self, obs):
+    def clipped_gradients(self, obs, terminated):
         gradients = torch.zeros_like(obs).unsqueeze(1)
         gradients[..., 0] = 1.0
         return gradients, torch.ones(obs.shape[0], 1)
+
+    def weights(self, clipped, terminated):
+        return clipped.square().mean(dim=1)
 
 
 def test_value_aware_fit_spends_a_small_model_on_what_matters():

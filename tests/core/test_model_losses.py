@@ -26,7 +26,7 @@ def make_pair(seed=0):
     prediction = Prediction(randn(S, E, B, D), randn(S, E, B), randn(S, E, B, D + 1))
     weight = randn(S, E, B, D).square()
     observed = (randn(S, E, B, D), randn(S, E, B, 1), randn(S, E, B, D), randn(S, E, B))
-    target = Target(*observed, {"weight": weight}, None, {"state_weight": 1.0})
+    target = Target(*observed, {"weight": weight}, None, {"state_weight": 1.0, "dimension_power": 0})
     return prediction, target
 
 
@@ -49,7 +49,8 @@ def test_the_state_weight_scales_the_state_term_alone():
     loss = get_model_loss("vagram").function
     reward_error = (prediction.reward - target.reward).square()
     state_term = loss(prediction, target) - reward_error
-    bound = loss(prediction, target._replace(options={"state_weight": float(D**2)})) - reward_error
+    options = {"state_weight": float(D**2), "dimension_power": 0}
+    bound = loss(prediction, target._replace(options=options)) - reward_error
     torch.testing.assert_close(bound, D**2 * state_term)
     error = (prediction.delta - target.delta).square()
     torch.testing.assert_close(bound, D * (target.prepared["weight"] * error).sum(dim=-1))
@@ -125,7 +126,7 @@ def test_nll_is_the_density_of_the_normalised_targets(dynamics, reward):
 def test_vagrams_weights_transform_by_the_chain_rule(dynamics, reward):
     """w'_d = (sigma_d / sigma_r)^2 w_d on errors in units of sigma_d, rewards in units of sigma_r, in NumPy."""
     prediction, raw = make_pair()
-    raw = raw._replace(options={"state_weight": 2.5})
+    raw = raw._replace(options={"state_weight": 2.5, "dimension_power": 0})
     target, sigma, sigma_r = in_units(raw, dynamics, reward)
     loss = get_model_loss("vagram").function(prediction, target)
     weight = (sigma.numpy() / sigma_r.unsqueeze(-1).numpy()) ** 2 * target.prepared["weight"].numpy()
@@ -154,6 +155,131 @@ def test_gradients_equal_finite_differences(name, units):
         return total(*arguments, *inputs[len(arguments) :])
 
     assert torch.autograd.gradcheck(of_used, used)
+
+
+# -- the reward's weight ---------------------------------------------------------------------------------------------
+
+
+def terms_in_numpy(prediction, target):
+    """Of each output in its unit: squared errors and negative log densities, (S, E, B, D) and (S, E, B)."""
+    sigma = 1.0 if target.dynamics_unit is None else target.dynamics_unit.numpy()
+    sigma_r = 1.0 if target.reward_unit is None else target.reward_unit.numpy()
+    error = (prediction.delta.numpy() - target.delta.numpy()) / sigma
+    reward_error = (prediction.reward.numpy() - target.reward.numpy()) / sigma_r
+    variance = np.exp(prediction.log_variance.numpy())
+    scaled, scaled_r = variance[..., :D] / sigma**2, variance[..., D] / sigma_r**2
+    density = 0.5 * (error**2 / scaled + np.log(2 * np.pi * scaled))
+    reward_density = 0.5 * (reward_error**2 / scaled_r + np.log(2 * np.pi * scaled_r))
+    return error**2, reward_error**2, density, reward_density
+
+
+@pytest.mark.parametrize(("dynamics", "reward"), [(False, False), *UNITS])
+def test_a_fixed_reward_weight_is_the_rewards_part_in_mse_vagram_and_nll(dynamics, reward):
+    prediction, target = make_pair()
+    target, sigma, sigma_r = in_units(target, dynamics, reward)
+    target = target._replace(reward_weight=0.3)
+    squared, reward_squared, density, reward_density = terms_in_numpy(prediction, target)
+    weight = (sigma.numpy() / sigma_r.unsqueeze(-1).numpy()) ** 2 * target.prepared["weight"].numpy()
+    expected = {
+        "mse": squared.mean(axis=-1) + 0.3 * reward_squared,
+        "vagram": (weight * squared).mean(axis=-1) + 0.3 * reward_squared,
+        "nll": density.mean(axis=-1) + 0.3 * reward_density,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(get_model_loss(name).function(prediction, target), value, rtol=1e-9)
+
+
+def reward_weight_of(loss, setting, values=None, **kind):
+    """c_r (S,) as a fit has it, and the fit."""
+    data = linear_data(2, 40)
+    fit = make_fit(data, [0, 1], model_loss=loss, reward_weight=setting, **kind)
+    weight = fit.table.reward_weight
+    return None if weight is None else weight.flatten().numpy(), fit
+
+
+def test_the_settings_give_the_rewards_weight():
+    dims = 3
+    assert reward_weight_of("vagram", "auto")[0] is None
+    np.testing.assert_allclose(reward_weight_of("nll", 2.5)[0], [2.5, 2.5])
+    for loss in ("mse", "vagram", "taylor", "itervaml", "cvaml"):
+        np.testing.assert_allclose(reward_weight_of(loss, "per_output")[0], 1 / dims, rtol=1e-6)
+    assert reward_weight_of("nll", "per_output")[0] is None  # its own definition, 1 / (D + 1) for every output
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_the_mean_value_weight_is_that_of_the_average_dimension(normalized):
+    """jax_mbpo: the mean over the D + 1 outputs of w_o e_o^2, the reward's w the mean of the others over the data."""
+    kind = dict(normalize_dynamics_targets=normalized, normalize_reward_targets=normalized)
+    found, fit = reward_weight_of("vagram", "mean_value_weight", **kind)
+    whole = fit.table.whole(None)
+    weight = whole.prepared["weight"].squeeze(1).numpy()  # (S, N, D)
+    sigma = sigma_r = np.ones((2, 1))
+    if normalized:
+        sigma, sigma_r = (x.squeeze(1).numpy().std(axis=1) for x in (whole.delta, whole.reward.unsqueeze(-1)))
+    mean = (weight * (sigma / sigma_r)[:, None] ** 2).mean(axis=(1, 2))
+    np.testing.assert_allclose(found, mean / 3, rtol=1e-4)  # of (1/D) sum over D + 1 outputs
+
+
+def test_losses_that_compare_values_take_the_rewards_weight():
+    for loss in ("taylor", "taylor_hessian", "itervaml", "vaml_sac", "cvaml", "value_weighted"):
+        data = linear_data(2, 20)
+        own, other = (make_fit(data, [0, 1], model_loss=loss, reward_weight=weight) for weight in ("auto", 5.0))
+        index = torch.arange(20).expand(2, 3, -1)
+        losses = [fit._losses(fit.cohort, index, fit.streams.fork("x")) for fit in (own, other)]
+        target = own.table.target(index, None)
+        error = own.dynamics.predict(target.obs, target.action).reward - target.reward
+        torch.testing.assert_close(losses[1] - losses[0], 4.0 * error.square(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("reward_weight", ["auto", 0.7, "per_output"])
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("name", ["mse", "nll", "vagram", "value_weighted", "value_weighted_published"])
+def test_the_weights_known_before_a_fit_are_those_of_the_loss(name, normalized, reward_weight):
+    kind = dict(normalize_dynamics_targets=normalized, normalize_reward_targets=normalized)
+    fit = make_fit(linear_data(2, 20), [0, 1], model_loss=name, reward_weight=reward_weight, **kind)
+    assert get_model_loss(name).family == ("gaussian" if name == "nll" else "squared_error")
+    index = torch.stack([torch.randperm(20).expand(3, -1) for _ in range(2)])
+    loss = fit._losses(fit.cohort, index, fit.streams).detach().numpy()
+    table = np.broadcast_to(fit.output_weights().numpy(), (2, 1, 20, 4))
+    weights = np.stack([table[s, 0][index[s].numpy()] for s in range(2)])  # (S, E, B, D + 1)
+    target = fit.table.target(index, None)
+    prediction = fit.dynamics.predict(target.obs, target.action)
+    errors = np.concatenate(
+        [
+            (prediction.delta - target.delta).detach().numpy(),
+            (prediction.reward - target.reward).detach().numpy()[..., None],
+        ],
+        axis=-1,
+    )
+    terms = errors**2
+    if name == "nll":
+        variance = prediction.log_variance.exp().detach().numpy()
+        terms = 0.5 * (errors**2 / variance + np.log(2 * np.pi * variance))
+        if normalized:
+            whole = fit.table.whole(None)
+            outputs = torch.cat([whole.delta, whole.reward.unsqueeze(-1)], dim=-1)
+            terms = terms - np.log(outputs.numpy().std(axis=2, keepdims=True))
+    np.testing.assert_allclose(loss, (weights * terms).sum(axis=-1), rtol=1e-3, atol=1e-4)
+
+
+def test_losses_that_are_no_sum_over_outputs_have_no_family():
+    assert get_model_loss("taylor").family is None
+    assert make_fit(linear_data(1, 10), [0], model_loss="taylor").output_weights() is None
+
+
+def test_state_weight_4_and_dimension_power_2_are_the_papers_sums():
+    """Eq. 7 with its sum over dimensions, dim(S), and Appendix E's sum over the four value estimates."""
+    prediction, target = make_pair()
+    gradients = torch.randn(S, E, B, 4, D, dtype=torch.float64)
+    target.prepared["weight"] = gradients.square().mean(dim=3)
+    g, error = gradients.numpy(), (prediction.delta - target.delta).numpy()
+    expected = (prediction.reward - target.reward).numpy() ** 2
+    for index in np.ndindex(S, E, B):
+        for k in range(4):
+            expected[index] += D * sum((g[index][k][m] * error[index][m]) ** 2 for m in range(D))
+    for options in ({"state_weight": 4.0, "dimension_power": 2}, {"state_weight": 4.0 * D**2, "dimension_power": 0}):
+        found = get_model_loss("vagram").function(prediction, target._replace(options=options))
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 def test_unknown_loss_names_the_value_and_the_choices():

@@ -12,6 +12,9 @@ from vagram_ray.core.settings import MODEL_SETTINGS, MBPOSettings
 
 OTHER_VALUES = {
     "model_loss_options": {"state_weight": 2.0},
+    "reward_weight": 3.0,
+    "weight_terminal": "mean",
+    "early_stopping_metric": "squared_error",
     "num_layers": 1,
     "hidden_size": 3,
     "ensemble_size": 6,

@@ -55,6 +55,11 @@ def test_the_variance_head_follows_the_loss(loss, expected):
         ("compile", True, "compile=True .* 'off', 'default' or 'cuda_graphs'"),
         ("prediction_target", "state", "prediction_target='state' .* 'delta' or 'next_obs'"),
         ("model_max_epochs", 0, "None for no limit"),
+        ("reward_weight", -1.0, "reward_weight=-1.0 .* 'mean_value_weight' or a number of at least 0"),
+        ("reward_weight", True, "reward_weight=True .* number of at least 0"),
+        ("reward_weight", "per_ouput", "reward_weight='per_ouput' .* 'per_output'"),
+        ("early_stopping_metric", "mse", "early_stopping_metric='mse' .* 'loss' or 'squared_error'"),
+        ("weight_terminal", "zero", "weight_terminal='zero' .* 'gradient' or 'mean'"),
         ("num_steps_sampled_before_learning_starts", -1, "at least 0"),
         ("model_loss_options", 0.01, "model_loss_options=0.01.*needs numbers by name"),
         ("model_loss_options", {"mse_wieght": 0.01}, r"no 'mse_wieght'; there are .*Did you mean 'mse_weight'\?"),
@@ -63,6 +68,17 @@ def test_the_variance_head_follows_the_loss(loss, expected):
 def test_unusable_values_are_named(name, value, message):
     with pytest.raises(ValueError, match=message):
         MBPOSettings(**{name: value})
+
+
+@pytest.mark.parametrize("loss", ["nll", "mse", "taylor", "itervaml", "vaml_sac", "cvaml"])
+def test_the_mean_of_value_weights_is_refused_where_there_are_none(loss):
+    with pytest.raises(SettingsError, match=f"model_loss='{loss}' does not have; use a number, 'per_output' or 'auto'"):
+        MBPOSettings(model_loss=loss, reward_weight="mean_value_weight")
+
+
+@pytest.mark.parametrize("loss", ["vagram", "value_weighted", "value_weighted_published", "none"])
+def test_the_mean_of_value_weights_is_accepted_where_there_are_some(loss):
+    assert MBPOSettings(model_loss=loss, reward_weight="mean_value_weight").reward_weight == "mean_value_weight"
 
 
 def test_nll_without_a_variance_head_is_refused():

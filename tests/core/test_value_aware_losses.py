@@ -416,9 +416,12 @@ class RescaledValues:
     def soft_values(self, obs, noise):
         return self._in_rewards(self.raw.soft_values(self._in_raw_units(obs), noise))
 
-    def clipped_gradients(self, obs):
+    def clipped_gradients(self, obs, terminated=None):
         gradients, _ = self.raw.clipped_gradients(self._in_raw_units(obs))
         return self._in_rewards(gradients * self.sigma), None
+
+    def weights(self, clipped, terminated):
+        return self.raw.weights(clipped, terminated)
 
     def clip(self, magnitudes):
         return self.raw.clip(magnitudes)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -122,3 +124,34 @@ def test_weights_are_the_mean_squared_clipped_gradients():
             for i in range(N):
                 expected[s, i] += (raw[s, k, i] * min(1.0, limit / norms[i])) ** 2 / 4
     np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-6)
+
+
+def test_the_mean_weight_of_terminal_transitions_in_numpy():
+    """Percentile and mean are of the seed's other transitions, of which each seed has another number."""
+    values = make_values(clip_percentile=80.0)
+    values = dataclasses.replace(values, weight_terminal="mean")
+    next_obs = torch.randn(S, N, D, dtype=torch.float64)
+    terminated = torch.zeros(S, N, dtype=torch.float64)
+    for seed in range(S):
+        terminated[seed, : 3 + 2 * seed] = 1.0
+    data = Transitions(next_obs, next_obs[..., :A], next_obs[..., 0], next_obs, terminated)
+    weight = value_gradient_weights(values, data)["weight"]
+    raw = values.gradients(next_obs).numpy()
+    for s in range(S):
+        going_on = np.flatnonzero(terminated[s].numpy() == 0)
+        expected = np.zeros((N, D))
+        for k in range(4):
+            norms = np.linalg.norm(raw[s, k], axis=-1)
+            limit = np.percentile(norms[going_on], 80.0)
+            for i in going_on:
+                expected[i] += (raw[s, k, i] * min(1.0, limit / norms[i])) ** 2 / 4
+        expected[terminated[s].numpy() == 1] = expected[going_on].mean(axis=0)
+        np.testing.assert_allclose(weight[s].numpy(), expected, rtol=1e-6)
+
+
+def test_terminal_transitions_alone_keep_their_gradients():
+    values, next_obs = make_values(clip_percentile=80.0), torch.randn(S, N, D, dtype=torch.float64)
+    data = Transitions(next_obs, next_obs, next_obs[..., 0], next_obs, torch.ones(S, N))
+    own = value_gradient_weights(values, data)["weight"]
+    mean = value_gradient_weights(dataclasses.replace(values, weight_terminal="mean"), data)["weight"]
+    torch.testing.assert_close(mean, own)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.replay import Transitions
-from vagram_ray.core.value_gradients import ValueEstimates, clip_gradient_norms
+from vagram_ray.core.value_gradients import ValueEstimates
 
 SAMPLE_SIZE = 1024
 """Transitions per seed on which the metrics are measured."""
@@ -23,7 +23,9 @@ _CONSTANT = 1e-12
 """Observed changes with a variance below this have nothing that a model could explain."""
 
 
-def value_gradient_metrics(values: ValueEstimates, next_obs: Tensor, num_real_dims: int) -> dict[str, Tensor]:
+def value_gradient_metrics(
+    values: ValueEstimates, next_obs: Tensor, num_real_dims: int, terminated: Tensor | None = None
+) -> dict[str, Tensor]:
     """Length of the value gradients, where they are clipped, and the weight of each dimension in VaGraM's loss.
 
     The weight of dimension d is the mean over the sample and the K = 4 value estimates of (dV_k/ds'_d)^2 with clipped
@@ -33,6 +35,7 @@ def value_gradient_metrics(values: ValueEstimates, next_obs: Tensor, num_real_di
         values: The current value estimates.
         next_obs: Successors (S, N, D) of the real transitions.
         num_real_dims: Leading dimensions that are no distractors, from 1 to D.
+        terminated: 1 where they ended an episode, (S, N), for ``weight_terminal="mean"``.
 
     Returns:
         Metrics (S,) in units of value per unit of observation: ``value_gradient_norm`` (mean L2 norm before
@@ -40,9 +43,11 @@ def value_gradient_metrics(values: ValueEstimates, next_obs: Tensor, num_real_di
         ``weight_distractors`` (means over dimensions) and ``weight_dim_<d>``; ``weight_distractors_share`` is the
         distractors' share of the sum over all dimensions.
     """
-    gradients = values.gradients(next_obs[:, evenly_spaced(next_obs.shape[1], next_obs.device)])  # (S, K, n, D)
-    clipped, threshold = clip_gradient_norms(gradients, values.clip_percentile)
-    weight = clipped.square().mean(dim=(1, 2))
+    sample = evenly_spaced(next_obs.shape[1], next_obs.device)
+    ended = None if terminated is None else terminated[:, sample]
+    gradients = values.gradients(next_obs[:, sample])  # (S, K, n, D)
+    clipped, threshold = values.clip_gradients(gradients, ended)
+    weight = values.weights(clipped, ended).mean(dim=1)
     metrics = {
         "value_gradient_norm": gradients.norm(dim=-1).mean(dim=(1, 2)),
         "value_gradient_clip": threshold.mean(dim=1),
@@ -57,10 +62,11 @@ def value_gradient_metrics(values: ValueEstimates, next_obs: Tensor, num_real_di
 def prediction_metrics(
     dynamics: DynamicsEnsemble, data: Transitions, held_out: Tensor, num_real_dims: int
 ) -> dict[str, Tensor]:
-    """How much of each dimension's change the model leaves unexplained, on transitions it was not trained on.
+    """How much of each dimension's change, and of the reward, the model leaves unexplained on held-out transitions.
 
-    For dimension d: the elites' mean squared error of s'_d - s_d over the variance of s'_d - s_d. 0 is a perfect
-    model, 1 is what predicting the mean change would reach; dimensions that never change are left out.
+    For dimension d: the elites' mean squared error of s'_d - s_d over the variance of s'_d - s_d; for the reward the
+    same of r. 0 is a perfect model, 1 is what predicting the mean would reach. Dimensions that never change are left
+    out, and a reward that never changes is NaN.
 
     Args:
         dynamics: The fitted ensembles.
@@ -69,17 +75,24 @@ def prediction_metrics(
         num_real_dims: Leading dimensions that are no distractors, from 1 to D.
 
     Returns:
-        ``unexplained_real``, ``unexplained_distractors`` and ``unexplained_dim_<d>``, each (S,).
+        ``unexplained_real``, ``unexplained_distractors``, ``unexplained_dim_<d>``, ``unexplained_reward``, each (S,).
     """
     rows = held_out[:, evenly_spaced(held_out.shape[1], held_out.device)]
     seeds = torch.arange(len(rows), device=rows.device).unsqueeze(1)
-    obs, action, next_obs = (column[seeds, rows] for column in (data.obs, data.action, data.next_obs))
-    delta, num_elites = next_obs - obs, dynamics.elites.shape[1]
+    obs, action, reward, next_obs = (column[seeds, rows] for column in data[:4])
+    num_elites = dynamics.elites.shape[1]
     of_each_elite = [column.unsqueeze(1).expand(-1, num_elites, -1, -1) for column in (obs, action)]
-    predicted = dynamics.predict_with(dynamics.elite_networks(), *of_each_elite).delta
-    error = (predicted - delta.unsqueeze(1)).square().mean(dim=(1, 2))  # (S, D)
-    variance = delta.var(dim=1, correction=0)
-    return by_dimension("unexplained", torch.where(variance > _CONSTANT, error / variance, torch.nan), num_real_dims)
+    predicted = dynamics.predict_with(dynamics.elite_networks(), *of_each_elite)
+    share = _unexplained(predicted.delta, next_obs - obs)
+    of_reward = _unexplained(predicted.reward.unsqueeze(-1), reward.unsqueeze(-1)).squeeze(-1)
+    return {"unexplained_reward": of_reward, **by_dimension("unexplained", share, num_real_dims)}
+
+
+def _unexplained(predicted: Tensor, observed: Tensor) -> Tensor:
+    """Mean squared error of predictions (S, elites, n, C) over the variance of what was observed (S, n, C), (S, C)."""
+    error = (predicted - observed.unsqueeze(1)).square().mean(dim=(1, 2))
+    variance = observed.var(dim=1, correction=0)
+    return torch.where(variance > _CONSTANT, error / variance, torch.nan)
 
 
 def by_dimension(name: str, values: Tensor, num_real_dims: int) -> dict[str, Tensor]:

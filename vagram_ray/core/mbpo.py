@@ -158,12 +158,12 @@ class MBPOAgent:
         if not settings.model_based or len(self.replay) < 2:
             return
         with metrics.timed("model_fit"):
-            values = ValueEstimates(self.sac, settings.value_gradient_clip_percentile)
+            values = ValueEstimates.of_settings(self.sac, settings)
             fit = ModelFit(
                 self.dynamics, self.model_optimizer, data, values, settings, self._streams["fit"], self._recorder
             )
             metrics.add("model", fit.run())
-            metrics.add("model", value_gradient_metrics(values, data.next_obs, self.num_real_dims))
+            metrics.add("model", value_gradient_metrics(values, data.next_obs, self.num_real_dims, data.terminated))
             metrics.add("model", prediction_metrics(self.dynamics, data, fit.split.validation, self.num_real_dims))
         with metrics.timed("rollout"):
             assert self.termination is not None

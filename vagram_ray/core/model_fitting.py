@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.graphs import Recorder, RepeatedWork
-from vagram_ray.core.model_losses import ModelLoss, Target, delta_mse, get_model_loss
+from vagram_ray.core.model_losses import ModelLoss, Target, delta_mse, get_model_loss, output_errors, output_units
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions, gather_rows
@@ -36,7 +36,12 @@ class RegressionTable:
     Args:
         data: Real transitions (S, N, ...).
         prepared: Tables (S, N, ...) of the loss's ``prepare`` function.
+
+    Attributes:
+        reward_weight: c_r of the targets, (S, 1, 1); None is the loss's own.
     """
+
+    reward_weight: Tensor | None = None
 
     def __init__(self, data: Transitions, prepared: dict[str, Tensor]) -> None:
         columns = [data.obs, data.action, data.next_obs - data.obs, data.reward.unsqueeze(-1)]
@@ -54,6 +59,7 @@ class RegressionTable:
         """The table of some of the seeds."""
         selected = RegressionTable.__new__(RegressionTable)
         selected._shapes, selected._widths, selected._rows = self._shapes, self._widths, self._rows[index]
+        selected.reward_weight = None if self.reward_weight is None else self.reward_weight[index]
         return selected
 
     def target(self, index: Tensor, values: ValueEstimates) -> Target:
@@ -63,7 +69,12 @@ class RegressionTable:
             name: column.reshape(*index.shape, *shape)
             for (name, shape), column in zip(self._shapes.items(), extra, strict=True)
         }
-        return Target(obs, action, delta, reward.squeeze(-1), prepared, values)
+        return Target(obs, action, delta, reward.squeeze(-1), prepared, values, reward_weight=self.reward_weight)
+
+    def whole(self, values: ValueEstimates) -> Target:
+        """All rows as one member's batch, (S, 1, N, ...)."""
+        index = torch.arange(self.size, device=self._rows.device).expand(len(self._rows), 1, -1)
+        return self.target(index, values)
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,7 @@ class ModelFit:
         dynamics.fit_target_normalizer(data)
         prepared = self.loss.prepare(values, data) if self.loss.prepare else {}
         self.table = RegressionTable(data, prepared)
+        self.table.reward_weight = self._reward_weight(values)
         self.split = split_and_bootstrap(self.table.size, dynamics.ensemble_size, settings.validation_fraction, streams)
         many = self.split.train.shape[-1] >= MIN_MINIBATCHES * settings.model_batch_size
         self.cohort = _WorkingSet(
@@ -132,15 +144,48 @@ class ModelFit:
             recorder if many else None,
         )
 
+    def output_weights(self) -> Tensor | None:
+        """The loss's weights of the D + 1 outputs for all transitions, (S, 1, N, D + 1); axes of equal ones may be 1.
+
+        They stay the same throughout the fit. None if the loss is no weighted sum over outputs (``ModelLoss.family``).
+        """
+        if self.loss.output_weights is None:
+            return None
+        return self.loss.output_weights(self._all_targets(self.cohort.values))
+
+    def _all_targets(self, values: ValueEstimates) -> Target:
+        return self._with_constants(self.table.whole(values), self.dynamics)
+
+    def _reward_weight(self, values: ValueEstimates) -> Tensor | None:
+        """c_r (S, 1, 1) of the setting ``reward_weight``; None is the loss's own.
+
+        The average dimension's weight is the mean over data and dimensions of the weights on errors in the target's
+        units, as w_d / D in ``vagram``, of which the reward's squared error in its units gets one.
+        """
+        setting, dynamics = self.settings.reward_weight, self.dynamics
+        if setting == "auto" or (setting == "per_output" and self.loss.family == "gaussian"):
+            return None
+        ones = dynamics.input_mean.new_ones(dynamics.num_seeds, 1, 1)
+        if setting == "per_output":
+            return ones / dynamics.obs_dim
+        if setting != "mean_value_weight":
+            return ones * setting
+        assert self.loss.output_weights is not None  # the settings refuse losses without value weights
+        target = self._all_targets(values)
+        weights = self.loss.output_weights(target)[..., : dynamics.obs_dim]
+        if target.dynamics_unit is not None:
+            weights = weights * target.dynamics_unit.square()
+        return ones * weights.mean(dim=(1, 2, 3)).view(-1, 1, 1)
+
     def run(self) -> dict[str, Tensor]:
         """Fit until every seed has stopped; leaves each member at its best weights and sets the elites.
 
         Returns:
-            Metrics (S,): losses of the elites, number of fit epochs.
+            Metrics (S,): losses of the elites, number of fit epochs, whether the limit ended the fit.
         """
         dynamics, settings = self.dynamics, self.settings
         num_seeds, device = dynamics.num_seeds, dynamics.network.flat.device
-        best_loss = self._validate(self.cohort)
+        best_loss = self._validate(self.cohort)  # of what early stopping looks at
         best_weights = dynamics.member_rows().clone()
         stale = torch.zeros(num_seeds, dtype=torch.int64, device=device)
         epochs = torch.zeros(num_seeds, dtype=torch.int64, device=device)
@@ -151,8 +196,7 @@ class ModelFit:
             train_loss[active] = self._train_epoch(work)
             epochs[active] += 1
             current = self._validate(work)
-            gain = (best_loss[active] - current) / best_loss[active].abs()
-            improved = gain > settings.model_improvement_threshold
+            improved = self._improvement(best_loss[active], current) > settings.model_improvement_threshold
             best_loss[active] = torch.where(improved, current, best_loss[active])
             best_weights[active] = torch.where(
                 improved.unsqueeze(-1), work.dynamics.member_rows(), best_weights[active]
@@ -168,7 +212,12 @@ class ModelFit:
                     work = work.select_seeds(going_on.nonzero().flatten())
         dynamics.member_rows().copy_(best_weights)
         dynamics.set_elites(best_loss)
-        return self._metrics(best_loss, train_loss, epochs)
+        cut_short = (stale < settings.model_patience).to(train_loss.dtype)  # patience would have gone on
+        return self._metrics(best_loss, train_loss) | {"fit_epochs": epochs, "fit_limit_reached": cut_short}
+
+    def _improvement(self, best: Tensor, current: Tensor) -> Tensor:
+        """How much better than the best so far, (S, E): the decrease relative to the best."""
+        return (best - current) / best.abs()
 
     def _retire(self, work: _WorkingSet, active: Tensor, stopped: Tensor) -> None:
         """Write the optimiser state of the seeds that stop back to the whole cohort."""
@@ -198,36 +247,52 @@ class ModelFit:
 
     @torch.no_grad()
     def _validate(self, work: _WorkingSet) -> Tensor:
+        """Each member's mean on its seed's validation rows of what early stopping looks at, (S, E)."""
+        if self.settings.early_stopping_metric == "loss":
+            return self._validation_loss(work)
+        return work.mean_over_validation_rows(lambda index: self._squared_errors(work, index))
+
+    def _validation_loss(self, work: _WorkingSet) -> Tensor:
         """Each member's mean loss on its seed's validation rows, (S, E); always with the same noise."""
         streams = work.validation_streams.fork("pass")
         return work.mean_over_validation_rows(lambda index: self._losses(work, index, streams))
 
     def _losses(self, work: _WorkingSet, index: Tensor, streams: RandomStreams) -> Tensor:
         """The loss of each of the rows at ``index``, (S, E, B)."""
-        dynamics = work.dynamics
-        target = work.table.target(index, work.values)._replace(
+        target = self._with_constants(work.table.target(index, work.values), work.dynamics, streams)
+        return self.loss.function(work.dynamics.predict(target.obs, target.action), target)
+
+    def _squared_errors(self, work: _WorkingSet, index: Tensor) -> Tensor:
+        """(1/(D+1)) sum_o (f_o - y_o)^2 / sigma_o^2 of the rows at ``index``, y = (s' - s, r), (S, E, B)."""
+        target = self._with_constants(work.table.target(index, work.values), work.dynamics)
+        errors = output_errors(work.dynamics.predict(target.obs, target.action), target)
+        return (errors / output_units(target)).square().mean(dim=-1)
+
+    def _with_constants(
+        self, target: Target, dynamics: DynamicsEnsemble, streams: RandomStreams | None = None
+    ) -> Target:
+        return target._replace(
             options=self.options,
             streams=streams,
             dynamics_unit=dynamics.dynamics_unit,
             reward_unit=dynamics.reward_unit,
         )
-        return self.loss.function(dynamics.predict(target.obs, target.action), target)
 
     @torch.no_grad()
-    def _metrics(self, best_loss: Tensor, train_loss: Tensor, epochs: Tensor) -> dict[str, Tensor]:
+    def _metrics(self, best: Tensor, train_loss: Tensor) -> dict[str, Tensor]:
         """What the fit reached; the unweighted error in the environment's units makes different losses comparable."""
 
         def unweighted_error(index: Tensor) -> Tensor:
             target = self.table.target(index, self.cohort.values)
             return delta_mse(self.dynamics.predict(target.obs, target.action), target)
 
+        loss = best if self.settings.early_stopping_metric == "loss" else self._validation_loss(self.cohort)
         squared_error = self.cohort.mean_over_validation_rows(unweighted_error)
         elites = self.dynamics.elites
         return {
-            "validation_loss": best_loss.gather(1, elites).mean(dim=1),
+            "validation_loss": loss.gather(1, elites).mean(dim=1),
             "validation_delta_mse": squared_error.gather(1, elites).mean(dim=1),
             "train_loss": train_loss,
-            "fit_epochs": epochs,
         }
 
 

@@ -22,7 +22,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +55,7 @@ class Target(NamedTuple):
     streams: RandomStreams | None = None  # where ``normal`` draws from
     dynamics_unit: Tensor | None = None  # sigma_d, (S, 1, 1, D): errors of s' in it; None: the environment's
     reward_unit: Tensor | None = None  # sigma_r, (S, 1, 1): errors of rewards and values in it; None: the environment's
+    reward_weight: float | Tensor | None = None  # c_r, a number or (S, 1, 1): the reward's weight; None: the loss's own
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers (S, *shape) from the seeds' own streams: new at each minibatch of the training,
@@ -66,6 +67,9 @@ class Target(NamedTuple):
 
 LossFunction = Callable[[Prediction, Target], Tensor]
 PrepareFunction = Callable[["ValueEstimates", Transitions], dict[str, Tensor]]
+OutputWeights = Callable[[Target], Tensor]
+"""Weights (S, E, B, D + 1), or what broadcasts to it, of the changes' and the reward's terms. It uses neither
+``values`` nor ``streams`` of a target, so that the weights of all transitions are known before a fit starts."""
 
 
 class LossOption(NamedTuple):
@@ -85,6 +89,8 @@ class ModelLoss:
         prepare: (value estimates, transitions (S, N, ...)) -> named tables (S, N, width), or None.
         probabilistic: Whether the loss needs a predicted log-variance.
         options: Its constants by name.
+        output_weights: The weights of the outputs, for losses that are a weighted sum over the D + 1 outputs:
+            ``weighted_squared_error``, or ``weighted_gaussian_nll`` if ``probabilistic``; None for other losses.
     """
 
     name: str
@@ -92,6 +98,19 @@ class ModelLoss:
     prepare: PrepareFunction | None = None
     probabilistic: bool = False
     options: Mapping[str, LossOption] = field(default_factory=dict)
+    output_weights: OutputWeights | None = None
+
+    @property
+    def family(self) -> Literal["squared_error", "gaussian"] | None:
+        """Which sum over outputs the loss is; None if it is none, or not known to be one."""
+        if self.output_weights is None:
+            return None
+        return "gaussian" if self.probabilistic else "squared_error"
+
+    @property
+    def has_value_weights(self) -> bool:
+        """Whether it weights squared errors by what it prepared of the value, for ``reward_weight``."""
+        return self.family == "squared_error" and self.prepare is not None
 
     def resolve_options(self, given: Mapping[str, float]) -> dict[str, float]:
         """All constants of this loss: the given ones, and the defaults of the others.
@@ -121,6 +140,7 @@ def register_model_loss(
     prepare: PrepareFunction | None = None,
     probabilistic: bool = False,
     options: Mapping[str, LossOption] | None = None,
+    output_weights: OutputWeights | None = None,
 ) -> Callable[[LossFunction], LossFunction]:
     """Decorator that makes a loss function available as ``model_loss=name``; the arguments are ``ModelLoss``'s.
 
@@ -133,7 +153,7 @@ def register_model_loss(
         raise ValueError(f"model_loss={name!r} means plain SAC without a model; register the loss under another name.")
 
     def decorator(function: LossFunction) -> LossFunction:
-        _REGISTRY[name] = ModelLoss(name, function, prepare, probabilistic, options or {})
+        _REGISTRY[name] = ModelLoss(name, function, prepare, probabilistic, options or {}, output_weights)
         return function
 
     return decorator
@@ -195,8 +215,9 @@ def dynamics_mse(prediction: Prediction, target: Target) -> Tensor:
 
 
 def reward_error(prediction: Prediction, target: Target) -> Tensor:
-    """Squared error of the reward over sigma_r^2, (S, E, B); every loss but ``nll`` adds it with weight 1."""
-    return in_reward_units((prediction.reward - target.reward).square(), target)
+    """The reward's term c_r (r_hat - r)^2 / sigma_r^2, (S, E, B); c_r is 1 unless ``reward_weight`` says otherwise."""
+    square = in_reward_units((prediction.reward - target.reward).square(), target)
+    return square if target.reward_weight is None else target.reward_weight * square
 
 
 def in_reward_units(square: Tensor, target: Target) -> Tensor:
@@ -204,57 +225,127 @@ def in_reward_units(square: Tensor, target: Target) -> Tensor:
     return square if target.reward_unit is None else square / target.reward_unit.square()
 
 
-@register_model_loss("mse")
+# -- losses that are a weighted sum over the outputs -------------------------------------------------------------------
+
+
+def output_errors(prediction: Prediction, target: Target) -> Tensor:
+    """e_o: errors of the change's dimensions and of the reward in the environment's units, (S, E, B, D + 1)."""
+    reward = prediction.reward - target.reward
+    return torch.cat([prediction.delta - target.delta, reward.unsqueeze(-1)], dim=-1)
+
+
+def output_units(target: Target) -> Tensor:
+    """sigma_o of the D + 1 outputs, (S, 1, 1, D + 1); 1 where an output is in the environment's units."""
+    plain = target.delta.new_ones(1)
+    dynamics = plain if target.dynamics_unit is None else target.dynamics_unit
+    reward = plain if target.reward_unit is None else target.reward_unit
+    dims, num_seeds = target.delta.shape[-1], max(len(dynamics), len(reward))
+    return torch.cat([dynamics.expand(num_seeds, 1, 1, dims), reward.expand(num_seeds, 1, 1).unsqueeze(-1)], dim=-1)
+
+
+def weighted_squared_error(prediction: Prediction, target: Target, weights: Tensor) -> Tensor:
+    """sum_o w_o e_o^2 over the D + 1 outputs, (S, E, B); weights (S, E, B, D + 1) or what broadcasts to it."""
+    return (weights * output_errors(prediction, target).square()).sum(dim=-1)
+
+
+def weighted_gaussian_nll(prediction: Prediction, target: Target, weights: Tensor) -> Tensor:
+    """sum_o w_o (0.5 [e_o^2 exp(-l_o) + l_o + log 2 pi] - log sigma_o) over the D + 1 outputs, (S, E, B)."""
+    assert prediction.log_variance is not None  # the settings refuse such losses without a variance head
+    log_variance = prediction.log_variance
+    error = output_errors(prediction, target).square()
+    density = 0.5 * (error * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi))
+    if target.dynamics_unit is not None or target.reward_unit is not None:
+        density = density - output_units(target).log()
+    return (weights * density).sum(dim=-1)
+
+
+def with_reward_weight(state: Tensor, target: Target) -> Tensor:
+    """Weights (..., D) of the dimensions' squared errors and that of the reward's, c_r / sigma_r^2, (..., D + 1)."""
+    weight = 1.0 if target.reward_weight is None else target.reward_weight
+    reward = in_reward_units(state.new_ones(1, 1, 1) * weight, target).unsqueeze(-1)
+    leading = torch.broadcast_shapes(state.shape[:-1], reward.shape[:-1])
+    return torch.cat([state.expand(*leading, -1), reward.expand(*leading, 1)], dim=-1)
+
+
+def equal_weights(target: Target) -> Tensor:
+    """1 / (D sigma_d^2) for each dimension, c_r / sigma_r^2 for the reward, (S, 1, 1, D + 1)."""
+    state = target.delta.new_full((1, 1, 1, target.delta.shape[-1]), 1.0 / target.delta.shape[-1])
+    if target.dynamics_unit is not None:
+        state = state / target.dynamics_unit.square()
+    return with_reward_weight(state, target)
+
+
+@register_model_loss("mse", output_weights=equal_weights)
 def mse(prediction: Prediction, target: Target) -> Tensor:
     """Squared error of a deterministic model (Appendix F.1 of the paper).
 
-    (1/D) sum_d (f_d - (s' - s)_d)^2 / sigma_d^2 + (r_hat - r)^2 / sigma_r^2,  sigma = 1 unless normalised
+    (1/D) sum_d (f_d - (s' - s)_d)^2 / sigma_d^2 + c_r (r_hat - r)^2 / sigma_r^2,  sigma = 1 unless normalised,
+    c_r = 1 unless ``reward_weight`` says otherwise
     """
-    return dynamics_mse(prediction, target) + reward_error(prediction, target)
+    return weighted_squared_error(prediction, target, equal_weights(target))
 
 
-@register_model_loss("nll", probabilistic=True)
+def likelihood_weights(target: Target) -> Tensor:
+    """1 / (D + 1) for every output; with a reward weight 1 / D for each dimension and c_r for the reward."""
+    dims = target.delta.shape[-1]
+    if target.reward_weight is None:
+        return target.delta.new_full((1, 1, 1, dims + 1), 1.0 / (dims + 1))
+    return with_reward_weight(target.delta.new_full((1, 1, 1, dims), 1.0 / dims), target._replace(reward_unit=None))
+
+
+@register_model_loss("nll", probabilistic=True, output_weights=likelihood_weights)
 def nll(prediction: Prediction, target: Target) -> Tensor:
     """Gaussian negative log-likelihood of delta and reward, the baseline (PETS, MBPO; maximum likelihood).
 
-    (1/(D+1)) sum_d 0.5 [ (f_d - y_d)^2 exp(-l_d) + l_d + log 2 pi ], l the predicted log-variance,
-    y = (s' - s, r). Normalised targets have the density of y / sigma, so that (1/(D+1)) sum_d log sigma_d is
-    subtracted: the same gradient, and a number that does not depend on the environment's units.
+    (1/(D+1)) sum_o n_o,  n_o = 0.5 [ (f_o - y_o)^2 exp(-l_o) + l_o + log 2 pi ],  l the predicted log-variance,
+    y = (s' - s, r). With a reward weight c_r it is (1/D) sum_d n_d + c_r n_r, the sum over d of the state alone.
+    ``reward_weight="per_output"`` is the first form, as ``"auto"``: the second with c_r = 1/D is (D + 1) / D times it.
+
+    Normalised targets have the density of y / sigma, so that log sigma_o is subtracted from n_o: the same gradient,
+    and a number that does not depend on the environment's units.
     """
-    assert prediction.log_variance is not None  # the settings refuse nll without a variance head
-    error = torch.cat(
-        [prediction.delta - target.delta, (prediction.reward - target.reward).unsqueeze(-1)], dim=-1
-    ).square()
-    log_variance = prediction.log_variance
-    loss = 0.5 * (error * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi)).mean(dim=-1)
-    if target.dynamics_unit is not None:
-        loss = loss - target.dynamics_unit.log().sum(dim=-1) / log_variance.shape[-1]
-    if target.reward_unit is not None:
-        loss = loss - target.reward_unit.log() / log_variance.shape[-1]
-    return loss
+    return weighted_gaussian_nll(prediction, target, likelihood_weights(target))
 
 
 def value_gradient_weights(values: ValueEstimates, data: Transitions) -> dict[str, Tensor]:
-    """VaGraM's weights: w[i, d] = (1/K) sum_k (dV_k/ds'_d at s'_i)^2 with clipped gradients, (S, N, D)."""
-    gradients, _ = values.clipped_gradients(data.next_obs)
-    return {"weight": gradients.square().mean(dim=1)}
+    """VaGraM's weights: w[i, d] = (1/K) sum_k (dV_k/ds'_d at s'_i)^2 with clipped gradients, (S, N, D).
+
+    With ``weight_terminal="mean"`` a transition that ends an episode has the mean over the seed's other transitions.
+    """
+    gradients, _ = values.clipped_gradients(data.next_obs, data.terminated)
+    return {"weight": values.weights(gradients, data.terminated)}
 
 
-@register_model_loss("vagram", prepare=value_gradient_weights, options={"state_weight": LossOption(1.0)})
+def vagram_weights(target: Target) -> Tensor:
+    """c D^(p-1) w_d / sigma_r^2 for each dimension, c_r / sigma_r^2 for the reward, (S, E, B, D + 1)."""
+    scale = target.options["state_weight"] * float(target.delta.shape[-1]) ** (target.options["dimension_power"] - 1)
+    state = scale * target.prepared["weight"]
+    if target.reward_unit is not None:
+        state = state / target.reward_unit.square().unsqueeze(-1)
+    return with_reward_weight(state, target)
+
+
+@register_model_loss(
+    "vagram",
+    prepare=value_gradient_weights,
+    options={"state_weight": LossOption(1.0), "dimension_power": LossOption(0)},
+    output_weights=vagram_weights,
+)
 def vagram(prediction: Prediction, target: Target) -> Tensor:
     """Value-gradient weighted squared error, eq. 7 of Voelcker et al. (ICLR 2022).
 
-    c (1/D) sum_d w_d (f_d - (s' - s)_d)^2 + (r_hat - r)^2,  w from ``value_gradient_weights``,
-    c the option ``state_weight``, 1 by default
+    c D^p (1/D) sum_d w_d (f_d - (s' - s)_d)^2 + c_r (r_hat - r)^2,  w from ``value_gradient_weights``,
+    c the option ``state_weight``, 1 by default, p the option ``dimension_power``, 0 by default,
+    c_r = 1 unless ``reward_weight`` says otherwise
 
-    The paper's bound is dim(S) times the sum over dimensions; the mean here keeps the balance with the reward
-    independent of D, as the published code does. c = D gives the sum, c = D^2 the bound.
+    The mean over dimensions keeps the balance with the reward independent of D, as the published code does. p = 1 is
+    the sum over dimensions, p = 2 the right side of eq. 7, dim(S) times that sum. The paper sums over the K = 4 value
+    estimates (Appendix E), and w is their mean: c = 4 gives the sum. So c = 4 with p = 2 is the paper's loss, whatever
+    D; where D is fixed, c = 4 D^2 alone is the same.
 
     Errors in units of sigma_d and values in units of sigma_r have, by the chain rule, the gradients
     (sigma_d / sigma_r) dV/ds'_d and so the weights w'_d = (sigma_d / sigma_r)^2 w_d. As w'_d (e_d / sigma_d)^2 is
     w_d e_d^2 / sigma_r^2, the loss is that of the environment's units over sigma_r^2, whatever sigma_d: what the
     normalisation changes is the networks' outputs. Gradients are clipped in the environment's units.
     """
-    error = (prediction.delta - target.delta).square()
-    weighted = in_reward_units((target.prepared["weight"] * error).mean(dim=-1), target)
-    return target.options["state_weight"] * weighted + reward_error(prediction, target)
+    return weighted_squared_error(prediction, target, vagram_weights(target))

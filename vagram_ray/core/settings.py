@@ -13,6 +13,7 @@ from typing import Any, Literal
 from vagram_ray.core.model_losses import check_option_names, get_model_loss
 
 COMPILE_CHOICES = ("off", "default", "cuda_graphs")
+REWARD_WEIGHTS = ("auto", "per_output", "mean_value_weight")
 
 Schedule = tuple[float, float, float, float]
 """``(first_epoch, last_epoch, first_value, last_value)``: linear between the epochs, constant outside."""
@@ -77,6 +78,11 @@ class MBPOSettings:
     """Name of a registered model loss, or ``"none"`` for plain SAC without a model."""
     model_loss_options: Mapping[str, float] = field(default_factory=dict)
     """Constants of the loss that differ from its defaults, by name; those of other losses have no effect."""
+    reward_weight: float | Literal["auto", "per_output", "mean_value_weight"] = "auto"
+    """Weight of the reward's term beside the mean over the state's D dimensions, in every loss. ``"auto"`` is the
+    loss's own (1, per output for ``nll``), ``"per_output"`` 1/D, ``"mean_value_weight"`` the average dimension's."""
+    weight_terminal: Literal["gradient", "mean"] = "gradient"
+    """VaGraM's weights of transitions that end an episode: their gradients, or the mean of the other transitions'."""
     num_layers: int = 4
     """Hidden layers of each ensemble member."""
     hidden_size: int = 200
@@ -105,6 +111,8 @@ class MBPOSettings:
     """Limit on fit epochs; ``None`` leaves it to the patience."""
     model_improvement_threshold: float = 0.01
     """Relative decrease of a member's validation loss that counts as improvement."""
+    early_stopping_metric: Literal["loss", "squared_error"] = "loss"
+    """What early stopping and the choice of elites look at: the loss, or the squared error of all outputs (MBPO)."""
     validation_fraction: float = 0.2
     """Share of the real transitions held out for early stopping and the choice of elites."""
     value_gradient_clip_percentile: float = 95.0
@@ -216,6 +224,19 @@ class MBPOSettings:
             self.num_elites,
             f"cannot be above ensemble_size={self.ensemble_size}; lower it or raise ensemble_size",
         )
+        metric = self.early_stopping_metric
+        _require(
+            metric in ("loss", "squared_error"), "early_stopping_metric", metric, "is 'loss' or 'squared_error'"
+        )
+        terminal = self.weight_terminal
+        _require(terminal in ("gradient", "mean"), "weight_terminal", terminal, "is 'gradient' or 'mean'")
+        weight = self.reward_weight
+        _require(
+            weight in REWARD_WEIGHTS if isinstance(weight, str) else _is_number(weight) and weight >= 0,
+            "reward_weight",
+            weight,
+            "is 'auto', 'per_output', 'mean_value_weight' or a number of at least 0",
+        )
         limit = self.model_max_epochs
         _require(
             limit is None or (_is_integer(limit) and limit >= 1),
@@ -230,6 +251,13 @@ class MBPOSettings:
         if self.model_based:
             loss = get_model_loss(self.model_loss)
             loss.resolve_options(self.model_loss_options)
+            _require(
+                self.reward_weight != "mean_value_weight" or loss.has_value_weights,
+                "reward_weight",
+                "mean_value_weight",
+                f"is the mean of value weights, which model_loss={self.model_loss!r} does not have; use a number, "
+                "'per_output' or 'auto'",
+            )
             _require(
                 not (loss.probabilistic and self.probabilistic is False),
                 "probabilistic",
@@ -247,6 +275,8 @@ MODEL_SETTINGS = frozenset(
     (
         "model_loss",
         "model_loss_options",
+        "reward_weight",
+        "weight_terminal",
         "num_layers",
         "hidden_size",
         "ensemble_size",
@@ -261,6 +291,7 @@ MODEL_SETTINGS = frozenset(
         "model_patience",
         "model_max_epochs",
         "model_improvement_threshold",
+        "early_stopping_metric",
         "validation_fraction",
         "value_gradient_clip_percentile",
         "model_train_freq",

@@ -4,7 +4,8 @@ In the equations f is the predicted and s' the observed successor of (s, a), V_k
 g_k = dV_k/ds' the gradients at s', clipped as VaGraM's, and <x_k> the mean over k. "The paper" is Voelcker et
 al. (ICLR 2022). State terms that compare values (``taylor``, ``itervaml``, ``vaml_sac``, ``cvaml``) are squared
 differences of values, the same number whatever D; those that weight dimensions or transitions are means over
-dimensions, as ``vagram``. The reward's squared error is added to each with weight 1.
+dimensions, as ``vagram``. The reward's squared error is added to each, with weight 1 as the equations have it unless
+the setting ``reward_weight`` says otherwise.
 
 With normalised targets an equation holds in their units (see ``model_losses``): f - s' is (f - s')_d / sigma_d
 outside of V, where V and its gradients are involved the term is the same number over sigma_r^2, and constants such
@@ -28,6 +29,8 @@ from vagram_ray.core.model_losses import (
     nll,
     register_model_loss,
     reward_error,
+    weighted_squared_error,
+    with_reward_weight,
 )
 from vagram_ray.core.replay import Transitions
 
@@ -140,7 +143,7 @@ def cvaml(prediction: Prediction, target: Target) -> Tensor:
 
     The value leaves variances undetermined where it is linear, and those of the reward always. A likelihood with
     the small weight lambda, the option ``nll_weight``, determines them; it is ours, and minimal at the same model
-    where that is Gaussian.
+    where that is Gaussian. ``reward_weight`` leaves it as it is, and weights the squared error of the reward.
     """
     assert prediction.log_variance is not None  # the settings refuse cvaml without a variance head
     samples, obs_dim = int(target.options["model_samples"]), target.delta.shape[-1]
@@ -149,7 +152,7 @@ def cvaml(prediction: Prediction, target: Target) -> Tensor:
     next_obs = (target.obs + prediction.delta).unsqueeze(-2) + std.unsqueeze(-2) * noise  # (S, E, B, m, D)
     error = target.values.values(next_obs) - target.prepared["value"].movedim(-1, 1).unsqueeze(-1)  # (S, K, E, B, m)
     calibrated = error.mean(dim=-1).square() - error.var(dim=-1, correction=1) / samples
-    likelihood = target.options["nll_weight"] * nll(prediction, target)
+    likelihood = target.options["nll_weight"] * nll(prediction, target._replace(reward_weight=None))
     return in_reward_units(calibrated.mean(dim=1), target) + likelihood + reward_error(prediction, target)
 
 
@@ -181,7 +184,15 @@ def inverse_value_weights(values: ValueEstimates, data: Transitions) -> dict[str
     return {"weight": inverse / inverse.mean(dim=1, keepdim=True)}
 
 
-@register_model_loss("value_weighted", prepare=inverse_value_weights)
+def transition_weights(target: Target) -> Tensor:
+    """w / (D sigma_d^2) for each dimension, c_r / sigma_r^2 for the reward, (S, E, B, D + 1)."""
+    state = target.prepared["weight"].unsqueeze(-1) / target.delta.shape[-1]
+    if target.dynamics_unit is not None:
+        state = state / target.dynamics_unit.square()
+    return with_reward_weight(state.expand(*state.shape[:-1], target.delta.shape[-1]), target)
+
+
+@register_model_loss("value_weighted", prepare=inverse_value_weights, output_weights=transition_weights)
 def value_weighted(prediction: Prediction, target: Target) -> Tensor:
     """Squared error weighted by the inverse of the value, the baseline of Figure 5 as the paper's text has it.
 
@@ -190,10 +201,10 @@ def value_weighted(prediction: Prediction, target: Target) -> Tensor:
     The weights average to 1 over the data, which keeps the balance with the reward whatever the size of the value;
     the paper's 1 / V is that times a constant, except where it is clipped.
     """
-    return target.prepared["weight"] * dynamics_mse(prediction, target) + reward_error(prediction, target)
+    return weighted_squared_error(prediction, target, transition_weights(target))
 
 
-@register_model_loss("value_weighted_published", prepare=value_weights)
+@register_model_loss("value_weighted_published", prepare=value_weights, output_weights=transition_weights)
 def value_weighted_published(prediction: Prediction, target: Target) -> Tensor:
     """Squared error weighted by the value, the baseline of Figure 5 as in the published code (pairlab/vagram).
 

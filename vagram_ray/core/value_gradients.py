@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vagram_ray.core.networks import constant_weights
 from vagram_ray.core.sac import SAC, SquashedGaussianActor, TwinCritic
+from vagram_ray.core.settings import MBPOSettings
 
 
 class ActorCritic(NamedTuple):
@@ -36,11 +37,19 @@ class ValueEstimates:
         clip_percentile: Percentile over the data of a value estimate's gradient norms, to which longer
             gradients are shortened (the paper's Appendix E: 95).
         chunk_size: States of a seed evaluated at a time, to bound memory.
+        weight_terminal: ``"gradient"``, or ``"mean"``: transitions that end an episode have no part in the percentile,
+            and the mean of the others' weights. The value of their successor is never used, as gamma (1 - d) V is 0.
     """
 
     sac: SAC | ActorCritic
     clip_percentile: float = 95.0
     chunk_size: int = 8192
+    weight_terminal: Literal["gradient", "mean"] = "gradient"
+
+    @classmethod
+    def of_settings(cls, sac: SAC | ActorCritic, settings: MBPOSettings) -> ValueEstimates:
+        """The value functions of an agent with these hyperparameters."""
+        return cls(sac, settings.value_gradient_clip_percentile, weight_terminal=settings.weight_terminal)
 
     def values(self, obs: Tensor) -> Tensor:
         """V_k (S, K, ...) at obs (S, ..., D); differentiable in obs, the networks' weights are constants."""
@@ -64,9 +73,39 @@ class ValueEstimates:
         """dV_k/ds (S, K, N, D) at obs (S, N, D), not clipped."""
         return torch.cat([self._chunk_gradients(chunk) for chunk in obs.split(self.chunk_size, dim=1)], dim=2)
 
-    def clipped_gradients(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients (S, K, N, D) with norms clipped at the percentile, and the thresholds (S, K)."""
-        return clip_gradient_norms(self.gradients(obs), self.clip_percentile)
+    def clipped_gradients(self, obs: Tensor, terminated: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Gradients (S, K, N, D) with norms clipped at the percentile, and the thresholds (S, K).
+
+        Args:
+            obs: Successors (S, N, D).
+            terminated: 1 where the transition ended an episode, (S, N); used with ``weight_terminal="mean"`` alone.
+        """
+        return self.clip_gradients(self.gradients(obs), terminated)
+
+    def clip_gradients(self, gradients: Tensor, terminated: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same for gradients (S, K, N, D) that are known."""
+        return clip_gradient_norms(gradients, self.clip_percentile, self._counted(terminated))
+
+    def weights(self, clipped: Tensor, terminated: Tensor | None = None) -> Tensor:
+        """(1/K) sum_k (dV_k/ds'_d)^2 of clipped gradients (S, K, N, D), (S, N, D).
+
+        With ``weight_terminal="mean"``, transitions that ended an episode have the mean of the seed's others, per
+        dimension; a seed that has no others keeps its own.
+        """
+        weight = clipped.square().mean(dim=1)
+        counted = self._counted(terminated)
+        if counted is None:
+            return weight
+        share = counted.unsqueeze(-1).to(weight.dtype)
+        mean = (weight * share).sum(dim=1, keepdim=True) / share.sum(dim=1, keepdim=True)
+        return torch.where(counted.unsqueeze(-1), weight, mean)
+
+    def _counted(self, terminated: Tensor | None) -> Tensor | None:
+        """Which transitions (S, N) percentile and means are of; None is all."""
+        if terminated is None or self.weight_terminal == "gradient":
+            return None
+        going_on = terminated == 0
+        return going_on | ~going_on.any(dim=1, keepdim=True)  # all of a seed that has nothing else
 
     def clip(self, magnitudes: Tensor) -> Tensor:
         """Magnitudes (S, N), none larger than their percentile over the data."""
@@ -100,22 +139,46 @@ class ValueEstimates:
         return torch.cat(gradients, dim=1)
 
 
-def clip_gradient_norms(gradients: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
+def clip_gradient_norms(
+    gradients: Tensor, percentile: float, counted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Shorten gradients (S, K, N, D) to the percentile of the L2 norms over the N transitions, per seed and estimate.
+
+    Args:
+        gradients: All of them are shortened.
+        percentile: From 0 to 100.
+        counted: Which transitions (S, N) the percentile is of, at least one per seed; None is all.
 
     Returns:
         Clipped gradients (S, K, N, D) and the thresholds (S, K).
     """
     norms = gradients.norm(dim=-1)
-    threshold = norm_percentile(norms, percentile)
+    threshold = norm_percentile(norms, percentile, counted)
     factor = (threshold.unsqueeze(-1) / norms.clamp_min(torch.finfo(norms.dtype).tiny)).clamp_max(1.0)
     return gradients * factor.unsqueeze(-1), threshold
 
 
-def norm_percentile(norms: Tensor, percentile: float) -> Tensor:
-    """Percentile over the last axis with linear interpolation, (..., N) -> (...); torch.quantile has a size limit."""
+def norm_percentile(norms: Tensor, percentile: float, counted: Tensor | None = None) -> Tensor:
+    """Percentile over the last axis with linear interpolation, (..., N) -> (...); torch.quantile has a size limit.
+
+    ``counted`` (S, N) leaves out entries of norms (S, K, N).
+    """
+    if counted is not None:
+        return _percentile_of_some(norms, percentile, counted.unsqueeze(1))
     ordered = norms.sort(dim=-1).values
     rank = percentile / 100.0 * (norms.shape[-1] - 1)
     lower = int(rank)
     upper = min(lower + 1, norms.shape[-1] - 1)
     return torch.lerp(ordered[..., lower], ordered[..., upper], rank - lower)
+
+
+def _percentile_of_some(norms: Tensor, percentile: float, counted: Tensor) -> Tensor:
+    """The same where each seed counts another number of entries: the others are sorted behind them."""
+    ordered = norms.masked_fill(~counted, torch.inf).sort(dim=-1).values
+    last = counted.sum(dim=-1, keepdim=True) - 1
+    rank = percentile / 100.0 * last.to(torch.float64)
+    lower = rank.floor().long()
+    upper = torch.minimum(lower + 1, last)
+    lower, upper = (index.expand(*norms.shape[:-1], 1) for index in (lower, upper))
+    share = (rank - rank.floor()).to(norms.dtype)
+    return torch.lerp(ordered.gather(-1, lower), ordered.gather(-1, upper), share.expand(lower.shape)).squeeze(-1)

@@ -92,7 +92,7 @@ class SavedAgent:
             critic, target_critic = (self._critic(actor, name) for name in ("critic", "target_critic"))
             alpha = self.state["sac"]["log_alpha"].exp()
         parts = ActorCritic(actor, critic, target_critic, alpha)
-        return ValueEstimates(parts, self.settings.value_gradient_clip_percentile)
+        return ValueEstimates.of_settings(parts, self.settings)
 
     def check_model(self) -> None:
         """Refuse to look for a model where there is none.

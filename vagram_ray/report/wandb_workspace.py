@@ -213,7 +213,12 @@ def _panels(comparison: Comparison, logged: Sequence[LoggedCell]) -> list[tuple[
 def _report_panels(comparison: Comparison) -> list[LinePanel]:
     """The return, and what shows why: the model's error and how much of it falls on distractors."""
     known = {panel for section in panel_sections(comparison) for panel in section.panels}
-    wanted = ("model/validation_delta_mse", "model/weight_distractors_share", "model/unexplained_real")
+    wanted = (
+        "model/validation_delta_mse",
+        "model/weight_distractors_share",
+        "model/unexplained_real",
+        "model/unexplained_reward",
+    )
     return [
         return_panels(comparison)[0],
         *sorted((panel for panel in known if panel.metrics[0] in wanted), key=lambda p: wanted.index(p.metrics[0])),

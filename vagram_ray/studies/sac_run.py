@@ -106,7 +106,7 @@ def train_sac(seeds: Sequence[int], epochs: int, settings: MBPOSettings, on_epoc
         if agent.failed.any():
             broken = [seed for seed, failed in zip(agent.seeds, agent.failed, strict=True) if failed]
             raise StudyError(f"SAC's numbers did not stay finite for seeds {broken}: leave these seeds out.")
-        current = ValueEstimates(agent.sac, settings.value_gradient_clip_percentile)
+        current = ValueEstimates.of_settings(agent.sac, settings)
         values.append(current.select_seeds(every_seed))
         steps.append(agent.env_steps)
         if on_epoch is not None:
