@@ -54,6 +54,25 @@ def test_figure_4_has_sac_and_takes_0_and_20_distractors() -> None:
     assert {cell.axes["num_distractors"] for cell in cells} == {0, 5, 10, 15, 20}
 
 
+def test_figure_4_compares_the_losses_on_one_distractor_system_per_seed() -> None:
+    """Eq. 18 with the same A and s_0 in every cell of a seed, whatever the loss."""
+    plan = plan_of("distractors", "laptop")
+    systems: dict[tuple[int, int], list[Any]] = {}
+    for cell in plan.cells:
+        config = cell.config(plan.config)
+        assert config.distractor_process == "paper"
+        if config.num_distractors:
+            for seed in (0, 1):
+                for evaluation in (False, True):
+                    env: Any = config.environment_spec().make(seed, evaluation=evaluation)
+                    constants = {name: value.tolist() for name, value in env.constants.items()}
+                    systems.setdefault((config.num_distractors, seed), []).append(constants)
+    assert sorted(systems) == [(5, 0), (5, 1), (10, 0), (10, 1)]
+    for found in systems.values():
+        assert len(found) == 2 * 4 and found.count(found[0]) == len(found)
+    assert len({str(found[0]) for found in systems.values()}) == 4
+
+
 def test_figure_5_gives_itervaml_its_share_of_squared_error() -> None:
     plan = plan_of("ablations", "paper")
     assert len(plan.cells) == 2 * 5

@@ -77,6 +77,7 @@ def test_good_specs_pass(env_id):
 
 def test_dimensions_include_the_distractors():
     assert EnvironmentSpec("Hopper-v4").dimensions() == (11, 3)
+    assert EnvironmentSpec("Hopper-v4", 15, distractor_reset="vector").dimensions() == (26, 3)
     assert EnvironmentSpec("Hopper-v4", 15, "published").dimensions() == (26, 3)
     assert EnvironmentSpec("Ant-v4", env_kwargs={"use_contact_forces": True}).dimensions() == (111, 8)
     with pytest.raises(EnvironmentSpecError):

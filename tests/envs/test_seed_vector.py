@@ -180,6 +180,57 @@ def test_state_of_other_environments_is_refused():
         SeedVectorEnv(PENDULUM, (0, 1), evaluation=True).set_state(state)
 
 
+def distractor_constants(envs):
+    """What each seed's distractors have drawn once, by name."""
+    layers = (env["layers"] for env in envs.get_state()["environments"])
+    return [next(layer["constants"] for layer in own if layer and "constants" in layer) for own in layers]
+
+
+@pytest.mark.parametrize("process", ["paper", "published", "drift"])
+def test_training_and_evaluation_of_a_seed_share_the_distractors_constants(process):
+    spec = EnvironmentSpec("Pendulum-v1", 3, process)
+    training, evaluation = SeedVectorEnv(spec, (4, 9)), SeedVectorEnv(spec, (4, 9), evaluation=True)
+    shared = distractor_constants(training)
+    assert distractor_constants(evaluation) == shared
+    assert shared[0] != shared[1]
+    start = {"paper": "s_0", "drift": "d_0"}.get(process)
+    for envs in (training, evaluation) if start else ():
+        np.testing.assert_array_equal(envs.reset()[:, 3:], np.float32([one[start] for one in shared]))
+
+
+def of_an_earlier_version(state):
+    """As it was written before there was a choice of readings."""
+    spec = {key: value for key, value in state["spec"].items() if key not in ("distractor_scale", "distractor_reset")}
+    spec["distractor_process"] = spec["distractor_process"].replace("drift", "paper")
+    return {**state, "spec": spec}
+
+
+def test_state_of_an_earlier_versions_paper_process_goes_on_as_drift():
+    drift = EnvironmentSpec("Pendulum-v1", 3, "drift")
+    original = SeedVectorEnv(drift, (4, 9))
+    roll(original, 20)
+    old = of_an_earlier_version(original.get_state())
+    assert old["spec"]["distractor_process"] == "paper"
+    with pytest.raises(EnvironmentSpecError, match=r"have spec \{.*'drift'.*these have \{.*'paper'"):
+        SeedVectorEnv(EnvironmentSpec("Pendulum-v1", 3), (4, 9)).set_state(old)
+    restored = SeedVectorEnv(drift, (4, 9))
+    restored.set_state(old)
+    assert_same(roll(restored, 250, seed=1), roll(original, 250, seed=1))
+
+
+@pytest.mark.parametrize("reading", [{"distractor_scale": "variance"}, {"distractor_reset": "vector"}])
+def test_state_of_another_reading_of_equation_18_is_refused(reading):
+    state = SeedVectorEnv(EnvironmentSpec("Pendulum-v1", 3), (4,)).get_state()
+    with pytest.raises(EnvironmentSpecError, match="the saved environments have spec"):
+        SeedVectorEnv(EnvironmentSpec("Pendulum-v1", 3, **reading), (4,)).set_state(state)
+
+
+def test_without_distractors_their_process_makes_no_difference():
+    state = SeedVectorEnv(PENDULUM, (0, 1)).get_state()
+    for saved in (state, of_an_earlier_version(state)):
+        SeedVectorEnv(EnvironmentSpec("Pendulum-v1", 0, "drift", {}, "variance", "vector"), (0, 1)).set_state(saved)
+
+
 def test_misuse_is_refused_clearly():
     envs = SeedVectorEnv(PENDULUM, (0, 1))
     with pytest.raises(RuntimeError, match="call reset"):

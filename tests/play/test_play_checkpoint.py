@@ -18,9 +18,9 @@ import torch
 
 from vagram_ray.core import model_losses
 from vagram_ray.core.value_gradients import ValueEstimates
-from vagram_ray.envs import SeedVectorEnv
+from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
 from vagram_ray.play.checkpoint import policy, read_agent
-from vagram_ray.play.configuration import OBJECT
+from vagram_ray.play.configuration import OBJECT, read_configuration
 from vagram_ray.play.episodes import play_episodes
 from vagram_ray.play.errors import PlayError
 
@@ -64,6 +64,11 @@ def test_the_environment_is_that_of_the_evaluation(make_checkpoint, save_checkpo
     environment = read_agent(saved.folder).environment
     assert environment == config.get_evaluation_config_object().environment_spec()
     assert environment.env_kwargs == {"g": 9.0, "max_episode_steps": 30}
+    earlier = {"env": "Pendulum-v1", "num_distractors": 4, "distractor_process": "paper"}  # knew no readings of eq. 18
+    assert read_configuration(saved.folder, earlier)[1] == EnvironmentSpec("Pendulum-v1", 4, "drift")
+    today = {**earlier, "distractor_scale": "variance", "distractor_reset": "vector"}
+    spec = EnvironmentSpec("Pendulum-v1", 4, distractor_scale="variance", distractor_reset="vector")
+    assert read_configuration(saved.folder, today)[1] == spec
     with_distractors = read_agent(pendulum.folder).environment
     assert (with_distractors.num_distractors, with_distractors.distractor_process) == (4, "paper")
 

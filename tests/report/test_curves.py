@@ -282,6 +282,26 @@ def test_an_axis_that_one_sweep_fixes_is_filled_in(tmp_path: Path) -> None:
     ]
 
 
+def test_an_earlier_versions_paper_distractors_are_drawn_apart_from_todays(tmp_path: Path) -> None:
+    """They were the process that is called drift now; without distractors nothing has changed."""
+    earlier = {"num_distractors": 5, "distractor_process": "paper"}
+    today = {**earlier, "distractor_scale": "deviation", "distractor_reset": "component"}
+    fixed = [
+        write_sweep(
+            tmp_path / "a", {"vagram": {0: [1.0]}}, settings=earlier, overrides={"distractor_process": "paper"}
+        ),
+        write_sweep(tmp_path / "b", {"vagram": {0: [2.0]}}, settings=today),
+    ]
+    as_axis = write_sweep(tmp_path / "c", {"paper": {0: [3.0]}}, axis="distractor_process", settings=earlier)
+    titles = [panel.title for panel in load_comparison([*fixed, as_axis]).panels()]
+    assert sorted(titles) == ["distractor_process=drift", "distractor_process=paper"]
+    bare = [
+        write_sweep(tmp_path / name, {"vagram": {0: [1.0]}}, settings={**settings, "num_distractors": 0})
+        for name, settings in (("d", earlier), ("e", today))
+    ]
+    assert len(load_comparison(bare).panels()) == 1
+
+
 def test_what_a_source_does_not_tell_has_a_panel_of_its_own(tmp_path: Path) -> None:
     a = write_sweep(tmp_path / "a", {8: {0: [1.0]}, 64: {0: [2.0]}}, axis="hidden_size")
     b = write_sweep(tmp_path / "b", {"vagram": {0: [3.0]}, "none": {0: [4.0]}})

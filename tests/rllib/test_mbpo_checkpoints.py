@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from pyarrow.fs import LocalFileSystem
 from ray.rllib.core.columns import Columns
 
 from vagram_ray.checkpoint import CheckpointFolder, write_checkpoint
-from vagram_ray.rllib import MBPO, MBPORLModule
+from vagram_ray.envs import EnvironmentSpecError, SeedVectorEnv
+from vagram_ray.rllib import MBPO, MBPORLModule, checkpointing
 from vagram_ray.rllib.checkpointing import algorithm_state, plain_content
 from vagram_ray.rllib.learner import AGENT
+from vagram_ray.rllib.plain_config import plain_settings
 
 
 def assert_same(left: Any, right: Any, path: str = "state") -> None:
@@ -72,6 +76,36 @@ def test_training_on_from_a_checkpoint_equals_not_having_stopped(make_config, bu
         assert second.training_iteration == 3
     finally:
         second.stop()
+
+
+def test_an_earlier_versions_paper_distractors_go_on_as_drift(make_config, build, tmp_path, monkeypatch):
+    """Before there were readings of eq. 18 to choose from, "paper" was the process that is called drift now."""
+    readings = ("distractor_scale", "distractor_reset")
+
+    def as_before(settings: dict[str, Any]) -> dict[str, Any]:
+        return {k: "paper" if k == "distractor_process" else v for k, v in settings.items() if k not in readings}
+
+    config = make_config().environment(num_distractors=2, distractor_process="drift")
+    straight, first = build(config), build(config)
+    expected = train(straight, 2)
+    train(first, 1)
+    describe = SeedVectorEnv._description
+    with monkeypatch.context() as earlier:
+        earlier.setattr(checkpointing, "plain_settings", lambda config: as_before(plain_settings(config)))
+        earlier.setattr(SeedVectorEnv, "_description", lambda envs: as_before(describe(envs)))
+        path = first.save_to_path(tmp_path / "checkpoint")
+    written = json.loads((Path(path) / "config.json").read_text())["settings"]
+    assert written["distractor_process"] == "paper" and not set(readings) & set(written)
+
+    second = MBPO.from_checkpoint(path)
+    try:
+        assert second.config.distractor_process == "drift"
+        assert_same_results(train(second, 1), expected[1:])
+    finally:
+        second.stop()
+    today = build(make_config().environment(num_distractors=2))
+    with pytest.raises(EnvironmentSpecError, match=r"have spec \{.*'drift'.*these have \{.*'paper'"):
+        today.restore_from_path(path)
 
 
 def test_restoring_in_place_goes_back(make_config, build, tmp_path):

@@ -13,6 +13,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 
 from vagram_ray.core.model_losses import model_loss_names
 from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.rllib import MBPO, MBPOConfig
 
 
@@ -39,6 +40,10 @@ def test_fluent_setters_reach_settings_and_environment(make_config):
     assert (settings.model_loss, settings.gamma, settings.batch_size) == ("nll", 0.9, 7)
     assert (settings.hidden_size, settings.explore) == (5, "mean")
     assert (spec.env_id, spec.num_distractors, spec.distractor_process) == ("Hopper-v4", 3, "published")
+    readings = MBPOConfig().environment("Hopper-v4", distractor_scale="variance", distractor_reset="vector")
+    assert readings.environment_spec() == EnvironmentSpec(
+        "Hopper-v4", distractor_scale="variance", distractor_reset="vector"
+    )
     assert spec.env_kwargs == {"reset_noise_scale": 0.01}
     config.validate()
     assert config.seeds == (4,)
@@ -118,6 +123,8 @@ def refused(config: MBPOConfig) -> str:
         ("learners", {"num_gpus_per_learner": 2}, "num_gpus_per_learner=2", "one device"),
         ("reporting", {"min_time_s_per_iteration": 5}, "min_time_s_per_iteration=5", "epoch_length"),
         ("environment", {"num_distractors": -1}, "num_distractors=-1", "0"),
+        ("environment", {"distractor_scale": "std"}, "distractor_scale='std'", "'variance'"),
+        ("environment", {"distractor_reset": "all"}, "distractor_reset='all'", "'vector'"),
         ("environment", {"env": None}, "env=None", ".environment('Hopper-v4')"),
         ("environment", {"env": "Hopper-v2"}, "Hopper-v2", "Hopper-v4"),
         ("environment", {"env": "CartPole-v1"}, "CartPole-v1", "ContinuousCartPole-v0"),

@@ -54,6 +54,33 @@ def test_a_setting_that_one_side_does_not_know_is_as_its_default():
     assert differences(old, new) == {"actor_lr": (3e-4, 0.1)}
 
 
+def of_an_earlier_version(settings):
+    """As a version wrote it that knew one reading of the paper's distractors, and another process by that name."""
+    return {name: value for name, value in settings.items() if name not in ("distractor_scale", "distractor_reset")}
+
+
+def test_the_paper_process_of_an_earlier_version_is_the_drift_of_today():
+    old, drift = of_an_earlier_version(plain_settings(config())), config().environment(distractor_process="drift")
+    assert old["distractor_process"] == "paper"
+    assert differences(old, plain_settings(config())) == {"distractor_process": ("drift", "paper")}
+    assert differences(old, plain_settings(drift)) == {}
+    assert config_from_plain(MBPOConfig(), old, (0,)).environment_spec() == drift.environment_spec()
+    published = config().environment(distractor_process="published")
+    assert differences(of_an_earlier_version(plain_settings(published)), plain_settings(published)) == {}
+
+
+def test_settings_of_distractors_that_are_not_used_change_nothing():
+    bare = config().environment(num_distractors=0)
+    other = bare.copy().environment(distractor_process="drift", distractor_reset="vector")
+    assert differences(plain_settings(bare), plain_settings(other)) == {}
+    assert differences(of_an_earlier_version(plain_settings(bare)), plain_settings(other)) == {}
+    drift = config().environment(distractor_process="drift")
+    other = config().environment(distractor_process="drift", distractor_scale="variance")
+    assert differences(plain_settings(drift), plain_settings(other)) == {}
+    paper = config().environment(distractor_reset="vector")
+    assert differences(plain_settings(config()), plain_settings(paper)) == {"distractor_reset": ("component", "vector")}
+
+
 def test_the_models_settings_change_nothing_for_plain_sac():
     old, new = (plain_settings(config(model_loss="none", hidden_size=size)) for size in (8, 64))
     assert differences(old, new) == {}

@@ -54,6 +54,34 @@ def losses(make_config: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
+def of_an_earlier_version(plan: SweepPlan) -> RecordedSweep:
+    """Before there was a choice of readings, when "paper" was the process that is called drift now."""
+    content = json.loads(json.dumps(plan_content(plan)).replace("drift", "paper"))
+    for table in (content["settings"], *(cell["settings"] for cell in content["cells"])):
+        table.pop("distractor_scale", None)
+        table.pop("distractor_reset", None)
+    return RecordedSweep.of({**content, "sweep_id": "abc", "launches": [{"command": "python"}]})
+
+
+@pytest.mark.parametrize("axis", [False, True])
+def test_what_an_earlier_version_ran_as_paper_goes_on_as_drift_alone(losses: Callable[..., Any], axis: bool) -> None:
+    def planned(process: str) -> SweepPlan:
+        named = tune.grid_search([process]) if axis else process
+        return plan_for(
+            losses("vagram").environment(num_distractors=tune.grid_search([0, 5]), distractor_process=named)
+        )
+
+    old = of_an_earlier_version(planned("drift"))
+    with pytest.raises(ChangedSweepError) as error:
+        join_plan(planned("paper"), old)
+    where = f"the cell {old.cells[1].label}: "
+    assert error.value.changes == (f"{where if len(old.cells) > 1 else ''}distractor_process: drift -> paper",)
+    joined = join_plan(planned("drift"), old)
+    assert [trial.name for trial in joined.trials] == [trial.name for trial in old.trials]
+    again = [cell.settings for cell in recorded(joined).cells]
+    assert {(own["num_distractors"], own["distractor_process"]) for own in again} == {(0, "paper"), (5, "drift")}
+
+
 def test_the_same_request_is_the_same_plan(losses: Callable[..., Any]) -> None:
     plan = plan_for(losses("vagram", "nll"), seeds=4)
     joined = join_plan(plan_for(losses("vagram", "nll"), seeds=4), recorded(plan))

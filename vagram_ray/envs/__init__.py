@@ -9,7 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.envs.cartpole import ContinuousCartPole, register_cartpole
-from vagram_ray.envs.distractors import DISTRACTOR_PROCESSES, DistractorObservation, DistractorProcess
+from vagram_ray.envs.distractors import (
+    DISTRACTOR_PROCESSES,
+    DISTRACTOR_RESETS,
+    DISTRACTOR_SCALES,
+    DistractorObservation,
+    DistractorProcess,
+    DistractorReset,
+    DistractorScale,
+)
 from vagram_ray.envs.errors import EnvironmentSpecError, EnvironmentWorkerError
 from vagram_ray.envs.spec import EnvironmentSpec
 
@@ -21,9 +29,13 @@ register_cartpole()
 
 __all__ = [
     "DISTRACTOR_PROCESSES",
+    "DISTRACTOR_RESETS",
+    "DISTRACTOR_SCALES",
     "ContinuousCartPole",
     "DistractorObservation",
     "DistractorProcess",
+    "DistractorReset",
+    "DistractorScale",
     "EnvironmentSpec",
     "EnvironmentSpecError",
     "EnvironmentWorkerError",

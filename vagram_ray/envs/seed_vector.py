@@ -15,6 +15,7 @@ import gymnasium as gym
 import numpy as np
 
 from vagram_ray.core.environments import EnvStep
+from vagram_ray.envs.distractors import current_distractor_settings, distractor_settings_without_effect
 from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.spec import EnvironmentSpec, check_seed
 from vagram_ray.envs.step_group import StepArrays, StepGroup
@@ -152,10 +153,14 @@ class SeedVectorEnv:
         Raises:
             EnvironmentSpecError: the state is of other seeds or another environment.
         """
-        for name, mine in (("spec", self._description()), ("seeds", list(self.seeds))):
-            if state[name] != mine:
+        saved = _with_effect(current_distractor_settings(state["spec"]))
+        for name, theirs, mine in (
+            ("spec", saved, _with_effect(self._description())),
+            ("seeds", state["seeds"], list(self.seeds)),
+        ):
+            if theirs != mine:
                 raise EnvironmentSpecError(
-                    f"the saved environments have {name} {state[name]}, these have {mine}: restore with the same {name}"
+                    f"the saved environments have {name} {theirs}, these have {mine}: restore with the same {name}"
                 )
         shares = [(state["environments"][rows],) for rows in self._rows]
         self._everywhere("set", self._group.set_generator_states, shares)
@@ -233,6 +238,8 @@ class SeedVectorEnv:
             "env_id": self.spec.env_id,
             "num_distractors": int(self.spec.num_distractors),
             "distractor_process": str(self.spec.distractor_process),
+            "distractor_scale": str(self.spec.distractor_scale),
+            "distractor_reset": str(self.spec.distractor_reset),
             "evaluation": bool(self.evaluation),
         }
 
@@ -278,6 +285,11 @@ def check_num_workers(num_workers: Any, name: str = "num_workers") -> int:
             f"{name}={num_workers!r} must be an integer >= 1 (1: all environments step in one process)"
         )
     return value
+
+
+def _with_effect(description: dict[str, Any]) -> dict[str, Any]:
+    unused = distractor_settings_without_effect(description)
+    return {name: value for name, value in description.items() if name not in unused}
 
 
 @contextlib.contextmanager

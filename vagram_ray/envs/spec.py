@@ -18,7 +18,13 @@ import gymnasium as gym
 import numpy as np
 
 from vagram_ray.envs.cartpole import CARTPOLE_ID
-from vagram_ray.envs.distractors import DistractorObservation, DistractorProcess, check_distractors
+from vagram_ray.envs.distractors import (
+    DistractorObservation,
+    DistractorProcess,
+    DistractorReset,
+    DistractorScale,
+    check_distractors,
+)
 from vagram_ray.envs.errors import EnvironmentSpecError
 
 # Worker processes make environments too and do without PyTorch.
@@ -39,14 +45,18 @@ class EnvironmentSpec:
         env_id: Gymnasium id with its version, such as ``"Hopper-v4"``; ``"package.module:Id-v0"`` imports the
             module first.
         num_distractors: distractor dimensions appended to the observation, >= 0.
-        distractor_process: ``"paper"`` (eq. 18) or ``"published"``, see `DistractorObservation`.
+        distractor_process: ``"paper"`` (eq. 18), ``"published"`` or ``"drift"``, see `DistractorObservation`.
         env_kwargs: keyword arguments for ``gymnasium.make``.
+        distractor_scale: whether the paper's N(0, 10) gives a ``"deviation"`` or a ``"variance"``.
+        distractor_reset: whether eq. 18 resets each ``"component"`` or the whole ``"vector"``.
     """
 
     env_id: str
     num_distractors: int = 0
     distractor_process: DistractorProcess = "paper"
     env_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    distractor_scale: DistractorScale = "deviation"
+    distractor_reset: DistractorReset = "component"
 
     def make(self, seed: int, *, evaluation: bool = False) -> gym.Env:
         """Make and seed one environment; call ``reset()``, without a seed, to start its first episode.
@@ -63,7 +73,14 @@ class EnvironmentSpec:
         seed = check_seed(seed)
         env = self._make_base()
         if self.num_distractors:
-            env = DistractorObservation(env, self.num_distractors, process=self.distractor_process, seed=seed)
+            env = DistractorObservation(
+                env,
+                self.num_distractors,
+                process=self.distractor_process,
+                scale=self.distractor_scale,
+                reset=self.distractor_reset,
+                seed=seed,
+            )
         env.reset(seed=_episode_seed(seed, evaluation))
         return env
 
@@ -101,12 +118,17 @@ class EnvironmentSpec:
             EnvironmentSpecError: none is registered for the id; the message says how to. The function itself
                 raises it when a registered one returns anything but one bool per transition.
         """
-        count = check_distractors(self.num_distractors, self.distractor_process)
+        count = self._checked_distractors()
         _check_id(self.env_id)
         from vagram_ray.envs.terminations import termination_function
 
         fn = termination_function(self.env_id, self._keywords())
         return partial(_terminates_without_distractors, fn, count, self.env_id)
+
+    def _checked_distractors(self) -> int:
+        return check_distractors(
+            self.num_distractors, self.distractor_process, self.distractor_scale, self.distractor_reset
+        )
 
     def _keywords(self) -> dict[str, Any]:
         """`env_kwargs` over the arguments the id was registered with."""
@@ -116,7 +138,7 @@ class EnvironmentSpec:
         return {**(registered.kwargs if registered else {}), **self.env_kwargs}
 
     def _make_base(self) -> gym.Env:
-        check_distractors(self.num_distractors, self.distractor_process)
+        self._checked_distractors()
         _check_id(self.env_id)
         keywords = self._keywords()
         try:

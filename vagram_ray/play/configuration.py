@@ -13,6 +13,7 @@ from typing import Any
 from vagram_ray.core.model_losses import get_model_loss
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import EnvironmentSpec
+from vagram_ray.envs.distractors import current_distractor_settings
 from vagram_ray.play.errors import PlayError
 from vagram_ray.sweep.results import SWEEP_FILE
 
@@ -20,6 +21,7 @@ OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that was no plain data (``rllib.plain_config``)."""
 _NAMES_IN_CONFIG = {"batch_size": "train_batch_size_per_learner"}
 """Fields of ``MBPOSettings`` that have RLlib's name in a configuration."""
+_DISTRACTOR_SETTINGS = ("num_distractors", "distractor_process", "distractor_scale", "distractor_reset")
 _SWEEP_FILE_COPY = "sweep_file.py"
 
 
@@ -48,7 +50,7 @@ def read_configuration(folder: Path, config: Mapping[str, Any]) -> tuple[MBPOSet
 
     Args:
         folder: The checkpoint, for messages.
-        config: Its settings by name; one that the checkpoint does not know yet has its default.
+        config: Its settings by name; one that the checkpoint does not know yet has its default, or what it meant.
 
     Raises:
         PlayError: They need an extension that is not loaded, hold objects that are not kept, or make no sense.
@@ -141,14 +143,14 @@ def _probable_path(folder: Path, name: str) -> str:
 
 
 def _evaluation_environment(config: Mapping[str, Any]) -> EnvironmentSpec:
+    config = current_distractor_settings(config)
     evaluation = config.get("evaluation_config") or {}
     keywords = _merged(config.get("env_config") or {}, evaluation.get("env_config") or {})
     for name, value in (("env", config["env"]), ("env_config", keywords)):
         if lost := next(_lost_objects(value), None):
             raise ValueError(f"{name} holds {lost}, which is no plain data and is not kept in a checkpoint")
-    return EnvironmentSpec(
-        config["env"], config.get("num_distractors", 0), config.get("distractor_process", "paper"), keywords
-    )
+    distractors = {name: config[name] for name in _DISTRACTOR_SETTINGS if name in config}
+    return EnvironmentSpec(config["env"], env_kwargs=keywords, **distractors)
 
 
 def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from typing import Any
 
@@ -149,7 +149,8 @@ def filmed_environment(spec: EnvironmentSpec, seed: int, camera: Camera) -> Iter
         PlayError: It cannot be drawn; the sentence names what to install.
     """
     keywords = {**spec.env_kwargs, "render_mode": "rgb_array"}
-    filmed = _FilmedSpec(spec.env_id, spec.num_distractors, spec.distractor_process, keywords, camera)
+    given = {item.name: getattr(spec, item.name) for item in fields(spec)}
+    filmed = _FilmedSpec(**{**given, "env_kwargs": keywords}, camera=camera)
     try:
         envs = SeedVectorEnv(filmed, (seed,), evaluation=True)
     except EnvironmentSpecError as error:

@@ -21,7 +21,9 @@ from vagram_ray.sweep.cells import canonical, format_value
 
 METHOD_AXES = ("model_loss", "dynamics_model", "algorithm", "method", "agent")
 """Axes that name the method: what is compared inside a panel."""
-TASK_AXES = ("env", "env_config", "num_distractors", "distractor_process")
+TASK_AXES = (
+    "env", "env_config", "num_distractors", "distractor_process", "distractor_scale", "distractor_reset",
+)  # fmt: skip
 """Axes that make another task: sources that differ in one of them are never drawn into one panel."""
 NOT_GIVEN = "?"
 """Value of an axis that another source varies and that this one does not tell."""

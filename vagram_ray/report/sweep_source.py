@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.envs.distractors import current_distractor_settings
 from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.report.sweep_facts import sweep_details
 from vagram_ray.sweep.cells import canonical
-from vagram_ray.sweep.recorded import cell_settings
+from vagram_ray.sweep.recorded import cell_axes, cell_settings
 from vagram_ray.sweep.results import SWEEP_FILE, SweepResults, TrialRecords, check_records, read_records
 from vagram_ray.sweep.summary import final_return
 
@@ -115,7 +116,7 @@ def _read_cell(
     return CellCurves(
         experiment=experiment,
         label=info["label"],
-        axes=dict(info.get("axes", {})),
+        axes=cell_axes(results.info, index),
         seeds=tuple(sorted(seed for trial in trials for seed in trial.seeds)),
         returns=returns,
         metrics=curves,
@@ -210,10 +211,12 @@ class _Configurations:
     def _find(self, cell: CellCurves, axis: str) -> Any:
         if axis in cell.axes:
             return cell.axes[axis]
+        resolved = _nested(self._of_cell(cell.label), axis)
         overridden = self._results.info.get("overrides", {}).get(axis, UNKNOWN)
         if overridden is UNKNOWN or isinstance(overridden, Mapping):  # a mapping may be a search space
-            return _nested(self._of_cell(cell.label), axis)
-        return overridden
+            return resolved
+        renamed = axis == "distractor_process" and resolved is not UNKNOWN  # by an earlier version
+        return resolved if renamed else overridden
 
     def _of_cell(self, label: str) -> Mapping[str, Any]:
         if settings := cell_settings(self._results.info, self._index[label]):
@@ -225,7 +228,7 @@ class _Configurations:
                     config = json.loads((self._results.folder / trial.name / "params.json").read_text())
                 except (OSError, ValueError):
                     continue
-                self._read[label] = config if isinstance(config, dict) else {}
+                self._read[label] = current_distractor_settings(config) if isinstance(config, dict) else {}
                 break
         return self._read[label]
 

@@ -49,7 +49,9 @@ class MBPOConfig(AlgorithmConfig):
     Attributes:
         seeds: The cohort, trained together in one process; a single number is a cohort of one.
         num_distractors: Distractor dimensions appended to the observation.
-        distractor_process: ``"paper"`` (eq. 18) or ``"published"`` (the published code's).
+        distractor_process: ``"paper"`` (eq. 18), ``"published"`` (the published code's) or ``"drift"``.
+        distractor_scale: What the paper's N(0, 10) gives, a ``"deviation"`` or a ``"variance"``.
+        distractor_reset: What eq. 18 resets, each ``"component"`` or the whole ``"vector"``.
         extensions: Modules or Python files with losses, termination functions or environments of your own,
             imported in every process first.
         evaluation_interval: Epochs between evaluations (default 1); None evaluates on ``algo.evaluate()`` only.
@@ -70,6 +72,8 @@ class MBPOConfig(AlgorithmConfig):
         self.seeds: tuple[int, ...] = (0,)
         self.num_distractors = 0
         self.distractor_process = "paper"
+        self.distractor_scale = "deviation"
+        self.distractor_reset = "component"
         self.extensions: tuple[str, ...] = ()
         self.env_runner_cls = MBPOEnvRunner  # type: ignore[assignment]
         self.evaluation_interval = 1  # type: ignore[assignment]
@@ -95,6 +99,8 @@ class MBPOConfig(AlgorithmConfig):
         *,
         num_distractors: int = _UNSET,
         distractor_process: str = _UNSET,
+        distractor_scale: str = _UNSET,
+        distractor_reset: str = _UNSET,
         env_step_time_limit_s: float | Literal["auto"] | None = _UNSET,
         env_workers: int = _UNSET,
         **kwargs: Any,
@@ -104,7 +110,10 @@ class MBPOConfig(AlgorithmConfig):
         Args:
             env: A Gymnasium id, such as ``"Hopper-v4"`` (a flat Box of observations, a bounded Box of actions).
             num_distractors: Distractor dimensions appended to the observation, at least 0.
-            distractor_process: ``"paper"`` or ``"published"``.
+            distractor_process: ``"paper"`` (eq. 18), ``"published"`` (the published code's) or ``"drift"``
+                (eq. 18 without its limit); ``vagram_ray.envs.DistractorObservation`` has the equations.
+            distractor_scale: Of ``"paper"``: whether N(0, 10) and N(0, 0.1) give a ``"deviation"`` or a ``"variance"``.
+            distractor_reset: Of ``"paper"``: whether each ``"component"`` is reset by itself or the whole ``"vector"``.
             env_step_time_limit_s: A step or reset that takes longer ends this process with a traceback, and Tune
                 starts the trial again; ``"auto"`` is 300 s in a Tune trial and no limit elsewhere, None is no limit.
             env_workers: Processes that step a cohort's environments at the same time, the trial's own included, with
@@ -117,6 +126,8 @@ class MBPOConfig(AlgorithmConfig):
         own = {
             "num_distractors": num_distractors,
             "distractor_process": distractor_process,
+            "distractor_scale": distractor_scale,
+            "distractor_reset": distractor_reset,
             "env_step_time_limit_s": env_step_time_limit_s,
             "env_workers": env_workers,
         }
@@ -220,7 +231,14 @@ class MBPOConfig(AlgorithmConfig):
                 f"env={self.env!r} is not usable: give the id of a Gymnasium environment, for example "
                 ".environment('Hopper-v4'), and register your own with gymnasium.register in an extension."
             )
-        return EnvironmentSpec(self.env, self.num_distractors, self.distractor_process, dict(self.env_config))
+        return EnvironmentSpec(
+            self.env,
+            self.num_distractors,
+            self.distractor_process,
+            dict(self.env_config),
+            self.distractor_scale,
+            self.distractor_reset,
+        )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The policy's module."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vagram_ray.core.settings import EXECUTION_SETTINGS, MODEL_SETTINGS, MBPOSettings
+from vagram_ray.envs.distractors import current_distractor_settings, distractor_settings_without_effect
 
 if TYPE_CHECKING:
     from vagram_ray.rllib.config import MBPOConfig
@@ -27,7 +28,8 @@ def setting_names() -> tuple[str, ...]:
     """Names of the settings that determine a run's numbers, in the order in which they are shown."""
     fields = (name for name in MBPOSettings.field_names() if name not in EXECUTION_SETTINGS)
     own = ("train_batch_size_per_learner" if name == "batch_size" else name for name in fields)
-    environment = ("env", "env_config", "num_distractors", "distractor_process")
+    distractors = ("num_distractors", "distractor_process", "distractor_scale", "distractor_reset")
+    environment = ("env", "env_config", *distractors)
     return (*environment, *own, "evaluation_interval", "evaluation_duration", "evaluation_config", "extensions")
 
 
@@ -52,9 +54,12 @@ def plain_settings(config: MBPOConfig) -> dict[str, Any]:
 def config_from_plain(config: MBPOConfig, settings: Mapping[str, Any], seeds: tuple[int, ...]) -> MBPOConfig:
     """``config`` with the settings of ``plain_settings`` put into it; extensions are the caller's to load.
 
+    Settings that an earlier version kept go on as what they meant (``current_distractor_settings``).
+
     Raises:
         ValueError: If a value was no plain data, so that nobody can rebuild it.
     """
+    settings = current_distractor_settings(settings)
     for name in setting_names():
         if name not in settings or name == "extensions":
             continue
@@ -74,15 +79,21 @@ def config_from_plain(config: MBPOConfig, settings: Mapping[str, Any], seeds: tu
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Settings that differ: name to (old, new). One that either side does not know yet is as its default.
 
-    The model's settings change nothing where both sides are plain SAC.
+    What has no effect on either side is no difference. ``old`` may be of an earlier version.
     """
     from vagram_ray.rllib.config import MBPOConfig
 
     defaults = plain_settings(MBPOConfig())
-    both = {name: (old.get(name, defaults.get(name)), new.get(name, defaults.get(name))) for name in {**old, **new}}
-    if both.get("model_loss") == ("none", "none"):
-        both = {name: values for name, values in both.items() if name not in MODEL_SETTINGS}
+    old, new = {**defaults, **current_distractor_settings(old)}, {**defaults, **new}
+    unused = settings_without_effect(old) & settings_without_effect(new)
+    both = {name: (old.get(name), new.get(name)) for name in {**old, **new} if name not in unused}
     return {name: (before, after) for name, (before, after) in both.items() if before != after}
+
+
+def settings_without_effect(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Names of settings that change no number here: the model's for plain SAC, some of the distractors'."""
+    model = MODEL_SETTINGS - {"model_loss"} if settings.get("model_loss") == "none" else frozenset()
+    return model | distractor_settings_without_effect(settings)
 
 
 def to_plain_value(value: Any) -> Any:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from vagram_ray.rllib import MBPOConfig
 
-_LEADING_AXES = ("env", "env_config", "num_distractors", "distractor_process")
+_LEADING_AXES = (
+    "env", "env_config", "num_distractors", "distractor_process", "distractor_scale", "distractor_reset",
+)  # fmt: skip
 _LABEL_LENGTH = 40
 
 Path = tuple[Any, ...]

@@ -100,12 +100,11 @@ def _plain_numbers(value: Any) -> Any:
 
 
 def _effective(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what has no effect: the model's settings, for plain SAC."""
-    if settings.get("model_loss") != "none":
-        return dict(settings)
-    from vagram_ray.core.settings import MODEL_SETTINGS
+    """Without what has no effect, such as the model's settings for plain SAC."""
+    from vagram_ray.rllib.plain_config import settings_without_effect
 
-    return {key: value for key, value in settings.items() if key == "model_loss" or key not in MODEL_SETTINGS}
+    unused = settings_without_effect(settings)
+    return {key: value for key, value in settings.items() if key not in unused}
 
 
 @functools.cache

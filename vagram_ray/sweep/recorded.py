@@ -61,10 +61,11 @@ class RecordedSweep:
         Raises:
             KeyError, TypeError, ValueError: It is not as a sweep writes it.
         """
-        shared = _table(info["settings"])
+        for table in (info["settings"], *(cell[key] for cell in info["cells"] for key in ("axes", "settings"))):
+            _table(table)
         cells = tuple(
-            RecordedCell(_text(cell["label"]), _table(cell["axes"]), {**shared, **_table(cell["settings"])})
-            for cell in info["cells"]
+            RecordedCell(_text(cell["label"]), cell_axes(info, place), cell_settings(info, place))
+            for place, cell in enumerate(info["cells"])
         )
         trials = tuple(
             RecordedTrial(
@@ -145,8 +146,22 @@ def split_settings(settings: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any
 
 
 def cell_settings(info: Mapping[str, Any], cell: int) -> dict[str, Any]:
-    """The complete settings of a cell from the content of ``sweep.json``; empty where an earlier version wrote it."""
-    return {**info.get("settings", {}), **info["cells"][cell].get("settings", {})}
+    """The complete settings of a cell from the content of ``sweep.json``; empty where an earlier version wrote it.
+
+    What an earlier version called otherwise has today's name.
+    """
+    from vagram_ray.envs.distractors import current_distractor_settings
+
+    settings = {**info.get("settings", {}), **info["cells"][cell].get("settings", {})}
+    return current_distractor_settings(settings) if settings else {}
+
+
+def cell_axes(info: Mapping[str, Any], cell: int) -> dict[str, Any]:
+    """The axes of a cell from the content of ``sweep.json``, in today's names as ``cell_settings``."""
+    axes = dict(info["cells"][cell].get("axes", {}))
+    if "distractor_process" in axes:
+        axes["distractor_process"] = cell_settings(info, cell).get("distractor_process", axes["distractor_process"])
+    return axes
 
 
 def _canonical(value: Any) -> str:
