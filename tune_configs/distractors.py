@@ -1,6 +1,7 @@
 """Figure 4 of the paper: Hopper with 5, 10 and 15 distractor dimensions, value-aware loss against maximum likelihood.
 
-Run it with ``python -m vagram_ray.sweep tune_configs/distractors.py --scale smoke|laptop|paper``. Beyond the figure,
+The distractors are those of eq. 18; cells of one seed share the system, whatever their loss. Run it with
+``python -m vagram_ray.sweep tune_configs/distractors.py --scale smoke|laptop|paper``. Beyond the figure,
 ``--set 'num_distractors=grid(0,5,10,15,20)'`` adds the ends of the axis.
 """
 
