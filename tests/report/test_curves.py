@@ -79,6 +79,8 @@ def test_a_running_sweep_says_how_far_it_is(tmp_path: Path) -> None:
     assert comparison.cells[0].returns[1].values.tolist() == [1.0, 2.0]
     assert comparison.cells[0].final_returns == {}
     assert comparison.cells[1].missing == {0: "has not reported yet", 1: "has not reported yet"}
+    assert comparison.cells[0].pending == {0, 1}
+    assert comparison.cells[0].lost == ()
     assert "running" in comparison.experiments[0].details["Wall time"]
 
 
@@ -95,6 +97,7 @@ def test_an_interrupted_sweep_names_failed_trials(tmp_path: Path) -> None:
     assert details["Wall time"] == "60 s (until it was interrupted)"
     assert details["Failed trials"] == f"{name} (log: {name}/error.txt)"
     assert details["Complete"] == "no, 0 of 2 seeds"
+    assert [(cell.lost, cell.worst, cell.scores) for cell in comparison.cells] == [((0,), (), {})] * 2
 
 
 def test_damaged_records_cost_their_seeds_and_nothing_else(tmp_path: Path) -> None:

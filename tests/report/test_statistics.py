@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy import stats
 
 from tests.report.synthetic import cell_of, comparison_of, normal
 from vagram_ray.report import statistics
-from vagram_ray.report.bootstrap import interquartile_means, resampled_counts, resampled_indices
+from vagram_ray.report.bootstrap import resampled_counts, resampled_indices
 from vagram_ray.report.comparisons import certainty_of, compare_pairs
 from vagram_ray.report.statistics import (
     Interval,
@@ -33,7 +34,7 @@ from vagram_ray.report.statistics import (
     steps_to_reach,
     steps_to_reach_each,
 )
-from vagram_ray.sweep.seed_statistics import summarize
+from vagram_ray.seed_statistics import interquartile_mean, summarize
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,8 @@ def rliable_intervals() -> Any:
 @pytest.mark.parametrize("count", range(1, 18))
 def test_interquartile_means_are_scipys(count: int) -> None:
     values = normal(count, 5, count)
-    np.testing.assert_allclose(interquartile_means(values), stats.trim_mean(values, 0.25, axis=1))
-    np.testing.assert_allclose(interquartile_means(values)[0], metrics.aggregate_iqm(values[:1]))
+    np.testing.assert_allclose(interquartile_mean(values), stats.trim_mean(values, 0.25, axis=1))
+    np.testing.assert_allclose(interquartile_mean(values)[0], metrics.aggregate_iqm(values[:1]))
 
 
 def test_interquartile_means_leave_out_what_is_not_there() -> None:
@@ -75,9 +76,9 @@ def test_interquartile_means_leave_out_what_is_not_there() -> None:
     for row in range(6):
         values[row, : 2 * row] = np.nan
     expected = [stats.trim_mean(row[~np.isnan(row)], 0.25) for row in values]
-    np.testing.assert_allclose(interquartile_means(values), expected)
-    assert math.isnan(interquartile_means(np.array([np.nan, np.nan])))
-    assert math.isnan(interquartile_means(np.zeros(0)))
+    np.testing.assert_allclose(interquartile_mean(values), expected)
+    assert math.isnan(interquartile_mean(np.array([np.nan, np.nan])))
+    assert math.isnan(interquartile_mean(np.zeros(0)))
 
 
 def test_resamples_are_uniform_and_their_counts_say_the_same() -> None:
@@ -131,6 +132,22 @@ def test_common_steps_by_hand() -> None:
     np.testing.assert_array_equal(returns, [[1.0, 2.0, 3.0, np.nan], [np.nan, 10.0, 20.0, 30.0]])
     steps, returns = on_common_steps(cell_of([], curves={}))
     assert (steps.shape, returns.shape) == ((0,), (0, 0))
+
+
+def test_lost_seeds_count_as_the_worst_in_curves_from_where_they_end() -> None:
+    steps = [100, 200, 300]
+    curves = {0: (steps, [5.0, 6.0, 9.0]), 1: (steps, [1.0, 8.0, 7.0]), 4: (steps[:1], [3.0])}
+    missing = {2: "never reported", 4: "became NaN in epoch 2", 6: "has not reported yet"}
+    cell = replace(cell_of({0: 9.0, 1: 7.0}, curves=curves, missing=missing), pending=frozenset({6}))
+    common, returns = on_common_steps(cell)
+    assert common.tolist() == steps
+    # Seeds 0, 1, 4 and then 2, which is the worst of 5, 1, 3 at once; 6 may still come.
+    assert returns.tolist() == [[5.0, 6.0, 9.0], [1.0, 8.0, 7.0], [3.0, 6.0, 7.0], [1.0, 6.0, 7.0]]
+    # 1, 1, 3, 5 and 6, 6, 6, 8 and 7, 7, 7, 9, of which the two in the middle count.
+    assert iqm_band(returns)[0].tolist() == [2.0, 6.0, 7.0]
+    assert cell.scores == {0: 9.0, 1: 7.0, 2: 7.0, 4: 7.0}
+    assert final_iqm(cell).value == 7.0
+    assert performance_profile([cell], [8.0])[cell.label][0].tolist() == [0.25]
 
 
 def test_many_different_steps_are_thinned() -> None:

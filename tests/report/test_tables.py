@@ -43,6 +43,8 @@ def test_the_final_table_is_the_summary(tmp_path: Path) -> None:
         assert bool(row["missing"]) == bool(other["missing"])
     assert table["model_loss"].tolist() == ["a", "b", "c"]
     assert table["missing"].tolist() == ["", "seed 4: became NaN in epoch 3", ""]
+    assert table["counted_as_worst"].tolist() == [row["counted_as_worst"] for row in expected] == ["", "4", ""]
+    assert table["num_seeds"].tolist() == [6, 5, 6]
 
 
 def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
     assert [path.name for path in paths] == [f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")]
     for table in report_tables(comparison):
         read_back = pd.read_csv(tmp_path / f"{table.name}.csv")
-        text = [name for name in ("missing", "seeds_needed") if name in read_back]
+        text = [name for name in ("missing", "counted_as_worst", "seeds_needed") if name in read_back]
         read_back[text] = read_back[text].astype(object).where(read_back[text].notna(), "")
         pd.testing.assert_frame_equal(read_back, table.data, check_dtype=False)
         assert len(table.text) == len(table.data)

@@ -12,7 +12,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core.columns import Columns
 
 from vagram_ray.rllib import MBPO, MBPORLModule
-from vagram_ray.rllib.results import cohort_results, interquartile_mean
+from vagram_ray.rllib.results import cohort_results
 
 
 def parameters_of(algo) -> torch.Tensor:
@@ -188,12 +188,15 @@ def test_aggregates_by_hand():
     values = np.array([1.0, 2.0, 4.0, 100.0, math.nan])
     failed = np.array([False, False, False, False, True])
     results = cohort_results({"eval/episode_return": values, "time/sac_s": np.full(5, 3.0)}, range(5), failed)
-    assert results["eval"]["episode_return"] == (1 + 2 + 4 + 100) / 4
-    assert results["eval"]["episode_return_iqm"] == (2 + 4) / 2  # the middle half of four
+    # The failed seed counts as the worst, 1: of 1, 1, 2, 4, 100 the middle half is 1, 2, 4.
+    assert results["eval"]["episode_return"] == (1 + 1 + 2 + 4 + 100) / 5
+    assert results["eval"]["episode_return_iqm"] == pytest.approx((1 + 2 + 4) / 3)
     assert results["time"] == {"sac_s": 3.0}
     assert results["seeds"]["seed_3"] == {"failed": 0, "eval": {"episode_return": 100.0}}
     assert results["seeds"]["seed_4"]["failed"] == 1
-    assert math.isnan(interquartile_mean(np.array([math.nan])))
+    other = cohort_results({"sac/value": values, "eval/episode_return": np.full(5, math.nan)}, range(5), failed)
+    assert other["sac"]["value"] == (1 + 2 + 4 + 100) / 4  # which value is the worst, nobody knows
+    assert math.isnan(other["eval"]["episode_return"])  # not evaluated
 
 
 # -- the RLModule ---------------------------------------------------------------------------------------------

@@ -86,12 +86,31 @@ def test_failures_show_and_failed_seeds_leave_the_return(
 ) -> None:
     progress.reported(FIRST, make_result(1, {0: 1.0, 1: 3.0}))
     progress.reported(FIRST, make_result(2, {0: 1.0, 1: 3.0}, failed=(1,)))
-    assert progress.cells()[0].returns.iqm == 1.0
+    returns = progress.cells()[0].returns  # seed 1 counts as the worst; seed 2 has not reported yet
+    assert (returns.count, returns.iqm) == (2, 1.0)
     assert "1 seed failed" in text_of(progress)
+    assert "return 1.00 [1.00, 1.00] (IQM of 2, seed 1 as the worst)" in result_line(progress, FIRST)
+    progress.reported(SECOND, make_result(2, {2: -7.0}))
+    assert progress.cells()[0].returns.mean == pytest.approx((1 - 7 - 7) / 3)
     progress.failed(OTHER, "path/error.txt")
     assert "1 failed" in text_of(progress)
     assert progress.counts()["failed"] == 1
     assert "FAILED, see path/error.txt" in end_line(progress, OTHER)
+
+
+def test_seeds_that_will_not_come_count_as_the_worst(
+    progress: SweepProgress, make_result: Callable[..., dict[str, Any]]
+) -> None:
+    progress.reported(FIRST, make_result(1, {0: 1.0, 1: 3.0}))
+    assert progress.cells()[0].returns.count == 2  # seed 2 is pending
+    progress.failed(SECOND, "path/error.txt")
+    returns = progress.cells()[0].returns
+    assert (returns.count, returns.mean) == (3, pytest.approx((1 + 3 + 1) / 3))
+    progress.retrying(SECOND, "path/error.txt")  # it may yet come
+    assert progress.cells()[0].returns.count == 2
+    progress.ended(10.0)
+    assert progress.cells()[0].returns.mean == pytest.approx((1 + 3 + 1) / 3)
+    assert progress.cells()[1].returns.count == 0  # no seed has a return, and so the cell has none
 
 
 def test_the_table_stays_small_with_many_cells(make_plan_of: Callable[..., SweepPlan]) -> None:
@@ -241,7 +260,7 @@ def test_what_was_recorded_before_counts_from_the_start(
     progress.restored(SECOND, [make_record(make_result(epoch, {2: 8.0}, failed=(2,))) for epoch in range(1, 5)])
     first, other = progress.cells()
     assert (first.status, first.epochs_done, first.epochs_total) == ("starting", 14, 20)
-    assert (first.returns.count, first.failed_seeds, first.steps_per_s) == (2, 1, 0.0)
+    assert (first.returns.count, first.failed_seeds, first.steps_per_s) == (3, 1, 0.0)  # seed 2 as the worst
     assert progress.share_done() == 14 / 30
     assert progress.counts() == {"running": 0, "starting": 2, "done": 1, "failed": 0, "stopped": 0, "waiting": 0}
     # Epochs of 2 s were measured: 6 of a trial that goes on, and 10 of the other, beside each other.

@@ -16,16 +16,17 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from vagram_ray.seed_statistics import interquartile_mean, summarize
 from vagram_ray.sweep.closing import last_line, print_closing
 from vagram_ray.sweep.plan import SweepPlan
 from vagram_ray.sweep.results import SweepResults, append_record, complete_sweep_file, write_sweep_file
 from vagram_ray.sweep.run import Outcome
-from vagram_ray.sweep.seed_statistics import interquartile_mean, summarize
 from vagram_ray.sweep.storage import SweepStorage
 from vagram_ray.sweep.summary import (
     SweepSummary,
     describe_early,
     describe_missing,
+    describe_worst,
     main,
     summarize_sweep,
     write_summary,
@@ -137,11 +138,41 @@ def test_the_summary_is_saved_in_full(build: Build, tmp_path: Path) -> None:
     summary = build({0: [1.0] * 20, 1: [2.0] * 20, 2: [math.nan] * 20}, failed={2: 3})
     write_summary(summary, tmp_path)
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
-    assert (row["cell"], row["iqm"], row["mean"], row["standard_error"]) == ("a=1", "1.5", "1.5", "0.5")
+    # The seed that became NaN counts as the worst: 1, 2 and 1 with mean 4/3 and variance (1/9 + 4/9 + 1/9) / 2 = 1/3.
+    assert row["cell"] == "a=1"
+    assert [float(row[name]) for name in ("iqm", "mean", "standard_error")] == pytest.approx([4 / 3, 4 / 3, 1 / 3])
     assert (row["num_seeds"], row["num_planned"], row["missing"]) == ("2", "3", "seed 2 became NaN in epoch 3")
+    note = "seed 2 counts as the worst final return of the cell, 1.00"
+    assert (row["counted_as_worst"], row["notes"]) == ("2", note)
     text = (tmp_path / "summary.md").read_text()
-    assert "| a=1 | 1.50 | [1.00, 2.00] | 1.50 +- 0.5 | 2/3 | seed 2 became NaN in epoch 3 |" in text
+    assert f"| a=1 | 1.33 | [1.00, 2.00] | 1.33 +- 0.333 | 2/3 | seed 2 became NaN in epoch 3 | {note} |" in text
+    assert f"  a=1: {note}\n" in closing_text(summary, Outcome(5.0, {}, False, ()), tmp_path)
     assert "NOT COMPLETE" in text
+
+
+def test_a_pending_seed_is_left_out_until_the_launch_has_ended(
+    tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> None:
+    """Of five seeds 0 and 1 are at their end, 2 became NaN, the trial of 3 is under way, that of 4 has not begun."""
+    packs = [(0, 1), (2,), (3,), (4,)]
+    write_sweep_file(tmp_path, make_plan_of({"a=1": packs, "a=2": packs}, epochs=10), {})
+    for epoch in range(1, 11):
+        append_record(tmp_path, "a=1,seeds=0-1", make_result(epoch, {0: -10.0, 1: -50.0}))
+        if epoch <= 6:
+            append_record(tmp_path, "a=1,seeds=3", make_result(epoch, {3: -900.0}))
+        append_record(tmp_path, "a=1,seeds=2", make_result(epoch, {2: math.nan}, failed=(2,)))
+    running = summarize_sweep(SweepResults.load(tmp_path)).cells[0]
+    assert (running.lost, running.worst) == ((2,), (2,))
+    assert (running.statistics.count, running.statistics.mean) == (3, pytest.approx((-10 - 50 - 50) / 3))
+    assert sorted(running.missing) == [2, 3, 4]
+    complete_sweep_file(tmp_path, {"wall_time_s": 5.0})
+    ended, nothing = summarize_sweep(SweepResults.load(tmp_path)).cells
+    assert ended.lost == (2, 3, 4)
+    # -10, and four times -50: a quarter of five is one at either end, which leaves three times -50.
+    assert (ended.statistics.count, ended.statistics.iqm, ended.statistics.mean) == (5, -50.0, -42.0)
+    assert describe_worst(ended) == "seeds 2-4 count as the worst final return of the cell, -50.0"
+    assert (nothing.lost, nothing.worst, nothing.statistics.count) == ((0, 1, 2, 3, 4), (), 0)
+    assert describe_worst(nothing) == ""
 
 
 def closing_text(summary: SweepSummary, outcome: Outcome, folder: Path) -> str:

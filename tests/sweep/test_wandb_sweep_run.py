@@ -99,6 +99,22 @@ def test_an_incomplete_sweep_says_so_and_has_what_there_is(tmp_path: Path, make_
     assert not any("eval/episode_return_final" in run.summary for run in seeds)
 
 
+def test_missing_seeds_count_as_the_worst_and_are_named(tmp_path: Path, make_sweep: Any) -> None:
+    trials = make_sweep()
+    path = tmp_path / "records" / f"{trials[0][0].name}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[BEST_EPOCH - 1 :]:  # seed 3 becomes NaN in the epoch in which the others are at their best
+        line["seeds"]["3"] = {"failed": 1}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (own,) = (run for run in log(tmp_path, trials) if run.job_type == "sweep")
+    cell = {key.rpartition("/")[2]: value for key, value in own.summary.items() if "model_loss=vagram" in key}
+    # Seeds 0, 1, 2 end at 19.5, 20.5, 21.5 and seed 3 counts with 19.5: the middle half is 19.5 and 20.5.
+    assert cell["final_iqm"] == 20.0
+    assert cell["final_mean"] == (19.5 + 20.5 + 21.5 + 19.5) / 4
+    assert cell["best_iqm"] == (50 + 51) / 2
+    assert (cell["num_seeds"], cell["num_planned"], cell["counted_as_worst"]) == (3, 4, "3")
+
+
 def test_a_new_launch_continues_the_sweeps_own_run(tmp_path: Path, make_sweep: Any) -> None:
     trials = make_sweep()
     log(tmp_path, trials)

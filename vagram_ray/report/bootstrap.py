@@ -1,4 +1,4 @@
-"""The bootstrap over seeds, vectorized: resamples that are always the same, the IQM of many at once, percentiles."""
+"""The bootstrap over seeds, vectorized: resamples that are always the same, and percentiles."""
 
 from __future__ import annotations
 
@@ -6,28 +6,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from vagram_ray.sweep.seed_statistics import CONFIDENCE
+from vagram_ray.seed_statistics import CONFIDENCE, interquartile_mean
 
 RANDOM_SEED = 0
 CHUNK = 4_000_000
 """Numbers in memory at a time: 32 MiB."""
 TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 """Quantiles at the ends of a percentile interval."""
-
-
-def interquartile_means(values: np.ndarray) -> np.ndarray:
-    """IQM over the last axis of what is not NaN, as ``scipy.stats.trim_mean(values, 0.25)``; NaN if nothing is."""
-    ordered = np.sort(values, axis=-1)  # NaN last
-    length = ordered.shape[-1]
-    if not np.isnan(ordered).any():
-        cut = int(0.25 * length)
-        return ordered[..., cut : length - cut].mean(axis=-1) if length else np.full(ordered.shape[:-1], np.nan)
-    count = (~np.isnan(ordered)).sum(axis=-1, keepdims=True)
-    cut = (0.25 * count).astype(np.int64)
-    place = np.arange(length)
-    middle = (place >= cut) & (place < count - cut)
-    with np.errstate(invalid="ignore"):
-        return np.where(middle, ordered, 0.0).sum(axis=-1) / (count - 2 * cut)[..., 0]
 
 
 @lru_cache(maxsize=64)
@@ -62,7 +47,7 @@ def iqm_ends(returns: np.ndarray, indices: np.ndarray) -> np.ndarray:
     columns = returns.T
     size = max(1, CHUNK // indices.size)
     parts = [
-        interval_ends(interquartile_means(columns[start : start + size][:, indices]).T)
+        interval_ends(interquartile_mean(columns[start : start + size][:, indices]).T)
         for start in range(0, len(columns), size)
     ]
     return np.concatenate(parts, axis=-1)

@@ -32,7 +32,8 @@ def mean_curves(drawing: Drawing) -> Plot:
         drawing,
         "learning_curves_mean",
         "Learning curves: mean",
-        f"Mean {drawing.return_name} over the seeds; the band is one standard error of the mean to either side.",
+        f"Mean {drawing.return_name} over the seeds; the band is one standard error of the mean to either side."
+        + _lost_note(drawing),
         lambda cell: with_band(cell, _mean_band),
     )
 
@@ -44,7 +45,8 @@ def iqm_curves(drawing: Drawing) -> Plot:
         "learning_curves_iqm",
         "Learning curves: interquartile mean",
         f"Interquartile mean (IQM) of the {drawing.return_name} over the seeds: the mean of the middle half, which one "
-        "lucky or broken seed does not move. The band is the pointwise 95 % interval of the stratified bootstrap.",
+        "lucky or broken seed does not move. The band is the pointwise 95 % interval of the stratified bootstrap."
+        + _lost_note(drawing),
         lambda cell: drawing.iqm_bands[cell.label],
     )
 
@@ -52,11 +54,12 @@ def iqm_curves(drawing: Drawing) -> Plot:
 def metric_curves(drawing: Drawing, metric: str) -> Plot:
     """Interquartile mean of any per-seed metric."""
     panels = tuple(
-        Panel(panel.title, tuple(replace(cell, returns=cell.metrics.get(metric, {})) for cell in panel.cells))
+        Panel(panel.title, tuple(_with_metric(cell, metric) for cell in panel.cells))
         for panel in drawing.panels
     )
     name = "metric_" + "".join(letter if letter.isalnum() else "_" for letter in metric)
-    caption = f"Interquartile mean of {metric} over the seeds with its pointwise 95 % bootstrap interval."
+    caption = f"Interquartile mean of {metric} over the seeds with its pointwise 95 % bootstrap interval. "
+    caption += "A seed that broke down is left out from there on."
     return _curves(
         replace(drawing, panels=panels),
         name,
@@ -66,6 +69,11 @@ def metric_curves(drawing: Drawing, metric: str) -> Plot:
         readable_metric(metric),
         share=False,
     )
+
+
+def _with_metric(cell: CellCurves, metric: str) -> CellCurves:
+    """The cell with another metric for its return; nothing tells which of its values is the worst, so none is."""
+    return replace(cell, returns=cell.metrics.get(metric, {}), missing={}, pending=frozenset())
 
 
 def _curves(
@@ -126,6 +134,12 @@ def _lines_in(drawing: Drawing) -> tuple[LineStyle, ...]:
     """The lines that some panel has values for."""
     names = {drawing.style(cell).name for panel in drawing.panels for cell in panel.cells if cell.returns}
     return tuple(line for line in drawing.lines if line.name in names)
+
+
+def _lost_note(drawing: Drawing) -> str:
+    if not any(cell.lost for panel in drawing.panels for cell in panel.cells):
+        return ""
+    return " A seed that broke down or stopped counts as the worst of its cell from there on."
 
 
 def _baseline_note(drawing: Drawing) -> str:

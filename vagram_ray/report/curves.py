@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from vagram_ray.seed_statistics import counted_returns
 from vagram_ray.sweep.cells import canonical, format_value
 
 METHOD_AXES = ("model_loss", "dynamics_model", "algorithm", "method", "agent")
@@ -64,10 +65,27 @@ class CellCurves:
     metrics: Mapping[str, Mapping[int, SeedCurve]]
     """Other per-seed metrics by name and seed."""
     final_returns: Mapping[int, float]
-    """Final return by seed, of the seeds that count."""
+    """Final return by seed, of the seeds that came to their end."""
     missing: Mapping[int, str]
-    """Why a seed does not count, as what follows "seed 3 ...": ``became NaN in epoch 3``."""
+    """Why a seed has no final return, as what follows "seed 3 ...": ``became NaN in epoch 3``."""
+    pending: frozenset[int] = frozenset()
+    """The missing seeds of a running sweep that may still come to their end: they are left out of every number."""
     planned_env_steps: int | None = None
+
+    @property
+    def lost(self) -> tuple[int, ...]:
+        """The missing seeds that count as the worst of the cell, at every point at which they have no return."""
+        return tuple(seed for seed in sorted(self.missing) if seed not in self.pending)
+
+    @property
+    def worst(self) -> tuple[int, ...]:
+        """The lost seeds in the final numbers of the cell; none where no seed has a final return."""
+        return self.lost if self.final_returns else ()
+
+    @cached_property
+    def scores(self) -> dict[int, float]:
+        """The final return that every seed counts with, in order of seeds: lost ones with the worst of the others."""
+        return counted_returns(self.final_returns, self.lost)
 
 
 @dataclass(frozen=True)

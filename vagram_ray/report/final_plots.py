@@ -12,7 +12,7 @@ from vagram_ray.report.comparisons import PairComparison
 from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import Drawing, note
 from vagram_ray.report.figure_files import PanelPlot, Plot
-from vagram_ray.report.figure_style import INK, MUTED, NICE_STEPS
+from vagram_ray.report.figure_style import ALARM, INK, MUTED, NICE_STEPS
 from vagram_ray.report.statistics import (
     Interval,
     final_iqm,
@@ -54,7 +54,7 @@ def final_returns(drawing: Drawing) -> Plot:
         name="final_returns",
         title="Final returns",
         caption="Final return of every seed (dots), with the interquartile mean (bar) and its 95 % bootstrap interval. "
-        "Seeds that did not come to their end are not shown.",
+        "A seed that did not come to its end counts as the worst of its cell and is a cross.",
         panels=[panel_plot(panel) for panel in drawing.panels],
         size=_row_size(longest, rows),
         margins=_row_margins(longest),
@@ -65,6 +65,9 @@ def _draw_returns(axes: Axes, row: int, cell: CellCurves, iqm: Interval, color: 
     values = np.sort(list(cell.final_returns.values()))
     if not len(values):
         return
+    if cell.worst:
+        places = row + 0.26 * (np.arange(len(cell.worst)) % 3 - 1)
+        axes.plot([values[0]] * len(places), places, "x", markersize=5, color=ALARM, zorder=3)
     # Neighbors in value lie apart in height, so that dots do not hide each other.
     heights = row + 0.26 * (np.arange(len(values)) % 3 - 1)
     axes.scatter(values, heights, s=13, color=color, alpha=0.55, linewidths=0, zorder=2)
@@ -103,7 +106,7 @@ def _by_line(drawing: Drawing, panels: Sequence[Panel]) -> dict[str, list[CellCu
 
 
 def _profile_panel(drawing: Drawing, title: str, cells: Mapping[str, Sequence[CellCurves]]) -> PanelPlot:
-    scores = [score for own in cells.values() for cell in own for score in cell.final_returns.values()]
+    scores = [score for own in cells.values() for cell in own for score in cell.scores.values()]
     span = (max(scores) - min(scores) if scores else 0.0) or 1.0
     taus = np.linspace(min(scores) - 0.03 * span, max(scores) + 0.03 * span, PROFILE_POINTS) if scores else np.zeros(0)
     curves = pooled_performance_profile(cells, taus) if scores else {}

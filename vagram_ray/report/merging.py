@@ -190,6 +190,7 @@ def _join(first: CellCurves, second: CellCurves) -> CellCurves:
         metrics={name: {**first.metrics.get(name, {}), **second.metrics.get(name, {})} for name in metrics},
         final_returns=dict(sorted({**first.final_returns, **second.final_returns}.items())),
         missing=dict(sorted({**first.missing, **second.missing}.items())),
+        pending=first.pending | second.pending,
     )
 
 

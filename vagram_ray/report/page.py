@@ -11,7 +11,7 @@ from vagram_ray.report.curves import Comparison
 from vagram_ray.report.figure_files import Figure
 from vagram_ray.report.figure_style import css_color, css_variables
 from vagram_ray.report.tables import ReportTable, report_tables
-from vagram_ray.report.text import describe_missing, describe_panel, spoken
+from vagram_ray.report.text import describe_missing, describe_panel, describe_worst, spoken
 from vagram_ray.report.verdict import FOCUS, verdict
 from vagram_ray.sweep.results import write_atomically
 from vagram_ray.sweep.text import plural
@@ -124,14 +124,16 @@ def _standing(pair: PairComparison, focus: str) -> str:
 
 
 def missing_seeds(comparison: Comparison) -> list[tuple[str, str]]:
-    """Cells with seeds that do not count, and which and why."""
-    return [(cell.label, describe_missing(cell.missing)) for cell in comparison.cells if cell.missing]
+    """Cells with seeds that did not come to their end: which and why, and how they count."""
+    lacking = [cell for cell in comparison.cells if cell.missing]
+    texts = ((cell.label, (describe_missing(cell.missing), describe_worst(cell))) for cell in lacking)
+    return [(label, "; ".join(filter(None, parts))) for label, parts in texts]
 
 
 def _missing_title(comparison: Comparison) -> str:
     missing = sum(len(cell.missing) for cell in comparison.cells)
     planned = sum(len(cell.seeds) for cell in comparison.cells)
-    return f"{missing} of {plural(planned, 'seed')} {'does' if missing == 1 else 'do'} not count"
+    return f"{missing} of {plural(planned, 'seed')} did not come to {'its' if planned == 1 else 'their'} end"
 
 
 def _footer() -> str:

@@ -49,7 +49,7 @@ def seed_multiples(drawing: Drawing) -> Plot:
         name="seeds",
         title="Every seed",
         caption=f"The {drawing.return_name} of every seed over its environment steps, all on one scale {scale}; in "
-        f"grey the interquartile mean of the cell. A seed that does not count is marked with {CROSS}.",
+        f"grey the interquartile mean of the cell. A seed that did not come to its end is marked with {CROSS}.",
         panels=[panel_plot(cell) for cell in cells.values()],
         columns=max(len(panel.cells) for panel in drawing.panels) if len(drawing.panels) > 1 else 3,
         size=(2.5, 0.42 + 0.62 * math.ceil(most / per_row)),

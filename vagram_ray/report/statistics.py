@@ -2,9 +2,10 @@
 
 The estimators are those of ``rliable``, the authors' library: the interquartile mean (IQM), run-score performance
 profiles, and the probability of improvement, each with a 95 % percentile interval from the stratified bootstrap,
-which resamples the seeds of each cell for itself. Point estimates come from ``rliable.metrics``. The resampling is
-done here: ``rliable.library`` draws from NumPy's global generator whatever ``random_state`` it is given, evaluates one
-resample at a time, and cannot be imported beside pandas 3. The tests compare both.
+which resamples the seeds of each cell for itself. A lost seed counts as the worst of its cell everywhere, in curves
+from where it has no return on (:mod:`vagram_ray.seed_statistics`). Point estimates come from ``rliable.metrics``. The
+resampling is done here: ``rliable.library`` draws from NumPy's global generator whatever ``random_state`` it is given,
+evaluates one resample at a time, and cannot be imported beside pandas 3. The tests compare both.
 
 Every resample has a fixed seed of its own (:mod:`vagram_ray.report.bootstrap`): equal results give equal numbers,
 whatever was called before.
@@ -22,14 +23,13 @@ from scipy import stats
 from vagram_ray.report.bootstrap import (
     CHUNK,
     TAILS,
-    interquartile_means,
     interval_ends,
     iqm_ends,
     resampled_counts,
     resampled_indices,
 )
-from vagram_ray.report.curves import CellCurves
-from vagram_ray.sweep.seed_statistics import BOOTSTRAP_RESAMPLES, summarize
+from vagram_ray.report.curves import CellCurves, SeedCurve
+from vagram_ray.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean, summarize, with_worst
 
 CURVE_RESAMPLES = 2000
 """Resamples behind each band and profile, as in ``rliable``'s profiles; numbers in tables and sentences have
@@ -56,14 +56,26 @@ UNKNOWN_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
 def on_common_steps(cell: CellCurves) -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps (T,) and returns (S, T) of all seeds with a curve, in order of seeds.
+    """Environment steps (T,) and returns (S, T) of all seeds with a curve, in their order, and of lost ones without.
 
     The steps are all at which any seed was measured (``MAX_STEPS`` evenly spaced ones if the seeds differ in them and
-    there are more). A seed is interpolated linearly inside its own range and NaN outside.
+    there are more). A seed is interpolated linearly inside its own range and NaN outside; a lost seed has the worst
+    return of the others after its own range.
     """
-    curves = list(cell.returns.values())
-    if not curves:
+    if not cell.returns:
         return np.zeros(0, dtype=np.int64), np.zeros((0, 0))
+    steps, returns = _measured(list(cell.returns.values()))
+    missing = set(cell.lost)
+    if not missing:
+        return steps, returns
+    bare = missing - cell.returns.keys()
+    returns = np.concatenate([returns, np.full((len(bare), len(steps)), np.nan)])
+    ends = [curve.env_steps[-1] if seed in missing else np.inf for seed, curve in cell.returns.items()]
+    return steps, with_worst(returns, steps > np.array([*ends, *(-1 for _ in bare)])[:, None])
+
+
+def _measured(curves: Sequence[SeedCurve]) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps (T,) and values (S, T) as far as they were measured."""
     shared = all(np.array_equal(curve.env_steps, curves[0].env_steps) for curve in curves)
     if shared:
         return curves[0].env_steps, np.stack([curve.values for curve in curves])
@@ -96,7 +108,7 @@ def iqm_band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Whole curves are resampled, so at every step the interval is that of the bootstrap over seeds. NaN in ``returns``
     is left out; the ends are NaN where fewer than two seeds are there.
     """
-    iqm = interquartile_means(np.asarray(returns, dtype=np.float64).T)
+    iqm = interquartile_mean(np.asarray(returns, dtype=np.float64).T)
     low, high = (np.full(iqm.shape, np.nan) for _ in range(2))
     enough = (~np.isnan(returns)).sum(axis=0) >= 2
     if enough.any():
@@ -128,13 +140,13 @@ def steps_to_reach_each(
     steps, returns = on_common_steps(cell)
     if not len(steps):
         return np.full(levels.shape, np.inf), np.full(levels.shape, np.nan), np.full(levels.shape, np.nan)
-    values = _first_reached(interquartile_means(returns.T)[None], steps, levels)[0]
+    values = _first_reached(interquartile_mean(returns.T)[None], steps, levels)[0]
     if len(returns) < 2:
         return values, np.full(levels.shape, np.nan), np.full(levels.shape, np.nan)
     indices = resampled_indices(len(returns), CURVE_RESAMPLES)
     size = max(1, CHUNK // returns.size)
     parts = [indices[start : start + size] for start in range(0, len(indices), size)]
-    reached = [_first_reached(interquartile_means(np.moveaxis(returns[part], 1, 2)), steps, levels) for part in parts]
+    reached = [_first_reached(interquartile_mean(np.moveaxis(returns[part], 1, 2)), steps, levels) for part in parts]
     low, high = np.quantile(np.concatenate(reached), TAILS, axis=0, method="inverted_cdf")  # infinity has no middle
     return values, low, high
 
@@ -160,11 +172,11 @@ def iqm_difference(a: CellCurves, b: CellCurves) -> Interval:
     x, y = _scores(a), _scores(b)
     if not len(x) or not len(y):
         return UNKNOWN_INTERVAL
-    value = float(interquartile_means(x) - interquartile_means(y))
+    value = float(interquartile_mean(x) - interquartile_mean(y))
     if min(len(x), len(y)) < 2:
         return Interval(value, math.nan, math.nan)
-    first = interquartile_means(x[resampled_indices(len(x), BOOTSTRAP_RESAMPLES, 0)])
-    second = interquartile_means(y[resampled_indices(len(y), BOOTSTRAP_RESAMPLES, 1)])
+    first = interquartile_mean(x[resampled_indices(len(x), BOOTSTRAP_RESAMPLES, 0)])
+    second = interquartile_mean(y[resampled_indices(len(y), BOOTSTRAP_RESAMPLES, 1)])
     low, high = interval_ends(first - second)
     return Interval(value, float(low), float(high))
 
@@ -294,7 +306,7 @@ def seeds_for_firm_answer(a: CellCurves, b: CellCurves, comparisons: int = 1) ->
 
 
 def _scores(cell: CellCurves) -> np.ndarray:
-    return np.array(list(cell.final_returns.values()), dtype=np.float64)
+    return np.array(list(cell.scores.values()), dtype=np.float64)
 
 
 def _probability(x: np.ndarray, y: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from vagram_ray.report.sweep_facts import sweep_details
 from vagram_ray.sweep.cells import canonical
 from vagram_ray.sweep.recorded import cell_axes, cell_settings
 from vagram_ray.sweep.results import SWEEP_FILE, SweepResults, TrialRecords, check_records, read_records
-from vagram_ray.sweep.summary import final_return
+from vagram_ray.sweep.summary import final_return, is_pending
 
 _NEEDED = ("cells", "trials", "epochs", "seeds")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function, in the text that stands for it
@@ -111,8 +111,10 @@ def _read_cell(
     returns = curves.pop(metric, {})
     final: dict[int, float] = {}
     missing: dict[int, str] = {}
+    pending: set[int] = set()
     for trial in trials:
         _add_final_returns(results, trial, metric, damaged.get(trial.name), final, missing)
+        pending |= {seed for seed in trial.seeds if is_pending(trial, seed, results.info["epochs"], results.ended)}
     return CellCurves(
         experiment=experiment,
         label=info["label"],
@@ -122,6 +124,7 @@ def _read_cell(
         metrics=curves,
         final_returns=dict(sorted(final.items())),
         missing=dict(sorted(missing.items())),
+        pending=frozenset(pending),
         planned_env_steps=_planned_env_steps(info, results.info["epochs"]),
     )
 
@@ -164,14 +167,9 @@ def _reason(results: SweepResults, trial: TrialRecords, problem: str, epochs: in
         return problem
     if trial.name in results.info.get("failed_trials", {}):
         return f"{problem} (its trial failed)"
-    if not has_ended(results.info):
+    if not results.ended:
         return f"has done {trial.epochs_done} of {epochs} epochs" if trial.records else "has not reported yet"
     return problem
-
-
-def has_ended(info: Mapping[str, Any]) -> bool:
-    """Whether ``sweep.json`` records the sweep's end; without it the sweep is running or its process was killed."""
-    return "wall_time_s" in info
 
 
 def _planned_env_steps(cell: Mapping[str, Any], epochs: int) -> int | None:

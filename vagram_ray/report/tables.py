@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vagram_ray.report.bootstrap import interquartile_means
 from vagram_ray.report.comparisons import PairComparison, compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import MAX_SEEDS, Interval, on_common_steps, steps_to_reach_each
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
+from vagram_ray.seed_statistics import interquartile_mean, summarize
 from vagram_ray.sweep.cells import format_value
 from vagram_ray.sweep.results import write_atomically
-from vagram_ray.sweep.seed_statistics import summarize
-from vagram_ray.sweep.text import format_number
+from vagram_ray.sweep.text import format_number, format_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +60,8 @@ def final_table(comparison: Comparison) -> pd.DataFrame:
     """One row per cell: its axes, and the final return as in the sweep's ``summary.csv``.
 
     Columns: ``cell``, ``experiment``, one per axis, then ``iqm``, ``low_95``, ``high_95``, ``mean``,
-    ``standard_error``, ``num_seeds``, ``num_planned`` and ``missing``.
+    ``standard_error``, ``num_seeds`` (those that came to their end), ``num_planned``, ``missing`` and
+    ``counted_as_worst``.
     """
     return _final_returns(comparison).data
 
@@ -102,7 +102,7 @@ def _final_returns(comparison: Comparison) -> ReportTable:
 
     def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
         for cell in comparison.cells:
-            s = summarize(list(cell.final_returns.values()))
+            s = summarize(list(cell.scores.values()))
             yield (
                 {
                     "cell": cell.label,
@@ -113,9 +113,10 @@ def _final_returns(comparison: Comparison) -> ReportTable:
                     "high_95": s.high,
                     "mean": s.mean,
                     "standard_error": s.standard_error,
-                    "num_seeds": s.count,
+                    "num_seeds": len(cell.final_returns),
                     "num_planned": len(cell.seeds),
                     "missing": describe_missing(cell.missing),
+                    "counted_as_worst": format_seeds(cell.worst),
                 },
                 {
                     "cell": cell.label,
@@ -124,15 +125,16 @@ def _final_returns(comparison: Comparison) -> ReportTable:
                     "95 % interval": format_ends(Interval(s.iqm, s.low, s.high)),
                     "mean ± s.e.": format_number(s.mean)
                     + ("" if math.isnan(s.standard_error) else f" ± {format_number(s.standard_error)}"),
-                    "seeds": f"{s.count}/{len(cell.seeds)}",
+                    "seeds": f"{len(cell.final_returns)}/{len(cell.seeds)}",
                     "missing": describe_missing(cell.missing),
+                    "counted as the worst": format_seeds(cell.worst),
                 },
             )
 
     table = _table("final_returns", caption, rows(), ["IQM", "95 % interval", "mean ± s.e.", "seeds"])
     if any(cell.missing for cell in comparison.cells):
         return table
-    return table._replace(text=table.text.drop(columns="missing"))
+    return table._replace(text=table.text.drop(columns=["missing", "counted as the worst"]))
 
 
 def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
@@ -241,7 +243,7 @@ def _steps_row(
 
 def thresholds_of(cells: Sequence[CellCurves]) -> np.ndarray:
     """Returns (K,) at ``THRESHOLD_SHARES`` of the way from the cells' lowest first IQM to their highest, or none."""
-    curves = [interquartile_means(returns.T) for _, returns in map(on_common_steps, cells) if returns.size]
+    curves = [interquartile_mean(returns.T) for _, returns in map(on_common_steps, cells) if returns.size]
     if not curves:
         return np.zeros(0)
     low = min(float(curve[0]) for curve in curves)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import Interval
@@ -72,12 +72,25 @@ def describe_panel(comparison: Comparison, *cells: CellCurves) -> str:
     return f"With {' and '.join(parts)}" if parts else ""
 
 
+def describe_worst(cell: CellCurves) -> str:
+    """``seeds 2,5 count as the worst final return of the cell, -144; seed 7 may still come and is left out``."""
+    parts = []
+    if cell.worst:
+        worst = format_number(min(cell.final_returns.values()))
+        verb = "counts" if len(cell.worst) == 1 else "count"
+        parts.append(f"{_seeds(cell.worst)} {verb} as the worst final return of the cell, {worst}")
+    if pending := sorted(cell.pending):
+        parts.append(f"{_seeds(pending)} may still come and {'is' if len(pending) == 1 else 'are'} left out")
+    return "; ".join(parts)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seeds' if len(seeds) > 1 else 'seed'} {format_seeds(seeds)}"
+
+
 def describe_missing(missing: Mapping[int, str]) -> str:
     """``seeds 2,5: became NaN in epoch 7; seed 6: never reported``."""
     by_reason: dict[str, list[int]] = {}
     for seed, reason in missing.items():
         by_reason.setdefault(reason, []).append(seed)
-    return "; ".join(
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {format_seeds(sorted(seeds))}: {reason}"
-        for reason, seeds in by_reason.items()
-    )
+    return "; ".join(f"{_seeds(sorted(seeds))}: {reason}" for reason, seeds in by_reason.items())

@@ -12,7 +12,14 @@ from dataclasses import replace
 from vagram_ray.report.comparisons import MIN_SEEDS, PairComparison, compare_pairs
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.statistics import Interval, probability_of_improvement_over_panels
-from vagram_ray.report.text import describe_missing, describe_panel, format_interval, format_probability, spoken
+from vagram_ray.report.text import (
+    describe_missing,
+    describe_panel,
+    describe_worst,
+    format_interval,
+    format_probability,
+    spoken,
+)
 from vagram_ray.sweep.text import format_number, plural
 
 FOCUS = "vagram"
@@ -169,13 +176,15 @@ def _without_answer(comparison: Comparison, told: Sequence[PairComparison]) -> I
 def _missing(comparison: Comparison) -> Iterator[str]:
     lacking = [cell for cell in comparison.cells if cell.missing]
     for cell in lacking[:MAX_MISSING]:
-        yield f"Missing in {cell.label}: {describe_missing(cell.missing)}."
+        counted = describe_worst(cell)
+        yield f"Missing in {cell.label}: {describe_missing(cell.missing)}{f'; {counted}' if counted else ''}."
     if len(lacking) > MAX_MISSING:
         yield f"Seeds are missing in {plural(len(lacking) - MAX_MISSING, 'more cell')}: see the table of final returns."
-    if lacking:
-        broken = any(reason.startswith("became NaN") for cell in lacking for reason in cell.missing.values())
-        favor = ", which favors a method whose bad seeds break down" if broken else ""
-        yield f"Missing seeds are left out of all final numbers{favor}."
+    if any(cell.worst for cell in lacking):
+        yield (
+            "A missing seed counts as the worst of its cell in every number, in curves from where it has no return on: "
+            "left out, it would favor a method whose bad seeds break down."
+        )
 
 
 def _definition(compared: Sequence[PairComparison], told: Sequence[PairComparison]) -> Iterator[str]:

@@ -47,7 +47,8 @@ class MBPO(Algorithm):
     - ``train/...``, ``model/...``, ``sac/...`` and, in iterations that evaluated, ``eval/...``: means over the
       seeds, episode returns also as interquartile mean (``eval/episode_return_iqm``);
     - ``seeds/seed_<k>/...``: the same of each seed, and ``failed`` (1 once its numbers are no longer finite;
-      such a seed is left out of the means and of training, its neighbours go on);
+      such a seed is left out of training and of the means, except that it counts as the cohort's worst in episode
+      returns; its neighbours go on);
     - ``time/..._s``: wall time in seconds; ``perf/env_steps_per_s`` and ``perf/updates_per_s``, over all seeds.
 
     ``evaluate()`` plays ``evaluation_duration`` whole episodes for every seed with the deterministic policy in

@@ -6,18 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+
+from vagram_ray.seed_statistics import interquartile_mean, with_worst
 
 SEED_SECTIONS = ("eval", "train", "model", "sac")
 """Sections of metrics that are reported for each seed; the others (``time``) are the cohort's."""
-IQM_METRICS = ("eval/episode_return", "train/episode_return")
-"""Metrics that are aggregated by their interquartile mean as well, under ``<name>_iqm``."""
-
-
-def interquartile_mean(values: np.ndarray) -> float:
-    """Mean of the middle half of the finite values (Agarwal et al., 2021); NaN without any."""
-    finite = values[np.isfinite(values)]
-    return float(stats.trim_mean(finite, 0.25)) if finite.size else float("nan")
+RETURN_METRICS = ("eval/episode_return", "train/episode_return")
+"""Metrics that are aggregated by their interquartile mean as well, under ``<name>_iqm``; a failed seed counts as the
+worst of the cohort in them (``seed_statistics.with_worst``)."""
 
 
 def finite_mean(values: np.ndarray) -> float:
@@ -32,14 +28,17 @@ def cohort_results(metrics: Mapping[str, np.ndarray], seeds: Sequence[int], fail
     Args:
         metrics: Name such as ``"sac/critic_loss"`` to values (S,); NaN = not measured.
         seeds: The cohort.
-        failed: (S,) bool, seeds that became NaN; they count in no aggregate.
+        failed: (S,) bool, seeds that became NaN: the worst of the cohort in returns, in no aggregate of other metrics.
     """
     results: dict[str, Any] = {"seeds": {}}
     for name, values in metrics.items():
-        sound = np.asarray(values, dtype=np.float64)[~failed]
-        set_nested(results, name, finite_mean(sound))
-        if name in IQM_METRICS:
-            set_nested(results, f"{name}_iqm", interquartile_mean(sound))
+        finite = np.where(np.isfinite(values), values, np.nan)
+        if name in RETURN_METRICS:
+            counted = with_worst(finite, failed)
+            set_nested(results, name, finite_mean(counted))
+            set_nested(results, f"{name}_iqm", float(interquartile_mean(counted)))
+        else:
+            set_nested(results, name, finite_mean(finite[~failed]))
     for index, seed in enumerate(seeds):
         own: dict[str, Any] = {"failed": int(failed[index])}
         for name, values in metrics.items():

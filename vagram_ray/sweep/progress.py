@@ -17,6 +17,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from vagram_ray.seed_statistics import SeedStatistics
 from vagram_ray.sweep.cells import format_value
 from vagram_ray.sweep.progress_state import (
     DONE,
@@ -30,7 +31,6 @@ from vagram_ray.sweep.progress_state import (
     TrialProgress,
     return_statistics,
 )
-from vagram_ray.sweep.seed_statistics import SeedStatistics
 from vagram_ray.sweep.storage import short_path
 from vagram_ray.sweep.text import format_clock, format_duration, format_number, format_seeds, plural
 
@@ -311,8 +311,10 @@ def _shown(path: str) -> str:
 def _return_part(trial: TrialProgress) -> str:
     if not trial.returns:
         return ""
-    returns = return_statistics(tuple(sorted(trial.returns.values())))
-    return f", return {format_return(returns)} (IQM of {returns.count})"
+    returns = return_statistics(tuple(sorted(trial.counted_returns.values())))
+    lost = sorted(trial.lost_seeds)
+    worst = f", {'seeds' if len(lost) > 1 else 'seed'} {format_seeds(lost)} as the worst" if lost else ""
+    return f", return {format_return(returns)} (IQM of {returns.count}{worst})"
 
 
 def _title(trial: TrialProgress) -> str:

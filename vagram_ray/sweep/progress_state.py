@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from vagram_ray.seed_statistics import SeedStatistics, counted_returns, summarize
 from vagram_ray.sweep.cells import Cell
 from vagram_ray.sweep.packing import makespan
 from vagram_ray.sweep.plan import TrialPlan
 from vagram_ray.sweep.results import make_record
-from vagram_ray.sweep.seed_statistics import SeedStatistics, summarize
 
 WAITING, STARTING, RUNNING, DONE, FAILED, STOPPED = "waiting", "starting", "running", "done", "failed", "stopped"
 _RECENT_EPOCHS = 5
@@ -54,7 +54,7 @@ class TrialProgress:
     env_steps: int = 0
     total_s: float = 0.0
     steps_per_s: float = math.nan
-    returns: dict[str, float] = field(default_factory=dict)
+    returns: dict[int, float] = field(default_factory=dict)
     failed_seeds: set[int] = field(default_factory=set)
     epoch_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
     retries: int = 0
@@ -63,10 +63,28 @@ class TrialProgress:
     reason: str = ""
     """The last error in a few words, where it is known."""
 
+    @property
+    def lost_seeds(self) -> set[int]:
+        """Seeds that count as the worst: those that became NaN, all of a trial that failed for good, and those
+        without a return when the launch ended. A trial that waits, runs or is tried again has seeds that are pending.
+        """
+        lost = set(self.failed_seeds)
+        if self.status in (FAILED, STOPPED, DONE):
+            lost |= {seed for seed in self.plan.seeds if self.status == FAILED or seed not in self.returns}
+        return lost
+
+    @property
+    def counted_returns(self) -> dict[int, float]:
+        """The last return of every seed of this trial, lost ones with the worst of them."""
+        return counted_returns(dict(self.returns), self.lost_seeds)
+
 
 @dataclass(frozen=True)
 class CellProgress:
-    """One row of the live table; ``returns`` summarizes the last return of every seed that has one."""
+    """One row of the live table.
+
+    ``returns`` summarizes the last return of every seed that has one and, as the worst of them, the lost seeds.
+    """
 
     cell: Cell
     status: str
@@ -133,9 +151,9 @@ class SweepProgress:
         for seed, metrics in record["seeds"].items():
             if metrics.get("failed"):
                 trial.failed_seeds.add(int(seed))
-                trial.returns.pop(seed, None)
+                trial.returns.pop(int(seed), None)
             elif self.plan.return_metric in metrics:
-                trial.returns[seed] = metrics[self.plan.return_metric]
+                trial.returns[int(seed)] = metrics[self.plan.return_metric]
         self._heard(when)
 
     def restored(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
@@ -244,7 +262,8 @@ class SweepProgress:
         self, cell: Cell, trials: Sequence[TrialProgress], starting: Collection[str], estimate: _Estimate
     ) -> CellProgress:
         running = [trial for trial in trials if trial.status == RUNNING]
-        returns = sorted(value for trial in trials for value in list(trial.returns.values()))
+        last = {seed: value for trial in trials for seed, value in list(trial.returns.items())}
+        returns = sorted(counted_returns(last, {seed for trial in trials for seed in trial.lost_seeds}).values())
         return CellProgress(
             cell=cell,
             status=_status(trials, starting),

@@ -260,6 +260,11 @@ class SweepResults:
         return cls(path, info, trials)
 
     @property
+    def ended(self) -> bool:
+        """Whether the newest launch has come to its end; see :func:`has_ended`."""
+        return has_ended(self.info)
+
+    @property
     def labels(self) -> list[str]:
         """Names of the cells, by index."""
         return [cell["label"] for cell in self.info["cells"]]
@@ -297,6 +302,11 @@ class SweepResults:
                 for seed in trial.seeds:
                     own = record["seeds"].get(str(seed), {})
                     yield {"cell": cell["label"], **axes, "seed": seed, **shared, **own}
+
+
+def has_ended(info: Mapping[str, Any]) -> bool:
+    """Whether ``sweep.json`` records the end of the newest launch; else the sweep runs, or its process was killed."""
+    return "wall_time_s" in info
 
 
 def read_records(folder: Path, trial_name: str) -> tuple[Mapping[str, Any], ...]:

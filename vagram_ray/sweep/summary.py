@@ -1,8 +1,9 @@
 """What a sweep found: the final return of every cell over its seeds, and which seeds are missing.
 
 The final return of a seed is the mean of ``eval/episode_return`` over the evaluations in the last tenth of the
-epochs, at least the last one that took place. A seed counts only when its trial went through all epochs and its
-numbers stayed finite; every other seed is named, and the sweep is then not complete.
+epochs, at least the last one that took place. A seed has one only when its trial went through all epochs and its
+numbers stayed finite; every other seed is named, and the sweep is then not complete. It counts as the worst final
+return of its cell, but for a seed whose trial may still report, which is left out (:func:`is_pending`).
 
 ``python -m vagram_ray.sweep.summary FOLDER`` writes ``results.csv`` and the summaries anew from a sweep's records,
 as after a sweep whose process was killed. Exit status: 0 when every seed came to its end, 1 when some did not, 2 when
@@ -26,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vagram_ray.seed_statistics import SeedStatistics, counted_returns, summarize
 from vagram_ray.sweep.results import SweepResults, TrialRecords, write_atomically
-from vagram_ray.sweep.seed_statistics import SeedStatistics, summarize
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.text import format_duration, format_number, format_seeds, plural
 
@@ -43,12 +44,20 @@ class CellSummary:
 
     label: str
     returns: Mapping[int, float]
-    """Final return by seed, of the seeds that count."""
+    """Final return by seed, of the seeds that came to their end."""
     missing: Mapping[int, str]
-    """Why a seed does not count, by seed."""
+    """Why a seed has no final return, by seed."""
     statistics: SeedStatistics
+    """Over ``returns`` and, with the worst of them, the ``lost`` seeds."""
     early: Mapping[int, int] = field(default_factory=dict)
     """The epoch of the value used, by seed, where it lies before the last tenth."""
+    lost: tuple[int, ...] = ()
+    """The missing seeds that will get no final return in this launch; the others are pending."""
+
+    @property
+    def worst(self) -> tuple[int, ...]:
+        """The seeds that count as the worst of the cell: the lost ones, if any seed came to its end."""
+        return self.lost if self.returns else ()
 
     @property
     def num_seeds(self) -> int:
@@ -93,25 +102,35 @@ class SweepSummary:
         return f"NOT COMPLETE: {there} of {total} seeds came to their end, counted over all cells."
 
 
-def summarize_sweep(results: SweepResults) -> SweepSummary:
-    """Summary of a sweep's folder, finished or not."""
+def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> SweepSummary:
+    """Summary of a sweep's folder, finished or not.
+
+    Args:
+        results: The sweep.
+        ended: Whether the trials of the newest launch have ended, so that no seed is pending; by default what
+            ``sweep.json`` says, which is written a little later than they end.
+    """
     metric, epochs = results.info["return_metric"], results.info["epochs"]
+    over = results.ended if ended is None else ended
     cells = []
     for index, label in enumerate(results.labels):
         returns: dict[int, float] = {}
         missing: dict[int, str] = {}
         early: dict[int, int] = {}
+        lost: list[int] = []
         for trial in results.cell_trials(index):
             for seed in trial.seeds:
                 value, problem = final_return(trial, seed, metric, epochs)
                 if problem:
                     missing[seed] = problem
+                    lost += [] if is_pending(trial, seed, epochs, over) else [seed]
                     continue
                 returns[seed] = value
                 last = int(trial.series(seed, metric)[0][-1])
                 if last <= epochs - final_window(epochs):
                     early[seed] = last
-        cells.append(CellSummary(label, returns, missing, summarize(list(returns.values())), early))
+        statistics = summarize(list(counted_returns(returns, lost).values()))
+        cells.append(CellSummary(label, returns, missing, statistics, early, tuple(sorted(lost))))
     unfinished = sum(bool(trial.lacking(epochs)) for trial in results.trials)
     return SweepSummary(results.info["name"], metric, epochs, tuple(cells), unfinished)
 
@@ -139,6 +158,18 @@ def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tu
     return float(last.mean() if len(last) else values[-1]), ""
 
 
+def is_pending(trial: TrialRecords, seed: int, epochs: int, ended: bool) -> bool:
+    """Whether a seed without a final return may still get one: the launch runs, and so does its trial, without NaN.
+
+    Args:
+        trial: The records of the seed's trial.
+        seed: The seed.
+        epochs: Epochs of every trial.
+        ended: Whether the newest launch has ended.
+    """
+    return not ended and trial.failed_at(seed) is None and trial.epochs_done < epochs
+
+
 def render_summary(summary: SweepSummary) -> Table:
     """The end table for the terminal."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -154,12 +185,12 @@ def render_summary(summary: SweepSummary) -> Table:
 
 
 def print_summary(summary: SweepSummary, console: Console, *, failed: bool = False) -> None:
-    """The end table, the verdict, and every seed that is missing or counts with an early value."""
+    """The end table, the verdict, and every seed that is missing, counts as the worst or with an early value."""
     console.print(render_summary(summary))
     console.print()
     console.print(Text(summary.verdict, style="green" if summary.complete and not failed else "red"))
     for cell in summary.cells:
-        for text, style in ((describe_missing(cell), "red"), (describe_early(cell), "yellow")):
+        for text, style in ((describe_missing(cell), "red"), (describe_notes(cell), "yellow")):
             if text:
                 console.print(Text(f"  {cell.label}: {text}", style=style), soft_wrap=True)
 
@@ -172,6 +203,19 @@ def describe_missing(cell: CellSummary) -> str:
 def describe_early(cell: CellSummary) -> str:
     """``seed 3 counts with its last value, of epoch 5``."""
     return _by_reason({seed: f"counts with the last value, of epoch {epoch}" for seed, epoch in cell.early.items()})
+
+
+def describe_worst(cell: CellSummary) -> str:
+    """``seeds 2,5 count as the worst final return of the cell, -144``."""
+    if not cell.worst:
+        return ""
+    seeds = f"seed {cell.worst[0]} counts" if len(cell.worst) == 1 else f"seeds {format_seeds(cell.worst)} count"
+    return f"{seeds} as the worst final return of the cell, {format_number(min(cell.returns.values()))}"
+
+
+def describe_notes(cell: CellSummary) -> str:
+    """What there is to know of the seeds that count."""
+    return "; ".join(text for text in (describe_worst(cell), describe_early(cell)) if text)
 
 
 def _by_reason(reasons: Mapping[int, str]) -> str:
@@ -192,25 +236,25 @@ def summary_csv(summary: SweepSummary) -> str:
     """One row per cell, full precision; empty where there are too few seeds."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["cell", "iqm", "low_95", "high_95", "mean", "standard_error", "num_seeds", "num_planned", "missing", "notes"]
-    )
+    statistics = ("iqm", "low_95", "high_95", "mean", "standard_error")
+    writer.writerow(["cell", *statistics, "num_seeds", "num_planned", "missing", "counted_as_worst", "notes"])
     for cell in summary.cells:
         s = cell.statistics
         numbers = ["" if math.isnan(x) else repr(x) for x in (s.iqm, s.low, s.high, s.mean, s.standard_error)]
-        writer.writerow([cell.label, *numbers, s.count, cell.num_seeds, describe_missing(cell), describe_early(cell)])
+        seeds = [len(cell.returns), cell.num_seeds, describe_missing(cell), format_seeds(cell.worst)]
+        writer.writerow([cell.label, *numbers, *seeds, describe_notes(cell)])
     return buffer.getvalue()
 
 
 def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
     """The end table as Markdown, with where its numbers come from: ``info`` is the content of ``sweep.json``."""
     lines = [f"# {summary.name}", "", summary.verdict, "", f"Final `{summary.return_metric}`:", ""]
-    noted = any(cell.early for cell in summary.cells)
+    noted = any(describe_notes(cell) for cell in summary.cells)
     header = ["cell", "IQM", "95 % interval", "mean +- s.e.", "seeds", "missing", *(["notes"] if noted else [])]
     lines += [_markdown_row(header), _markdown_row(["---"] + ["---:"] * 4 + ["---"] * (len(header) - 5))]
     for cell in summary.cells:
         seeds = f"{len(cell.returns)}/{cell.num_seeds}"
-        notes = [describe_early(cell)] if noted else []
+        notes = [describe_notes(cell)] if noted else []
         lines.append(_markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell), *notes]))
     return "\n".join([*lines, "", summary.definition, "", *_origin(info)]) + "\n"
 

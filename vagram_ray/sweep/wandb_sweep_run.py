@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from vagram_ray.seed_statistics import counted_returns, interquartile_mean
 from vagram_ray.sweep.results import SweepResults, TrialRecords
-from vagram_ray.sweep.seed_statistics import interquartile_mean
+from vagram_ray.sweep.text import format_seeds
 from vagram_ray.sweep.wandb_ledger import NO_STEP, Logged
 from vagram_ray.sweep.wandb_runs import close
 from vagram_ray.sweep.wandb_target import RunIdentity, Target, note_sweep_run
@@ -53,37 +54,48 @@ def sweep_summary(results: SweepResults) -> dict[str, Any]:
 
     ``final_iqm`` with ``final_low`` and ``final_high`` (95 % bootstrap interval), ``final_mean``, ``num_seeds`` of
     ``num_planned``; ``best_iqm`` is the highest interquartile mean over the seeds at any one evaluation, at
-    ``best_env_steps``.
+    ``best_env_steps``. A launch's trials have ended when this is written, so every missing seed counts as the worst of
+    its cell; ``counted_as_worst`` names them.
     """
     from vagram_ray.sweep.summary import summarize_sweep  # imports PyTorch, which a look at W&B's mode does not need
 
     values: dict[str, Any] = {}
-    summary = summarize_sweep(results)
+    summary = summarize_sweep(results, ended=True)
     for index, cell in enumerate(summary.cells):
         final = cell.statistics
-        best, where = best_iqm(results, index, summary.return_metric, tuple(cell.returns))
+        best, where = best_iqm(results, index, summary.return_metric, tuple(cell.returns), cell.lost)
         entries: dict[str, float] = {
             "final_iqm": final.iqm,
             "final_low": final.low,
             "final_high": final.high,
             "final_mean": final.mean,
-            "num_seeds": final.count,
+            "num_seeds": len(cell.returns),
             "num_planned": cell.num_seeds,
             "best_iqm": best,
             "best_env_steps": where,
         }
         values |= {f"cells/{cell.label}/{name}": value for name, value in entries.items() if not math.isnan(value)}
+        if cell.worst:
+            values[f"cells/{cell.label}/counted_as_worst"] = format_seeds(cell.worst)
     return {**values, "complete": summary.complete}
 
 
-def best_iqm(results: SweepResults, cell: int, metric: str, seeds: tuple[int, ...]) -> tuple[float, float]:
-    """The highest interquartile mean over ``seeds`` at any step where all were measured, and that step; else NaN."""
-    curves = results.curves(cell, metric)
-    by_step: dict[int, list[float]] = {}
-    for seed in seeds:
-        for env_steps, value in zip(*curves[seed], strict=True):
-            by_step.setdefault(int(env_steps), []).append(float(value))
-    means = {step: interquartile_mean(values) for step, values in by_step.items() if len(values) == len(seeds)}
+def best_iqm(
+    results: SweepResults, cell: int, metric: str, seeds: Collection[int], lost: Collection[int] = ()
+) -> tuple[float, float]:
+    """The highest interquartile mean at any step where all ``seeds`` were measured, and that step; else NaN.
+
+    A ``lost`` seed counts with its own value as long as it has one, then as the worst of the others.
+    """
+    by_step: dict[int, dict[int, float]] = {}
+    for seed, curve in results.curves(cell, metric).items():
+        for env_steps, value in zip(*curve, strict=True):
+            by_step.setdefault(int(env_steps), {})[seed] = float(value)
+    means = {
+        step: float(interquartile_mean(list(counted_returns(own, set(lost) - own.keys()).values())))
+        for step, own in by_step.items()
+        if seeds and own.keys() >= set(seeds)
+    }
     if not means:
         return math.nan, math.nan
     best = max(means, key=means.__getitem__)
