@@ -75,8 +75,14 @@ def test_pairs_tell_who_won_on_the_same_seeds() -> None:
     a, b = cell_of({0: 1.0, 1: 5.0, 7: 3.0}, model_loss="a"), cell_of({0: 2.0, 1: 4.0, 8: 9.0}, model_loss="b")
     (pairs,) = (table for table in report_tables(comparison_of(a, b)) if table.name == "pairs")
     row = pairs.data.iloc[0]
-    assert (row["same_seeds"], row["first_higher_on_same_seeds"]) == (2, 1)
+    assert (row["test"], row["paired_seeds"]) == ("mann_whitney", 0)  # 7 and 8 are not the same seed
     assert (row["difference"], row["certainty"]) == (3.0 - 5.0, "open")
+    same = cell_of({0: 2.0, 1: 4.0, 7: 9.0}, model_loss="b")
+    (pairs,) = (table for table in report_tables(comparison_of(a, same)) if table.name == "pairs")
+    row = pairs.data.iloc[0]
+    assert (row["test"], row["paired_seeds"], row["first_higher_on_paired_seeds"]) == ("wilcoxon", 3, 1)
+    assert row["difference"] == pytest.approx((-1 + 1 - 6) / 3)
+    assert pairs.text["compared"].tolist() == ["by seed, higher on 1 of 3"]
 
 
 def test_a_comparison_without_results_has_one_table() -> None:

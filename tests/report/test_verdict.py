@@ -23,14 +23,30 @@ def sentence(sentences: Sequence[str], *words: str) -> str:
 
 
 def two(first: Sequence[float], second: Sequence[float], **axes: object) -> list[CellCurves]:
-    return [cell_of(first, model_loss="vagram", **axes), cell_of(second, model_loss="nll", **axes)]
+    """Two cells whose seeds differ, so that they are compared as two samples."""
+    others = dict(enumerate(second, start=100))
+    return [cell_of(first, model_loss="vagram", **axes), cell_of(others, model_loss="nll", **axes)]
+
+
+def test_what_is_compared_seed_by_seed_is_said() -> None:
+    spread = np.linspace(-50.0, 50.0, 8)
+    cells = [cell_of(spread + np.arange(1.0, 9.0), model_loss="vagram"), cell_of(spread, model_loss="nll")]
+    sentences = verdict(comparison_of(*cells))
+    text = sentence(sentences, "better")
+    assert text.startswith("vagram is better than nll by 4.50 [")
+    assert "seed by seed, higher on 8 of 8; probability of improvement 1.00 [1.00, 1.00]): firm." in text
+    assert "The methods share their seeds and are compared seed by seed" in sentences[-1]
+    assert "Wilcoxon" in sentences[-1] and "Mann" not in sentences[-1]
+    unpaired = verdict(comparison_of(*two(spread + 300, spread)))
+    assert "unpaired, their seeds differ" in sentence(unpaired, "better")
+    assert "The methods' seeds differ" in unpaired[-1] and "Wilcoxon" not in unpaired[-1]
 
 
 def test_a_clear_difference_is_firm() -> None:
     sentences = verdict(comparison_of(*two(SPREAD + 100, SPREAD)))
     text = sentence(sentences, "better")
     assert text.startswith("vagram is better than nll by 100 [9")
-    assert "(IQM 100 against 0; probability of improvement 1.00 [1.00, 1.00])" in text
+    assert "(IQM 100 against 0; unpaired, their seeds differ; probability of improvement 1.00 [1.00, 1.00])" in text
     assert text.endswith("firm, every seed of the one is above every seed of the other.")
 
 
@@ -41,7 +57,10 @@ def test_the_better_one_is_named_first() -> None:
 
 
 def test_a_likely_difference_is_not_called_firm_and_says_how_many_seeds() -> None:
-    others = [cell_of(SPREAD + shift, model_loss=loss) for loss, shift in (("a", 0.1), ("b", 0.2))]
+    others = [
+        cell_of(dict(enumerate(SPREAD + shift, start=start)), model_loss=loss)
+        for loss, shift, start in (("a", 0.1, 200), ("b", 0.2, 300))
+    ]
     cells = [*two(SPREAD + 3.0, SPREAD), *others]
     comparison = comparison_of(*cells)
     assert compare_pairs(comparison_of(*cells[:2]))[0].certainty == "firm"  # alone, not among six pairs
@@ -62,7 +81,8 @@ def test_an_open_result_claims_nothing() -> None:
     low, high = iqm_difference(b, a)[1:]
     chance = probability_of_improvement(a, b)
     assert text == (
-        f"vagram is behind nll by 1.20 [{low:.2f}, {high:.2f}] (IQM 0 against 1.20; probability of improvement "
+        f"vagram is behind nll by 1.20 [{low:.2f}, {high:.2f}] (IQM 0 against 1.20; unpaired, their seeds differ; "
+        f"probability of improvement "
         f"{chance.value:.2f} [{chance.low:.2f}, {chance.high:.2f}]), but 8 seeds leave it open: about "
         f"{seeds_for_firm_answer(a, b)} seeds per cell would settle a difference of this size."
     )
@@ -80,8 +100,8 @@ def test_panels_are_named_in_words() -> None:
     assert sum(text.startswith("With no distractors, vagram is better than nll") for text in sentences) == 1
     assert sum(text.startswith("With 1 distractor, vagram") for text in sentences) == 1
     assert sentence(sentences, "With 10 distractors, vagram and plain SAC are level")
-    pooled = sentence(sentences, "Over 3 panels together, a seed of vagram ends above a seed of nll")
-    assert pooled.endswith("with probability 1.00 [1.00, 1.00]: more often than not.")
+    pooled = sentence(sentences, "Over 3 panels together, vagram ends above nll (unpaired, a seed above")
+    assert pooled.endswith("a seed) with probability 1.00 [1.00, 1.00]: more often than not.")
     assert not any("Over" in text and "plain SAC" in text for text in sentences)  # in one panel only
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.commands import SETTINGS, Command, make_console
-from vagram_ray.report.curves import Comparison, load_comparison
+from vagram_ray.report.curves import Comparison, load_comparison, with_reference
 from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.results import SWEEP_FILE
 from vagram_ray.sweep.storage import short_path
@@ -35,6 +35,10 @@ REPORT_FOLDER = "report"
 @click.option(
     "--metric", "metrics", metavar="NAME", multiple=True,
     help="Draw this metric too, such as model/validation_loss. May be given several times.",
+)  # fmt: skip
+@click.option(
+    "--reference", metavar="NAME",
+    help="The method that the others are held against; the default is vagram, else the first.",
 )  # fmt: skip
 @click.option("--wandb", metavar="ENTITY/PROJECT", help="Also build a Weights & Biases workspace with the same panels.")
 def main(**options: Any) -> None:
@@ -59,6 +63,7 @@ def report(
     output: Path | None,
     watch: bool,
     metrics: Sequence[str],
+    reference: str | None,
     wandb: str | None,
     console: Console,
 ) -> Path:
@@ -71,7 +76,7 @@ def report(
     if watch:
         _watch(sources, console)
     _check_writable(folder)
-    comparison = load_comparison(sources)
+    comparison = with_reference(load_comparison(sources), reference)
     from vagram_ray.report.comparisons import compare_pairs
     from vagram_ray.report.figures import check_metrics, draw_figures
     from vagram_ray.report.page import write_page

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +26,8 @@ TASK_AXES = (
     "env", "env_config", "num_distractors", "distractor_process", "distractor_scale", "distractor_reset",
 )  # fmt: skip
 """Axes that make another task: sources that differ in one of them are never drawn into one panel."""
+FOCUS = "vagram"
+"""The method that sentences are about, where it is there and no reference was chosen; else the first line."""
 NOT_GIVEN = "?"
 """Value of an axis that another source varies and that this one does not tell."""
 RETURN_METRIC = "eval/episode_return"
@@ -114,6 +116,8 @@ class Comparison:
     return_metric: str
     varying_axes: tuple[str, ...]
     """Axes with more than one value over the cells, in order."""
+    reference: str | None = None
+    """Name of the line that sentences and the table of references are about, where one was chosen."""
 
     @property
     def method_axes(self) -> tuple[str, ...]:
@@ -123,6 +127,18 @@ class Comparison:
         """
         others = [axis for axis in self.varying_axes if axis not in TASK_AXES]
         return tuple(axis for axis in METHOD_AXES if axis in others) or tuple(others[-1:])
+
+    def kinds(self, cell: CellCurves) -> set[str]:
+        """What the cell's numbers come from: ``sweep``, ``csv`` or ``mbrl-lib``."""
+        names = cell.experiment.split(" + ")
+        return {facts.kind for facts in self.experiments if facts.name in names}
+
+    @property
+    def focus(self) -> str:
+        """The line that the others are held against: the chosen reference, else ``vagram``, else the first line."""
+        if self.reference is not None:
+            return self.reference
+        return next((name for name in self.lines if name == FOCUS or name.startswith(f"{FOCUS} (")), self.lines[0])
 
     @property
     def panel_axes(self) -> tuple[str, ...]:
@@ -248,3 +264,16 @@ def load_comparison(sources: Sequence[str | Path]) -> Comparison:
     from vagram_ray.report.merging import merge_sources, read_source
 
     return merge_sources([read_source(Path(source)) for source in sources])
+
+
+def with_reference(comparison: Comparison, reference: str | None) -> Comparison:
+    """The comparison with a line that the others are held against.
+
+    Raises:
+        ReportError: No line has that name; the sentence lists those that there are.
+    """
+    from vagram_ray.report.errors import ReportError
+
+    if reference is not None and reference not in comparison.lines:
+        raise ReportError(f"--reference {reference!r} is none of the methods: {'; '.join(comparison.lines)}.")
+    return replace(comparison, reference=reference)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vagram_ray.report.comparisons import PairComparison
+from vagram_ray.report.comparisons import PairComparison, probability_over_panels
 from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import Drawing, note
 from vagram_ray.report.figure_files import PanelPlot, Plot
@@ -17,7 +17,6 @@ from vagram_ray.report.statistics import (
     Interval,
     final_iqm,
     pooled_performance_profile,
-    probability_of_improvement_over_panels,
 )
 from vagram_ray.sweep.text import format_number
 
@@ -144,8 +143,8 @@ def improvement(drawing: Drawing, compared: Sequence[PairComparison]) -> Plot | 
     return Plot(
         name="probability_of_improvement",
         title="Probability of improvement",
-        caption="Probability that a seed of the first method ends above a seed of the second (dot), with the 95 % "
-        "interval of the stratified bootstrap; 0.5 is a draw. Each row has the color of the method that is ahead."
+        caption="Probability that the first method ends above the second (dot), on the same seed where they share "
+        "seeds, with the 95 % bootstrap interval; 0.5 is a draw. Each row has the color of the method that is ahead."
         + over_all,
         panels=[_improvement_panel(title, rows, most) for title, rows in panels],
         size=_row_size(longest, most),
@@ -169,7 +168,7 @@ def _rows_over_panels(drawing: Drawing, pairs: Sequence[PairComparison]) -> list
         by_name.setdefault(_pair_name(pair), []).append(pair)
     most = max(len(same) for same in by_name.values())
     return [
-        _row(drawing, same[0], probability_of_improvement_over_panels([(pair.first, pair.second) for pair in same]))
+        _row(drawing, same[0], probability_over_panels(same))
         for same in by_name.values()
         if len(same) == most
     ]

@@ -12,7 +12,7 @@ from vagram_ray.report.figure_files import Figure
 from vagram_ray.report.figure_style import css_color, css_variables
 from vagram_ray.report.tables import ReportTable, report_tables
 from vagram_ray.report.text import describe_missing, describe_panel, describe_worst, spoken
-from vagram_ray.report.verdict import FOCUS, verdict
+from vagram_ray.report.verdict import verdict
 from vagram_ray.sweep.results import write_atomically
 from vagram_ray.sweep.text import plural
 
@@ -20,7 +20,7 @@ PAGE_FILE = "report.html"
 _KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}
 _TABLES_OF = {
     "final_returns": ("final_returns",),
-    "probability_of_improvement": ("pairs",),
+    "probability_of_improvement": ("against_reference", "pairs"),
     "sample_efficiency": ("steps_to_threshold",),
 }
 """Names of the tables that stand with a figure."""
@@ -102,7 +102,7 @@ class Glance(NamedTuple):
 
 def at_a_glance(comparison: Comparison, pairs: Sequence[PairComparison]) -> Glance | None:
     """The method that the sentences are about against all others; None where fewer than two pairs can be compared."""
-    focus = next((line for line in comparison.lines if line.partition(" (")[0] == FOCUS), comparison.lines[0])
+    focus = comparison.focus
     words: dict[str, dict[str, str]] = {}
     for pair in pairs:
         if pair.comparable and focus in (pair.first_name, pair.second_name):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vagram_ray.report.comparisons import PairComparison, compare_pairs
+from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import MAX_SEEDS, Interval, on_common_steps, steps_to_reach_each
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
@@ -52,7 +52,8 @@ def report_tables(comparison: Comparison, pairs: Sequence[PairComparison] | None
         pairs: ``compare_pairs(comparison)``, where it has been computed already.
     """
     compared = compare_pairs(comparison) if pairs is None else pairs
-    tables = [_final_returns(comparison), _pairs(compared), _steps(comparison)]
+    pairwise = [_against_reference(comparison, compared), _pairs(compared)]
+    tables = [_final_returns(comparison), *pairwise, _steps(comparison)]
     return [table for table in tables if len(table.data)]
 
 
@@ -139,9 +140,11 @@ def _final_returns(comparison: Comparison) -> ReportTable:
 
 def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
     caption = (
-        "Pairs of methods by final return: difference of the IQMs, and probability that a seed of the first ends above "
-        "one of the second, each with its 95 % bootstrap interval; two-sided Mann-Whitney p, and after Holm's "
-        "correction for all pairs; seeds per cell for a firm answer (power 0.8, corrected)"
+        "Pairs of methods by final return. By seed: IQM of the seeds' differences, probability that the first is "
+        "higher on a seed, two-sided Wilcoxon signed-rank p. Unpaired, where the seeds differ: difference of the IQMs, "
+        "probability that a seed of the first ends above one of the second, two-sided Mann-Whitney p. Each with its "
+        "95 % bootstrap interval; p also after Holm's correction for all pairs; seeds per cell for a firm answer "
+        "(power 0.8, corrected)"
     )
 
     def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
@@ -154,7 +157,6 @@ def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
 
 
 def _pair_data(pair: PairComparison) -> dict[str, Any]:
-    wins, shared = pair.same_seeds
     return {
         "panel": pair.panel,
         "first": pair.first_name,
@@ -167,12 +169,13 @@ def _pair_data(pair: PairComparison) -> dict[str, Any]:
         "probability_of_improvement": pair.probability.value,
         "probability_low_95": pair.probability.low,
         "probability_high_95": pair.probability.high,
-        "mann_whitney_p": pair.p_value,
+        "test": "wilcoxon" if pair.paired else "mann_whitney",
+        "p": pair.p_value,
         "holm_p": pair.adjusted_p_value,
         "certainty": pair.certainty,
         "seeds_needed": "" if pair.seeds_needed is None else pair.seeds_needed,
-        "same_seeds": shared,
-        "first_higher_on_same_seeds": wins,
+        "paired_seeds": len(pair.seeds),
+        "first_higher_on_paired_seeds": pair.wins,
     }
 
 
@@ -181,6 +184,7 @@ def _pair_text(pair: PairComparison) -> dict[str, str]:
         "panel": pair.panel,
         "first": pair.first_name,
         "second": pair.second_name,
+        "compared": f"by seed, higher on {pair.wins} of {len(pair.seeds)}" if pair.paired else "unpaired",
         "difference": format_interval(pair.difference),
         "probability of improvement": format_probability(pair.probability),
         "p": _p_value(pair.p_value),
@@ -188,6 +192,52 @@ def _pair_text(pair: PairComparison) -> dict[str, str]:
         "certainty": pair.certainty,
         "seeds needed": _seeds_needed(pair),
     }
+
+
+def _against_reference(comparison: Comparison, compared: Sequence[PairComparison]) -> ReportTable:
+    """Every line against the reference inside each panel; no rows for two lines: those are the pairs."""
+    focus = comparison.focus
+    own = [pair for pair in compared if pair.comparable and focus in (pair.first_name, pair.second_name)]
+    caption = (
+        f"Final return of every method minus that of {focus}, panel by panel: IQM of the seeds' differences with its "
+        "95 % bootstrap interval over seeds, seeds on which the method is better, two-sided p of Wilcoxon's "
+        "signed-rank test and after Holm's correction for all pairs (unpaired where it says so: difference of the "
+        "IQMs, Mann-Whitney p)"
+    )
+
+    def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+        for pair in own if comparison.reference is not None or len(comparison.lines) > 2 else ():
+            yield _reference_row(seen_from(pair, pair.second_name if pair.first_name == focus else pair.first_name))
+
+    return _table("against_reference", caption, rows(), ["IQM", "difference", "p", "p (Holm)"])
+
+
+def _reference_row(pair: PairComparison) -> tuple[dict[str, Any], dict[str, str]]:
+    data = {
+        "panel": pair.panel,
+        "method": pair.first_name,
+        "reference": pair.second_name,
+        "iqm": pair.first_iqm.value,
+        "reference_iqm": pair.second_iqm.value,
+        "difference": pair.difference.value,
+        "low_95": pair.difference.low,
+        "high_95": pair.difference.high,
+        "test": "wilcoxon" if pair.paired else "mann_whitney",
+        "p": pair.p_value,
+        "holm_p": pair.adjusted_p_value,
+        "paired_seeds": len(pair.seeds),
+        "better_on": pair.wins,
+    }
+    text = {
+        "panel": pair.panel,
+        "method": pair.first_name,
+        "IQM": format_number(pair.first_iqm.value),
+        "difference": format_interval(pair.difference),
+        "better on": f"{pair.wins} of {len(pair.seeds)} seeds" if pair.paired else "unpaired",
+        "p": _p_value(pair.p_value),
+        "p (Holm)": _p_value(pair.adjusted_p_value),
+    }
+    return data, text
 
 
 def _seeds_needed(pair: PairComparison) -> str:

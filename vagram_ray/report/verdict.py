@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
-from vagram_ray.report.comparisons import MIN_SEEDS, PairComparison, compare_pairs
+from vagram_ray.report.comparisons import (
+    MIN_SEEDS,
+    PairComparison,
+    compare_pairs,
+    negative,
+    probability_over_panels,
+    seen_from,
+)
 from vagram_ray.report.curves import Comparison
-from vagram_ray.report.statistics import Interval, probability_of_improvement_over_panels
 from vagram_ray.report.text import (
     describe_missing,
     describe_panel,
@@ -20,10 +25,9 @@ from vagram_ray.report.text import (
     format_probability,
     spoken,
 )
+from vagram_ray.sweep.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
 from vagram_ray.sweep.text import format_number, plural
 
-FOCUS = "vagram"
-"""The method that sentences are about, where it is there; else the first line."""
 MAX_SENTENCES = 24
 """More comparisons than this are told only where they are firm or likely, and the others counted."""
 MAX_MISSING = 12
@@ -38,7 +42,7 @@ def verdict(comparison: Comparison, pairs: Sequence[PairComparison] | None = Non
         pairs: ``compare_pairs(comparison)``, where it has been computed already.
     """
     compared = compare_pairs(comparison) if pairs is None else pairs
-    focus = _focus(comparison)
+    focus = comparison.focus
     told = [pair for pair in compared if pair.comparable and focus in (pair.first_name, pair.second_name)]
     return [
         *_completeness(comparison),
@@ -46,13 +50,9 @@ def verdict(comparison: Comparison, pairs: Sequence[PairComparison] | None = Non
         *_pair_sentences(comparison, focus, told),
         *_without_answer(comparison, told),
         *_missing(comparison),
+        *_fit_limits(comparison),
         *_definition(compared, told),
     ]
-
-
-def _focus(comparison: Comparison) -> str:
-    lines = comparison.lines
-    return next((name for name in lines if name == FOCUS or name.startswith(f"{FOCUS} (")), lines[0])
 
 
 def _completeness(comparison: Comparison) -> Iterator[str]:
@@ -67,10 +67,10 @@ def _completeness(comparison: Comparison) -> Iterator[str]:
 
 def _over_panels(comparison: Comparison, focus: str, told: Sequence[PairComparison]) -> Iterator[str]:
     for name in comparison.lines:
-        cells = [_from(pair, focus) for pair in told if name in (pair.first_name, pair.second_name)]
-        if name == focus or len(cells) < 2 or min(_fewest(pair) for pair in cells) < MIN_SEEDS:
+        cells = [seen_from(pair, focus) for pair in told if name in (pair.first_name, pair.second_name)]
+        if name == focus or len(cells) < 2 or min(pair.fewest_seeds for pair in cells) < MIN_SEEDS:
             continue
-        probability = probability_of_improvement_over_panels([(pair.first, pair.second) for pair in cells])
+        probability = probability_over_panels(cells)
         if probability.low > 0.5:
             words = "more often than not"
         elif probability.high < 0.5:
@@ -78,7 +78,8 @@ def _over_panels(comparison: Comparison, focus: str, told: Sequence[PairComparis
         else:
             words = "which leaves open who is ahead overall"
         yield (
-            f"Over {len(cells)} panels together, a seed of {spoken(focus)} ends above a seed of {spoken(name)} with "
+            f"Over {len(cells)} panels together, {spoken(focus)} ends above {spoken(name)} "
+            f"{'on the same seed' if all(pair.paired for pair in cells) else '(unpaired, a seed above a seed)'} with "
             f"probability {format_probability(probability)}: {words}."
         )
 
@@ -90,7 +91,7 @@ def _pair_sentences(comparison: Comparison, focus: str, told: Sequence[PairCompa
     clear = [pair for pair in told if pair.certainty in ("firm", "likely")]
     chosen = told if len(told) <= MAX_SENTENCES else clear[:MAX_SENTENCES]
     for pair in chosen:
-        yield _sentence(comparison, _from(pair, focus))
+        yield _sentence(comparison, seen_from(pair, focus))
     if left := len(told) - len(chosen):
         rest = f", {len(clear) - len(chosen)} of them firm or likely" if len(clear) > len(chosen) else ""
         yield f"{plural(left, 'more comparison')} of {spoken(focus)}{rest}: see the table of pairs."
@@ -99,12 +100,12 @@ def _pair_sentences(comparison: Comparison, focus: str, told: Sequence[PairCompa
 def _sentence(comparison: Comparison, pair: PairComparison) -> str:
     """The sentence on a pair whose first cell is the one it is about."""
     if pair.certainty in ("firm", "likely") and pair.difference.value < 0:
-        pair = _from(pair, pair.second_name)
+        pair = seen_from(pair, pair.second_name)
     where = describe_panel(comparison, pair.first, pair.second)
     a, b = spoken(pair.first_name), spoken(pair.second_name)
     difference = format_interval(pair.difference)
     iqms = f"IQM {format_number(pair.first_iqm.value)} against {format_number(pair.second_iqm.value)}"
-    probability = f"probability of improvement {format_probability(pair.probability)}"
+    probability = f"{_how(pair)}; probability of improvement {format_probability(pair.probability)}"
     if pair.certainty == "firm":
         sentence = f"{a} is better than {b} by {difference} ({iqms}; {probability}): firm{_apart(pair)}."
     elif pair.certainty == "likely":
@@ -113,12 +114,12 @@ def _sentence(comparison: Comparison, pair: PairComparison) -> str:
         )
     elif pair.certainty == "level":
         seeds = _num_seeds(pair)
-        sentence = f"{a} and {b} are level as far as {seeds} tell: {iqms}, difference {difference}, {probability}."
-    elif _fewest(pair) < MIN_SEEDS:
+        sentence = f"{a} and {b} are level as far as {seeds} tell: {iqms}, difference {difference}; {probability}."
+    elif pair.fewest_seeds < MIN_SEEDS:
         sentence = f"{a} against {b} is open, {_num_seeds(pair)} are too few to say more: {iqms}."
     else:
         ahead = "ahead of" if pair.difference.value >= 0 else "behind"
-        by = format_interval(pair.difference if pair.difference.value >= 0 else _negative(pair.difference))
+        by = format_interval(pair.difference if pair.difference.value >= 0 else negative(pair.difference))
         sentence = (
             f"{a} is {ahead} {b} by {by} ({iqms}; {probability}), but {_num_seeds(pair)} leave it open: "
             f"{_needed(pair, 'a difference of this size')}."
@@ -126,37 +127,24 @@ def _sentence(comparison: Comparison, pair: PairComparison) -> str:
     return f"{where}, {sentence}" if where else sentence
 
 
+def _how(pair: PairComparison) -> str:
+    """How the two were compared: seed by seed, or as two samples."""
+    if pair.paired:
+        return f"seed by seed, higher on {pair.wins} of {len(pair.seeds)}"
+    return "unpaired, their seeds differ"
+
+
 def _apart(pair: PairComparison) -> str:
-    return ", every seed of the one is above every seed of the other" if pair.probability.value == 1.0 else ""
+    every = "every seed of the one is above every seed of the other"
+    return f", {every}" if pair.probability.value == 1.0 and not pair.paired else ""
 
 
 def _needed(pair: PairComparison, what: str) -> str:
     if pair.seeds_needed is None:
         return f"no realistic number of seeds would settle {what}"
-    if pair.seeds_needed <= _fewest(pair):  # the test alone would do, an interval does not exclude no difference
+    if pair.seeds_needed <= pair.fewest_seeds:  # the test alone would do, an interval does not exclude no difference
         return f"a few more seeds would settle {what}"
     return f"about {pair.seeds_needed} seeds per cell would settle {what}"
-
-
-def _from(pair: PairComparison, name: str) -> PairComparison:
-    """The pair seen from one of its two lines."""
-    if pair.first_name == name:
-        return pair
-    return replace(
-        pair,
-        first=pair.second,
-        second=pair.first,
-        first_name=pair.second_name,
-        second_name=pair.first_name,
-        first_iqm=pair.second_iqm,
-        second_iqm=pair.first_iqm,
-        difference=_negative(pair.difference),
-        probability=Interval(1 - pair.probability.value, 1 - pair.probability.high, 1 - pair.probability.low),
-    )
-
-
-def _negative(interval: Interval) -> Interval:
-    return Interval(-interval.value, -interval.high, -interval.low)
 
 
 # -- what is not there -------------------------------------------------------------------------------------------
@@ -168,7 +156,7 @@ def _without_answer(comparison: Comparison, told: Sequence[PairComparison]) -> I
     if len(comparison.cells) == 1:
         yield "There is one cell, and so nothing to compare."
     elif any(len(panel.cells) > 1 for panel in comparison.panels()):
-        yield f"No answer yet: no panel has final returns of both {spoken(_focus(comparison))} and another method."
+        yield f"No answer yet: no panel has final returns of both {spoken(comparison.focus)} and another method."
     else:
         yield "No two methods share a panel, and so there is nothing to compare."
 
@@ -187,6 +175,13 @@ def _missing(comparison: Comparison) -> Iterator[str]:
         )
 
 
+def _fit_limits(comparison: Comparison) -> Iterator[str]:
+    for cell in comparison.cells:
+        curves = cell.metrics.get(FIT_LIMIT_METRIC, {})
+        if warning := fit_limit_warning(cell.label, [share for curve in curves.values() for share in curve.values]):
+            yield warning
+
+
 def _definition(compared: Sequence[PairComparison], told: Sequence[PairComparison]) -> Iterator[str]:
     tests = sum(not math.isnan(pair.p_value) for pair in compared)
     if not told:
@@ -194,10 +189,27 @@ def _definition(compared: Sequence[PairComparison], told: Sequence[PairCompariso
     among = f" after Holm's correction for the {tests} pairs compared" if tests > 1 else ""
     yield (
         "Firm means: the 95 % bootstrap intervals of the difference and of the probability of improvement both exclude "
-        f"no difference, and the Mann-Whitney test gives p below 0.05{among}. Intervals are for each comparison alone. "
-        f"Numbers of seeds are for that test with power 0.8{', corrected too' if tests > 1 else ''}, if the "
+        f"no difference, and the test gives p below 0.05{among}. {_ways(told)} Intervals are for each comparison "
+        f"alone. Numbers of seeds are for that test with power 0.8{', corrected too' if tests > 1 else ''}, if the "
         "probability of improvement is what it looks like now."
     )
+
+
+def _ways(told: Sequence[PairComparison]) -> str:
+    """Which comparisons were paired, in words."""
+    by_seed = (
+        "share their seeds and are compared seed by seed: the difference is the IQM of the seeds' differences, the "
+        "test is Wilcoxon's signed-rank test, the bootstrap resamples seeds."
+    )
+    apart = (
+        "are compared unpaired: the difference is that of the two IQMs, the test is Mann and Whitney's, the bootstrap "
+        "resamples each cell."
+    )
+    if all(pair.paired for pair in told):
+        return f"The methods {by_seed}"
+    if not any(pair.paired for pair in told):
+        return f"The methods' seeds differ, and they {apart}"
+    return f"Where it says so, methods {by_seed} The others {apart}"
 
 
 # -- words -------------------------------------------------------------------------------------------------------
@@ -206,7 +218,3 @@ def _definition(compared: Sequence[PairComparison], told: Sequence[PairCompariso
 def _num_seeds(pair: PairComparison) -> str:
     first, second = len(pair.first.final_returns), len(pair.second.final_returns)
     return plural(first, "seed") if first == second else f"{first} and {plural(second, 'seed')}"
-
-
-def _fewest(pair: PairComparison) -> int:
-    return min(len(pair.first.final_returns), len(pair.second.final_returns))

@@ -179,7 +179,10 @@ def _state(row: CellProgress) -> Text:
 def _troubles(progress: SweepProgress) -> list[Text]:
     """One line per trial that failed, with the path of its log in full."""
     troubled = progress.troubled()
-    lines = [Text(warning, style="yellow", overflow="fold") for warning in progress.warnings]
+    limits = progress.fit_limit_warnings()
+    more = [f"... and {plural(len(limits) - MAX_TROUBLES, 'more cell')} whose fits reach their limit"]
+    sentences = [*progress.warnings, *limits[:MAX_TROUBLES], *(more if len(limits) > MAX_TROUBLES else [])]
+    lines = [Text(sentence, style="yellow", overflow="fold") for sentence in sentences]
     for trial in troubled[:MAX_TROUBLES]:
         if trial.status == FAILED:
             line = Text(f"{_title(trial)} {_failed(trial)}", style="red")
@@ -215,6 +218,7 @@ class ProgressView:
     def __init__(self, progress: SweepProgress, console: Console, interval_s: float = LOG_INTERVAL_S) -> None:
         self.progress, self.console, self.interval_s = progress, console, interval_s
         self._last_line = -math.inf
+        self._told: set[str] = set()
         self._live: Live | None = None
         if console.is_terminal:
             self._live = Live(
@@ -241,11 +245,20 @@ class ProgressView:
         if self._live is None and now - self._last_line >= self.interval_s:
             self._last_line = now
             self._print(result_line(self.progress, name))
+            self._tell_fit_limits()
 
     def ended(self, name: str) -> None:
         """Tell about the end of a trial, or about a new start after an error."""
         if self._live is None:
             self._print(end_line(self.progress, name))
+
+    def _tell_fit_limits(self) -> None:
+        """Tell, once per cell, of fits that reach their limit: the share changes with every epoch."""
+        for sentence in self.progress.fit_limit_warnings():
+            cell = sentence.partition(": ")[0]
+            if cell not in self._told:
+                self._told.add(cell)
+                self._print(f"{format_clock(self.progress.elapsed):>8}  {sentence}")
 
     def warn(self, sentence: str) -> None:
         """Tell, once, of something that cannot be done while the sweep goes on."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from vagram_ray.seed_statistics import SeedStatistics, counted_returns, summarize
 from vagram_ray.sweep.cells import Cell
+from vagram_ray.sweep.fit_limit import fit_limit_warning, shares_at_limit
 from vagram_ray.sweep.packing import makespan
 from vagram_ray.sweep.plan import TrialPlan
 from vagram_ray.sweep.results import make_record
@@ -57,6 +58,8 @@ class TrialProgress:
     returns: dict[int, float] = field(default_factory=dict)
     failed_seeds: set[int] = field(default_factory=set)
     epoch_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
+    fit_limits: dict[int, list[float]] = field(default_factory=dict)
+    """By epoch, the shares of its seeds' model fits that ended at their limit."""
     retries: int = 0
     error_path: str = ""
     """File that tells of the last error; empty without one."""
@@ -145,6 +148,7 @@ class SweepProgress:
         if epochs > 0:  # otherwise it has gone back to a checkpoint
             trial.epoch_seconds.append((float(record["time_total_s"]) - trial.total_s) / epochs)
         trial.status = RUNNING
+        trial.fit_limits[record["training_iteration"]] = shares_at_limit([record])
         trial.epochs_done, trial.env_steps = record["training_iteration"], record["env_steps"]
         trial.total_s = float(record["time_total_s"])
         trial.steps_per_s = float(record["perf"].get("env_steps_per_s", math.nan))
@@ -241,6 +245,15 @@ class SweepProgress:
         trials = list(self.trials.values())
         failed = [trial for trial in trials if trial.status == FAILED]
         return failed + [trial for trial in trials if trial.retries and trial.status not in (FAILED, DONE)]
+
+    def fit_limit_warnings(self) -> list[str]:
+        """One sentence per cell whose model fits reach their limit too often."""
+        shares: dict[int, list[float]] = {}
+        for trial in self.trials.values():
+            for own in list(trial.fit_limits.values()):
+                shares.setdefault(trial.plan.cell.index, []).extend(own)
+        warnings = (fit_limit_warning(cell.label, shares.get(cell.index, ())) for cell in self.plan.cells)
+        return [warning for warning in warnings if warning]
 
     def longest_epoch(self) -> float:
         """Seconds of the longest of the recent epochs of all trials, NaN before the first one."""

@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.seed_statistics import SeedStatistics, counted_returns, summarize
+from vagram_ray.sweep.fit_limit import fit_limit_warning, shares_at_limit
 from vagram_ray.sweep.results import SweepResults, TrialRecords, write_atomically
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.text import format_duration, format_number, format_seeds, plural
@@ -75,6 +76,8 @@ class SweepSummary:
     cells: tuple[CellSummary, ...]
     unfinished: int = 0
     """Trials whose records lack epochs: running the sweep's command again goes on with them."""
+    warnings: tuple[str, ...] = ()
+    """One sentence per cell whose model fits reach their limit too often."""
 
     @property
     def complete(self) -> bool:
@@ -132,7 +135,13 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
         statistics = summarize(list(counted_returns(returns, lost).values()))
         cells.append(CellSummary(label, returns, missing, statistics, early, tuple(sorted(lost))))
     unfinished = sum(bool(trial.lacking(epochs)) for trial in results.trials)
-    return SweepSummary(results.info["name"], metric, epochs, tuple(cells), unfinished)
+    warnings = tuple(filter(None, (_fit_limit(results, index, label) for index, label in enumerate(results.labels))))
+    return SweepSummary(results.info["name"], metric, epochs, tuple(cells), unfinished, warnings)
+
+
+def _fit_limit(results: SweepResults, cell: int, label: str) -> str:
+    records = (record for trial in results.cell_trials(cell) for record in trial.records)
+    return fit_limit_warning(label, shares_at_limit(records))
 
 
 def final_window(epochs: int) -> int:
@@ -193,6 +202,8 @@ def print_summary(summary: SweepSummary, console: Console, *, failed: bool = Fal
         for text, style in ((describe_missing(cell), "red"), (describe_notes(cell), "yellow")):
             if text:
                 console.print(Text(f"  {cell.label}: {text}", style=style), soft_wrap=True)
+    for warning in summary.warnings:
+        console.print(Text(warning, style="yellow"), soft_wrap=True)
 
 
 def describe_missing(cell: CellSummary) -> str:
@@ -256,7 +267,8 @@ def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
         seeds = f"{len(cell.returns)}/{cell.num_seeds}"
         notes = [describe_notes(cell)] if noted else []
         lines.append(_markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell), *notes]))
-    return "\n".join([*lines, "", summary.definition, "", *_origin(info)]) + "\n"
+    warnings = [line for warning in summary.warnings for line in ("", warning)]
+    return "\n".join([*lines, *warnings, "", summary.definition, "", *_origin(info)]) + "\n"
 
 
 def _origin(info: Mapping[str, Any]) -> list[str]:
