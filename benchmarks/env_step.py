@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 

@@ -2,8 +2,8 @@
 
 A *side* is what a case is measured with, say the published code's update and ours. Each side lives in a process of its
 own (allocator settings are per process) with one thread; in every round each side runs a few times, one after the
-other, so that a change of the machine's load meets all of them. Times are the processor's unless a side works in several
-processes: waiting for a busy core does not count. On a busy machine the least time is the one to trust.
+other, so that a change of the machine's load meets all of them. Times are the processor's unless a side works in
+several processes: waiting for a busy core does not count. On a busy machine the least time is the one to trust.
 
 A ``Peer`` is a side that another Python interpreter runs, with libraries that are not ours (``benchmarks/peers``).
 """
@@ -33,7 +33,7 @@ Factory = Callable[[], Operation]
 
 @dataclass(frozen=True)
 class Peer:
-    """A side in another interpreter: reads numbers of runs from its input, answers each with a JSON list of milliseconds."""
+    """A side in another interpreter: a number of runs goes to its input, a JSON list of milliseconds comes back."""
 
     python: str
     script: str
@@ -67,7 +67,10 @@ class _PeerProcess:
         return self._process.poll() is None
 
     def join(self, timeout: float) -> None:
-        self._process.wait(timeout)
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
 
 
 @dataclass

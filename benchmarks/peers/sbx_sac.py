@@ -11,8 +11,8 @@ import gymnasium
 import jax
 import numpy as np
 from sbx import SAC
+from sbx.common.type_aliases import ReplayBufferSamplesNp
 from serve import serve
-from stable_baselines3.common.type_aliases import ReplayBufferSamplesNp
 
 OBS_DIM, ACTION_DIM = 11, 3
 
@@ -40,9 +40,12 @@ def main() -> None:
     )
 
     def run() -> None:
-        agent.replay_buffer.sample = lambda *_, **__: SAMPLES
-        agent.train(updates, batch)
-        jax.block_until_ready(agent.policy.actor_state.params)
+        policy = agent.policy
+        policy.qf_state, policy.actor_state, agent.ent_coef_state, agent.key, _ = agent._train(
+            agent.tau, agent.target_entropy, updates, data, 1, 0,
+            policy.qf_state, policy.actor_state, agent.ent_coef_state, agent.key,
+        )  # fmt: skip
+        jax.block_until_ready(policy.actor_state.params)
 
     serve(run)
 

@@ -83,7 +83,7 @@ def test_many_updates_stay_beside_the_readable_path(native_library, changes):
     found = updates.updates(0, batches[:, :5], noise[:, :5])
     found.add((rest := updates.updates(5, batches[:, 5:], noise[:, 5:])).sums, rest.counts)
     assert found.counts == expected.counts
-    # A value beside zero may move by a whole Adam step, so that single weights differ by the step size, not by rounding.
+    # A gradient near zero may have either sign, so that single weights differ by Adam's step size, not by rounding.
     allowed = 4 * max(readable.settings.actor_lr, readable.settings.critic_lr)
     after = dict(tensors(native.state_dict()))
     for name in ("actor/network.flat", "critic", "target_critic", "log_alpha"):
