@@ -1,10 +1,9 @@
 """What a SAC update costs, beside the published code's and beside its matrix products alone.
 
-    python -m benchmarks.sac_update [--rounds 20] [--core 1] [--rllib] [--compile] [--json FILE]
+    python -m benchmarks.sac_update [--rounds 20] [--core 1] [--rllib] [--json FILE]
 
 One seed, batch 256, Hopper's dimensions, critics, targets, actor and temperature in every update. ``--rllib`` adds
-RLlib's own SAC learner, where Ray is installed, ``--compile`` ours with ``compile="default"``. Sides take turns,
-each in a process of its own with one thread.
+RLlib's own SAC learner, where Ray is installed. Sides take turns, each in a process of its own with one thread.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import functools
 import importlib.util
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
@@ -25,6 +23,7 @@ from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import TransitionLayout, Transitions
 from vagram_ray.core.sac import SAC
+from vagram_ray.core.sac_losses import actor_loss, critic_loss
 from vagram_ray.core.settings import MBPOSettings
 
 BATCH, OBS_DIM, ACTION_DIM = 256, 11, 3  # Hopper
@@ -39,10 +38,10 @@ def random_batch(num_seeds: int, batch: int = BATCH) -> tuple[Transitions, torch
     return layout.split(rows), streams.normal(batch, 2 * ACTION_DIM)
 
 
-def our_update(num_seeds: int, width: int, compile: Literal["off", "default"] = "off") -> timing.Operation:
+def our_update(num_seeds: int, width: int) -> timing.Operation:
     """As in training: derived gradients, kept memory."""
     keep_freed_memory()
-    settings = MBPOSettings(actor_hidden_sizes=(width, width), critic_hidden_sizes=(width, width), compile=compile)
+    settings = MBPOSettings(actor_hidden_sizes=(width, width), critic_hidden_sizes=(width, width))
     sac = SAC(settings, num_seeds, OBS_DIM, ACTION_DIM, RandomStreams(range(num_seeds), "benchmark"))
     batch, noise = random_batch(num_seeds)
     return lambda: sac.update(batch, noise)
@@ -63,10 +62,10 @@ def autograd_update(num_seeds: int, width: int) -> timing.Operation:
     next_noise, actor_noise = noise.chunk(2, dim=-1)
 
     def update() -> None:
-        critic_loss, _ = sac.critic_loss(batch, next_noise)
-        sac.critic_optimizer.step(torch.autograd.grad(critic_loss.sum(), sac.critic.network.views))
-        actor_loss, entropy = sac.actor_loss(batch.obs, actor_noise)
-        sac.actor_optimizer.step(torch.autograd.grad(actor_loss.sum(), sac.actor.network.views))
+        of_critics, _ = critic_loss(sac, batch, next_noise, settings.gamma)
+        sac.critic_optimizer.step(torch.autograd.grad(of_critics.sum(), sac.critic.network.views))
+        of_actor, entropy = actor_loss(sac, batch.obs, actor_noise)
+        sac.actor_optimizer.step(torch.autograd.grad(of_actor.sum(), sac.actor.network.views))
         sac.alpha_optimizer.step([sac.alpha * (entropy.detach().unsqueeze(1) - sac.target_entropy)])
         with torch.no_grad():
             sac.target_critic.network.flat.lerp_(sac.critic.network.flat, sac.settings.tau)
@@ -89,7 +88,7 @@ def products_alone(width: int, library: Library, num_seeds: int = 1) -> timing.O
     return update_products(BATCH, OBS_DIM, ACTION_DIM, (width, width), library, num_seeds)[0]
 
 
-def sides_of(width: int, rllib: bool, compiled: bool) -> dict[str, timing.Factory]:
+def sides_of(width: int, rllib: bool) -> dict[str, timing.Factory]:
     """What is compared at a width."""
     sides: dict[str, timing.Factory] = {
         "published structure": functools.partial(published_update, width),
@@ -100,8 +99,6 @@ def sides_of(width: int, rllib: bool, compiled: bool) -> dict[str, timing.Factor
     }
     if passes.has_fast_onednn(torch.empty(0)):
         sides["products, oneDNN"] = functools.partial(products_alone, width, "onednn")
-    if compiled:
-        sides["ours, compile=default"] = functools.partial(our_update, 1, width, "default")
     if rllib:
         from benchmarks.rllib_sac import rllib_update
 
@@ -113,7 +110,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table, write JSON."""
     parser = timing.parser(__doc__, rounds=20)
     parser.add_argument("--rllib", action="store_true", help="also RLlib's SAC learner")
-    parser.add_argument("--compile", action="store_true", help="also ours with compile='default'")
     arguments = parser.parse_args(argv)
     timing.prepare(arguments)
     rllib = arguments.rllib and importlib.util.find_spec("ray") is not None
@@ -123,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     operations = {}
     for width in (16,) if arguments.tiny else WIDTHS:
         case = f"1 seed, 2 x {width}"
-        samples += timing.measure(case, sides_of(width, rllib, arguments.compile), rounds=arguments.rounds).values()
+        samples += timing.measure(case, sides_of(width, rllib), rounds=arguments.rounds).values()
         operations[case] = update_products(BATCH, OBS_DIM, ACTION_DIM, (width, width), "torch")[1]
     print(f"SAC update, batch {BATCH}, Hopper's dimensions, one thread")
     timing.print_table(samples, base="published structure")

@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from vagram_ray.core.sac import SquashedGaussianActor
+from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.play.checkpoint import read_agent
 from vagram_ray.play.errors import PlayError
 from vagram_ray.play.locate import find_checkpoint

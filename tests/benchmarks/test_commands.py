@@ -119,7 +119,7 @@ def test_the_published_structure_learns_the_same_losses_as_ours():
     batch, _ = random_batch(1, 4096)  # the noise differs: the directions agree on average
     gradient = torch.empty_like(ours.critic.network.flat)
     noise = torch.randn(1, 4096, ACTION_DIM)
-    critic_gradients(ours, batch, noise, ours.critic.network.split(gradient))
+    critic_gradients(ours, batch, noise, settings.gamma, ours.critic.network.split(gradient))
     theirs._update_critics(Transitions(*(column[0] for column in batch)))
     layers = [layer for layer in theirs.critic.first if isinstance(layer, torch.nn.Linear)]
     for layer, weight in zip(layers, ours.critic.network.split(gradient)[::2], strict=True):

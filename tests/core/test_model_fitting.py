@@ -250,7 +250,7 @@ def test_a_seed_in_a_cohort_is_fitted_as_it_would_be_alone(loss, options):
         )
         torch.testing.assert_close(cohort.optimizer.exp_avg[position], alone.optimizer.exp_avg[0], atol=1e-4, rtol=1e-2)
         assert cohort.optimizer.step_count[position] == alone.optimizer.step_count[0]
-        next_draw = cohort.streams.select_seeds([position]).uniform(3)
+        next_draw = cohort.streams.select_seeds(torch.tensor([position])).uniform(3)
         torch.testing.assert_close(next_draw, alone.streams.uniform(3))
 
 

@@ -1,12 +1,12 @@
 import torch
 
 from tests.core.toy import never, small_settings
+from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.model_losses import Prediction
 from vagram_ray.core.model_rollouts import _step, imagine
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer, TransitionLayout
-from vagram_ray.core.sac import SquashedGaussianActor
 
 S, D, A = 2, 2, 1
 LAYOUT = TransitionLayout(D, A)

@@ -485,7 +485,7 @@ def test_a_seed_in_a_cohort_is_fitted_as_it_would_be_alone(name):
         torch.testing.assert_close(
             cohort.dynamics.member_rows()[position], alone.dynamics.member_rows()[0], atol=1e-4, rtol=1e-3
         )
-        next_draw = cohort.streams.select_seeds([position]).uniform(3)
+        next_draw = cohort.streams.select_seeds(torch.tensor([position])).uniform(3)
         torch.testing.assert_close(next_draw, alone.streams.uniform(3))
 
 

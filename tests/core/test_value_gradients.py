@@ -9,6 +9,7 @@ from vagram_ray.core.model_losses import value_gradient_weights
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
 from vagram_ray.core.sac import SAC
+from vagram_ray.core.sac_losses import bellman_target
 from vagram_ray.core.value_gradients import ValueEstimates, clip_gradient_norms, norm_percentile
 
 S, N, D, A = 2, 7, 3, 2
@@ -61,8 +62,8 @@ def test_soft_values_add_the_entropy_of_sacs_own_bellman_target():
     values = make_values()
     obs, noise = torch.randn(S, N, D, dtype=torch.float64), torch.randn(S, N, A, dtype=torch.float64)
     zeros = torch.zeros(S, N, dtype=torch.float64)
-    target = values.sac.bellman_target(Transitions(obs, noise, zeros, obs, zeros), noise)
-    torch.testing.assert_close(values.sac.settings.gamma * values.soft_values(obs, noise)[:, 2:].amin(dim=1), target)
+    target = bellman_target(values.sac, Transitions(obs, noise, zeros, obs, zeros), noise, 0.9)
+    torch.testing.assert_close(0.9 * values.soft_values(obs, noise)[:, 2:].amin(dim=1), target)
 
 
 def test_values_of_states_with_more_axes_are_those_of_the_states():

@@ -35,7 +35,7 @@ def test_every_hyperparameter_is_kept():
 
 def test_where_and_how_it_runs_makes_no_difference(tmp_path):
     here = config(extensions=(str(tmp_path / "mine.py"),))
-    there = config(extensions=("/elsewhere/mine.py",), compile="default").learners(num_gpus_per_learner=0.5)
+    there = config(extensions=("/elsewhere/mine.py",), compile="cuda_graphs").learners(num_gpus_per_learner=0.5)
     there.training(seeds=(4,))
     there.checkpointing(checkpoint_every=3).environment(env_step_time_limit_s=None).debugging(log_level="INFO")
     assert plain_settings(here) == plain_settings(there)

@@ -17,6 +17,7 @@ from vagram_ray.core.model_losses import Prediction
 from vagram_ray.core.networks import StackedMLP, truncated_normal_init
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
+from vagram_ray.core.seed_selection import copy_of_seeds
 from vagram_ray.core.settings import MBPOSettings
 
 MAX_LOG_VARIANCE, MIN_LOG_VARIANCE = 0.5, -10.0
@@ -161,14 +162,10 @@ class DynamicsEnsemble:
 
     def select_seeds(self, index: Tensor) -> DynamicsEnsemble:
         """A copy of the ensembles of the seeds at ``index`` (M,)."""
-        selected = DynamicsEnsemble.__new__(DynamicsEnsemble)
-        for name in ("ensemble_size", "obs_dim", "action_dim", "probabilistic", *PLAIN_TARGETS):
-            setattr(selected, name, getattr(self, name))
-        selected.num_seeds = len(index)
-        selected.network = self.network.select_networks(self._member_rows(index))
-        for name in (*_PER_SEED, *_TARGET_STATISTICS):
-            setattr(selected, name, getattr(self, name)[index])
-        return selected
+        network = self.network.select_networks(self._member_rows(index))
+        return copy_of_seeds(
+            self, index, (*_PER_SEED, *_TARGET_STATISTICS), num_seeds=len(index), network=network
+        )
 
     @torch.no_grad()
     def set_elites(self, validation_loss: Tensor) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.core.dimension_metrics import prediction_metrics, value_gradient_metrics
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import SeedEnvironments, TerminationFn
@@ -27,7 +28,7 @@ from vagram_ray.core.model_rollouts import imagine
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer, TransitionLayout
-from vagram_ray.core.sac import SAC, SquashedGaussianActor
+from vagram_ray.core.sac import SAC
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
 

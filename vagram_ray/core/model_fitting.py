@@ -21,6 +21,7 @@ from vagram_ray.core.model_losses import ModelLoss, Target, delta_mse, get_model
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions, gather_rows
+from vagram_ray.core.seed_selection import copy_of_seeds
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
 
@@ -57,10 +58,7 @@ class RegressionTable:
 
     def select_seeds(self, index: Tensor) -> RegressionTable:
         """The table of some of the seeds."""
-        selected = RegressionTable.__new__(RegressionTable)
-        selected._shapes, selected._widths, selected._rows = self._shapes, self._widths, self._rows[index]
-        selected.reward_weight = None if self.reward_weight is None else self.reward_weight[index]
-        return selected
+        return copy_of_seeds(self, index, ("_rows", "reward_weight"))
 
     def target(self, index: Tensor, values: ValueEstimates) -> Target:
         """The rows at ``index`` (S, E, B)."""
@@ -86,7 +84,7 @@ class Split:
 
     def select_seeds(self, index: Tensor) -> Split:
         """The split of some of the seeds."""
-        return Split(self.train[index], self.validation[index])
+        return copy_of_seeds(self, index, ("train", "validation"))
 
 
 def split_and_bootstrap(size: int, members: int, validation_fraction: float, streams: RandomStreams) -> Split:
@@ -329,16 +327,15 @@ class _WorkingSet:
 
     def select_seeds(self, index: Tensor) -> _WorkingSet:
         """Copies for the seeds at ``index``."""
-        dynamics, positions = self.dynamics.select_seeds(index), index.tolist()
-        return _WorkingSet(
-            dynamics,
-            self.optimizer.select_seeds(index, dynamics.network.flat),
-            self.table.select_seeds(index),
-            self.split.select_seeds(index),
-            self.values.select_seeds(index),
-            self.streams.select_seeds(positions),
-            self.validation_streams.select_seeds(positions),
-            self.recorder,
+        dynamics, streams = self.dynamics.select_seeds(index), self.streams.select_seeds(index)
+        return copy_of_seeds(
+            self,
+            index,
+            ("table", "split", "values", "validation_streams", "loss_sum"),
+            dynamics=dynamics,
+            optimizer=self.optimizer.select_seeds(index, dynamics.network.flat),
+            streams=streams,
+            repeat=RepeatedWork(self.recorder, streams),
         )
 
 

@@ -22,16 +22,14 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
-
-if TYPE_CHECKING:  # settings -> model_losses -> value_gradients -> sac -> settings would be a circle
-    from vagram_ray.core.value_gradients import ValueEstimates
+from vagram_ray.core.value_gradients import ValueEstimates
 
 
 class Prediction(NamedTuple):
@@ -66,7 +64,7 @@ class Target(NamedTuple):
 
 
 LossFunction = Callable[[Prediction, Target], Tensor]
-PrepareFunction = Callable[["ValueEstimates", Transitions], dict[str, Tensor]]
+PrepareFunction = Callable[[ValueEstimates, Transitions], dict[str, Tensor]]
 OutputWeights = Callable[[Target], Tensor]
 """Weights (S, E, B, D + 1), or what broadcasts to it, of the changes' and the reward's terms. It uses neither
 ``values`` nor ``streams`` of a target, so that the weights of all transitions are known before a fit starts."""

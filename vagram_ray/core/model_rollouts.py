@@ -12,12 +12,12 @@ import math
 import torch
 from torch import Tensor
 
+from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import TerminationFn
 from vagram_ray.core.networks import StackedMLP
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer, gather_rows
-from vagram_ray.core.sac import SquashedGaussianActor
 
 CHUNK_ELEMENTS = 2**23
 """Hidden activations held at a time, so that large rollouts neither fill the memory nor leave the cache."""

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from vagram_ray.core import passes
 from vagram_ray.core.passes import FEATURE_NORM_EPSILON, Activation, Tape
+from vagram_ray.core.seed_selection import copy_of_seeds
 
 Initializer = Callable[[Tensor, torch.Generator], None]
 _WRITTEN_OUT = (F.relu, F.silu)
@@ -185,12 +186,8 @@ class StackedMLP(nn.Module):
 
     def select_networks(self, index: Tensor) -> StackedMLP:
         """A new stack with copies of the networks at ``index`` (M,)."""
-        selected = StackedMLP.__new__(StackedMLP)
-        nn.Module.__init__(selected)
-        for name in ("activation", "normalize_features", "num_layers", "_shapes"):
-            setattr(selected, name, getattr(self, name))
-        selected.num_networks = len(index)
-        selected.flat = nn.Parameter(self.flat.detach()[index])
+        flat = nn.Parameter(self.flat.detach()[index])
+        selected = copy_of_seeds(self, index, num_networks=len(index), flat=flat)
         selected._build_views()
         return selected
 
@@ -276,14 +273,17 @@ class StackedAdam:
 
     def __init__(self, flat: Tensor, num_seeds: int, lr: float, weight_decay: float = 0.0) -> None:
         self.lr, self.weight_decay = lr, weight_decay
-        self._stack_shape = flat.shape
         rows = flat.detach().view(num_seeds, -1)
-        self._rows = rows
-        self._gradient = torch.zeros_like(rows)
-        self.gradient = self._gradient.view(self._stack_shape)
         self.exp_avg = torch.zeros_like(rows)
         self.exp_avg_sq = torch.zeros_like(rows)
         self.step_count = torch.zeros(num_seeds, device=rows.device, dtype=torch.float32)
+        self._attach(flat)
+
+    def _attach(self, flat: Tensor) -> None:
+        """Make ``flat`` what is updated, for all seeds."""
+        self._rows = flat.detach().view(len(self.step_count), -1)
+        self._gradient = torch.zeros_like(self._rows)
+        self.gradient = self._gradient.view(flat.shape)
         self._update_all()
 
     def _update_all(self) -> None:
@@ -322,9 +322,8 @@ class StackedAdam:
 
     def select_seeds(self, index: Tensor, flat: Tensor) -> StackedAdam:
         """An optimiser for ``flat``, the copied rows of the seeds at ``index``, with copies of their state."""
-        selected = StackedAdam(flat, len(index), self.lr, self.weight_decay)
-        for own, other in zip(selected._state(), self._state(), strict=True):
-            own.copy_(other[index])
+        selected = copy_of_seeds(self, index, ("exp_avg", "exp_avg_sq", "step_count"))
+        selected._attach(flat)
         return selected
 
     def write_seeds(self, index: Tensor, other: StackedAdam) -> None:

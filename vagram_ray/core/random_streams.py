@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vagram_ray.core.seed_selection import copy_of_seeds
+
 
 class RandomStreams:
     """Independent generators for the seeds of a cohort, for one purpose.
@@ -71,11 +73,9 @@ class RandomStreams:
         orders = [torch.randperm(length, generator=generator, device=self.device) for generator in self.generators]
         return torch.stack(orders)
 
-    def select_seeds(self, index: Sequence[int]) -> RandomStreams:
-        """The same generators (not copies) of some of the seeds."""
-        selected = RandomStreams((), "", self.device, self.dtype)
-        selected.generators = [self.generators[position] for position in index]
-        return selected
+    def select_seeds(self, index: Tensor) -> RandomStreams:
+        """The same generators (not copies) of the seeds at ``index`` (M,)."""
+        return copy_of_seeds(self, index, ("generators",))
 
     def fork(self, purpose: str) -> RandomStreams:
         """New streams that depend on where these stand and on the purpose; these do not move."""

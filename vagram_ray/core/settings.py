@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from vagram_ray.core.model_losses import check_option_names, get_model_loss
 
-COMPILE_CHOICES = ("off", "default", "cuda_graphs")
+COMPILE_CHOICES = ("off", "cuda_graphs")
 REWARD_WEIGHTS = ("auto", "per_output", "mean_value_weight")
 
 Schedule = tuple[float, float, float, float]
@@ -141,9 +141,8 @@ class MBPOSettings:
     """Largest number of real transitions kept per seed; the oldest go first."""
 
     # Execution: how, not what
-    compile: Literal["off", "default", "cuda_graphs"] = "off"
-    """``"cuda_graphs"`` records the updates and issues them whole (GPUs), ``"default"`` has ``torch.compile`` translate
-    SAC's losses; the numbers are the same but for rounding."""
+    compile: Literal["off", "cuda_graphs"] = "off"
+    """``"cuda_graphs"`` records the updates and issues them whole (GPUs); the numbers are the same but for rounding."""
 
     def __post_init__(self) -> None:
         for name, schedule in (("rollout_length", self.rollout_length), ("real_ratio", self.real_ratio)):
@@ -215,7 +214,7 @@ class MBPOSettings:
         _require(
             self.probabilistic in (True, False, "auto"), "probabilistic", self.probabilistic, "is True, False or 'auto'"
         )
-        _require(self.compile in COMPILE_CHOICES, "compile", self.compile, "is 'off', 'default' or 'cuda_graphs'")
+        _require(self.compile in COMPILE_CHOICES, "compile", self.compile, "is 'off' or 'cuda_graphs'")
         target = self.prediction_target
         _require(target in ("delta", "next_obs"), "prediction_target", target, "is 'delta' or 'next_obs'")
         _require(

@@ -14,8 +14,6 @@ as lambda and M are constants of these units.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
@@ -33,9 +31,7 @@ from vagram_ray.core.model_losses import (
     with_reward_weight,
 )
 from vagram_ray.core.replay import Transitions
-
-if TYPE_CHECKING:  # see model_losses
-    from vagram_ray.core.value_gradients import ValueEstimates
+from vagram_ray.core.value_gradients import ValueEstimates
 
 MSE_WEIGHT = {"mse_weight": LossOption(0.0)}
 """lambda of an added lambda (1/D) |f - s'|^2; the paper's IterVAML has 0.01 (Appendix D.1)."""

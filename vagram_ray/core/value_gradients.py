@@ -8,24 +8,27 @@ evaluate V_k at a prediction are differentiated through the action too, so that 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from vagram_ray.core.actor_critic import ActorCritic, FixedActorCritic
 from vagram_ray.core.networks import constant_weights
-from vagram_ray.core.sac import SAC, SquashedGaussianActor, TwinCritic
-from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.core.seed_selection import copy_of_seeds
 
 
-class ActorCritic(NamedTuple):
-    """The part of ``SAC`` that value estimates are made of, for some of its seeds."""
+class ValueEstimateSettings(Protocol):
+    """The hyperparameters of value estimates, as ``MBPOSettings`` has them."""
 
-    actor: SquashedGaussianActor
-    critic: TwinCritic
-    target_critic: TwinCritic
-    alpha: Tensor  # (S, 1)
+    @property
+    def value_gradient_clip_percentile(self) -> float:
+        """See ``ValueEstimates``."""
+
+    @property
+    def weight_terminal(self) -> Literal["gradient", "mean"]:
+        """See ``ValueEstimates``."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,13 @@ class ValueEstimates:
             and the mean of the others' weights. The value of their successor is never used, as gamma (1 - d) V is 0.
     """
 
-    sac: SAC | ActorCritic
+    sac: ActorCritic
     clip_percentile: float = 95.0
     chunk_size: int = 8192
     weight_terminal: Literal["gradient", "mean"] = "gradient"
 
     @classmethod
-    def of_settings(cls, sac: SAC | ActorCritic, settings: MBPOSettings) -> ValueEstimates:
+    def of_settings(cls, sac: ActorCritic, settings: ValueEstimateSettings) -> ValueEstimates:
         """The value functions of an agent with these hyperparameters."""
         return cls(sac, settings.value_gradient_clip_percentile, weight_terminal=settings.weight_terminal)
 
@@ -113,10 +116,11 @@ class ValueEstimates:
 
     def select_seeds(self, index: Tensor) -> ValueEstimates:
         """The value functions of the seeds at ``index`` (M,), copied."""
-        actor = self.sac.actor.select_seeds(index.tolist())
+        actor = self.sac.actor.select_seeds(index)
         critic = self.sac.critic.select_seeds(index, actor.scale)
         target_critic = self.sac.target_critic.select_seeds(index, actor.scale)
-        return replace(self, sac=ActorCritic(actor, critic, target_critic, self.sac.alpha[index]))
+        networks = FixedActorCritic(actor, critic, target_critic, self.sac.alpha[index])
+        return copy_of_seeds(self, index, sac=networks)
 
     def _of_rows(self, function: Callable[..., Tensor], *columns: Tensor) -> Tensor:
         """What ``function`` makes of columns (S, ..., width) as rows (S, n, width), in chunks: (S, K, ...)."""

@@ -20,11 +20,11 @@ from torch import Tensor
 from vagram_ray.checkpoint import CheckpointError, CheckpointFolder, DamagedCheckpointError, read_checkpoint
 from vagram_ray.checkpoint.files import STORAGE_ERRORS
 from vagram_ray.checkpoint.history import numbered_checkpoints
+from vagram_ray.core.actor_critic import FixedActorCritic, SquashedGaussianActor, TwinCritic
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.random_streams import RandomStreams
-from vagram_ray.core.sac import SquashedGaussianActor, TwinCritic
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.core.value_gradients import ActorCritic, ValueEstimates
+from vagram_ray.core.value_gradients import ValueEstimates
 from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.play.configuration import cannot_be_played, missing_extensions, read_configuration
 from vagram_ray.play.episodes import Policy
@@ -91,7 +91,7 @@ class SavedAgent:
         with self._fitting("critics"):
             critic, target_critic = (self._critic(actor, name) for name in ("critic", "target_critic"))
             alpha = self.state["sac"]["log_alpha"].exp()
-        parts = ActorCritic(actor, critic, target_critic, alpha)
+        parts = FixedActorCritic(actor, critic, target_critic, alpha)
         return ValueEstimates.of_settings(parts, self.settings)
 
     def check_model(self) -> None:

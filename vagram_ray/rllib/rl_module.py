@@ -11,7 +11,7 @@ from ray.rllib.core.distribution.torch.torch_distribution import TorchDeterminis
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
-from vagram_ray.core.sac import SquashedGaussianActor
+from vagram_ray.core.actor_critic import SquashedGaussianActor
 
 
 class SquashedGaussian(TorchSquashedGaussian):
@@ -82,7 +82,7 @@ class MBPORLModule(TorchRLModule):
             inference_only=True,
             model_config={**cast(dict[str, Any], self.model_config), "seeds": (self.seeds[seed_index],)},
         )
-        module.actor.load_state_dict(self.actor.select_seeds([seed_index]).state_dict())
+        module.actor.load_state_dict(self.actor.select_seeds(torch.tensor([seed_index])).state_dict())
         return module
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
