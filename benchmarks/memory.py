@@ -138,9 +138,8 @@ def trial(case: Case) -> dict[str, int]:
 
     from vagram_ray.rllib import MBPOConfig, laptop_settings
 
-    changes = {name: value for name, value in laptop_settings().items() if name != "evaluation_duration"}
     config = MBPOConfig().environment("Pendulum-v1", num_distractors=10)
-    config = config.training(**changes | {"model_max_epochs": 3}, seeds=range(case.num_seeds))
+    config = config.training(**laptop_settings() | {"model_max_epochs": 3}, seeds=range(case.num_seeds))
     algo = config.build_algo()
     for _ in range(2):
         algo.train()

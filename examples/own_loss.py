@@ -50,8 +50,12 @@ SWEEP = Sweep(
     epochs=13,
     seeds=8,
     scales={
-        "smoke": Scale(epochs=2, seeds=2, overrides={**smoke_settings(), "utd_ratio": 2}),
-        "laptop": Scale(overrides=laptop_settings()),
+        "smoke": Scale(
+            epochs=2,
+            seeds=2,
+            overrides={**smoke_settings(), "utd_ratio": 2, "evaluation_duration": 1},
+        ),
+        "laptop": Scale(overrides={**laptop_settings(), "evaluation_duration": 5}),
     },
 )
 

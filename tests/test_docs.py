@@ -119,7 +119,7 @@ def test_the_readmes_agent_builds_from_a_valid_configuration() -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "tune_configs").glob("*.py")), ids=lambda path: path.stem)
 def test_every_sweep_file_has_the_three_scales(file: Path) -> None:
-    assert set(load_sweep_file(file).scales) == {"smoke", "laptop", "paper"}
+    assert {"smoke", "laptop", "paper"} <= set(load_sweep_file(file).scales)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

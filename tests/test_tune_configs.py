@@ -78,8 +78,19 @@ def test_figure_5_gives_itervaml_its_share_of_squared_error() -> None:
     assert len(plan.cells) == 2 * 5
     cells = {tuple(cell.axes.values()): cell.config(plan.config).to_settings() for cell in plan.cells}
     assert cells["pendulum", "itervaml"].model_loss_options["mse_weight"] == 0.01
-    assert (cells["pendulum", "vagram"].epoch_length, cells["pendulum", "vagram"].utd_ratio) == (100, 40)
-    assert (cells["cartpole", "nll"].epoch_length, cells["cartpole", "nll"].target_entropy) == (200, -0.05)
+
+
+def test_figure_5_has_mbrl_libs_cartpole_settings_for_both_tasks() -> None:
+    plan = plan_of("ablations", "paper")
+    cells = {tuple(cell.axes.values()): cell.config(plan.config).to_settings() for cell in plan.cells}
+    for task in ("pendulum", "cartpole"):
+        cell = cells[task, "vagram"]
+        assert (cell.epoch_length, cell.model_train_freq, cell.utd_ratio, cell.model_patience) == (200, 200, 20, 5)
+        assert (cell.rollouts_per_step, cell.rollout_length, cell.target_entropy) == (400, (1, 15, 1, 1), -0.05)
+        assert cell.actor_hidden_sizes == cell.critic_hidden_sizes == (256, 256)
+        assert cell.actor_lr == cell.critic_lr == cell.alpha_lr == 3e-4
+        assert cell.real_ratio == (1, 5, 1.0, 0.05), "the published file's for cartpole"
+    assert {plan.epoch_steps[cell.index] * plan.epochs for cell in plan.cells} == {5000}
 
 
 def test_figure_6_has_each_task_with_its_own_hyperparameters() -> None:
@@ -89,9 +100,22 @@ def test_figure_6_has_each_task_with_its_own_hyperparameters() -> None:
     assert dimensions == {"Hopper": 11, "Walker2d": 17, "HalfCheetah": 17, "Ant": 27, "Humanoid": 45}
     assert by_task["Walker2d", "nll"].to_settings().alpha_lr == 3e-3
     assert by_task["Ant", "vagram"].to_settings().rollout_length == (20, 100, 1, 25)
+    cheetah, humanoid = (by_task[task, "vagram"].to_settings() for task in ("HalfCheetah", "Humanoid"))
+    assert (cheetah.actor_lr, cheetah.critic_lr, cheetah.utd_ratio) == (3e-4, 3e-5, 40)
+    assert (humanoid.hidden_size, humanoid.model_train_freq, humanoid.real_ratio) == (400, 1000, (0, 40, 1.0, 0.05))
     cheetah = [cell for cell in plan.cells if cell.axes["task"] == "HalfCheetah"]
     assert len(cheetah) == 2 + 2 + 1, "two rollout lengths for each model, plain SAC once"
     assert plan.epoch_steps[cheetah[0].index] * plan.epochs == 300_000
+
+
+def test_figure_6_also_has_the_hyperparameters_of_mbrl_lib() -> None:
+    plan = plan_of("mujoco", "paper_mbrl_lib")
+    cells = {cell.axes["task"]: cell.config(plan.config).to_settings() for cell in plan.cells}
+    assert {task: settings.alpha_lr for task, settings in cells.items()} == {
+        "Hopper": 0.0, "Walker2d": 0.0, "HalfCheetah": 3e-4, "Ant": 0.0, "Humanoid": 0.0,
+    }  # fmt: skip
+    assert {settings.real_ratio for settings in cells.values()} == {(0, 40, 1.0, 0.05)}
+    assert len(plan_of("mujoco", "paper").cells) == len(plan.cells)
 
 
 def test_figure_7_tells_the_variance_head_from_the_weights() -> None:
@@ -100,3 +124,11 @@ def test_figure_7_tells_the_variance_head_from_the_weights() -> None:
     assert heads == {"vagram": False, "nll": True, "mse": False}
     distracted = [cell.config(plan.config) for cell in plan.cells if cell.axes["setting"] == "15 distractors"]
     assert {config.num_distractors for config in distracted} == {15}
+    assert len(plan.seeds) == 8
+
+
+@pytest.mark.parametrize(("scale", "episodes"), [("smoke", 1), ("laptop", 5), ("paper", 10)])
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_each_scale_has_its_number_of_evaluation_episodes(name: str, scale: str, episodes: int) -> None:
+    plan = plan_of(name, scale)
+    assert {cell.config(plan.config).evaluation_duration for cell in plan.cells} == {episodes}

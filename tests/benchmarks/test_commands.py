@@ -157,7 +157,6 @@ def test_the_published_setting_is_run_without_ray_and_every_phase_is_timed(tmp_p
 
 
 def test_the_published_run_has_the_settings_of_the_sweep_at_paper_scale():
-    """But for what the published code does otherwise: a longer warm-up and the model's larger batches."""
     from benchmarks.whole_epoch import PUBLISHED_EPISODES, PUBLISHED_RUN, PUBLISHED_TASK
     from vagram_ray.core.settings import MBPOSettings
     from vagram_ray.sweep.overrides import apply_overrides
@@ -165,8 +164,7 @@ def test_the_published_run_has_the_settings_of_the_sweep_at_paper_scale():
 
     sweep, overrides = load_sweep_file(ROOT / "tune_configs" / "distractors.py").at_scale("paper")
     cell = {"num_distractors": 15, "model_loss": "vagram"}
-    published = {"num_steps_sampled_before_learning_starts": 10_000, "model_batch_size": 1024}
-    config = apply_overrides(sweep.config, {**overrides, **cell, **published}, source="test")
+    config = apply_overrides(sweep.config, {**overrides, **cell}, source="test")
     assert MBPOSettings(model_loss="vagram", **PUBLISHED_RUN) == config.to_settings()
     assert config.environment_spec() == PUBLISHED_TASK
     assert config.evaluation_duration == PUBLISHED_EPISODES

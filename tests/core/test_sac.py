@@ -85,6 +85,16 @@ def test_temperature_follows_the_entropy_surplus():
     assert math.isclose(sac.alpha[0].item(), 0.1 * math.exp(0.1), rel_tol=1e-4)
 
 
+@pytest.mark.parametrize("compile_choice", ["off", "default"])
+def test_without_a_step_size_the_temperature_stays(compile_choice):
+    sac = make_sac(target_entropy=1e3, alpha_lr=0, initial_alpha=0.2, compile=compile_choice)
+    before = sac.log_alpha.clone()
+    for _ in range(3):
+        metrics = sac.update(make_batch(), torch.randn(S, B, 2 * A))
+    assert torch.equal(sac.log_alpha, before)
+    torch.testing.assert_close(metrics["alpha"], torch.full((S,), 0.2))
+
+
 def test_automatic_target_entropy_is_minus_the_action_dimension():
     assert make_sac().target_entropy == -A
 

@@ -37,6 +37,7 @@ def test_the_variance_head_follows_the_loss(loss, expected):
         ("utd_ratio", 0, "utd_ratio=0"),
         ("actor_lr", 0.0, "actor_lr=0.0"),
         ("actor_lr", float("nan"), "actor_lr=nan"),
+        ("alpha_lr", -1e-4, "alpha_lr=-0.0001 .* at least 0"),
         ("gamma", 1.5, "gamma=1.5"),
         ("tau", 0, "tau=0"),
         ("validation_fraction", 1.0, "validation_fraction=1.0"),

@@ -61,7 +61,7 @@ class MBPOSettings:
     critic_lr: float = 3e-4
     """Step size of the critics."""
     alpha_lr: float = 3e-4
-    """Step size of the temperature."""
+    """Step size of the temperature; 0 keeps it at ``initial_alpha``."""
     initial_alpha: float = 0.1
     """Temperature at the start."""
     target_entropy: float | Literal["auto"] = "auto"
@@ -322,8 +322,8 @@ _POSITIVE_INTEGERS = (
     "imagined_epochs_retained",
     "replay_capacity",
 )
-_POSITIVE_NUMBERS = ("actor_lr", "critic_lr", "alpha_lr", "initial_alpha", "model_lr")
-_NON_NEGATIVE_NUMBERS = ("model_weight_decay", "model_improvement_threshold")
+_POSITIVE_NUMBERS = ("actor_lr", "critic_lr", "initial_alpha", "model_lr")
+_NON_NEGATIVE_NUMBERS = ("alpha_lr", "model_weight_decay", "model_improvement_threshold")
 _BOOLEANS = (
     "normalize_features",
     "normalize_observations",

@@ -5,7 +5,13 @@ from ray.tune import register_trainable
 from vagram_ray.rllib.algorithm import MBPO
 from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.extensions import ExtensionError, load_extensions
-from vagram_ray.rllib.presets import laptop_settings, published_settings, smoke_settings
+from vagram_ray.rllib.presets import (
+    janner_settings,
+    laptop_settings,
+    mbrl_lib_settings,
+    published_settings,
+    smoke_settings,
+)
 from vagram_ray.rllib.rl_module import MBPORLModule
 
 register_trainable("MBPO", MBPO)
@@ -15,8 +21,10 @@ __all__ = [
     "ExtensionError",
     "MBPOConfig",
     "MBPORLModule",
+    "janner_settings",
     "laptop_settings",
     "load_extensions",
+    "mbrl_lib_settings",
     "published_settings",
     "smoke_settings",
 ]
