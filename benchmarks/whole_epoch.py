@@ -45,7 +45,7 @@ PUBLISHED_STEPS, PUBLISHED_COUNTS = 250, {"sac": 5000, "prepare": 1, "model_fit"
 PHASES = ("env", "model_fit", "rollout", "sac")
 PUBLISHED_RUN: dict[str, Any] = PUBLISHED | {
     "actor_lr": 3e-5, "target_entropy": -1.0, "model_patience": 10, "real_ratio": (0, 50, 1.0, 0.05),
-    "num_steps_sampled_before_learning_starts": 10_000,
+    "num_steps_sampled_before_learning_starts": 10_000, "early_stopping_metric": "squared_error",
 }  # fmt: skip
 """Those of the published configuration for Hopper with distractors that are not the defaults."""
 PUBLISHED_TASK = EnvironmentSpec("Hopper-v4", num_distractors=15)

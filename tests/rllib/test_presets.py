@@ -51,6 +51,7 @@ sac_target_entropy                 -1           -1            -3           -3   
 num_epochs_train_model             -            -             -            50           -            -              50           -                  -
 """  # noqa: E501
 PUBLISHED_FOR_ALL = {
+    "early_stopping_metric": "squared_error",
     "actor_hidden_sizes": (1024, 1024),
     "critic_hidden_sizes": (1024, 1024),
     "normalize_features": True,
@@ -77,6 +78,7 @@ hidden_dim               200          200         200          200          400 
 initial_steps            5000         5000        5000         5000         5000         500
 """
 JANNER_FOR_ALL = {
+    "early_stopping_metric": "squared_error",
     "actor_hidden_sizes": (256, 256),
     "critic_hidden_sizes": (256, 256),
     "normalize_features": False,
@@ -122,6 +124,7 @@ sac_hidden_size                    512          1024        512          1024   
 sac_lr                             3e-4         1e-4        3e-4         1e-4         1e-4         3e-4               3e-4
 """  # noqa: E501
 MBRL_LIB_FOR_ALL = {
+    "early_stopping_metric": "squared_error",
     "normalize_features": False,
     "gamma": 0.99,
     "tau": 0.005,

@@ -6,7 +6,8 @@ Three of them are facts from public configuration files, with a full set of valu
 - ``janner_settings``: MBPO's authors (jannerm/mbpo at ac694ff), whose hyperparameters Appendix E.1 names;
 - ``mbrl_lib_settings``: mbrl-lib (facebookresearch/mbrl-lib at 3f93ccc), whose hyperparameters Appendix D names.
 
-They hold what the files say. What the programs do beyond their files is in docs/paper_differences.md.
+They hold what the files say. What the programs do beyond their files is in docs/paper_differences.md. That early
+stopping watches the squared error is from their code.
 ``laptop_settings`` and ``smoke_settings`` are ours, for runs of minutes on two cores.
 """
 
@@ -37,6 +38,7 @@ _PUBLISHED: dict[str, tuple[Any, ...]] = {
     "num_elites": (5,) * 9,
     "validation_fraction": (0.2,) * 9,
     "value_gradient_clip_percentile": (95.0,) * 9,
+    "early_stopping_metric": ("squared_error",) * 9,
     "num_steps_sampled_before_learning_starts": (10_000,) * 9,
     "rollouts_per_step": (400,) * 9,
     "epoch_length": (1000, 1000, 1000, 1000, 1000, 1000, 100, 200, 250),
@@ -87,6 +89,7 @@ _JANNER: dict[str, tuple[Any, ...]] = {
     "model_batch_size": (256,) * 6,
     "model_patience": (5,) * 6,
     "model_max_epochs": (None,) * 6,
+    "early_stopping_metric": ("squared_error",) * 6,
     "real_ratio": ((0, 1, 0.05, 0.05),) * 6,
     "epoch_length": (1000, 1000, 1000, 1000, 1000, 250),
     "target_entropy": (-1.0, -3.0, -3.0, -4.0, -2.0, -0.05),
@@ -116,6 +119,7 @@ _MBRL_LIB: dict[str, tuple[Any, ...]] = {
     "validation_fraction": (0.2,) * 7,
     "model_batch_size": (256,) * 7,
     "model_max_epochs": (None,) * 7,
+    "early_stopping_metric": ("squared_error",) * 7,
     "num_steps_sampled_before_learning_starts": (5000,) * 7,
     "rollouts_per_step": (400,) * 7,
     "real_ratio": ((0, 1, 0.0, 0.0),) * 7,
