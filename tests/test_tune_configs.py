@@ -10,7 +10,7 @@ import pytest
 
 from vagram_ray.sweep.estimates import Speed
 from vagram_ray.sweep.machine import GIB, Machine
-from vagram_ray.sweep.overrides import apply_overrides
+from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, select_variants
 from vagram_ray.sweep.plan import SweepPlan, make_plan
 from vagram_ray.sweep.spec import load_sweep_file
 
@@ -132,3 +132,35 @@ def test_figure_7_tells_the_variance_head_from_the_weights() -> None:
 def test_each_scale_has_its_number_of_evaluation_episodes(name: str, scale: str, episodes: int) -> None:
     plan = plan_of(name, scale)
     assert {cell.config(plan.config).evaluation_duration for cell in plan.cells} == {episodes}
+
+
+@pytest.mark.parametrize("scale", ["laptop", "paper"])
+def test_real_ratio_goes_from_5_percent_to_sac_and_tells_the_truncations_apart(scale: str) -> None:
+    plan = plan_of("real_ratio", scale)
+    shares = ("0.05", "0.25", "0.5", "0.75")
+    longer = ("0.5 long", "0.5 disagreement", "0.5 value_disagreement")
+    expected = [f"real_share={mix}, model_loss={loss}" for mix in (*shares, *longer) for loss in ("vagram", "nll")]
+    assert sorted(labels(plan)) == sorted([*expected, "model_loss=none"])
+    assert len(plan.seeds) == 16
+    settings = {
+        cell.axes["real_share"]: cell.config(plan.config).to_settings()
+        for cell in plan.cells
+        if cell.axes["model_loss"] == "vagram"
+    }
+    last = plan.epochs - 1
+    for name in shares:
+        assert settings[name].real_ratio_at(last) == float(name)
+        assert (settings[name].rollout_length_at(last), settings[name].rollout_truncation) == (1, "schedule")
+    assert {settings[name].real_ratio_at(last) for name in longer} == {0.5}
+    assert {settings[name].rollout_length_at(last) for name in longer} == {5}
+    assert [settings[name].rollout_truncation for name in longer] == ["schedule", "disagreement", "value_disagreement"]
+    configs = [cell.config(plan.config) for cell in plan.cells]
+    assert {config.num_distractors for config in configs} == {10}
+    assert {config.env for config in configs} == {"Pendulum-v1" if scale == "laptop" else "Hopper-v4"}
+
+
+def test_real_ratio_takes_the_shares_alone() -> None:
+    sweep, _ = load_sweep_file(FOLDER / "real_ratio.py").at_scale("laptop")
+    grid = parse_assignments(["real_share=grid(0.05,0.25,0.5,0.75)"])
+    chosen, rest = select_variants(sweep.variants, grid)
+    assert list(chosen["real_share"]) == ["0.05", "0.25", "0.5", "0.75"] and not rest

@@ -34,6 +34,9 @@ OTHER_VALUES = {
     "model_train_freq": 7,
     "rollouts_per_step": 9,
     "rollout_length": (0, 1, 2, 3),
+    "rollout_truncation": "disagreement",
+    "rollout_truncation_quantile": 0.5,
+    "rollout_truncation_factor": 2.0,
     "real_ratio": (0, 1, 0.5, 0.1),
     "imagined_epochs_retained": 3,
 }

@@ -47,6 +47,10 @@ def test_the_variance_head_follows_the_loss(loss, expected):
         ("rollout_length", (1, 2, 3), "rollout_length="),
         ("rollout_length", (20, 10, 1, 1), "first <= last"),
         ("rollout_length", (0, 1, 0, 1), "lengths of at least 1"),
+        ("rollout_truncation", "macura", "rollout_truncation='macura' .* 'disagreement' or 'value_disagreement'"),
+        ("rollout_truncation_quantile", 95, "rollout_truncation_quantile=95 .* above 0 and up to 1"),
+        ("rollout_truncation_quantile", 0.0, "rollout_truncation_quantile=0.0 .* above 0 and up to 1"),
+        ("rollout_truncation_factor", 0.5, "factor=0.5 .* at least 1, .* lower rollout_truncation_quantile"),
         ("real_ratio", (0, 40, 1.0, 1.05), "between 0 and 1"),
         ("explore", "greedy", "'sample' or 'mean'"),
         ("target_entropy", "automatic", "target_entropy='automatic'"),
@@ -80,6 +84,11 @@ def test_the_mean_of_value_weights_is_refused_where_there_are_none(loss):
 @pytest.mark.parametrize("loss", ["vagram", "value_weighted", "value_weighted_published", "none"])
 def test_the_mean_of_value_weights_is_accepted_where_there_are_some(loss):
     assert MBPOSettings(model_loss=loss, reward_weight="mean_value_weight").reward_weight == "mean_value_weight"
+
+
+def test_disagreement_of_a_single_elite_is_refused():
+    with pytest.raises(SettingsError, match=r"num_elites=1; raise it to at least 2"):
+        MBPOSettings(rollout_truncation="disagreement", num_elites=1)
 
 
 def test_nll_without_a_variance_head_is_refused():

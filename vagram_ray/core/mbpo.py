@@ -24,7 +24,7 @@ from vagram_ray.core.environments import SeedEnvironments, TerminationFn
 from vagram_ray.core.graphs import RepeatedWork, make_recorder
 from vagram_ray.core.metrics import EpochMetrics, MetricSums
 from vagram_ray.core.model_fitting import ModelFit
-from vagram_ray.core.model_rollouts import imagine
+from vagram_ray.core.model_rollouts import imagine, make_truncation
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer, TransitionLayout
@@ -177,6 +177,7 @@ class MBPOAgent:
                 num_rollouts=settings.rollouts_per_step * settings.model_train_freq,
                 rollout_length=settings.rollout_length_at(self.epoch),
                 streams=self._streams["rollout"],
+                truncation=make_truncation(settings, values, data),
             )
             metrics.add("model", rollouts)
         self._has_imagined = True

@@ -3,24 +3,108 @@
 Rollouts start at states drawn uniformly from the real buffer. At each step every transition is predicted by a
 random elite member (PETS' TS1): the rows are shuffled and dealt out evenly, so that no member predicts rows
 it is not asked for. A rollout ends where its termination function says so; the rest of its row is invalid.
+
+With a ``Truncation`` a rollout also ends where the elites disagree: after MACURA (Frauenknecht et al., *Trust the
+Model Where It Trusts Itself*, ICML 2024, Algorithm 2). docs/rollouts.md has the equations and what differs.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vagram_ray.core.actor_critic import SquashedGaussianActor
-from vagram_ray.core.dynamics import DynamicsEnsemble
+from vagram_ray.core.dynamics import NORMALIZER_EPSILON, DynamicsEnsemble
 from vagram_ray.core.environments import TerminationFn
 from vagram_ray.core.networks import StackedMLP
 from vagram_ray.core.random_streams import RandomStreams
-from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer, gather_rows
+from vagram_ray.core.replay import ImaginedBuffer, ReplayBuffer, Transitions, gather_rows
+from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.core.value_gradients import ValueEstimates, norm_percentile
 
 CHUNK_ELEMENTS = 2**23
 """Hidden activations held at a time, so that large rollouts neither fill the memory nor leave the cache."""
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Where imagined rollouts end because the elites disagree: at the first transition with u > kappa.
+
+    u(s, a) = sum_d w_d var_e(f_ed), f_e the elites' predicted mean successors of (s, a), var_e their population
+    variance. Predicted variances play no part, so deterministic and probabilistic members are judged alike.
+
+    Args:
+        weights: Maps the elites' average successors (S, n, D) to w, (S, n, D) or (S, 1, D).
+        width: Floats per state that ``weights`` holds at a time.
+        quantile: zeta of the threshold.
+        factor: xi of the threshold.
+    """
+
+    weights: Callable[[Tensor], Tensor]
+    width: int
+    quantile: float
+    factor: float
+
+    def threshold(self, first_steps: Tensor) -> Tensor:
+        """kappa = xi times the zeta-quantile (linear interpolation) of u over the first steps (S, n): (S,)."""
+        return self.factor * norm_percentile(first_steps, 100.0 * self.quantile)
+
+    @torch.no_grad()
+    def disagreement(
+        self, dynamics: DynamicsEnsemble, networks: StackedMLP, obs: Tensor, action: Tensor, needed: Tensor
+    ) -> Tensor:
+        """u (S, n) at obs (S, n, D) and action (S, n, A) where ``needed`` (S, n), elsewhere 0.
+
+        The host reads how many rows are needed, so that no others are computed.
+        """
+        disagreement = torch.zeros_like(obs[..., 0])
+        rows = needed.byte().argsort(dim=1, descending=True, stable=True)[:, : int(needed.sum(dim=1).max())]
+        model_width = dynamics.elites.shape[1] * max(weight.shape[-1] for weight in networks.views)
+        chunk = max(1, CHUNK_ELEMENTS // (obs.shape[0] * max(model_width, self.width)))
+        for part in rows.split(chunk, dim=1) if rows.shape[1] else ():
+            of_part = self._of_rows(dynamics, networks, gather_rows(obs, part), gather_rows(action, part))
+            disagreement.scatter_(1, part, of_part)
+        return torch.where(needed, disagreement, 0.0)
+
+    def _of_rows(self, dynamics: DynamicsEnsemble, networks: StackedMLP, obs: Tensor, action: Tensor) -> Tensor:
+        of_each = [column.unsqueeze(1).expand(-1, dynamics.elites.shape[1], -1, -1) for column in (obs, action)]
+        variance, change = torch.var_mean(dynamics.predict_with(networks, *of_each).delta, dim=1, correction=0)
+        return (self.weights(obs + change) * variance).sum(dim=-1)
+
+
+def make_truncation(settings: MBPOSettings, values: ValueEstimates, data: Transitions) -> Truncation | None:
+    """What ``rollout_truncation`` says; None for ``"schedule"``.
+
+    ``"disagreement"``: w_d = 1 / var(s'_d - s_d) over the real transitions, so u has no unit; 0 for a dimension that
+    never changes (a deviation below ``NORMALIZER_EPSILON``).
+    ``"value_disagreement"``: w_d = (1/K) sum_k (dV_k/ds'_d)^2 at the average successor, so u is, to first order and
+    for dimensions that vary independently, the variance of the successor's value over the elites. This is VaGraM's
+    weight (eq. 7), here without its clip: a quantile needs no protection from outliers.
+
+    Args:
+        settings: The hyperparameters.
+        values: The current value estimates.
+        data: The real transitions (S, N, ...).
+    """
+    if settings.rollout_truncation == "schedule":
+        return None
+    quantile, factor = settings.rollout_truncation_quantile, settings.rollout_truncation_factor
+    if settings.rollout_truncation == "value_disagreement":
+        width = 2 * max(weight.shape[-1] for weight in values.sac.critic.network.views)
+        return Truncation(functools.partial(_value_weights, values), width, quantile, factor)
+    deviation = (data.next_obs - data.obs).std(dim=1, keepdim=True, correction=0)
+    weights = torch.where(deviation < NORMALIZER_EPSILON, 0.0, deviation.square().reciprocal())
+    return Truncation(lambda obs: weights, weights.shape[-1], quantile, factor)
+
+
+def _value_weights(values: ValueEstimates, obs: Tensor) -> Tensor:
+    with torch.enable_grad():
+        return values.gradients(obs).square().mean(dim=1)
 
 
 @torch.no_grad()
@@ -34,16 +118,20 @@ def imagine(
     num_rollouts: int,
     rollout_length: int,
     streams: RandomStreams,
+    truncation: Truncation | None = None,
 ) -> dict[str, Tensor]:
     """Roll out the policy in the model and store the transitions in ``imagined``.
 
     Args:
         num_rollouts: Rollouts per seed.
-        rollout_length: Imagined steps per rollout.
-        streams: Random streams of the rollouts.
+        rollout_length: Imagined steps per rollout, at most.
+        streams: Random streams of the rollouts; what is drawn does not depend on where rollouts end.
+        truncation: Also ends rollouts where the elites disagree. A transition with u > kappa is not stored, nor is
+            what would follow it. The one before it is stored as usual, not as terminated.
 
     Returns:
-        Metrics (S,): mean imagined reward, share of transitions that terminate.
+        Metrics (S,): mean imagined reward, share of transitions that terminate, mean length of a rollout; with
+        ``truncation`` also the share of rollouts it ended and the threshold kappa.
     """
     num_elites = dynamics.elites.shape[1]
     padded = math.ceil(num_rollouts / num_elites) * num_elites
@@ -52,7 +140,8 @@ def imagine(
     alive = (torch.arange(padded, device=obs.device) < num_rollouts).expand(obs.shape[:2])
     networks = dynamics.elite_networks()
     reward_sum = terminated_sum = torch.zeros(obs.shape[0], device=obs.device)
-    count = torch.zeros_like(reward_sum)
+    count = truncated = torch.zeros_like(reward_sum)
+    threshold: Tensor | None = None
     for _ in range(rollout_length):
         order = streams.permutation(padded)
         action_noise = streams.normal(padded, dynamics.action_dim)
@@ -60,6 +149,13 @@ def imagine(
         action = _act(actor, obs, action_noise)
         next_obs, reward = _step(dynamics, networks, obs, action, order, model_noise)
         terminated = termination(obs, action, next_obs)
+        if truncation is not None:
+            disagreement = truncation.disagreement(dynamics, networks, obs, action, alive)
+            if threshold is None:  # all rollouts are at their first step
+                threshold = truncation.threshold(disagreement[:, :num_rollouts])
+            trusted = disagreement <= threshold.unsqueeze(1)
+            truncated = truncated + (alive & ~trusted).sum(dim=1)
+            alive = alive & trusted
         columns = [obs, action, reward.unsqueeze(-1), next_obs, terminated.unsqueeze(-1).to(obs.dtype)]
         imagined.add(torch.cat(columns, dim=-1), alive)
         reward_sum = reward_sum + torch.where(alive, reward, 0.0).sum(dim=1)
@@ -68,7 +164,14 @@ def imagine(
         alive = alive & ~terminated
         # A finished rollout stays where it ended: its row goes on being computed, but never stored.
         obs = torch.where(alive.unsqueeze(-1), next_obs, obs)
-    return {"imagined_reward": reward_sum / count, "imagined_termination_share": terminated_sum / count}
+    metrics = {
+        "imagined_reward": reward_sum / count,
+        "imagined_termination_share": terminated_sum / count,
+        "imagined_rollout_length": count / num_rollouts,
+    }
+    if threshold is not None:
+        metrics |= {"truncated_rollouts_share": truncated / num_rollouts, "truncation_threshold": threshold}
+    return metrics
 
 
 def _act(actor: SquashedGaussianActor, obs: Tensor, noise: Tensor) -> Tensor:

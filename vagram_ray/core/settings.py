@@ -14,6 +14,7 @@ from vagram_ray.core.model_losses import check_option_names, get_model_loss
 
 COMPILE_CHOICES = ("off", "cuda_graphs")
 REWARD_WEIGHTS = ("auto", "per_output", "mean_value_weight")
+TRUNCATION_CHOICES = ("schedule", "disagreement", "value_disagreement")
 
 Schedule = tuple[float, float, float, float]
 """``(first_epoch, last_epoch, first_value, last_value)``: linear between the epochs, constant outside."""
@@ -133,6 +134,13 @@ class MBPOSettings:
     """Imagined rollouts per environment step (started ``model_train_freq`` at a time)."""
     rollout_length: Schedule = (20, 150, 1, 1)
     """Schedule of the number of imagined steps per rollout (rounded down)."""
+    rollout_truncation: Literal["schedule", "disagreement", "value_disagreement"] = "schedule"
+    """Where rollouts end: after ``rollout_length`` steps, or before, where the elites disagree about the next state
+    (as MACURA), each dimension by its own scale or weighted by the value gradient (docs/rollouts.md)."""
+    rollout_truncation_quantile: float = 0.95
+    """zeta: the threshold is this quantile of the disagreement over all rollouts' first steps (MACURA: 0.95)."""
+    rollout_truncation_factor: float = 1.0
+    """xi: times this factor, at least 1 (MACURA tunes it per task)."""
     real_ratio: Schedule = (0, 40, 1.0, 0.05)
     """Schedule of the share of real transitions in each SAC batch (0 to 95 % imagined by default)."""
     imagined_epochs_retained: int = 1
@@ -207,6 +215,21 @@ class MBPOSettings:
             "lies above 0 and up to 100 (100 switches clipping off)",
         )
 
+        quantile, factor = self.rollout_truncation_quantile, self.rollout_truncation_factor
+        _require(
+            _is_number(quantile) and 0 < quantile <= 1,
+            "rollout_truncation_quantile",
+            quantile,
+            "lies above 0 and up to 1",
+        )
+        _require(
+            _is_number(factor) and factor >= 1,
+            "rollout_truncation_factor",
+            factor,
+            "needs a number of at least 1, so that some transitions are always stored; for fewer of them lower "
+            "rollout_truncation_quantile",
+        )
+
     def _check_combinations(self) -> None:
         _require(self.explore in ("sample", "mean"), "explore", self.explore, "is 'sample' or 'mean'")
         entropy = self.target_entropy
@@ -217,6 +240,19 @@ class MBPOSettings:
         _require(self.compile in COMPILE_CHOICES, "compile", self.compile, "is 'off' or 'cuda_graphs'")
         target = self.prediction_target
         _require(target in ("delta", "next_obs"), "prediction_target", target, "is 'delta' or 'next_obs'")
+        truncation = self.rollout_truncation
+        _require(
+            truncation in TRUNCATION_CHOICES,
+            "rollout_truncation",
+            truncation,
+            "is 'schedule', 'disagreement' or 'value_disagreement'",
+        )
+        _require(
+            truncation == "schedule" or self.num_elites >= 2 or not self.model_based,
+            "rollout_truncation",
+            truncation,
+            f"measures how far the elites are apart, but num_elites={self.num_elites!r}; raise it to at least 2",
+        )
         _require(
             self.num_elites <= self.ensemble_size,
             "num_elites",
@@ -296,6 +332,9 @@ MODEL_SETTINGS = frozenset(
         "model_train_freq",
         "rollouts_per_step",
         "rollout_length",
+        "rollout_truncation",
+        "rollout_truncation_quantile",
+        "rollout_truncation_factor",
         "real_ratio",
         "imagined_epochs_retained",
     )

@@ -186,6 +186,12 @@ def _model_seconds(workload: Workload, num_seeds: int, epoch: int, speed: Speed)
     imagined = num_seeds * settings.rollouts_per_step * settings.model_train_freq
     rollout_flops = flops + forward_flops(workload.actor_sizes)
     rollout_units = units + sum(workload.actor_sizes[1:])
+    if settings.rollout_truncation != "schedule":  # all elites predict, as long as the rollout goes on
+        rollout_flops += settings.num_elites * flops
+        rollout_units += settings.num_elites * units
+    if settings.rollout_truncation == "value_disagreement":  # four critics forwards and backwards, and the policy
+        rollout_flops += 4 * 2 * forward_flops(workload.critic_sizes) + forward_flops(workload.actor_sizes)
+        rollout_units += 4 * sum(workload.critic_sizes[1:]) + sum(workload.actor_sizes[1:])
     imagined_step = imagined * (rollout_flops / rate + rollout_units * SAC_ACTIVATION * speed.activation_s)
     imagined_step += ROLLOUT_CALLS * speed.call_s
     return fits * (fit_epochs * fit_epoch + length * imagined_step)

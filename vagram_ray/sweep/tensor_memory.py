@@ -312,9 +312,27 @@ class _Cohort:
         left = work.model_sizes[-1] + work.obs_dim + 1 + noise
         model = self._chunk(work.model_sizes, samples, work.obs_dim + work.action_dim, left)
         actor = self._chunk(work.actor_sizes, samples, 0, 0)
-        moments = (samples * (start + added), samples * (start + step) + model, samples * start + actor)
+        moments = (
+            samples * (start + added),
+            samples * (start + step) + model,
+            samples * start + actor,
+            samples * (start + step + FLOAT_BYTES + 2 * INDEX_BYTES) + self.disagreement(rows),
+        )
         networks = elites * model_parameters(work) * FLOAT_BYTES
         return self.num_seeds * (self.table + networks) + max(moments)
+
+    def disagreement(self, rows: int) -> int:
+        """One chunk of the rows through all elites, and the value's gradients where they lead on average."""
+        work, kind, elites = self.workload, self.workload.settings.rollout_truncation, self.workload.settings.num_elites
+        if kind == "schedule":
+            return 0
+        by_value = kind == "value_disagreement"
+        width = max(elites * max(work.model_sizes[1:]), 2 * max(work.critic_sizes[1:]) if by_value else work.obs_dim)
+        chunk = min(rows, max(1, CHUNK_ELEMENTS // (self.num_seeds * width)))
+        layers = max(2 * work.model_sizes[-1], 0 if self._one_by_one(work.model_sizes) else evaluated(work.model_sizes))
+        predictions = work.model_sizes[0] + elites * (work.model_sizes[0] + work.model_sizes[-1] + layers)
+        gradients = self.differentiated_values() + (elites + VALUE_ESTIMATES) * work.obs_dim if by_value else 0
+        return self.num_seeds * chunk * (FLOAT_BYTES * max(predictions, gradients) + INDEX_BYTES)
 
     def _chunk(self, sizes: Sequence[int], samples: int, beside: int, left: int) -> int:
         """One chunk of the rollouts through a network: so many samples that the widest layer fills it."""
