@@ -1,4 +1,4 @@
-"""Beyond the paper: how much real data should a batch hold at the end, and where should rollouts stop?
+"""Beyond the paper: the share of real data that a batch should hold at the end, and where rollouts should stop.
 
 The final share of real transitions in SAC's batches goes from 0.05 to 0.75 with one-step rollouts. A share of 1 is
 plain SAC (``none``), which is one cell. With a share of 0.5 rollouts also grow to five steps: all of that length
