@@ -60,12 +60,12 @@ SWEEP = Sweep(
         "smoke": Scale(
             epochs=2,
             seeds=1,
-            overrides=SMOKE | {"model_loss": tune.grid_search(["vagram", "none"])},
+            overrides=SMOKE | {"evaluation_duration": 1, "model_loss": tune.grid_search(["vagram", "none"])},
             variants={"real_share": {name: SMOKE_MIXES[name] for name in ("0.5", "0.5 value_disagreement")}},
         ),
         "laptop": Scale(
             epochs=13,
-            overrides={**LAPTOP, "env": "Pendulum-v1"},
+            overrides={**LAPTOP, "evaluation_duration": 5, "env": "Pendulum-v1"},
             variants={"real_share": data_mixes(2, (1, 5, 1, 5))},
         ),
         "paper": Scale(),
