@@ -4,7 +4,7 @@
 
 Hopper's dimensions with 15 distractors, SAC 2 x 256, batch 256, 20 updates per environment step, model 7 x (4 x 200).
 Four questions: how fast the device multiplies and copies (the ceilings); what an environment step's updates cost with
-each ``compile=``, and how far from the floor of operations and bytes that is; what a fit's minibatch costs; and, with
+each ``execution``, and how far from the floor of operations and bytes that is; what a fit's minibatch costs; and, with
 the real environment where Gymnasium and MuJoCo are installed, what a whole environment step costs and how long 300,000
 of them would take. Sides take turns. ``--device cpu --tiny`` shows that it runs; there is no recording on a CPU.
 """
@@ -83,10 +83,8 @@ class Device:
         return list(samples.values())
 
     def choices(self) -> tuple[str, ...]:
-        """Values of ``compile`` that can be tried here."""
-        if self.tiny and not self.is_cuda:
-            return ("off",)
-        return ("off", "default", "cuda_graphs") if self.is_cuda else ("off", "default")
+        """Values of ``execution`` that can be tried here."""
+        return ("eager", "cuda_graphs") if self.is_cuda else ("eager",)
 
 
 def ceilings(device: Device) -> dict[str, float]:
@@ -126,11 +124,10 @@ def improve(agent: MBPOAgent) -> None:
 def updates(device: Device, num_seeds: int, ceiling: Mapping[str, float]) -> list[dict[str, Any]]:
     """Each way of executing an environment step's updates, and the products alone."""
     sides: dict[str, Callable[[], object]] = {}
-    torch.compiler.reset()  # else a second size would be compiled for any size
     for choice in device.choices():
-        settings = device.settings(model_loss="none", compile=choice)
+        settings = device.settings(model_loss="none", execution=choice)
         agent = make_agent(settings, num_seeds, 10_000, OBS_DIM, device.device)
-        sides[f"compile={choice}"] = functools.partial(improve, agent)
+        sides[f"execution={choice}"] = functools.partial(improve, agent)
     count = settings.utd_ratio
     with device.device:
         products, _ = update_products(
@@ -168,8 +165,8 @@ def fit_epochs(device: Device, loss: str, num_seeds: int, env_steps: int) -> lis
     """A fit epoch with its validation, as it is and recorded, and what comes before the first one."""
     recorder = CudaRecorder(device.device) if device.is_cuda else None
     sides: dict[str, Callable[[], object]] = {}
-    for name, used in {"compile=off": None, "compile=cuda_graphs": recorder}.items():
-        if name != "compile=off" and used is None:
+    for name, used in {"execution=eager": None, "execution=cuda_graphs": recorder}.items():
+        if name != "execution=eager" and used is None:
             continue
         settings = device.settings(model_loss=loss)
         agent = make_agent(settings, num_seeds, env_steps, OBS_DIM, device.device)
@@ -210,7 +207,7 @@ def whole_steps(device: Device, num_seeds: int, env_steps: int, choice: str) -> 
 
     warm_up, length = (60, 20) if device.tiny else (5000, FIT_EVERY)
     settings = device.settings(
-        model_loss="vagram", compile=choice, num_steps_sampled_before_learning_starts=warm_up,
+        model_loss="vagram", execution=choice, num_steps_sampled_before_learning_starts=warm_up,
         epoch_length=length, model_train_freq=length, real_ratio=(0, 1, 1.0, 0.05),
     )  # fmt: skip
     spec = EnvironmentSpec("Hopper-v4", NUM_DISTRACTORS)
@@ -229,7 +226,7 @@ def whole_steps(device: Device, num_seeds: int, env_steps: int, choice: str) -> 
     envs.close()
     fit = [1e3 * seconds / length for seconds in fit_s]
     return {
-        "seeds": num_seeds, "compile": choice, "env_steps": length * len(total),
+        "seeds": num_seeds, "execution": choice, "env_steps": length * len(total),
         "median_ms_per_env_step": statistics.median(total), "of_it_model_fit": statistics.median(fit),
         "median_fit_epochs": statistics.median(epochs),
     }  # fmt: skip
@@ -241,7 +238,8 @@ def projected_hours(whole: Mapping[str, Any], fits: Sequence[Mapping[str, Any]])
     A fit's preparation and its epochs are interpolated between the measured sizes. It takes as many epochs as those of
     the run did for the seed that took most, all of them with all seeds. The metrics of a fit are left out.
     """
-    measured = sorted((f for f in fits if f["side"] == f"compile={whole['compile']}"), key=lambda f: f["transitions"])
+    side = f"execution={whole['execution']}"
+    measured = sorted((f for f in fits if f["side"] == side), key=lambda f: f["transitions"])
     if len(measured) < 2:
         return None
 
@@ -283,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep("fits", "A fit epoch", fits)
     if importlib.util.find_spec("mujoco") is not None:
         whole, vagram = [], [fit for fit in fits if fit["loss"] == "vagram"]
-        for choice in (name for name in device.choices() if name != "default"):
+        for choice in device.choices():
             row = whole_steps(device, most, 40 if device.tiny else arguments.steps, choice)
             whole.append(row | {f"hours_for_{TARGET_STEPS}": projected_hours(row, vagram)})
         keep("whole", "Whole environment steps, Hopper with distractors", whole)

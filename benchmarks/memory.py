@@ -103,7 +103,7 @@ CASES = [
 ]
 RECORDED = [
     Case(f"recorded, batch {batch}", 16, 10_000,
-         {"model_loss": "vagram", "compile": "cuda_graphs", "model_batch_size": batch})
+         {"model_loss": "vagram", "execution": "cuda_graphs", "model_batch_size": batch})
     for batch in (256, 1024)
 ]  # fmt: skip
 """With CUDA graphs, whose pool of memory is kept: here the reserved memory counts."""

@@ -13,7 +13,7 @@ import torch
 from tests.core.tape_recorder import CannotBeRecordedError, TapeRecorder
 from tests.core.test_mbpo import assert_same_state
 from tests.core.toy import PointEnvs, small_agent
-from vagram_ray.core import mbpo
+from vagram_ray.core import execution
 from vagram_ray.core.graphs import CudaRecorder, RepeatedWork, make_recorder
 from vagram_ray.core.random_streams import RandomStreams
 
@@ -24,7 +24,7 @@ RECORDED = {"model_batch_size": 8, "epoch_length": 30, "model_max_epochs": 5}  #
 def recorder(monkeypatch):
     """Agents that are asked for CUDA graphs get this one."""
     tape = TapeRecorder()
-    monkeypatch.setattr(mbpo, "make_recorder", lambda compile, device: tape if compile == "cuda_graphs" else None)
+    monkeypatch.setattr(execution, "make_recorder", lambda way, device: tape if way == "cuda_graphs" else None)
     return tape
 
 
@@ -107,9 +107,10 @@ def test_the_tape_refuses_what_cuda_refuses(work):
 
 
 def test_graphs_without_a_gpu_are_refused():
-    with pytest.raises(ValueError, match=r"compile='cuda_graphs' needs a CUDA device.*on 'cpu'.*use compile='off'"):
-        small_agent(compile="cuda_graphs")
-    assert make_recorder("off", torch.device("cuda")) is None
+    needed = r"execution='cuda_graphs' needs a CUDA device.*on 'cpu'.*use execution='auto'"
+    with pytest.raises(ValueError, match=needed):
+        small_agent(execution="cuda_graphs")
+    assert make_recorder("eager", torch.device("cuda")) is None
     assert make_recorder("default", torch.device("cpu")) is None
 
 
@@ -133,7 +134,7 @@ def test_graphs_without_a_gpu_are_refused():
 def test_recorded_training_equals_eager_training_bit_for_bit(overrides, recorder):
     eager, expected = trained(**overrides)
     assert recorder.recordings == 0
-    graphed, found = trained(**overrides, compile="cuda_graphs")
+    graphed, found = trained(**overrides, execution="cuda_graphs")
     assert recorder.recordings > 0
     assert recorder.replays > 10 * recorder.recordings or overrides["model_loss"] in ("none", "cvaml")
     assert_same_state(eager.state_dict(), graphed.state_dict())
@@ -142,16 +143,16 @@ def test_recorded_training_equals_eager_training_bit_for_bit(overrides, recorder
 
 def test_updates_of_an_environment_step_are_one_recording_per_phase(recorder):
     periods = dict(actor_update_period=2, target_update_period=3, utd_ratio=4)
-    agent, _ = trained(model_loss="none", **periods, compile="cuda_graphs")
+    agent, _ = trained(model_loss="none", **periods, execution="cuda_graphs")
     # 4 updates per step move the phase of period 6 by 4: 0, 4, 2
     assert (recorder.warm_ups, recorder.recordings, recorder.replays) == (3, 3, 2 * 30 - 3)
     assert agent.sac.num_updates == 2 * 30 * 4
 
 
 def test_an_agent_that_is_restored_goes_on_as_recorded(recorder):
-    through, _ = trained(epochs=1, compile="cuda_graphs")
+    through, _ = trained(epochs=1, execution="cuda_graphs")
     state = {key: value for key, value in through.state_dict().items()}
-    resumed = small_agent(**RECORDED, compile="cuda_graphs")
+    resumed = small_agent(**RECORDED, execution="cuda_graphs")
     resumed.train_epoch(PointEnvs([0, 1]))  # recordings of its own, before
     resumed.load_state_dict(state)
     for agent in (through, resumed):
@@ -159,9 +160,9 @@ def test_an_agent_that_is_restored_goes_on_as_recorded(recorder):
     assert_same_state(through.state_dict(), resumed.state_dict())
 
 
-@pytest.mark.parametrize("compile", ["off", "cuda_graphs"])
-def test_a_seed_that_is_frozen_stands_still_and_goes_on_when_a_state_is_loaded(compile, recorder):
-    agent, envs = small_agent(**RECORDED, compile=compile), PointEnvs([0, 1])
+@pytest.mark.parametrize("way", ["eager", "cuda_graphs"])
+def test_a_seed_that_is_frozen_stands_still_and_goes_on_when_a_state_is_loaded(way, recorder):
+    agent, envs = small_agent(**RECORDED, execution=way), PointEnvs([0, 1])
     agent.train_epoch(envs)
     state = copy.deepcopy(agent.state_dict())
     agent._freeze(0)
@@ -259,8 +260,8 @@ def test_an_error_while_recording_is_the_callers_and_recording_has_ended(cuda):
 def test_cuda_graphs_equal_eager_training_on_the_gpu(loss):
     """The same kernels in the same order: equal up to the choice of algorithms inside cuBLAS."""
     agents = []
-    for compile in ("off", "cuda_graphs"):
-        agent = small_agent(**RECORDED, model_loss=loss, compile=compile, device="cuda")
+    for way in ("eager", "cuda_graphs"):
+        agent = small_agent(**RECORDED, model_loss=loss, execution=way, device="cuda")
         agent.train_epoch(PointEnvs([0, 1]))
         agents.append(agent)
     eager, graphed = agents

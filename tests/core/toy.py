@@ -77,7 +77,7 @@ SMALL = dict(
 
 
 def small_settings(**overrides) -> MBPOSettings:
-    return MBPOSettings(**{**SMALL, **overrides})
+    return MBPOSettings(**{"execution": "eager", **SMALL, **overrides})
 
 
 def small_agent(seeds=(0, 1), device="cpu", **overrides) -> MBPOAgent:

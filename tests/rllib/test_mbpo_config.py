@@ -193,9 +193,9 @@ def test_env_workers_that_cannot_be_are_named(value, make_config):
 
 
 def test_cuda_graphs_on_a_cpu_are_refused(make_config):
-    with pytest.raises(ValueError, match=r"compile='cuda_graphs' is not usable on a CPU.*num_gpus_per_learner"):
-        make_config().training(compile="cuda_graphs").validate()
-    make_config().training(compile="cuda_graphs").learners(num_gpus_per_learner=0.5).validate()
+    with pytest.raises(ValueError, match=r"execution='cuda_graphs' is not usable on a CPU.*num_gpus_per_learner"):
+        make_config().training(execution="cuda_graphs").validate()
+    make_config().training(execution="cuda_graphs").learners(num_gpus_per_learner=0.5).validate()
 
 
 @pytest.mark.parametrize("kind", ["file", "module"])

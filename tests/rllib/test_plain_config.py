@@ -28,14 +28,14 @@ def test_a_configuration_comes_back_through_json():
 def test_every_hyperparameter_is_kept():
     from vagram_ray.core.settings import MBPOSettings
 
-    kept, execution = set(plain_settings(config())), {"compile"}
+    kept, execution = set(plain_settings(config())), {"execution"}
     expected = {"train_batch_size_per_learner" if n == "batch_size" else n for n in MBPOSettings.field_names()}
     assert expected - execution <= kept and not kept & execution
 
 
 def test_where_and_how_it_runs_makes_no_difference(tmp_path):
     here = config(extensions=(str(tmp_path / "mine.py"),))
-    there = config(extensions=("/elsewhere/mine.py",), compile="cuda_graphs").learners(num_gpus_per_learner=0.5)
+    there = config(extensions=("/elsewhere/mine.py",), execution="cuda_graphs").learners(num_gpus_per_learner=0.5)
     there.training(seeds=(4,))
     there.checkpointing(checkpoint_every=3).environment(env_step_time_limit_s=None).debugging(log_level="INFO")
     assert plain_settings(here) == plain_settings(there)
@@ -44,7 +44,7 @@ def test_where_and_how_it_runs_makes_no_difference(tmp_path):
 def test_differences_name_old_and_new():
     old, new = plain_settings(config()), plain_settings(config(actor_lr=0.1, num_layers=2))
     assert differences(old, new) == {"actor_lr": (3e-4, 0.1), "num_layers": (4, 2)}
-    assert differences(old, old) == {}
+    assert differences(old, old) == differences({**old, "compile": "default"}, old) == {}
 
 
 def test_a_setting_that_one_side_does_not_know_is_as_its_default():

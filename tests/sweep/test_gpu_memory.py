@@ -85,7 +85,7 @@ def test_plain_sac_by_hand() -> None:
 
 
 def test_recorded_work_keeps_its_memory() -> None:
-    plain, recorded = (gpu_memory(workload(MBPOSettings(compile=compile)), 4, 10) for compile in ("off", "cuda_graphs"))
+    plain, recorded = (gpu_memory(workload(MBPOSettings(execution=way)), 4, 10) for way in ("eager", "cuda_graphs"))
     # One pool serves the updates and the fits' minibatches, and is kept when neither is replayed.
     assert recorded.total == plain.total + max(plain.tensors.phases["updates"], plain.tensors.minibatch)
     assert plain.tensors.minibatch > 0

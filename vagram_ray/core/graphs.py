@@ -83,18 +83,18 @@ class CudaRecorder:
         return graph, result
 
 
-def make_recorder(compile: str, device: torch.device) -> Recorder | None:
-    """The recorder that the setting ``compile`` asks for on a device; None for none.
+def make_recorder(execution: str, device: torch.device) -> Recorder | None:
+    """The recorder that the setting ``execution`` asks for on a device; None for none.
 
     Raises:
         ValueError: If the device has no CUDA graphs.
     """
-    if compile != "cuda_graphs":
+    if execution != "cuda_graphs":
         return None
     if device.type != "cuda":
         raise ValueError(
-            f"compile='cuda_graphs' needs a CUDA device, and this agent is on {str(device)!r}; "
-            "give it one, or use compile='off'."
+            f"execution='cuda_graphs' needs a CUDA device, and this agent is on {str(device)!r}; "
+            "give it one, or use execution='auto'."
         )
     return CudaRecorder(device)
 

@@ -21,7 +21,9 @@ from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.core.dimension_metrics import prediction_metrics, value_gradient_metrics
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import SeedEnvironments, TerminationFn
-from vagram_ray.core.graphs import RepeatedWork, make_recorder
+from vagram_ray.core.execution import choose_execution
+from vagram_ray.core.fast.sac import NativeSAC
+from vagram_ray.core.graphs import RepeatedWork
 from vagram_ray.core.metrics import EpochMetrics, MetricSums
 from vagram_ray.core.model_fitting import ModelFit
 from vagram_ray.core.model_rollouts import imagine, make_truncation
@@ -72,12 +74,14 @@ class MBPOAgent:
         self.num_real_dims = obs_dim if num_real_dims is None else num_real_dims
         self.env_steps = self.epoch = 0
         self.failed = np.zeros(len(self.seeds), dtype=bool)
-        self._recorder = make_recorder(settings.compile, self.device)
+        execution = choose_execution(settings, len(self.seeds), self.device)
+        self._recorder = execution.recorder
         self._repeat = RepeatedWork(self._recorder)
         self._streams = {purpose: RandomStreams(self.seeds, purpose, device) for purpose in PURPOSES}
         num_seeds = len(self.seeds)
         layout = TransitionLayout(obs_dim, action_dim)
         self.sac = SAC(settings, num_seeds, obs_dim, action_dim, self._streams["init"], device, actor)
+        self._native = NativeSAC(self.sac, execution.library) if execution.library is not None else None
         self.replay = ReplayBuffer(num_seeds, settings.replay_capacity, layout, device)
         if settings.model_based:
             self.dynamics = DynamicsEnsemble(settings, num_seeds, obs_dim, action_dim, self._streams["init"], device)
@@ -189,7 +193,10 @@ class MBPOAgent:
         noise = self._streams["sac"].normal(settings.utd_ratio, settings.batch_size, 2 * self.actor.action_dim)
         first = self.sac.num_updates
         updates = functools.partial(self._updates, first)
-        metrics.add("sac", self._repeat(self.sac.phase, updates, batches, noise))
+        if self._native is None:
+            metrics.add("sac", self._repeat(self.sac.phase, updates, batches, noise))
+        else:
+            metrics.add("sac", self._native.updates(first, batches, noise))
         self.sac.num_updates = first + settings.utd_ratio  # updates that are replayed do not count themselves
 
     def _updates(self, first: int, batches: Tensor, noise: Tensor) -> MetricSums:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from vagram_ray.core.model_losses import check_option_names, get_model_loss
 
-COMPILE_CHOICES = ("off", "cuda_graphs")
+EXECUTIONS = ("auto", "eager", "native", "cuda_graphs")
 REWARD_WEIGHTS = ("auto", "per_output", "mean_value_weight")
 TRUNCATION_CHOICES = ("schedule", "disagreement", "value_disagreement")
 
@@ -149,8 +149,10 @@ class MBPOSettings:
     """Largest number of real transitions kept per seed; the oldest go first."""
 
     # Execution: how, not what
-    compile: Literal["off", "cuda_graphs"] = "off"
-    """``"cuda_graphs"`` records the updates and issues them whole (GPUs); the numbers are the same but for rounding."""
+    execution: Literal["auto", "eager", "native", "cuda_graphs"] = "auto"
+    """``"eager"`` is PyTorch, operation by operation; ``"native"`` a library that is compiled for this CPU;
+    ``"cuda_graphs"`` records the updates and issues them whole (GPUs); ``"auto"`` is ``"native"`` on a CPU where that
+    pays, ``"eager"`` otherwise. The numbers are the same but for rounding."""
 
     def __post_init__(self) -> None:
         for name, schedule in (("rollout_length", self.rollout_length), ("real_ratio", self.real_ratio)):
@@ -237,7 +239,8 @@ class MBPOSettings:
         _require(
             self.probabilistic in (True, False, "auto"), "probabilistic", self.probabilistic, "is True, False or 'auto'"
         )
-        _require(self.compile in COMPILE_CHOICES, "compile", self.compile, "is 'off' or 'cuda_graphs'")
+        choices = f"is {', '.join(map(repr, EXECUTIONS[:-1]))} or {EXECUTIONS[-1]!r}"
+        _require(self.execution in EXECUTIONS, "execution", self.execution, choices)
         target = self.prediction_target
         _require(target in ("delta", "next_obs"), "prediction_target", target, "is 'delta' or 'next_obs'")
         truncation = self.rollout_truncation
@@ -341,8 +344,9 @@ MODEL_SETTINGS = frozenset(
 )
 """Hyperparameters that speak of the model and its data alone: with ``model_loss="none"`` they change nothing."""
 
-EXECUTION_SETTINGS = frozenset(("compile",))
-"""Settings that say how a run is executed: they change its numbers by rounding alone, as another machine does."""
+EXECUTION_SETTINGS = frozenset(("execution", "compile"))
+"""Settings that say how a run is executed: they change its numbers by rounding alone, as another machine does.
+``compile`` is what ``execution`` was called before; configurations that were kept may hold it."""
 
 _POSITIVE_INTEGERS = (
     "batch_size",

@@ -274,7 +274,7 @@ class MBPOConfig(AlgorithmConfig):
             check_time_limit(self.env_step_time_limit_s)
             check_num_workers(self.env_workers, "env_workers")
         settings = self.to_settings()
-        validation.check_execution(settings.compile, self.num_gpus_per_learner)
+        validation.check_execution(settings.execution, self.num_gpus_per_learner)
         # RLlib announces the new API stack to users of older configs; there is no older MBPOConfig.
         log_once(f"{cast(type, self.algo_class).__name__}_on_new_api_stack")
         super().validate()

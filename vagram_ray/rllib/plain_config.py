@@ -93,7 +93,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
 def settings_without_effect(settings: Mapping[str, Any]) -> frozenset[str]:
     """Names of settings that change no number here: the model's for plain SAC, some of the distractors'."""
     model = MODEL_SETTINGS - {"model_loss"} if settings.get("model_loss") == "none" else frozenset()
-    return model | distractor_settings_without_effect(settings)
+    return model | EXECUTION_SETTINGS | distractor_settings_without_effect(settings)
 
 
 def to_plain_value(value: Any) -> Any:

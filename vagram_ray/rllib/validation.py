@@ -63,8 +63,8 @@ FIXED_SETTINGS: dict[str, str] = {
     "_module_to_env_connector": _NO_CONNECTORS,
     "_learner_connector": _NO_CONNECTORS,
     "_model_config": "set actor_hidden_sizes, critic_hidden_sizes and normalize_features instead",
-    "torch_compile_learner": "set compile='default' or 'cuda_graphs' instead",
-    "torch_compile_worker": "set compile='default' or 'cuda_graphs' instead",
+    "torch_compile_learner": "set execution instead",
+    "torch_compile_worker": "set execution instead",
 }
 """Settings of RLlib that keep their default here, and why."""
 
@@ -73,6 +73,7 @@ _RLLIB_ATTRIBUTES = frozenset({"class", "worker_index"})
 _HINTS = {
     "batch_size": "it is RLlib's train_batch_size_per_learner here",
     "replay_buffer_config": "MBPO keeps its own buffer on the training device; set replay_capacity instead",
+    "compile": "it is execution here: 'eager' for 'off'",
     "env_kwargs": "it is RLlib's env_config here",
 }
 
@@ -160,12 +161,17 @@ def _check_resources(config: MBPOConfig) -> None:
         )
 
 
-def check_execution(compile: str, gpus: float) -> None:
-    """Refuse CUDA graphs for a trial without a GPU."""
-    if compile == "cuda_graphs" and gpus == 0:
+def check_execution(execution: str, gpus: float) -> None:
+    """Refuse CUDA graphs for a trial without a GPU, and the CPU's library for one with a GPU."""
+    if execution == "native" and gpus > 0:
         raise ValueError(
-            "compile='cuda_graphs' is not usable on a CPU: give the trial a GPU with num_gpus_per_learner, "
-            "or set compile='off'."
+            "execution='native' computes on a CPU, and num_gpus_per_learner gives the trial a GPU: set "
+            "execution='auto' or num_gpus_per_learner=0."
+        )
+    if execution == "cuda_graphs" and gpus == 0:
+        raise ValueError(
+            "execution='cuda_graphs' is not usable on a CPU: give the trial a GPU with num_gpus_per_learner, "
+            "or set execution='auto'."
         )
 
 

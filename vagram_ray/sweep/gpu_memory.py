@@ -41,6 +41,6 @@ def gpu_memory(workload: Workload, num_seeds: int, epochs: int) -> GpuMemory:
     if settings.model_based:
         rows = settings.ensemble_size * real_transitions(settings, epochs) * (1 - settings.validation_fraction)
         workspace += round(num_seeds * rows * SORT_BYTES)
-    if settings.compile == "cuda_graphs":  # one pool, which is kept while nothing is replayed
+    if settings.execution == "cuda_graphs":  # one pool, which is kept while nothing is replayed
         workspace += max(tensors.phases["updates"], tensors.minibatch)
     return GpuMemory(process=PROCESS_BYTES, tensors=tensors, workspace=workspace)
