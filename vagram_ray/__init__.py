@@ -1,3 +1,3 @@
 """MBPO with value-gradient weighted model learning (VaGraM) as an RLlib algorithm and as Ray Tune sweeps."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

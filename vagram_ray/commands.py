@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import shlex
 import sys
+from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import click
 from rich.console import Console
+
+from vagram_ray import __version__
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of every command's context."""
@@ -47,6 +52,33 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             raise InputError(f"{error.format_message().rstrip('.')}; --help lists the options.") from error
+
+
+def version_text() -> str:
+    """One line: the version of this package, and of what its numbers depend on most."""
+    others = ", ".join(f"{name} {_installed(name)}" for name in ("ray", "torch"))
+    return f"vagram_ray {__version__} (Python {platform.python_version()}, {others})"
+
+
+def _installed(distribution: str) -> str:
+    """Version of a distribution, from its metadata: importing it would take seconds."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def version_option() -> Callable[[Any], Any]:
+    """The option ``--version`` of a command."""
+
+    def show(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value and not context.resilient_parsing:
+            click.echo(version_text())
+            context.exit()
+
+    return click.option(
+        "--version", is_flag=True, is_eager=True, expose_value=False, callback=show, help="Show the version and stop."
+    )
 
 
 def make_console() -> Console:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
-from vagram_ray.commands import SETTINGS, Command, FiniteRange, make_console
+from vagram_ray.commands import SETTINGS, Command, FiniteRange, make_console, version_option
 from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, select_variants
+from vagram_ray.sweep.packaged import SweepFile, copy_sweep_file, describe_sweep_file, packaged_sweeps
 from vagram_ray.sweep.spec import DEFAULT_SCALE, Sweep, SweepError, check_name, load_sweep_file
 from vagram_ray.sweep.storage import DEFAULT_STORAGE, SweepStorage
 
@@ -26,6 +28,19 @@ if TYPE_CHECKING:
     from vagram_ray.sweep.where import RayPlace
 
 COMPLETE, INCOMPLETE = 0, 1
+NEXT_STEPS = """\
+vagram-sweep runs a sweep: every combination of its axes with every seed.
+
+  vagram-sweep --list                           the paper's experiments, which come with the package
+  vagram-sweep distractors --dry-run            the plan of one: cells, trials, memory, disk, time
+  vagram-sweep distractors --scale smoke        run it small (two minutes); laptop is the default, paper the full size
+  vagram-sweep --copy distractors my_sweep.py   write one out, to edit
+  vagram-sweep my_sweep.py                      run a file of your own
+  vagram-sweep --help                           every option
+
+Then `vagram-report results/NAME` writes figures and the answer in words, and `vagram-play results/NAME/TRIAL` shows a
+policy.
+"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,12 @@ _COUNT = click.IntRange(min=1)
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
-@click.argument("config_file", metavar="CONFIG.py", type=click.Path(path_type=Path))
+@click.argument("config_file", metavar="CONFIG.py|NAME", type=SweepFile(), required=False)
+@click.option("--list", "listed", is_flag=True, help="Show the packaged sweeps, and stop.")
+@click.option(
+    "--copy", nargs=2, type=(str, click.Path(path_type=Path)), metavar="NAME FOLDER|FILE",
+    help="Write a packaged sweep file out to edit it, and stop.",
+)  # fmt: skip
 @click.option("--scale", metavar="SCALE", help="smoke, laptop or paper; the default is laptop.")
 @click.option("--seeds", callback=_seeds, metavar="SEEDS", help="A number of seeds (8), a range (0-7) or a list (3,5).")
 @click.option("--epochs", type=_COUNT, metavar="N", help="Training iterations of every trial.")
@@ -120,12 +140,32 @@ _COUNT = click.IntRange(min=1)
     "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE",
     help="Speed of a GPU, as `python -m vagram_ray.sweep.placement --measure-speed FILE` wrote it elsewhere.",
 )  # fmt: skip
-def main(**options: Any) -> None:
-    """Run the sweep that CONFIG.py defines; the same command again goes on with it.
+@version_option()
+@click.pass_context
+def main(context: click.Context, listed: bool, copy: tuple[str, Path] | None, **options: Any) -> None:
+    """Run the sweep that CONFIG.py defines, or a packaged one by its NAME; the same command again goes on with it.
 
     Exit status: 0 when every seed came to its end, 1 when some did not, 2 for input that cannot work.
     """
-    sys.exit(launch(Request(**options), make_console()))
+    console = make_console()
+    if listed:
+        _list_sweeps(console)
+    elif copy is not None:
+        target = copy_sweep_file(*copy)
+        console.print(f"Wrote {target}. Edit it, and run it with: vagram-sweep {target}", soft_wrap=True)
+    elif options["config_file"] is not None:
+        sys.exit(launch(Request(**options), console))
+    elif any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in options):
+        raise SweepError("CONFIG.py is missing: give a sweep file, or the name of a packaged one (--list shows them).")
+    else:
+        console.print(NEXT_STEPS, soft_wrap=True, end="")
+
+
+def _list_sweeps(console: Console) -> None:
+    sweeps = packaged_sweeps()
+    width = max(map(len, sweeps), default=0)
+    for name, file in sweeps.items():
+        console.print(f"{name:{width}}  {describe_sweep_file(file)}", soft_wrap=True)
 
 
 def launch(request: Request, console: Console) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vagram_ray.commands import SETTINGS, Command, FiniteRange, make_console
+from vagram_ray.sweep.packaged import SweepFile
 from vagram_ray.sweep.spec import SweepError, load_sweep_file
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _counts(context: click.Context, parameter: click.Parameter, value: str) -> t
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
-@click.argument("files", metavar="[CONFIG.py ...]", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", metavar="[CONFIG.py|NAME ...]", nargs=-1, type=SweepFile())
 @click.option("--gpus", callback=_counts, default="1,8,64", show_default=True, metavar="N,...", help="How many GPUs.")
 @click.option(
     "--gpu-memory", type=FiniteRange(min=0, min_open=True), default=80.0, show_default=True,
@@ -84,7 +85,7 @@ def main(
         console.print(measure(measure_speed), soft_wrap=True)
         return
     if not files:
-        raise SweepError("CONFIG.py is missing: give sweep files, such as tune_configs/*.py.")
+        raise SweepError("CONFIG.py is missing: give sweep files, or names of packaged ones such as distractors.")
     if tflops is not None and gpu_speed is not None:
         raise SweepError("--tflops and --gpu-speed both say how fast a GPU is: give one of them.")
     gpu = GpuSpeed.read(gpu_speed) if gpu_speed is not None else GpuSpeed.assumed(tflops)

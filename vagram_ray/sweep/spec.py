@@ -182,7 +182,7 @@ def load_sweep_file(path: str | Path) -> Sweep:
     """
     file = Path(path)
     if not file.exists():
-        raise SweepError(f"There is no sweep file at {str(path)!r}; the sweeps of the paper lie in tune_configs/.")
+        raise SweepError(f"There is no sweep file at {str(path)!r}; `vagram-sweep --list` shows those of the paper.")
     if not file.is_file() or file.suffix != ".py":
         raise SweepError(f"{str(path)!r} is not a Python file; a sweep is defined in a file that ends with .py.")
     before = _registrations()
