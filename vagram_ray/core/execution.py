@@ -23,7 +23,7 @@ from vagram_ray.core.graphs import Recorder, make_recorder
 from vagram_ray.core.settings import MBPOSettings
 
 UPDATES_WORTH_COMPILING = 1000
-"""An epoch with fewer updates takes less than a second, and a run of such epochs about as long as the compiler."""
+"""At a millisecond or more per update, some tens of epochs with so many take longer than the compiler does."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _library_at_hand(updates_per_epoch: int) -> ctypes.CDLL | None:
 @functools.cache
 def _tell_once(reason: str) -> None:
     logger.warning(
-        "PyTorch executes SAC's updates operation by operation, which takes several times as long at small sizes "
-        "(docs/performance.md), as there is no compiled library: %s.",
+        "SAC's updates take longer than they need to (docs/performance.md): PyTorch executes each operation by itself, "
+        "as there is no compiled library: %s.",
         reason,
     )
