@@ -164,3 +164,41 @@ def test_real_ratio_takes_the_shares_alone() -> None:
     grid = parse_assignments(["real_share=grid(0.05,0.25,0.5,0.75)"])
     chosen, rest = select_variants(sweep.variants, grid)
     assert list(chosen["real_share"]) == ["0.05", "0.25", "0.5", "0.75"] and not rest
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+def test_the_attribution_changes_one_thing_of_the_baseline_at_a_time(scale: str) -> None:
+    plan = plan_of("attribution", scale)
+    by_agent: dict[str, list[Any]] = {}
+    for cell in plan.cells:
+        by_agent.setdefault(cell.axes["agent"], []).append(cell.config(plan.config))
+    difficulties = {"smoke": 1, "laptop": 5, "paper": 5}[scale]
+    sizes_without_distractors = {"smoke": 0, "laptop": 2, "paper": 1}[scale]  # beyond the first: the same run for SAC
+    assert {agent: len(configs) for agent, configs in by_agent.items()} == {
+        "vagram": difficulties,
+        "vagram + reward per output": difficulties,
+        "mse": difficulties,
+        "nll": difficulties,
+        "nll + normalised rewards": difficulties,
+        "nll + reward weight 1": difficulties,
+        "nll + limit of 60 fit epochs": difficulties,
+        "sac": difficulties - sizes_without_distractors,
+    }
+    changed = {
+        "nll + normalised rewards": {"normalize_reward_targets": True},
+        "nll + reward weight 1": {"reward_weight": 1.0},
+        "nll + limit of 60 fit epochs": {"model_max_epochs": 60},
+        "mse": {"model_loss": "mse"},
+        "vagram": {"model_loss": "vagram"},
+    }
+    for agent, settings in changed.items():
+        for baseline, other in zip(by_agent["nll"], by_agent[agent], strict=True):
+            assert other.num_distractors == baseline.num_distractors
+            assert other.to_settings() == replace(baseline.to_settings(), **settings)
+    baseline = by_agent["nll"][0].to_settings()
+    assert (baseline.model_max_epochs, baseline.reward_weight) == (None, "auto")
+    assert not baseline.normalize_reward_targets
+    if scale == "laptop":
+        sizes = [(c.num_distractors, c.num_layers, c.hidden_size) for c in by_agent["vagram"]]
+        assert sizes == [(0, 2, 64), (5, 2, 64), (10, 2, 64), (0, 1, 16), (0, 1, 8)]
+        assert len(plan.seeds) == 16

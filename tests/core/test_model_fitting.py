@@ -231,6 +231,23 @@ def test_elites_and_stopping_follow_the_squared_error_and_the_reported_loss_stay
     torch.testing.assert_close(metrics["validation_loss"], loss.gather(1, fit.dynamics.elites).mean(dim=1))
 
 
+@pytest.mark.parametrize("reward_weight", ["auto", 2.0])
+def test_an_improvement_of_the_likelihood_is_that_of_the_squared_error(reward_weight):
+    """Squared errors of all outputs 2 % smaller, variances that fit: 0.5 (log(2 pi v) + 1) each, in NumPy."""
+    fit = make_fit(linear_data(2, 20), [0, 1], model_loss="nll", reward_weight=reward_weight)
+    weights = np.full(4, 1 / 4) if reward_weight == "auto" else np.array([1 / 3, 1 / 3, 1 / 3, 2.0])
+    for scale in (1e-6, 0.058, 1.0, 1e4):  # the loss below, at and above 0
+        before, after = (
+            (weights * 0.5 * (np.log(2 * np.pi * factor * scale * np.arange(1, 5)) + 1)).sum() for factor in (1.0, 0.98)
+        )
+        best, current = (torch.full((2, 3), value, dtype=torch.float64) for value in (before, after))
+        share = fit._improvement(best, current[1:], torch.tensor([1]))
+        np.testing.assert_allclose(share, np.full((1, 3), -np.log(0.98)), rtol=1e-4)  # 0.0202
+    squared = make_fit(linear_data(2, 20), [0, 1], model_loss="mse")
+    share = squared._improvement(torch.full((2, 3), 3.0), torch.full((1, 3), 2.94), torch.tensor([1]))
+    np.testing.assert_allclose(share, np.full((1, 3), 0.02), rtol=1e-4)
+
+
 @pytest.mark.parametrize("options", [{}, OPTIONS[-1]], ids=["plain", "normalised"])
 @pytest.mark.parametrize("loss", ["mse", "nll", "vagram"])
 def test_a_seed_in_a_cohort_is_fitted_as_it_would_be_alone(loss, options):

@@ -62,17 +62,19 @@ class RegressionTable:
 
     def target(self, index: Tensor, values: ValueEstimates) -> Target:
         """The rows at ``index`` (S, E, B)."""
-        obs, action, delta, reward, *extra = gather_rows(self._rows, index).split(self._widths, dim=-1)
+        return self._target(gather_rows(self._rows, index), values)
+
+    def whole(self, values: ValueEstimates) -> Target:
+        """All rows as one member's batch, (S, 1, N, ...), not copied."""
+        return self._target(self._rows.unsqueeze(1), values)
+
+    def _target(self, rows: Tensor, values: ValueEstimates) -> Target:
+        obs, action, delta, reward, *extra = rows.split(self._widths, dim=-1)
         prepared = {
-            name: column.reshape(*index.shape, *shape)
+            name: column.reshape(*rows.shape[:-1], *shape)
             for (name, shape), column in zip(self._shapes.items(), extra, strict=True)
         }
         return Target(obs, action, delta, reward.squeeze(-1), prepared, values, reward_weight=self.reward_weight)
-
-    def whole(self, values: ValueEstimates) -> Target:
-        """All rows as one member's batch, (S, 1, N, ...)."""
-        index = torch.arange(self.size, device=self._rows.device).expand(len(self._rows), 1, -1)
-        return self.target(index, values)
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,14 @@ class ModelFit:
             streams.fork("validate"),
             recorder if many else None,
         )
+        if self.loss.family == "gaussian":
+            self._total_weight = self._sum_of_weights()
+
+    def _sum_of_weights(self) -> Tensor:
+        """Mean over the transitions of the sum of the outputs' weights, (S, 1)."""
+        weights = self.output_weights()
+        assert weights is not None
+        return weights.sum(dim=-1).mean(dim=(1, 2)).expand(self.dynamics.num_seeds).unsqueeze(1)
 
     def output_weights(self) -> Tensor | None:
         """The loss's weights of the D + 1 outputs for all transitions, (S, 1, N, D + 1); axes of equal ones may be 1.
@@ -194,7 +204,7 @@ class ModelFit:
             train_loss[active] = self._train_epoch(work)
             epochs[active] += 1
             current = self._validate(work)
-            improved = self._improvement(best_loss[active], current) > settings.model_improvement_threshold
+            improved = self._improvement(best_loss, current, active) > settings.model_improvement_threshold
             best_loss[active] = torch.where(improved, current, best_loss[active])
             best_weights[active] = torch.where(
                 improved.unsqueeze(-1), work.dynamics.member_rows(), best_weights[active]
@@ -213,9 +223,17 @@ class ModelFit:
         cut_short = (stale < settings.model_patience).to(train_loss.dtype)  # patience would have gone on
         return self._metrics(best_loss, train_loss) | {"fit_epochs": epochs, "fit_limit_reached": cut_short}
 
-    def _improvement(self, best: Tensor, current: Tensor) -> Tensor:
-        """How much better than the best so far, (S, E): the decrease relative to the best."""
-        return (best - current) / best.abs()
+    def _improvement(self, best: Tensor, current: Tensor, seeds: Tensor) -> Tensor:
+        """By what share the current weights of the seeds (M,) are better than their best so far, (M, E).
+
+        For squared errors it is the decrease over the best. A log-likelihood has no zero: its value depends on the
+        targets' units, and near 0 the smallest decrease would count. With variances that fit, it is half the logarithm
+        of the squared error plus a constant, so twice its decrease, per unit of weight, is the same share.
+        """
+        decrease = best[seeds] - current
+        if self.settings.early_stopping_metric == "loss" and self.loss.family == "gaussian":
+            return 2.0 * decrease / self._total_weight[seeds]
+        return decrease / best[seeds].abs()
 
     def _retire(self, work: _WorkingSet, active: Tensor, stopped: Tensor) -> None:
         """Write the optimiser state of the seeds that stop back to the whole cohort."""

@@ -111,7 +111,7 @@ class MBPOSettings:
     model_max_epochs: int | None = None
     """Limit on fit epochs; ``None`` leaves it to the patience."""
     model_improvement_threshold: float = 0.01
-    """Relative decrease of a member's validation loss that counts as improvement."""
+    """Relative decrease of a member's held-out error that counts as improvement (docs/losses.md, "Early stopping")."""
     early_stopping_metric: Literal["loss", "squared_error"] = "loss"
     """What early stopping and the choice of elites look at: the loss, or the squared error of all outputs (MBPO)."""
     validation_fraction: float = 0.2

@@ -240,7 +240,7 @@ def laptop_settings() -> dict[str, Any]:
         "ensemble_size": 5,
         "num_elites": 3,
         "model_patience": 5,
-        "model_max_epochs": 60,
+        "model_max_epochs": None,
         "epoch_length": 200,
         "num_steps_sampled_before_learning_starts": 400,
         "model_train_freq": 100,

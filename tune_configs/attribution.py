@@ -1,0 +1,75 @@
+"""How much of VaGraM's lead is the reward head? Figures 3 and 4 with one difference from the baseline at a time.
+
+``vagram`` differs from ``nll`` in its value weights, in being deterministic (as ``mse`` is) and in the reward, which
+has weight 1 in ``vagram`` and ``mse`` and is one of D + 1 outputs in ``nll`` (``reward_weight``, docs/losses.md). Each
+agent changes one of these, and "limit of 60 fit epochs" ends the baseline's fits early. All other settings are the
+same for all. Run it with ``python -m vagram_ray.sweep tune_configs/attribution.py --scale smoke|laptop|paper``.
+"""
+
+from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings
+from vagram_ray.sweep import Scale, Sweep
+
+config = (
+    MBPOConfig()
+    .environment("Hopper-v4")
+    .training(**published_settings("Hopper"))
+    .evaluation(evaluation_interval=1, evaluation_duration=10)
+)
+
+AGENTS = {
+    "vagram": {"model_loss": "vagram"},
+    "vagram + reward per output": {"model_loss": "vagram", "reward_weight": "per_output"},  # the likelihood's
+    "mse": {"model_loss": "mse"},  # its reward has VaGraM's weight of 1 anyway
+    "nll": {"model_loss": "nll"},
+    "nll + normalised rewards": {"model_loss": "nll", "normalize_reward_targets": True},
+    "nll + reward weight 1": {"model_loss": "nll", "reward_weight": 1.0},  # VaGraM's
+    "nll + limit of 60 fit epochs": {"model_loss": "nll", "model_max_epochs": 60},
+    "sac": {"model_loss": "none"},
+}
+
+FIGURE_4 = {key: published_settings("Hopper", distractors=True)[key] for key in ("rollout_length", "real_ratio")}
+PAPER_DIFFICULTIES = {
+    **{f"{number} distractors": {**FIGURE_4, "num_distractors": number} for number in (5, 10, 15)},
+    "3x64 model": {"num_layers": 3, "hidden_size": 64},
+    "2x64 model": {"num_layers": 2, "hidden_size": 64},
+}
+
+
+def laptop_difficulty(num_distractors: int, num_layers: int, hidden_size: int) -> dict[str, int]:
+    """Distractors and the size of the model."""
+    return {"num_distractors": num_distractors, "num_layers": num_layers, "hidden_size": hidden_size}
+
+
+LAPTOP_DIFFICULTIES = {
+    "0 distractors": laptop_difficulty(0, 2, 64),
+    "5 distractors": laptop_difficulty(5, 2, 64),
+    "10 distractors": laptop_difficulty(10, 2, 64),
+    "1x16 model": laptop_difficulty(0, 1, 16),
+    "1x8 model": laptop_difficulty(0, 1, 8),
+}
+
+# What agents and difficulties differ in is left to them: a scale's settings would win.
+AXES = ("num_layers", "hidden_size", "model_max_epochs")
+SMOKE = {key: value for key, value in smoke_settings().items() if key not in AXES}
+LAPTOP = {key: value for key, value in laptop_settings().items() if key not in AXES}
+
+SWEEP = Sweep(
+    name="attribution",
+    description="How much of VaGraM's lead over maximum likelihood is the reward head, the limit, the variance head?",
+    config=config,
+    variants={"difficulty": PAPER_DIFFICULTIES, "agent": AGENTS},
+    seeds=16,
+    epochs=300,
+    scales={
+        "smoke": Scale(
+            epochs=2,
+            seeds=1,
+            overrides={**SMOKE, "env": "Pendulum-v1"},
+            variants={"difficulty": {"5 distractors": LAPTOP_DIFFICULTIES["5 distractors"]}},
+        ),
+        "laptop": Scale(
+            epochs=13, overrides={**LAPTOP, "env": "Pendulum-v1"}, variants={"difficulty": LAPTOP_DIFFICULTIES}
+        ),
+        "paper": Scale(),
+    },
+)
