@@ -9,12 +9,7 @@ same for all. Run it with ``python -m vagram_ray.sweep tune_configs/attribution.
 from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings
 from vagram_ray.sweep import Scale, Sweep
 
-config = (
-    MBPOConfig()
-    .environment("Hopper-v4")
-    .training(**published_settings("Hopper"))
-    .evaluation(evaluation_interval=1, evaluation_duration=10)
-)
+config = MBPOConfig().environment("Hopper-v4").evaluation(evaluation_interval=1, evaluation_duration=10)
 
 AGENTS = {
     "vagram": {"model_loss": "vagram"},
@@ -27,11 +22,16 @@ AGENTS = {
     "sac": {"model_loss": "none"},
 }
 
-FIGURE_4 = {key: published_settings("Hopper", distractors=True)[key] for key in ("rollout_length", "real_ratio")}
+# What agents and difficulties differ in is left to them: a scale's settings would win.
+MODEL_SIZE, MIX = ("num_layers", "hidden_size"), ("rollout_length", "real_ratio")
+FIGURE_3, FIGURE_4 = (published_settings("Hopper", distractors=distractors) for distractors in (False, True))
+FIGURE_3_MIX = {key: FIGURE_3[key] for key in MIX}
+FIGURE_4_SETTINGS = {key: FIGURE_4[key] for key in (*MODEL_SIZE, *MIX)}
+PAPER = {key: value for key, value in FIGURE_3.items() if key not in (*MODEL_SIZE, *MIX, "model_max_epochs")}
 PAPER_DIFFICULTIES = {
-    **{f"{number} distractors": {**FIGURE_4, "num_distractors": number} for number in (5, 10, 15)},
-    "3x64 model": {"num_layers": 3, "hidden_size": 64},
-    "2x64 model": {"num_layers": 2, "hidden_size": 64},
+    **{f"{number} distractors": {**FIGURE_4_SETTINGS, "num_distractors": number} for number in (5, 10, 15)},
+    "3x64 model": {**FIGURE_3_MIX, "num_layers": 3, "hidden_size": 64},
+    "2x64 model": {**FIGURE_3_MIX, "num_layers": 2, "hidden_size": 64},
 }
 
 
@@ -48,10 +48,10 @@ LAPTOP_DIFFICULTIES = {
     "1x8 model": laptop_difficulty(0, 1, 8),
 }
 
-# What agents and difficulties differ in is left to them: a scale's settings would win.
-AXES = ("num_layers", "hidden_size", "model_max_epochs")
-SMOKE = {key: value for key, value in smoke_settings().items() if key not in AXES}
-LAPTOP = {key: value for key, value in laptop_settings().items() if key not in AXES}
+SMOKE, LAPTOP = (
+    {key: value for key, value in settings.items() if key not in (*MODEL_SIZE, "model_max_epochs")}
+    for settings in (smoke_settings(), laptop_settings())
+)
 
 SWEEP = Sweep(
     name="attribution",
@@ -64,12 +64,14 @@ SWEEP = Sweep(
         "smoke": Scale(
             epochs=2,
             seeds=1,
-            overrides={**SMOKE, "env": "Pendulum-v1"},
+            overrides={**SMOKE, "env": "Pendulum-v1", "evaluation_duration": 1},
             variants={"difficulty": {"5 distractors": LAPTOP_DIFFICULTIES["5 distractors"]}},
         ),
         "laptop": Scale(
-            epochs=13, overrides={**LAPTOP, "env": "Pendulum-v1"}, variants={"difficulty": LAPTOP_DIFFICULTIES}
+            epochs=13,
+            overrides={**LAPTOP, "env": "Pendulum-v1", "evaluation_duration": 5},
+            variants={"difficulty": LAPTOP_DIFFICULTIES},
         ),
-        "paper": Scale(),
+        "paper": Scale(overrides=PAPER),
     },
 )
