@@ -8,6 +8,7 @@ so that its numbers do not depend on how long its neighbours go on.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vagram_ray.core.dynamics import DynamicsEnsemble
+from vagram_ray.core.fast.model import NativeFit, can_fit
 from vagram_ray.core.graphs import Recorder, RepeatedWork
 from vagram_ray.core.model_losses import ModelLoss, Target, delta_mse, get_model_loss, output_errors, output_units
 from vagram_ray.core.networks import StackedAdam
@@ -110,6 +112,7 @@ class ModelFit:
         settings: Hyperparameters.
         streams: Random streams of the fit.
         recorder: Records what a minibatch does, to issue it at once for the next ones; None does not.
+        library: The compiled passes, for losses that they know; None leaves all to autograd.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class ModelFit:
         settings: MBPOSettings,
         streams: RandomStreams,
         recorder: Recorder | None = None,
+        library: ctypes.CDLL | None = None,
     ) -> None:
         self.dynamics, self.optimizer, self.settings = dynamics, optimizer, settings
         self.loss: ModelLoss = get_model_loss(settings.model_loss)
@@ -145,6 +149,10 @@ class ModelFit:
         )
         if self.loss.family == "gaussian":
             self._total_weight = self._sum_of_weights()
+        if library is not None and can_fit(dynamics, self.loss):
+            targets, weights = self._all_targets(values), self.output_weights()
+            assert weights is not None
+            self.cohort.native = NativeFit(library, dynamics, self.loss, targets, weights)
 
     def _sum_of_weights(self) -> Tensor:
         """Mean over the transitions of the sum of the outputs' weights, (S, 1)."""
@@ -246,6 +254,9 @@ class ModelFit:
         members, length = train.shape[1:]
         order = work.streams.uniform(members, length).argsort(dim=-1)
         shuffled = torch.gather(train, 2, order)
+        if work.native:
+            sums = work.native.train(work.dynamics, work.optimizer, shuffled, self.settings.model_batch_size)
+            return sums.mean(dim=1) / length
         work.loss_sum.zero_()
         minibatch = functools.partial(self._minibatch, work)
         for index in shuffled.split(self.settings.model_batch_size, dim=-1):
@@ -266,10 +277,14 @@ class ModelFit:
         """Each member's mean on its seed's validation rows of what early stopping looks at, (S, E)."""
         if self.settings.early_stopping_metric == "loss":
             return self._validation_loss(work)
+        if work.native:
+            return work.native.mean_squared_error(work.dynamics, work.split.validation)
         return work.mean_over_validation_rows(lambda index: self._squared_errors(work, index))
 
     def _validation_loss(self, work: _WorkingSet) -> Tensor:
         """Each member's mean loss on its seed's validation rows, (S, E); always with the same noise."""
+        if work.native:
+            return work.native.mean_loss(work.dynamics, work.split.validation)
         streams = work.validation_streams.fork("pass")
         return work.mean_over_validation_rows(lambda index: self._losses(work, index, streams))
 
@@ -303,7 +318,10 @@ class ModelFit:
             return delta_mse(self.dynamics.predict(target.obs, target.action), target)
 
         loss = best if self.settings.early_stopping_metric == "loss" else self._validation_loss(self.cohort)
-        squared_error = self.cohort.mean_over_validation_rows(unweighted_error)
+        if self.cohort.native:
+            squared_error = self.cohort.native.mean_delta_mse(self.dynamics, self.split.validation)
+        else:
+            squared_error = self.cohort.mean_over_validation_rows(unweighted_error)
         elites = self.dynamics.elites
         return {
             "validation_loss": loss.gather(1, elites).mean(dim=1),
@@ -329,6 +347,7 @@ class _WorkingSet:
         self.dynamics, self.optimizer, self.table, self.split = dynamics, optimizer, table, split
         self.values, self.streams, self.validation_streams = values, streams, validation_streams
         self.recorder, self.repeat = recorder, RepeatedWork(recorder, streams)
+        self.native: NativeFit | None = None
         self.loss_sum = torch.zeros(split.train.shape[:2], device=split.train.device)  # of an epoch so far, (S, E)
 
     def rows(self, index: Tensor) -> Tensor:
@@ -349,7 +368,7 @@ class _WorkingSet:
         return copy_of_seeds(
             self,
             index,
-            ("table", "split", "values", "validation_streams", "loss_sum"),
+            ("table", "split", "values", "validation_streams", "loss_sum", "native"),
             dynamics=dynamics,
             optimizer=self.optimizer.select_seeds(index, dynamics.network.flat),
             streams=streams,

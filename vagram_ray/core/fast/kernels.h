@@ -60,19 +60,24 @@ inline Vec magnitude(Vec x) { return (Vec)((IVec)x & 0x7fffffff); }
 
 // -- elementary functions: relative error of exp and absolute error of the others below 2e-7 --------------------------
 
-inline Vec exponential(Vec x) {
-    const IVec too_large = x > 88.72f, too_small = x < -87.33f;
-    const Vec bounded = select(too_large, splat(88.72f), select(too_small, splat(-87.33f), x));
+// exp(rest) and whole of exp(x) = exp(rest) 2^whole, for |x| below 2^20.
+inline Vec exponential_parts(Vec x, IVec& exponent) {
     const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
-    const Vec whole = (bounded * 1.44269504088896341f + shift) - shift;
-    const Vec rest = (bounded - whole * 0.693359375f) + whole * 2.12194440e-4f;  // in [-ln(2)/2, ln(2)/2]
+    const Vec whole = (x * 1.44269504088896341f + shift) - shift;
+    const Vec rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;  // in [-ln(2)/2, ln(2)/2]
     Vec series = rest * 1.9875691500e-4f + 1.3981999507e-3f;
     series = series * rest + 8.3334519073e-3f;
     series = series * rest + 4.1665795894e-2f;
     series = series * rest + 1.6666665459e-1f;
     series = series * rest + 5.0000001201e-1f;
-    series = series * rest * rest + rest + 1.0f;
-    const IVec exponent = __builtin_convertvector(whole, IVec);
+    exponent = __builtin_convertvector(whole, IVec);
+    return series * rest * rest + rest + 1.0f;
+}
+
+inline Vec exponential(Vec x) {
+    const IVec too_large = x > 88.72f, too_small = x < -87.33f;
+    IVec exponent;
+    const Vec series = exponential_parts(select(too_large, splat(88.72f), select(too_small, splat(-87.33f), x)), exponent);
     const IVec half = exponent >> 1;  // in two steps, as 2^128 has no float
     const Vec scaled = series * (Vec)((half + 127) << 23) * (Vec)((exponent - half + 127) << 23);
     const Vec limited = select(too_large, splat(INFINITY), select(too_small, splat(0.0f), scaled));
@@ -100,7 +105,12 @@ inline Vec logarithm(Vec x) {  // of positive, normal numbers
     return mantissa + result + power * 0.693359375f;
 }
 
-inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
+inline Vec sigmoid(Vec x) {
+    const Vec bounded = select(x > 87.0f, splat(87.0f), select(x < -87.0f, splat(-87.0f), x));  // NaN stays NaN
+    IVec exponent;
+    const Vec series = exponential_parts(-bounded, exponent);
+    return 1.0f / (1.0f + series * (Vec)((exponent + 127) << 23));
+}
 
 inline Vec softplus(Vec x) {  // log(1 + exp(x))
     return select(x == x, larger(x, Vec{}) + logarithm(1.0f + exponential(-magnitude(x))), x);

@@ -142,7 +142,15 @@ inline void forward(Arena& arena, const Shape& shape, const float* parameters, B
 }
 
 inline void sum_rows(Batch values, int rows, int columns, float* total) {
-    for (int column = 0; column < columns; column += LANES) {
+    constexpr int TOGETHER = 4;  // vectors, so that one sum need not wait for the last
+    int column = 0;
+    for (; column + TOGETHER * LANES <= columns; column += TOGETHER * LANES) {
+        Vec sums[TOGETHER] = {};
+        for (int row = 0; row < rows; ++row)
+            for (int v = 0; v < TOGETHER; ++v) sums[v] += load(values.row(row) + column + v * LANES);
+        for (int v = 0; v < TOGETHER; ++v) store(total + column + v * LANES, sums[v]);
+    }
+    for (; column < columns; column += LANES) {
         Vec sum{};
         for (int row = 0; row < rows; ++row) sum += load(values.row(row) + column);
         store_first(total + column, sum, columns - column);
@@ -217,7 +225,9 @@ inline void backward(Arena& arena, const Shape& shape, const float* parameters, 
                                [&](int row, int column, Vec sum) { store(input->row(row) + column, sum); });
             return;
         }
-        const Batch next = take_batch(arena, rows, depth);
+        // SiLU's derivatives are used once: the gradient takes their place.
+        const bool in_place = shape.activation == Activation::silu;
+        const Batch next = in_place ? trace.derivative[layer - 1] : take_batch(arena, rows, depth);
         const bool last = along && layer == shape.layers - 1;
         const auto finish = [&](int row, int column, Vec sum) {
             if (last) sum -= load(below.row(row) + column) * along[row];
