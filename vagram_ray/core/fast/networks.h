@@ -142,15 +142,7 @@ inline void forward(Arena& arena, const Shape& shape, const float* parameters, B
 }
 
 inline void sum_rows(Batch values, int rows, int columns, float* total) {
-    constexpr int TOGETHER = 4;  // vectors, so that one sum need not wait for the last
-    int column = 0;
-    for (; column + TOGETHER * LANES <= columns; column += TOGETHER * LANES) {
-        Vec sums[TOGETHER] = {};
-        for (int row = 0; row < rows; ++row)
-            for (int v = 0; v < TOGETHER; ++v) sums[v] += load(values.row(row) + column + v * LANES);
-        for (int v = 0; v < TOGETHER; ++v) store(total + column + v * LANES, sums[v]);
-    }
-    for (; column < columns; column += LANES) {
+    for (int column = 0; column < columns; column += LANES) {
         Vec sum{};
         for (int row = 0; row < rows; ++row) sum += load(values.row(row) + column);
         store_first(total + column, sum, columns - column);
