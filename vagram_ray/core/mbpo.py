@@ -75,7 +75,7 @@ class MBPOAgent:
         self.env_steps = self.epoch = 0
         self.failed = np.zeros(len(self.seeds), dtype=bool)
         execution = choose_execution(settings, len(self.seeds), self.device)
-        self._recorder = execution.recorder
+        self._recorder, self._library = execution.recorder, execution.library
         self._repeat = RepeatedWork(self._recorder)
         self._streams = {purpose: RandomStreams(self.seeds, purpose, device) for purpose in PURPOSES}
         num_seeds = len(self.seeds)
@@ -165,7 +165,14 @@ class MBPOAgent:
         with metrics.timed("model_fit"):
             values = ValueEstimates.of_settings(self.sac, settings)
             fit = ModelFit(
-                self.dynamics, self.model_optimizer, data, values, settings, self._streams["fit"], self._recorder
+                self.dynamics,
+                self.model_optimizer,
+                data,
+                values,
+                settings,
+                self._streams["fit"],
+                self._recorder,
+                self._library,
             )
             metrics.add("model", fit.run())
             metrics.add("model", value_gradient_metrics(values, data.next_obs, self.num_real_dims, data.terminated))
