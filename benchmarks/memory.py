@@ -32,7 +32,6 @@ import torch
 from benchmarks import timing
 from benchmarks.agents import ACTION_DIM, LAPTOP, WIDE
 from benchmarks.tensor_counter import TensorCounter, run_cohort
-from vagram_ray.core import passes
 from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.estimates import memory_bytes, resident_bytes
@@ -74,9 +73,9 @@ class Case:
         )
         return Workload(settings, "X-v0", self.obs_dim, self.action_dim, None, 1, 1000)
 
-    def estimate(self, *, by_network: bool = False) -> TensorMemory:
+    def estimate(self) -> TensorMemory:
         """Of all tensors."""
-        return tensor_memory(self.workload, self.num_seeds, 1, by_network=by_network)
+        return tensor_memory(self.workload, self.num_seeds, 1)
 
     def run(self, device: str = "cpu") -> None:
         """Let the cohort work."""
@@ -118,7 +117,6 @@ Side = Callable[[Case], dict[str, int]]
 
 def tensors(case: Case) -> dict[str, int]:
     """Counted on the CPU, with all networks in one batched product as on a GPU."""
-    passes.WIDE = 2**62
     with TensorCounter() as counter:
         case.run()
     return {"estimated": case.estimate().total, "measured": counter.peak}
@@ -128,7 +126,7 @@ def process(case: Case) -> dict[str, int]:
     """The process's resident memory, all of it."""
     keep_freed_memory()
     case.run()
-    estimate = case.estimate(by_network=passes.has_fast_onednn(torch.empty(0)))
+    estimate = case.estimate()
     return {"estimated": CORE_PROCESS_BYTES + resident_bytes(estimate), "measured": most_resident()}
 
 

@@ -13,11 +13,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from benchmarks import timing
 from benchmarks.agents import make_agent
-from vagram_ray.core import passes
 from vagram_ray.core.model_fitting import ModelFit
 from vagram_ray.core.model_losses import model_loss_names
 from vagram_ray.core.settings import MBPOSettings
@@ -48,12 +45,6 @@ def fit_pass(loss: str, batch: int, critics: int, sizes: dict[str, Any], fresh_w
     return run
 
 
-def batched_fit_pass(loss: str, batch: int, critics: int, sizes: dict[str, Any]) -> timing.Operation:
-    """As ``fit_pass`` with PyTorch's batched products."""
-    passes.WIDE = 2**62
-    return fit_pass(loss, batch, critics, sizes, False)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table, write JSON."""
     parser = timing.parser(__doc__, rounds=8)
@@ -69,9 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             for loss in sorted(set(model_loss_names()) - {"none"})
         }
         sides["vagram, weights every minibatch"] = functools.partial(fit_pass, "vagram", batch, critics, sizes, True)
-        if passes.has_fast_onednn(torch.empty(0)):
-            for loss in ("mse", "vagram"):
-                sides[f"{loss}, batched products"] = functools.partial(batched_fit_pass, loss, batch, critics, sizes)
         found = timing.measure(f"batch {batch}", sides, rounds=arguments.rounds, repeats=1, warm_up=2).values()
         for sample in found:
             sample.milliseconds = [value / MINIBATCHES for value in sample.milliseconds]

@@ -10,11 +10,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import torch
-
 from benchmarks import timing
 from benchmarks.agents import make_agent
-from vagram_ray.core import passes
 from vagram_ray.core.model_rollouts import imagine
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs.terminations import hopper_terminates
@@ -22,10 +19,8 @@ from vagram_ray.envs.terminations import hopper_terminates
 ROLLOUTS = 100_000
 
 
-def rollouts(width: int, count: int, loss: str, batched: bool) -> timing.Operation:
+def rollouts(width: int, count: int, loss: str) -> timing.Operation:
     """``count`` rollouts of one step."""
-    if batched:
-        passes.WIDE = 2**62
     settings = MBPOSettings(model_loss=loss, actor_hidden_sizes=(width, width), rollouts_per_step=count // 250 + 1)
     agent = make_agent(settings, 1, 5000)
     return lambda: imagine(
@@ -42,11 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     count = 100 if arguments.tiny else ROLLOUTS
     for width in (16,) if arguments.tiny else (256, 1024):
         sides: dict[str, timing.Factory] = {
-            "vagram's model": functools.partial(rollouts, width, count, "vagram", False),
-            "nll's model": functools.partial(rollouts, width, count, "nll", False),
+            f"{loss}'s model": functools.partial(rollouts, width, count, loss) for loss in ("vagram", "nll")
         }
-        if passes.has_fast_onednn(torch.empty(0)):
-            sides["vagram's, batched products"] = functools.partial(rollouts, width, count, "vagram", True)
         samples += timing.measure(f"policy 2 x {width}", sides, rounds=arguments.rounds, repeats=1, warm_up=1).values()
     print(f"{count} one-step rollouts, one thread")
     timing.print_table(samples)

@@ -104,7 +104,7 @@ def test_the_published_structure_learns_the_same_losses_as_ours():
     from vagram_ray.core.random_streams import RandomStreams
     from vagram_ray.core.replay import Transitions
     from vagram_ray.core.sac import SAC
-    from vagram_ray.core.sac_gradients import critic_gradients
+    from vagram_ray.core.sac_losses import critic_loss
     from vagram_ray.core.settings import MBPOSettings
 
     settings = MBPOSettings(actor_hidden_sizes=(8, 8), critic_hidden_sizes=(8, 8))
@@ -117,12 +117,12 @@ def test_the_published_structure_learns_the_same_losses_as_ours():
         ours.target_critic.network.flat.copy_(ours.critic.network.flat)
         theirs.target.load_state_dict(theirs.critic.state_dict())
     batch, _ = random_batch(1, 4096)  # the noise differs: the directions agree on average
-    gradient = torch.empty_like(ours.critic.network.flat)
     noise = torch.randn(1, 4096, ACTION_DIM)
-    critic_gradients(ours, batch, noise, settings.gamma, ours.critic.network.split(gradient))
+    loss, _ = critic_loss(ours, batch, noise, settings.gamma)
+    gradients = torch.autograd.grad(loss.sum(), ours.critic.network.views)
     theirs._update_critics(Transitions(*(column[0] for column in batch)))
     layers = [layer for layer in theirs.critic.first if isinstance(layer, torch.nn.Linear)]
-    for layer, weight in zip(layers, ours.critic.network.split(gradient)[::2], strict=True):
+    for layer, weight in zip(layers, gradients[::2], strict=True):
         cosine = torch.cosine_similarity(layer.weight.grad.T.flatten(), weight[0].flatten(), dim=0)
         assert cosine > 0.99
 

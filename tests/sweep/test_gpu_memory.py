@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.tensor_counter import TensorCounter, run_cohort
-from vagram_ray.core import passes
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.gpu_memory import PROCESS_BYTES, gpu_memory
 from vagram_ray.sweep.tensor_memory import tensor_memory
@@ -53,9 +52,8 @@ def workload(settings: MBPOSettings, obs_dim: int = 11, action_dim: int = 3) -> 
     ],
 )
 def test_a_cohort_has_at_most_the_estimated_tensors_and_not_much_less(
-    num_seeds: int, stored: int, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    num_seeds: int, stored: int, changes: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(passes, "WIDE", 2**62)  # all networks in one product, as on a GPU
     settings = MBPOSettings(**{**SMALL, **changes, "replay_capacity": stored})
     with TensorCounter() as counter:
         run_cohort(settings, num_seeds, stored, 11, 3)

@@ -51,15 +51,6 @@ class ObservationScale(nn.Module):
         return copy_of_seeds(self, index, ("obs_mean", "obs_std"))
 
 
-class PolicySample(NamedTuple):
-    """Actions of the squashed Gaussian and what its gradient needs."""
-
-    action: Tensor  # (S, B, A) in [-1, 1]
-    log_prob: Tensor  # (S, B)
-    std: Tensor  # (S, B, A), before squashing
-    bounded: Tensor  # (S, B, A) in [-1, 1], of which log std is a linear function
-
-
 class SquashedGaussianActor(nn.Module):
     """Policy a = tanh(mean(s) + std(s) * noise), one network per seed.
 
@@ -72,8 +63,6 @@ class SquashedGaussianActor(nn.Module):
         normalize_observations: Standardise observations with ``scale``.
         device: Where the parameters live.
     """
-
-    log_std_half_range = LOG_STD_HALF_RANGE
 
     def __init__(
         self,
@@ -104,7 +93,8 @@ class SquashedGaussianActor(nn.Module):
     def distribution(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation (S, B, A) of the Gaussian before squashing, for obs (S, B, D)."""
         mean, raw = self.network(self.scale(obs)).chunk(2, dim=-1)
-        return mean, LOG_STD_MIN + LOG_STD_HALF_RANGE * (torch.tanh(raw) + 1.0)
+        bounded = torch.tanh(raw.contiguous())  # on a strided view it takes four times as long
+        return mean, LOG_STD_MIN + LOG_STD_HALF_RANGE * (bounded + 1.0)
 
     def mean_action(self, obs: Tensor) -> Tensor:
         """The deterministic policy's actions (S, B, A) in [-1, 1]."""
@@ -112,22 +102,13 @@ class SquashedGaussianActor(nn.Module):
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions (S, B, A) in [-1, 1] and their log density (S, B), for standard normal ``noise`` (S, B, A)."""
-        policy = self.squash(self.network(self.scale(obs)), noise)
-        return policy.action, policy.log_prob
-
-    def squash(self, outputs: Tensor, noise: Tensor) -> PolicySample:
-        """The sample that ``noise`` (S, B, A) makes of the network's outputs (S, B, 2 A)."""
-        mean, raw = outputs.chunk(2, dim=-1)
-        bounded = torch.tanh(raw.contiguous())  # on a strided view it takes four times as long
-        log_std = LOG_STD_MIN + LOG_STD_HALF_RANGE * (bounded + 1.0)
-        std = log_std.exp()
-        pre_squash = torch.addcmul(mean, std, noise)
+        mean, log_std = self.distribution(obs)
+        pre_squash = torch.addcmul(mean, log_std.exp(), noise)
         # -log pi = log std + n^2 / 2 + log(1 - tanh(u)^2) + const per dimension, and the third term is
         # 2 (log 2 - u - softplus(-2 u)), a form that neither overflows nor cancels for large |u|.
-        squash = F.softplus(-2.0 * pre_squash).add_(pre_squash)
-        surprise = torch.addcmul(log_std, noise, noise, value=0.5).sub_(squash, alpha=2.0).sum(dim=-1)
-        log_prob = -self.action_dim * _LOG_DENSITY_CONSTANT - surprise
-        return PolicySample(torch.tanh(pre_squash), log_prob, std, bounded)
+        squash = F.softplus(-2.0 * pre_squash) + pre_squash
+        surprise = (log_std + 0.5 * noise.square() - 2.0 * squash).sum(dim=-1)
+        return torch.tanh(pre_squash), -self.action_dim * _LOG_DENSITY_CONSTANT - surprise
 
     def select_seeds(self, index: Tensor) -> SquashedGaussianActor:
         """A copy of the actor with the seeds at ``index`` (M,) alone."""
@@ -164,11 +145,7 @@ class TwinCritic(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Both critics' values (S, 2, B) of obs (S, B, D) and action (S, B, A)."""
-        return self.network(self.joint_input(obs, action)).view(self.num_seeds, 2, -1)
-
-    def joint_input(self, obs: Tensor, action: Tensor) -> Tensor:
-        """What both networks of each seed see of obs (S, B, D) and action (S, B, A): (S, B, D + A)."""
-        return torch.cat([self.scale(obs), action], dim=-1)
+        return self.network(torch.cat([self.scale(obs), action], dim=-1)).view(self.num_seeds, 2, -1)
 
     def values_at(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values (S, 2, B) where each critic has its own obs (S, 2, B, D); action (S, B, A) is shared."""

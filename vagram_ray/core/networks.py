@@ -15,15 +15,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from vagram_ray.core import passes
-from vagram_ray.core.passes import FEATURE_NORM_EPSILON, Activation, Tape
 from vagram_ray.core.seed_selection import copy_of_seeds
 
+Activation = Callable[[Tensor], Tensor]
 Initializer = Callable[[Tensor, torch.Generator], None]
-_WRITTEN_OUT = (F.relu, F.silu)
-"""Activations that ``passes`` knows the derivative of; networks with others are left to autograd."""
+FEATURE_NORM_EPSILON = 1e-12
+"""Hidden features shorter than this are not scaled up (only all-zero features are)."""
 
 
 def orthogonal_init(weight: Tensor, generator: torch.Generator) -> None:
@@ -53,6 +51,8 @@ class StackedMLP(nn.Module):
         flat: All parameters, (N, P).
         views: The same memory as leaf tensors, per layer weight (N, in, out) and bias (N, 1, out), then the
             extras (N, 1, length). Gradients are taken with respect to these.
+        evaluator: Computes ``forward`` where no gradients are wanted, if there is something faster; it is equal but for
+            rounding.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.num_networks = num_networks
         self.activation = activation
+        self.evaluator: Callable[[StackedMLP, Tensor], Tensor] | None = None
         self.normalize_features = normalize_features
         self.num_layers = len(sizes) - 1
         self._shapes: list[tuple[int, int]] = []
@@ -104,20 +105,9 @@ class StackedMLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (N, B, out) for inputs (N, B, in), or (M, B, in) where every N / M networks share their inputs."""
-        if self._left_to_autograd(inputs):
-            return self._recorded(self._of_each_network(inputs))
-        if torch.is_grad_enabled():
-            return _PassByNetwork.apply(self, self._of_each_network(inputs), *self.views[: 2 * self.num_layers])
-        return self._run(inputs, passes.evaluate)[0]
-
-    def _left_to_autograd(self, inputs: Tensor) -> bool:
-        if self.activation not in _WRITTEN_OUT or torch.compiler.is_compiling():  # a compiler wants plain operations
-            return True
-        return torch.is_grad_enabled() and not self._by_network(inputs)
-
-    def _recorded(self, inputs: Tensor) -> Tensor:
-        """What the networks compute, in operations that autograd records."""
-        features = inputs
+        if self.evaluator is not None and not torch.is_grad_enabled():
+            return self.evaluator(self, inputs)
+        features = self._of_each_network(inputs)
         for layer in range(self.num_layers - 1):
             weight, bias = self.views[2 * layer : 2 * layer + 2]
             features = self.activation(torch.baddbmm(bias, features, weight))
@@ -127,55 +117,6 @@ class StackedMLP(nn.Module):
         # (h / |h|) W = (h W) / |h|: scaling the few outputs is cheaper than scaling the many features.
         square_norm = features.square().sum(dim=-1, keepdim=True).clamp_min(FEATURE_NORM_EPSILON**2)
         return torch.bmm(features, weight) * square_norm.rsqrt() + bias
-
-    def forward_with_tape(self, inputs: Tensor) -> tuple[Tensor, list[Tape]]:
-        """Outputs as ``forward``, and what ``backward`` needs to differentiate them."""
-        return self._run(inputs, passes.forward)
-
-    @torch.no_grad()
-    def _run(self, inputs: Tensor, run: Callable[..., Any]) -> tuple[Tensor, list[Any]]:
-        """Outputs, and what ``run``, a pass, returns for each part of the stack."""
-        outputs = inputs.new_empty(self.num_networks, inputs.shape[1], self._shapes[2 * self.num_layers - 1][1])
-        how = (self.activation, self.normalize_features)
-        if not self._by_network(inputs):
-            return outputs, [run(self._stack, self._of_each_network(inputs), outputs, *how)]
-        sharing = self.num_networks // inputs.shape[0]
-        results = [run(part, inputs[row // sharing], outputs[row], *how) for row, part in enumerate(self._networks)]
-        return outputs, results
-
-    @torch.no_grad()
-    def backward(
-        self,
-        tapes: Sequence[Tape],
-        gradient: Tensor,
-        weight_gradients: Sequence[Tensor] | None,
-        input_columns: slice | None = None,
-    ) -> Tensor | None:
-        """Differentiate a pass; the same as autograd in fewer operations (docs/performance.md).
-
-        Args:
-            tapes: Of the pass.
-            gradient: Of the loss with respect to the outputs, (N, B, out).
-            weight_gradients: Where to write the gradients, shaped like ``views``; None leaves them out.
-            input_columns: The inputs whose gradients are wanted.
-
-        Returns:
-            Gradient with respect to each network's inputs in these columns (N, B, columns); None if there are none.
-        """
-        columns = None
-        for part, tape in zip(self._networks if self._by_network(gradient) else [self._stack], tapes, strict=True):
-            own = None if weight_gradients is None else [weight[part.rows] for weight in weight_gradients]
-            first = passes.backward(part, tape, gradient[part.rows], own, self.activation)
-            if input_columns is not None:
-                if columns is None:
-                    width = len(range(*input_columns.indices(self._shapes[0][0])))
-                    columns = gradient.new_empty(*gradient.shape[:2], width)
-                part.product(first, part.layers[0].transposed[..., input_columns], out=columns[part.rows])
-        return columns
-
-    def _by_network(self, rows: Tensor) -> bool:
-        """Whether (N, B, ...) is enough to compute one network after the other."""
-        return bool(self._networks) and rows.shape[1] >= passes.WIDE_BATCH
 
     def _of_each_network(self, inputs: Tensor) -> Tensor:
         """Inputs (N, B, in) of inputs (M, B, in) that are shared."""
@@ -199,12 +140,6 @@ class StackedMLP(nn.Module):
     def _build_views(self) -> None:
         # Detached first, so that each view is a leaf of its own and gradients need not pass through ``flat``.
         self.views: list[Tensor] = [view.requires_grad_() for view in self.split(self.flat.detach())]
-        layers = self.views[: 2 * self.num_layers]
-        self._stack = passes.whole_stack(layers)
-        widest = max(rows * columns for rows, columns in self._shapes)
-        by_network = widest >= passes.WIDE and self.activation in _WRITTEN_OUT and passes.has_fast_onednn(self.flat)
-        rows = range(self.num_networks) if by_network else ()
-        self._networks = [passes.single_network(layers, row) for row in rows]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> StackedMLP:
         super()._apply(fn, recurse)
@@ -212,33 +147,11 @@ class StackedMLP(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("views", "_stack", "_networks")}
+        return {**{name: value for name, value in self.__dict__.items() if name != "views"}, "evaluator": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._build_views()
-
-
-class _PassByNetwork(torch.autograd.Function):
-    """A pass that autograd sees as one operation."""
-
-    @staticmethod
-    def forward(ctx: Any, stack: StackedMLP, inputs: Tensor, *views: Tensor) -> Tensor:
-        outputs, ctx.tapes = stack.forward_with_tape(inputs)
-        ctx.stack, ctx.num_inputs = stack, inputs.shape[-1]
-        ctx.save_for_backward(*views)  # so that autograd notices a change of the weights in between
-        return outputs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        views = ctx.saved_tensors
-        weight_gradients = [torch.empty_like(view) for view in views] if any(ctx.needs_input_grad[2:]) else None
-        columns = slice(0, ctx.num_inputs) if ctx.needs_input_grad[1] else None
-        input_gradient = ctx.stack.backward(ctx.tapes, gradient.contiguous(), weight_gradients, columns)
-        if weight_gradients is None:
-            return (None, input_gradient, *(None for _ in views))
-        return (None, input_gradient, *weight_gradients)
 
 
 @contextmanager
@@ -266,9 +179,6 @@ class StackedAdam:
         num_seeds: S.
         lr: Step size.
         weight_decay: L2 penalty factor added to the gradient.
-
-    Attributes:
-        gradient: (N, P), what ``step()`` without arguments uses.
     """
 
     def __init__(self, flat: Tensor, num_seeds: int, lr: float, weight_decay: float = 0.0) -> None:
@@ -283,7 +193,6 @@ class StackedAdam:
         """Make ``flat`` what is updated, for all seeds."""
         self._rows = flat.detach().view(len(self.step_count), -1)
         self._gradient = torch.zeros_like(self._rows)
-        self.gradient = self._gradient.view(flat.shape)
         self._update_all()
 
     def _update_all(self) -> None:
@@ -296,10 +205,10 @@ class StackedAdam:
         self._tensors = [[column[seed] for seed in self._updated] for column in columns]
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor] | None = None) -> None:
-        """One step with the gradients of a stack's ``views`` (in their order), or with what is in ``gradient``."""
-        if gradients is not None:
-            torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.gradient)
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """One step with the gradients of a stack's ``views``, in their order."""
+        by_network = self._gradient.view(len(gradients[0]), -1)
+        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=by_network)
         if not self._updated:
             return
         rows, gradient, exp_avg, exp_avg_sq, step_count = self._tensors

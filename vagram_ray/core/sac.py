@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vagram_ray.core import sac_losses
 from vagram_ray.core.actor_critic import SquashedGaussianActor, TwinCritic
-from vagram_ray.core.networks import StackedAdam, orthogonal_init
+from vagram_ray.core.networks import StackedAdam, constant_weights, orthogonal_init
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions
-from vagram_ray.core.sac_gradients import actor_gradients, critic_gradients
 from vagram_ray.core.settings import MBPOSettings
 
 
@@ -75,8 +75,6 @@ class SAC:
         self.actor_optimizer = StackedAdam(self.actor.flat, num_seeds, settings.actor_lr)
         self.critic_optimizer = StackedAdam(self.critic.network.flat, num_seeds, settings.critic_lr)
         self.alpha_optimizer = StackedAdam(self.log_alpha, num_seeds, settings.alpha_lr)
-        self._actor_gradient = self.actor.network.split(self.actor_optimizer.gradient)
-        self._critic_gradient = self.critic.network.split(self.critic_optimizer.gradient)
         self.num_updates = 0
 
     @property
@@ -97,9 +95,9 @@ class SAC:
         """
         settings = self.settings
         next_noise, actor_noise = noise.chunk(2, dim=-1)
-        critic_loss, value = critic_gradients(self, batch, next_noise, settings.gamma, self._critic_gradient)
-        self.critic_optimizer.step()
-        metrics = {"critic_loss": critic_loss, "value": value}
+        critic_loss, value = sac_losses.critic_loss(self, batch, next_noise, settings.gamma)
+        self.critic_optimizer.step(torch.autograd.grad(critic_loss.sum(), self.critic.network.views))
+        metrics = {"critic_loss": critic_loss.detach(), "value": value}
         if self.num_updates % settings.actor_update_period == 0:
             metrics |= self._update_actor_and_temperature(batch.obs, actor_noise)
         self.num_updates += 1
@@ -109,12 +107,13 @@ class SAC:
         return metrics
 
     def _update_actor_and_temperature(self, obs: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        actor_loss, entropy = actor_gradients(self, obs, noise, self._actor_gradient)
-        self.actor_optimizer.step()
+        with constant_weights(self.critic.network):
+            actor_loss, entropy = sac_losses.actor_loss(self, obs, noise)
+            self.actor_optimizer.step(torch.autograd.grad(actor_loss.sum(), self.actor.network.views))
         # d/d(log alpha) of E[-alpha log pi - alpha H]: written out, it needs no graph.
         surplus = entropy.unsqueeze(1) - self.target_entropy
         self.alpha_optimizer.step([self.alpha * surplus])
-        return {"actor_loss": actor_loss, "entropy": entropy, "alpha": self.alpha.squeeze(1)}
+        return {"actor_loss": actor_loss.detach(), "entropy": entropy, "alpha": self.alpha.squeeze(1)}
 
     def freeze(self, seed: int) -> None:
         """Stop updating one seed of the cohort."""

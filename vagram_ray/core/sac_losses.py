@@ -1,7 +1,7 @@
 """What soft actor-critic minimises (Haarnoja et al., 2018, "Soft Actor-Critic Algorithms and Applications").
 
 Losses are means over the batch, one per seed, so that a backward pass through their sum serves all seeds and their
-gradients never mix. ``sac_gradients`` has their gradients written out.
+gradients never mix.
 """
 
 from __future__ import annotations

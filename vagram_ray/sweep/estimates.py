@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vagram_ray.checkpoint.segments import SEGMENT_BYTES
-from vagram_ray.core import passes
 from vagram_ray.core.allocator import KEEP_BELOW_BYTES
 from vagram_ray.sweep.tensor_memory import TensorMemory, tensor_memory
 from vagram_ray.sweep.workload import FLOAT_BYTES, Workload, imagined_transitions, parameters, real_transitions
@@ -96,10 +95,8 @@ def disk_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
 
 def memory_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
     """Peak of a trial on a CPU like this one: the process, its tensors, and in the end a checkpoint of them."""
-    import torch
-
     settings, row = workload.settings, workload.transition_floats * FLOAT_BYTES
-    tensors = tensor_memory(workload, num_seeds, epochs, by_network=passes.has_fast_onednn(torch.empty(0)))
+    tensors = tensor_memory(workload, num_seeds, epochs)
     # A file is made as bytes, twice. Real transitions are copied for that, the new ones and with them segments that
     # are still small.
     segments = 2 * SEGMENT_BYTES + num_seeds * settings.epoch_length * row

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vagram_ray.core import passes
 from vagram_ray.core.dimension_metrics import SAMPLE_SIZE
 from vagram_ray.core.model_fitting import EVALUATION_CHUNK
 from vagram_ray.core.model_rollouts import CHUNK_ELEMENTS
@@ -57,18 +56,17 @@ class TensorMemory:
         return self.networks + self.buffers + max(self.phases.values())
 
 
-def tensor_memory(workload: Workload, num_seeds: int, epochs: int, *, by_network: bool = False) -> TensorMemory:
+def tensor_memory(workload: Workload, num_seeds: int, epochs: int) -> TensorMemory:
     """Peak of a cohort within ``epochs`` epochs.
 
     Args:
         workload: What it does.
         num_seeds: S.
         epochs: Its length.
-        by_network: Whether wide networks are evaluated one by one in small chunks, as on a CPU with AVX-512.
     """
     settings, row = workload.settings, workload.transition_floats * FLOAT_BYTES
     real, imagined = real_transitions(settings, epochs), imagined_transitions(settings, epochs)
-    count = _Cohort(workload, num_seeds, real, by_network)
+    count = _Cohort(workload, num_seeds, real)
     # Transitions are copied to be saved, or when they have been read.
     copies = num_seeds * max(real * (row + INDEX_BYTES), imagined * row)
     phases = {"updates": count.updates(), "copies of buffers": copies}
@@ -122,7 +120,6 @@ class _Cohort:
     num_seeds: int
     rows: int
     """Real transitions per seed."""
-    by_network: bool
 
     # -- SAC -----------------------------------------------------------------------------------------------------
 
@@ -203,8 +200,7 @@ class _Cohort:
     def evaluated_values(self) -> int:
         """Floats per state of its values: inputs of a pair of critics, and their layers."""
         work = self.workload
-        critics = 0 if self._one_by_one(work.critic_sizes) else 2 * evaluated(work.critic_sizes)
-        actor = 0 if self._one_by_one(work.actor_sizes) else evaluated(work.actor_sizes)
+        critics, actor = 2 * evaluated(work.critic_sizes), evaluated(work.actor_sizes)
         joint = 3 * (work.obs_dim + work.action_dim)
         return max(actor, joint + critics) + 4 * work.action_dim + 2 * VALUE_ESTIMATES
 
@@ -213,10 +209,7 @@ class _Cohort:
         work = self.workload
         passing = 4 if work.settings.normalize_features else 2
         critics = 2 * differentiated(work.critic_sizes, 1, passing)
-        if self._one_by_one(work.critic_sizes):
-            passing = math.ceil(2 * max(work.critic_sizes[1:-1]) / self.num_seeds)  # one network of all
-            critics = 2 * differentiated(work.critic_sizes, 1, 0) + passing
-        actor = 0 if self._one_by_one(work.actor_sizes) else evaluated(work.actor_sizes)
+        actor = evaluated(work.actor_sizes)
         inputs = 2 * (work.obs_dim + work.action_dim) + 6 * work.obs_dim + work.action_dim
         return max(actor, inputs + critics)
 
@@ -261,7 +254,7 @@ class _Cohort:
         work, settings = self.workload, self.workload.settings
         samples = settings.ensemble_size * min(EVALUATION_CHUNK, self.validation_rows)
         inputs = self.table_floats + work.model_sizes[0] + work.model_sizes[-1]
-        layers = 0 if self._one_by_one(work.model_sizes) else evaluated(work.model_sizes)
+        layers = evaluated(work.model_sizes)
         losses = 2 * work.model_sizes[-1] + 2 * (work.obs_dim + 1)
         passing = max(layers, losses) * FLOAT_BYTES
         return samples * (inputs * FLOAT_BYTES + passing) + self.loss_values(samples, differentiated=False)
@@ -329,7 +322,7 @@ class _Cohort:
         by_value = kind == "value_disagreement"
         width = max(elites * max(work.model_sizes[1:]), 2 * max(work.critic_sizes[1:]) if by_value else work.obs_dim)
         chunk = min(rows, max(1, CHUNK_ELEMENTS // (self.num_seeds * width)))
-        layers = max(2 * work.model_sizes[-1], 0 if self._one_by_one(work.model_sizes) else evaluated(work.model_sizes))
+        layers = max(2 * work.model_sizes[-1], evaluated(work.model_sizes))
         predictions = work.model_sizes[0] + elites * (work.model_sizes[0] + work.model_sizes[-1] + layers)
         gradients = self.differentiated_values() + (elites + VALUE_ESTIMATES) * work.obs_dim if by_value else 0
         return self.num_seeds * chunk * (FLOAT_BYTES * max(predictions, gradients) + INDEX_BYTES)
@@ -338,8 +331,5 @@ class _Cohort:
         """One chunk of the rollouts through a network: so many samples that the widest layer fills it."""
         chunk = min(samples, math.ceil(CHUNK_ELEMENTS / max(sizes[1:])))
         beside += left if chunk < samples else 0
-        layers = max(2 * sizes[-1], 0 if self._one_by_one(sizes) else evaluated(sizes))
+        layers = max(2 * sizes[-1], evaluated(sizes))
         return chunk * (FLOAT_BYTES * (beside + sizes[0] + sizes[-1] + layers) + INDEX_BYTES)
-
-    def _one_by_one(self, sizes: Sequence[int]) -> bool:
-        return self.by_network and max(a * b for a, b in itertools.pairwise(sizes)) >= passes.WIDE
