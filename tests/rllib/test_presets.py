@@ -260,3 +260,8 @@ def test_small_settings_are_settings_of_training(small: Any) -> None:
     MBPOConfig().environment("Pendulum-v1").training(**small()).validate()
     for task, env in ENVIRONMENTS.items():
         MBPOConfig().environment(env).training(**{**published_settings(task), **small()}).to_settings()
+
+
+def test_the_laptop_settings_leave_nothing_of_a_published_task() -> None:
+    published = published_settings("Hopper", distractors=True)
+    assert published.keys() <= laptop_settings().keys()

@@ -23,6 +23,7 @@ from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import SeedEnvironments, TerminationFn
 from vagram_ray.core.execution import choose_execution
 from vagram_ray.core.fast.sac import NativeSAC
+from vagram_ray.core.fast.values import NativeValues
 from vagram_ray.core.graphs import RepeatedWork
 from vagram_ray.core.metrics import EpochMetrics, MetricSums
 from vagram_ray.core.model_fitting import ModelFit
@@ -90,6 +91,10 @@ class MBPOAgent:
             )
             self.imagined = ImaginedBuffer(num_seeds, self._imagined_capacity(), layout, device)
         self._has_imagined = False
+        if execution.library is not None:
+            networks = [self.actor.network, self.sac.critic.network, self.sac.target_critic.network]
+            for network in networks + ([self.dynamics.network] if settings.model_based else []):
+                network.evaluator = NativeValues(execution.library)
 
     @property
     def actor(self) -> SquashedGaussianActor:
