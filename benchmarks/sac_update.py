@@ -4,8 +4,8 @@
 
 Hopper's dimensions; critics, targets, actor and temperature in every update; UPDATES updates a run, as in an
 environment step. ``--peer`` names an interpreter with sbx-rl (Stable-Baselines-Jax), which then takes its turns,
-``--rllib`` adds RLlib's own SAC learner, ``--published`` the published code's structure. Sides take turns, each in a process of its own
-with one thread; times are the processor's, per update and seed.
+``--rllib`` adds RLlib's own SAC learner, ``--published`` the published structure. Sides take turns, each in its own
+process with one thread; times are the processor's, per update and seed.
 """
 
 from __future__ import annotations
