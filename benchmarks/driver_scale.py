@@ -25,7 +25,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -372,7 +372,6 @@ def make_made_up_plan(trials: int, epochs: int) -> Any:
     from dataclasses import replace
 
     from vagram_ray.rllib import MBPOConfig
-    from vagram_ray.sweep.estimates import Speed
     from vagram_ray.sweep.machine import local_machine
     from vagram_ray.sweep.plan import make_plan
     from vagram_ray.sweep.spec import Sweep
@@ -380,14 +379,9 @@ def make_made_up_plan(trials: int, epochs: int) -> Any:
     cells = max(1, trials // SEEDS_PER_CELL)
     config = MBPOConfig().environment("Pendulum-v1").training(utd_ratio=tune.grid_search(list(range(1, cells + 1))))
     sweep = Sweep(name="made-up", config=config, seeds=trials // cells, epochs=epochs)
-    plan = make_plan(sweep, config, local_machine(), made_up_speed(Speed), scale="", seeds_per_trial=1)
+    plan = make_plan(sweep, config, local_machine(), scale="", seeds_per_trial=1)
     assert len(plan.trials) == trials, f"{trials} is no multiple of {SEEDS_PER_CELL}"
     return replace(plan, config=MadeUpConfig(dict(plan.settings[0])))
-
-
-def made_up_speed(kind: Any) -> Any:
-    """Any speed: estimates are not what is measured."""
-    return kind(**{entry.name: 1e-9 for entry in fields(kind)})
 
 
 # -- all sizes -------------------------------------------------------------------------------------------------

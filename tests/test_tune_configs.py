@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep.estimates import Speed
 from vagram_ray.sweep.machine import GIB, Machine
 from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, select_variants
 from vagram_ray.sweep.plan import SweepPlan, make_plan
 from vagram_ray.sweep.spec import load_sweep_file
 
 FOLDER = Path(__file__).resolve().parents[1] / "tune_configs"
-SPEED = Speed(flops_per_s=1e11, call_s=2e-6, activation_s=2e-10, env_step_s=1e-4)
 MACHINE = Machine(2, 0, 24 * GIB, "a machine")
 
 
@@ -23,7 +21,7 @@ def plan_of(name: str, scale: str, **changes: Any) -> SweepPlan:
     sweep, overrides = load_sweep_file(FOLDER / f"{name}.py").at_scale(scale)
     overrides = {**overrides, **changes}
     config = apply_overrides(sweep.config, overrides, source="The scale")
-    return make_plan(replace(sweep), config, MACHINE, SPEED, scale=scale, overrides=overrides)
+    return make_plan(replace(sweep), config, MACHINE, scale=scale, overrides=overrides)
 
 
 def labels(plan: SweepPlan) -> list[str]:

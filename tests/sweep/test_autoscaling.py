@@ -21,13 +21,11 @@ from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
 from vagram_ray.sweep import autoscaling
 from vagram_ray.sweep.autoscaling import MOST_PLANNED, Autoscaling, NodeType, monitors, of_config, of_reported
-from vagram_ray.sweep.estimates import Speed
 from vagram_ray.sweep.gpus import GIB
 from vagram_ray.sweep.machine import machine_of
 from vagram_ray.sweep.plan import make_plan
 from vagram_ray.sweep.spec import Sweep
 
-SPEED = Speed(flops_per_s=1e13, call_s=5e-6, activation_s=1e-11, env_step_s=1e-4)
 HEAD = {"Alive": True, "Resources": {"node:__internal_head__": 1.0, "memory": 8.0 * GIB}}
 
 
@@ -107,9 +105,9 @@ def test_no_limit_is_ever_passed(most: int, limits: list[tuple[int, int]], runni
 def test_a_plan_on_a_fresh_cluster_puts_trials_on_gpus(make_config: Callable[..., Any]) -> None:
     machine = machine_of([HEAD], of_config(CONFIG))
     sweep = Sweep(name="s", config=make_config(), epochs=2, seeds=4)
-    plan = make_plan(sweep, make_config(), machine, SPEED, scale="")
+    plan = make_plan(sweep, make_config(), machine, scale="")
     assert plan.sharing is not None and plan.resources["GPU"] == 1.0
-    alone = make_plan(sweep, make_config(), machine_of([HEAD]), SPEED, scale="")
+    alone = make_plan(sweep, make_config(), machine_of([HEAD]), scale="")
     assert alone.resources["GPU"] == 0  # what a plan without the autoscaler's limits would have been
 
 

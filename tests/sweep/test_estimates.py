@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from vagram_ray.core.allocator import KEEP_BELOW_BYTES
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep import estimates, tensor_memory
-from vagram_ray.sweep.estimates import Speed
+from vagram_ray.sweep.costs import Costs
 from vagram_ray.sweep.workload import Workload, imagined_transitions, parameters, real_transitions
 
 SETTINGS = MBPOSettings(
@@ -35,7 +36,7 @@ SETTINGS = MBPOSettings(
 
 
 def workload(settings: MBPOSettings = SETTINGS) -> Workload:
-    return Workload(settings, "X-v0", obs_dim=3, action_dim=1, evaluation_interval=2, evaluation_episodes=5,
+    return Workload(settings, None, obs_dim=3, action_dim=1, evaluation_interval=2, evaluation_episodes=5,
                     max_episode_steps=200)  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def test_disk_by_hand() -> None:
     real, imagined = 250, 3 * 82 * 1 * 2
     checkpoint = 2 * (imagined * 9 + 3 * actor + 2 * 4 * critic + 3 * 3 * model) * 4
     assert estimates.checkpoint_bytes(workload(), num_seeds=2, epochs=2) == checkpoint
-    whole = estimates.estimate_trial(workload(), 2, 2, Speed(1e10, 1e-6, 1e-9, 1e-4))
+    whole = estimates.estimate_trial(workload(), 2, 2, None)
     assert whole.disk_bytes == 3 * checkpoint + 2 * (2 * real * 9 * 4) + 2 * estimates.RESULT_BYTES
 
 
@@ -85,37 +86,43 @@ def test_freed_memory_that_stays_with_a_process_is_counted_up_to_a_limit() -> No
     assert estimates.resident_bytes(tensors, 2 * limit) == 1100 + 10 * limit + limit
 
 
-def test_time_counts_steps_updates_and_evaluations() -> None:
-    # With free arithmetic, calls and activations only the environment costs anything.
-    env_only = Speed(flops_per_s=1e30, call_s=0.0, activation_s=0.0, env_step_s=1e-3)
-    steps = 50 + 2 * (100 + 5 * 200 / 2)
-    assert estimates.trial_seconds(workload(), 3, 2, env_only) == pytest.approx(3 * steps * 1e-3)
-    # With free environments plain SAC costs its calls: 350 an update, 60 an action.
-    calls_only = Speed(flops_per_s=1e30, call_s=1e-6, activation_s=0.0, env_step_s=0.0)
-    sac = MBPOSettings(model_loss="none", epoch_length=100, utd_ratio=10, num_steps_sampled_before_learning_starts=0)
-    expected = 1000 * 350e-6 + (100 + 500) * 60e-6
-    assert estimates.trial_seconds(workload(sac), 4, 1, calls_only) == pytest.approx(expected)
+COSTS = Costs(2, env_step_s=1e-3, sac_update_s=1e-2, fit_s=0.5, fit_row_s=1e-4, fit_epoch_row_s=1e-3, imagined_s=1e-5)
 
 
-def test_time_of_updates_is_their_arithmetic() -> None:
-    sac = MBPOSettings(
-        model_loss="none", epoch_length=1, utd_ratio=1, batch_size=8, actor_hidden_sizes=(4,), critic_hidden_sizes=(5,),
-        num_steps_sampled_before_learning_starts=0,
-    )  # fmt: skip
-    actor, critic = 2 * (3 * 4 + 4 * 2), 2 * (4 * 5 + 5 * 1)
-    flops = 8 * 2 * (actor + 2 * critic + 3 * 2 * critic + 3 * actor + 4 * critic)
-    arithmetic = Speed(flops_per_s=1.0, call_s=0.0, activation_s=0.0, env_step_s=0.0)
-    seconds = estimates.trial_seconds(workload(sac), 2, 1, arithmetic)
-    assert seconds == pytest.approx(flops / estimates.MATMUL_EFFICIENCY)
+def test_time_is_the_costs_times_how_often_their_work_is_done() -> None:
+    # By hand: two epochs of 100 steps with 10 updates, 5 evaluation episodes of 200 steps every other epoch, and 3 fits
+    # with patience 5 and 5 more fit epochs; fits see 50 warm-up steps and half of the epoch's; 2 x 40 rollouts.
+    steps, updates, fit_epochs = 100 + 5 * 200 / 2, 1000, 10
+    first = 3 * (0.5 + 100 * (1e-4 + fit_epochs * 1e-3) + 80 * 1e-5)
+    second = 3 * (0.5 + 200 * (1e-4 + fit_epochs * 1e-3) + 80 * 1e-5)
+    constant = steps * 1e-3 + updates * 1e-2
+    seconds = estimates.epoch_seconds(workload(), 2, 2, COSTS)
+    assert seconds == pytest.approx((50 * 1e-3 + constant + first, constant + second))
+    # Rollouts have two steps from the second epoch on when the schedule says so; a limit on fit epochs counts.
+    longer = dataclasses.replace(SETTINGS, rollout_length=(0, 1, 1, 2), model_max_epochs=3)
+    second = 3 * (0.5 + 200 * (1e-4 + 3 * 1e-3) + 2 * 80 * 1e-5)
+    assert estimates.epoch_seconds(workload(longer), 2, 2, COSTS)[1] == pytest.approx(constant + second)
+    assert estimates.epoch_seconds(workload(), 6, 2, COSTS) == pytest.approx([3 * each for each in seconds])
+    sac = dataclasses.replace(SETTINGS, model_loss="none")
+    assert estimates.epoch_seconds(workload(sac), 2, 2, COSTS)[1] == pytest.approx(constant)
+    assert estimates.environment_seconds(workload(sac), 2, 2, COSTS) == pytest.approx((50 + 2 * steps) * 1e-3)
+
+
+def test_an_estimate_tells_what_is_left() -> None:
+    whole = estimates.estimate_trial(workload(), 2, 2, COSTS)
+    first, second = estimates.epoch_seconds(workload(), 2, 2, COSTS)
+    assert whole.seconds == pytest.approx(estimates.START_SECONDS + first + second)
+    assert whole.seconds_between(1, 2, 2) == pytest.approx(second)
+    assert whole.seconds_between(0, 1, 2) == pytest.approx(first)
+    unknown = estimates.estimate_trial(workload(), 2, 2, None)
+    assert math.isnan(unknown.seconds) and math.isnan(unknown.seconds_between(1, 2, 2))
+    assert unknown.memory_bytes == whole.memory_bytes
+    assert estimates.TrialEstimate(0, 0, 100.0).seconds_between(4, 10, 10) == pytest.approx(60.0)
 
 
 def test_more_of_everything_takes_longer_and_more_memory() -> None:
-    speed = Speed(1e11, 2e-6, 2e-10, 1e-4)
-    base = estimates.estimate_trial(workload(), 2, 2, speed)
-    for more in (
-        estimates.estimate_trial(workload(), 3, 2, speed),
-        estimates.estimate_trial(workload(), 2, 3, speed),
-    ):
+    base = estimates.estimate_trial(workload(), 2, 2, COSTS)
+    for more in (estimates.estimate_trial(workload(), 3, 2, COSTS), estimates.estimate_trial(workload(), 2, 3, COSTS)):
         assert more.seconds > base.seconds
         assert more.memory_bytes > base.memory_bytes
         assert more.disk_bytes > base.disk_bytes
@@ -126,14 +133,6 @@ def test_the_workload_is_read_from_a_configuration(make_config: Callable[..., An
     assert (work.obs_dim, work.action_dim, work.max_episode_steps, work.evaluation_episodes) == (7, 1, 200, 1)
     shorter = make_config().environment("Pendulum-v1", env_config={"max_episode_steps": 50})
     assert Workload.of(shorter).max_episode_steps == 50
-
-
-def test_the_machine_is_measured_quickly(make_config: Callable[..., Any]) -> None:
-    speed = estimates.measure_speed()
-    assert speed.flops_per_s > 1e8
-    assert 0 < speed.call_s < 1e-3
-    assert 0 < speed.activation_s < 1e-6
-    assert 0 < estimates.measure_env_step(make_config()) < 0.1
 
 
 def test_processes_that_step_environments_are_counted() -> None:

@@ -17,9 +17,10 @@ from ray import tune
 
 from vagram_ray.rllib import MBPO, gpu_share
 from vagram_ray.sweep import commandline, placement
-from vagram_ray.sweep.estimates import Speed
+from vagram_ray.sweep.cost_source import CostSource
+from vagram_ray.sweep.costs import Costs
+from vagram_ray.sweep.estimates import START_SECONDS
 from vagram_ray.sweep.gpu_memory import gpu_memory
-from vagram_ray.sweep.gpu_speed import ASSUMED, GpuSpeed, measure
 from vagram_ray.sweep.gpus import GIB, Fleet, GpuNode, cluster_gpus
 from vagram_ray.sweep.joining import join_plan
 from vagram_ray.sweep.machine import Machine, assumed_machine
@@ -28,12 +29,13 @@ from vagram_ray.sweep.plan import SweepPlan, make_plan, split_pack
 from vagram_ray.sweep.plan_view import Surroundings, plan_warnings
 from vagram_ray.sweep.recorded import RecordedSweep
 from vagram_ray.sweep.results import plan_content
-from vagram_ray.sweep.schedule import Job, Schedule, gpu_seconds, simulate
+from vagram_ray.sweep.schedule import Job, Schedule, simulate
+from vagram_ray.sweep.schedule_view import job_of
 from vagram_ray.sweep.search import TrialNamer
 from vagram_ray.sweep.shares import HEADROOM, GpuSharing, check_placement
 from vagram_ray.sweep.spec import Sweep, SweepError
 
-SPEED = Speed(flops_per_s=1e13, call_s=5e-6, activation_s=1e-11, env_step_s=1e-4)
+COSTS = Costs(4, env_step_s=1e-3, sac_update_s=1e-3, fit_s=1e-2, fit_row_s=1e-6, fit_epoch_row_s=1e-5, imagined_s=1e-6)
 LARGE, SMALL = GpuNode(80 * GIB, 1, 8.0, "H100"), GpuNode(22 * GIB, 1, 8.0, "L4")
 
 
@@ -43,7 +45,7 @@ def machine(*nodes: GpuNode) -> Machine:
 
 def plan_on(config: Any, *nodes: GpuNode, seeds: Any = 4, epochs: int = 10, **options: Any) -> SweepPlan:
     sweep = Sweep(name="s", config=config, epochs=epochs, seeds=seeds)
-    return make_plan(sweep, config, machine(*nodes), SPEED, scale="smoke", **options)
+    return make_plan(sweep, config, machine(*nodes), scale="smoke", **options)
 
 
 # -- shares ------------------------------------------------------------------------------------------------------
@@ -189,7 +191,7 @@ def test_the_user_has_the_last_word(make_config: Callable[..., Any]) -> None:
     cpus = plan_on(make_config().resources(num_cpus_for_main_process=2), LARGE)
     assert "num_cpus_for_main_process" not in cpus.trials[0].parameters
     unknown = make_plan(
-        Sweep(name="s", config=make_config(), epochs=2), make_config(), Machine(8, 2, None, "m"), SPEED, scale=""
+        Sweep(name="s", config=make_config(), epochs=2), make_config(), Machine(8, 2, None, "m"), scale=""
     )
     assert unknown.sharing is None and unknown.resources["GPU"] == 1.0
     tight = plan_on(make_config().learners(num_gpus_per_learner=0.005), LARGE)
@@ -301,15 +303,19 @@ def test_gpus_of_a_cluster() -> None:
     assert cluster_gpus([head]) == ()
 
 
-def test_the_gpu_computes_for_a_part_of_the_time(make_config: Callable[..., Any]) -> None:
-    plan = plan_on(make_config(), LARGE)
-    trial = plan.trials[0]
-    computing = gpu_seconds(plan.workloads[0], 4, plan.epochs, SPEED)
-    assert 0 < computing < trial.estimate.seconds
-    no_arithmetic = Speed(flops_per_s=1e30, call_s=1e-6, activation_s=0.0, env_step_s=1.0)
-    assert gpu_seconds(plan.workloads[0], 4, 2, no_arithmetic) == pytest.approx(
-        gpu_seconds(plan.workloads[0], 4, 1, no_arithmetic) * 2, rel=0.2
-    )
+def test_a_gpu_is_needed_for_all_but_environment_steps(make_config: Callable[..., Any]) -> None:
+    plan = plan_on(make_config(model_loss="none"), LARGE, epochs=2, measure=lambda work, on_gpu: [COSTS] * len(work))
+    job = job_of(plan, plan.trials[0])
+    # 60 steps of warm-up, two epochs of 60 with one update each and an evaluation of 200 steps.
+    steps = 60 + 2 * 60 + 2 * 200
+    assert job.seconds == pytest.approx(START_SECONDS + steps * 1e-3 + 2 * 60 * 1e-3)
+    assert job.gpu_seconds == pytest.approx(2 * 60 * 1e-3)
+
+
+def test_jobs_of_unknown_time_are_placed_without_times(make_config: Callable[..., Any]) -> None:
+    plan = plan_on(make_config(), LARGE, seeds_per_trial=1)
+    schedule = simulate([job_of(plan, trial) for trial in plan.trials], [LARGE])
+    assert not schedule.timed and schedule.most_together == 4
 
 
 # -- a process and its share -------------------------------------------------------------------------------------
@@ -349,7 +355,7 @@ def sweep_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_several_sweeps_are_simulated_in_one_queue(sweep_files: list[str]) -> None:
     result = CliRunner().invoke(
-        placement.main, [*sweep_files, "--gpus", "1,6", "--gpu-memory", "24", "--env-step-us", "50"]
+        placement.main, [*sweep_files, "--gpus", "1,6", "--gpu-memory", "24"]
     )
     assert result.exit_code == 0, result.output
     assert "one" in result.output and "two" in result.output
@@ -358,9 +364,9 @@ def test_several_sweeps_are_simulated_in_one_queue(sweep_files: list[str]) -> No
     assert (one[0], six[0]) == ("1", "6")
     assert (one[-1], six[-1]) == ("6", "1")  # all on one GPU, or one each
     text = " ".join(result.output.split())
-    assert "environment steps of 50 us; nothing was measured on a GPU" in text
+    assert "times are unknown, as nothing was measured on such a GPU" in text
     again = CliRunner().invoke(
-        placement.main, [*sweep_files, "--gpus", "1,6", "--gpu-memory", "24", "--env-step-us", "50"]
+        placement.main, [*sweep_files, "--gpus", "1,6", "--gpu-memory", "24"]
     )
     assert again.output == result.output
 
@@ -372,7 +378,7 @@ def test_a_dry_run_shows_the_plan_on_gpus_that_are_not_there(sweep_files: list[s
     text = " ".join(result.output.split())
     assert "3 GPUs of 40 GiB with 8 CPUs each (assumed)" in text
     assert "3, 3 at a time, each with 1 CPU + 1 GPU" in text
-    assert "GPU memory" in text and "makespan" in text and "nothing was measured on a GPU" in text
+    assert "GPU memory" in text and "makespan" in text and "nothing was measured on such a GPU" in text
     refused = CliRunner().invoke(commandline.main, [*arguments, "--address", "local"])
     assert refused.exit_code == 2
     assert "--gpus 3 plans for GPUs that are not there" in refused.output
@@ -389,11 +395,10 @@ def test_a_dry_run_shows_the_plan_on_gpus_that_are_not_there(sweep_files: list[s
         (["FILE", "--gpu-memory", "nan"], "nan is not a finite number"),
         (["FILE", "--cpus-per-gpu", "inf"], "inf is not a finite number"),
         (["FILE", "--gpus", "many"], "--gpus 'many' is not usable"),
-        (["FILE", "--tflops", "1", "--gpu-speed", "x.json"], "both say how fast"),
         (["FILE", "--gpu-speed", "nowhere.json"], "--gpu-speed 'nowhere.json' is not usable (FileNotFoundError)"),
         (["FILE", "--gpu-speed", "FILE"], "is not usable (JSONDecodeError)"),
         (["FILE", "--scale", "paper", "--gpu-memory", "0.5"], "lower replay_capacity"),
-        (["--measure-speed", "out.json"], "--measure-speed needs a GPU"),
+        (["FILE", "--measure-speed", "out.json"], "--measure-speed needs a GPU"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], message: str, sweep_files: list[str]) -> None:
@@ -404,21 +409,32 @@ def test_bad_input_is_one_sentence(arguments: list[str], message: str, sweep_fil
     assert "Traceback" not in result.output
 
 
-def test_a_measured_speed_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_that_were_measured_elsewhere_are_read(
+    tmp_path: Path, sweep_files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU of a test")
-    monkeypatch.setattr("vagram_ray.sweep.gpu_speed.measure_speed", lambda use_gpu: SPEED)
-    file = tmp_path / "speed.json"
-    assert "a GPU of a test: 10 TFLOP/s" in measure(file)
-    read = GpuSpeed.read(file)
-    assert (read.speed.flops_per_s, read.speed.call_s, read.speed.activation_s) == (1e13, 5e-6, 1e-11)
-    assert "measured on a GPU of a test" in read.source
-    file.write_text(json.dumps({"flops_per_s": -1, "call_s": 1, "activation_s": 1}))
-    with pytest.raises(SweepError, match="above 0"):
-        GpuSpeed.read(file)
-    assert GpuSpeed.assumed(2.0).speed.flops_per_s == 2e12 and GpuSpeed.assumed().speed == ASSUMED
+    monkeypatch.setattr("vagram_ray.sweep.cost_source.Prober.__call__", lambda self, work: [COSTS] * len(work))
+    file = tmp_path / "costs.json"
+    written = CliRunner().invoke(placement.main, [sweep_files[0], "--measure-speed", str(file)])
+    assert written.exit_code == 0, written.output
+    assert "a GPU of a test: 3 sizes measured and written to" in " ".join(written.output.split())
+    simulated = CliRunner().invoke(placement.main, [sweep_files[0], "--gpus", "2", "--gpu-speed", str(file)])
+    assert simulated.exit_code == 0, simulated.output
+    assert "times were measured on a GPU of a test." in " ".join(simulated.output.split())
+    assert "unknown" not in simulated.output
+    content = json.loads(file.read_text())
+    content["costs"].popitem()
+    file.write_text(json.dumps(content))
+    again = CliRunner().invoke(placement.main, [sweep_files[0], "--gpus", "2", "--gpu-speed", str(file)])
+    assert "but not those of 1 of 3 cells: measure this sweep file there" in " ".join(again.output.split())
+    assert "unknown" in again.output
+    content["costs"] = {"key": {**content["costs"].popitem()[1], "sac_update_s": -1.0}}
+    file.write_text(json.dumps(content))
+    with pytest.raises(SweepError, match=r"is not usable \(ValueError\)"):
+        CostSource(assumed_machine(1, 24), file=file)
     assert assumed_machine(2, 24).gpu_nodes == (GpuNode(24 * GIB), GpuNode(24 * GIB))
 
 

@@ -16,7 +16,7 @@ from ray import tune
 from rich.console import Console
 
 from vagram_ray.sweep.continuation import Continuation
-from vagram_ray.sweep.estimates import Speed
+from vagram_ray.sweep.costs import Costs
 from vagram_ray.sweep.machine import GIB, Machine
 from vagram_ray.sweep.packing import makespan, pack_seeds
 from vagram_ray.sweep.plan import CellNamer, SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
@@ -25,8 +25,6 @@ from vagram_ray.sweep.search import PlannedTrials, TrialNamer
 from vagram_ray.sweep.spec import Sweep, SweepError
 from vagram_ray.sweep.text import format_seeds
 
-SPEED = Speed(flops_per_s=1e11, call_s=2e-6, activation_s=2e-10, env_step_s=1e-4)
-
 
 def machine(cpus: int = 2, gpus: int = 0) -> Machine:
     return Machine(cpus, gpus, 8 * GIB, "a machine")
@@ -34,7 +32,7 @@ def machine(cpus: int = 2, gpus: int = 0) -> Machine:
 
 def plan_for(config: Any, cpus: int = 2, gpus: int = 0, seeds: Any = 4, **options: Any) -> SweepPlan:
     sweep = Sweep(name="s", config=config, epochs=10, seeds=seeds)
-    return make_plan(sweep, config, machine(cpus, gpus), SPEED, scale="smoke", **options)
+    return make_plan(sweep, config, machine(cpus, gpus), scale="smoke", **options)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +110,9 @@ def test_tune_gets_every_trial_once_and_gets_back_its_name(make_config: Callable
 
 
 def test_a_pack_is_divided_in_its_place(make_config: Callable[..., Any]) -> None:
-    plan = plan_for(make_config(model_loss=tune.grid_search(["vagram", "nll"])), cpus=2, seeds=5)
+    costs = Costs(1, 1e-3, 1e-3)
+    config = make_config(model_loss=tune.grid_search(["vagram", "nll"]))
+    plan = plan_for(config, cpus=2, seeds=5, measure=lambda work, on_gpu: [costs] * len(work))
     before = [trial.name for trial in plan.trials]
     assert before == ["model_loss=vagram,seeds=0-4", "model_loss=nll,seeds=0-4"]
     divided = split_pack(plan, "model_loss=vagram,seeds=0-4")
@@ -186,7 +186,7 @@ def test_checkpoints_come_by_time_unless_the_sweep_says_otherwise(make_config: C
     own = make_config().checkpointing(checkpoint_every=4)
     for config, every, expected in [(make_config(), None, "auto"), (make_config(), 3, 3), (own, None, 4), (own, 3, 3)]:
         sweep = Sweep(name="s", config=config, epochs=5, checkpoint_every=every)
-        parameters = make_plan(sweep, config, machine(), SPEED, scale="").base_parameters()
+        parameters = make_plan(sweep, config, machine(), scale="").base_parameters()
         assert (parameters["checkpoint_every"], parameters["checkpoint_last_epoch"]) == (expected, 5)
 
 
@@ -197,6 +197,21 @@ def test_extension_files_are_looked_for_beside_the_sweep_file(make_config: Calla
         "package.module",
         "/elsewhere/x.py",
     )
+
+
+def test_the_plan_says_which_times_it_does_not_know(make_config: Callable[..., Any]) -> None:
+    def measure(work: Sequence[Any], on_gpu: bool) -> list[Costs | None]:
+        assert not on_gpu
+        return [Costs(1, 0.01, 1.0) if workload.settings.model_loss == "none" else None for workload, _ in work]
+
+    config = make_config(model_loss=tune.grid_search(["vagram", "none"]), utd_ratio=10)
+    plan = plan_for(config, seeds=2, seeds_per_trial=2, measure=measure)
+    console = Console(file=io.StringIO(), width=150)
+    console.print(render_plan(Continuation(plan, "id"), Surroundings("r", "w")))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    # Two seeds of 10 epochs of 60 steps with 10 updates of a second; the steps and the start take a minute.
+    assert "about 3 h 21 min, and what 1 trial of unmeasured size will take" in text
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("model_loss=vagram")] == ["unknown"]
 
 
 def test_the_printed_plan_names_cells_needs_and_places(make_config: Callable[..., Any]) -> None:
@@ -213,7 +228,7 @@ def test_the_printed_plan_names_cells_needs_and_places(make_config: Callable[...
         "every minute, or less often",
         "of 8.0 GiB with 2 at a time",
         "of 10 GiB free",
-        "an estimate",
+        "unknown until the first epochs have run",
         "results/s",
         "offline, project p",
     ):

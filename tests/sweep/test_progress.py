@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from vagram_ray.sweep.callbacks import RecordResults, ShowProgress
+from vagram_ray.sweep.estimates import TrialEstimate
 from vagram_ray.sweep.faults import Faults
 from vagram_ray.sweep.plan import SweepPlan
 from vagram_ray.sweep.progress import ProgressTable, ProgressView, SweepProgress, end_line, result_line
@@ -79,6 +80,24 @@ def test_time_left_follows_the_estimate_until_epochs_are_measured(
     progress.reported(FIRST, make_result(1, {0: 1.0}, time_total_s=20.0))
     # 9 more epochs of 20 s; the others were planned with 10 s an epoch and are taken to be twice as slow, too.
     assert progress.seconds_left() == 380.0
+
+
+def test_epochs_that_grow_are_foreseen(
+    make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> None:
+    """Planned epochs of 1, 2, 3 and 4 s: when the first has taken 2 s, the others take twice as long, too."""
+    plan = make_plan_of({"a=1": [(0,)], "a=2": [(0,)]}, epochs=4)
+    growing = TrialEstimate(0, 0, 22.0, epoch_ends=(1.0, 3.0, 6.0, 10.0))
+    plan = replace(plan, trials=tuple(replace(trial, estimate=growing) for trial in plan.trials))
+    progress, (first, _) = SweepProgress(plan), plan.trials
+    progress.reported(first.name, make_result(1, {0: 1.0}))
+    assert progress.cells()[0].seconds_left == pytest.approx(18.0)
+    assert progress.seconds_left() == pytest.approx(20.0)  # the other trial has ten planned seconds
+    progress.reported(first.name, make_result(2, {0: 1.0}))  # 4 s for 3: the factor goes down
+    assert progress.cells()[0].seconds_left == pytest.approx(7 * 4 / 3)
+    for epoch in (3, 2):  # back to a checkpoint: three measured epochs, two done
+        progress.reported(first.name, make_result(epoch, {0: 1.0}))
+    assert progress.cells()[0].seconds_left == pytest.approx(7 * 6 / (3 * 3 / 2))
 
 
 def test_failures_show_and_failed_seeds_leave_the_return(

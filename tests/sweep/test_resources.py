@@ -12,7 +12,6 @@ import pytest
 from ray import tune
 
 from vagram_ray.rllib import MBPO
-from vagram_ray.sweep.estimates import Speed
 from vagram_ray.sweep.gpus import GIB, GpuNode
 from vagram_ray.sweep.joining import join_plan
 from vagram_ray.sweep.launches import begin_launch
@@ -23,7 +22,6 @@ from vagram_ray.sweep.resources import recorded_amount, trial_resources
 from vagram_ray.sweep.results import plan_content, read_info
 from vagram_ray.sweep.spec import Sweep, SweepError
 
-SPEED = Speed(flops_per_s=1e13, call_s=5e-6, activation_s=1e-11, env_step_s=1e-4)
 LARGE, SMALL = GpuNode(80 * GIB, 1, 8.0, "H100"), GpuNode(22 * GIB, 1, 8.0, "L4")
 
 
@@ -31,7 +29,7 @@ def plan_on(config: Any, *nodes: GpuNode, **options: Any) -> SweepPlan:
     cpus, gpus = int(sum(node.cpus for node in nodes)), sum(node.gpus for node in nodes)
     machine = Machine(cpus, gpus, None, "GPUs", False, nodes)
     sweep = Sweep(name="s", config=config, epochs=300, seeds=4)
-    return make_plan(sweep, config, machine, SPEED, scale="smoke", seeds_per_trial=1, **options)
+    return make_plan(sweep, config, machine, scale="smoke", seeds_per_trial=1, **options)
 
 
 def as_tune_is_told(plan: SweepPlan, index: int) -> dict[str, float]:

@@ -10,7 +10,8 @@ end of an epoch (``state_dict`` here, the environments' generators beside it) is
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,9 @@ class MBPOAgent:
         device: Where networks and buffers live.
         actor: Use this module's parameters in place (RLlib's module) instead of creating an actor.
         num_real_dims: Leading dimensions of an observation that are no distractors, for metrics alone; D by default.
+
+    Attributes:
+        clock: Gives the seconds that phases are timed with; wall time by default.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class MBPOAgent:
             )
         self.settings, self.seeds, self.device = settings, tuple(seeds), torch.device(device)
         self.termination = termination
+        self.clock: Callable[[], float] = time.perf_counter
         self.num_real_dims = obs_dim if num_real_dims is None else num_real_dims
         self.env_steps = self.epoch = 0
         self.failed = np.zeros(len(self.seeds), dtype=bool)
@@ -121,7 +126,7 @@ class MBPOAgent:
         Returns:
             Metrics by name, each (S,); NaN where a seed has nothing to report.
         """
-        settings, metrics = self.settings, EpochMetrics(len(self.seeds))
+        settings, metrics = self.settings, EpochMetrics(len(self.seeds), self.clock)
         if self.env_steps == 0 and settings.num_steps_sampled_before_learning_starts > 0:
             self._warm_up(envs)
         if settings.model_based:

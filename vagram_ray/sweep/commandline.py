@@ -138,7 +138,7 @@ _COUNT = click.IntRange(min=1)
 )  # fmt: skip
 @click.option(
     "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE",
-    help="Speed of a GPU, as `python -m vagram_ray.sweep.placement --measure-speed FILE` wrote it elsewhere.",
+    help="Times on a GPU, as `python -m vagram_ray.sweep.placement CONFIG.py --measure-speed FILE` wrote them there.",
 )  # fmt: skip
 @version_option()
 @click.pass_context
@@ -262,24 +262,22 @@ def _wandb_mode(request: Request, storage: SweepStorage) -> str:
 
 
 def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request) -> tuple[SweepPlan, Machine]:
-    from vagram_ray.sweep.estimates import measure_env_step
-    from vagram_ray.sweep.gpu_speed import speed_of
+    from vagram_ray.sweep.cost_source import CostSource
     from vagram_ray.sweep.plan import make_plan
 
     machine = _machine(request)
-    speed, assumption = speed_of(machine, request.gpu_speed)
+    costs = CostSource(machine, config.extensions, request.gpu_speed)
     plan = make_plan(
         sweep,
         config,
         machine,
-        speed,
         scale=_scale(sweep, request),
         seeds_per_trial=request.seeds_per_trial,
         max_concurrent=request.max_concurrent,
-        env_step_s=measure_env_step,
+        measure=costs,
         overrides=overrides,
     )
-    return replace(plan, assumption=assumption), machine
+    return replace(plan, assumption=costs.note), machine
 
 
 def _machine(request: Request) -> Machine:

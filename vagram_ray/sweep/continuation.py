@@ -57,7 +57,10 @@ class Continuation:
 
     def seconds_left(self, trial: TrialPlan) -> float:
         """Estimated time of what is left of a trial."""
-        return trial.estimate.seconds * (1.0 - self.epochs_done(trial) / self.plan.epochs)
+        done = self.epochs_done(trial)
+        if not done:
+            return trial.estimate.seconds
+        return trial.estimate.seconds_between(done, self.plan.epochs, self.plan.epochs)
 
 
 def continue_sweep(

@@ -198,6 +198,7 @@ def _with_cells(
         warmup_steps={place: plan.warmup_steps[old] for place, old in enumerate(before)},
         requests={place: plan.requests[old] for place, old in enumerate(before) if old in plan.requests},
         workloads={place: plan.workloads[old] for place, old in enumerate(before) if old in plan.workloads},
+        costs={place: plan.costs[old] for place, old in enumerate(before) if old in plan.costs},
     )
 
 

@@ -42,7 +42,9 @@ def pack_seeds(
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
-    """Time until all jobs are done when each starts, in order, as soon as one of the slots is free."""
+    """Time until all jobs are done when each starts, in order, as soon as one of the slots is free; NaN if any is."""
+    if any(math.isnan(duration) for duration in seconds):
+        return math.nan
     free = [0.0] * max(1, slots)
     for duration in seconds:
         heapq.heappush(free, heapq.heappop(free) + duration)

@@ -19,8 +19,6 @@ from vagram_ray.sweep.spec import SweepError, load_sweep_file
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vagram_ray.rllib import MBPOConfig
-    from vagram_ray.sweep.gpu_speed import GpuSpeed
     from vagram_ray.sweep.gpus import GpuNode
     from vagram_ray.sweep.machine import Machine
     from vagram_ray.sweep.plan import SweepPlan, TrialPlan
@@ -52,17 +50,13 @@ def _counts(context: click.Context, parameter: click.Parameter, value: str) -> t
 @click.option(
     "--seeds-per-trial", type=click.IntRange(min=1), metavar="N", help="Seeds trained together; chosen by default."
 )
-@click.option("--tflops", type=FiniteRange(min=0, min_open=True), metavar="X", help="Assumed speed of float32.")
 @click.option(
-    "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE", help="Speed of a GPU as --measure-speed wrote it."
+    "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE", help="Times on a GPU as --measure-speed wrote them."
 )
 @click.option(
-    "--env-step-us", type=FiniteRange(min=0, min_open=True), metavar="X",
-    help="Assumed microseconds of an environment step; timed on this machine by default.",
+    "--measure-speed", type=click.Path(path_type=Path), metavar="FILE",
+    help="Time the sizes of these sweeps on this machine's GPU, and stop.",
 )  # fmt: skip
-@click.option(
-    "--measure-speed", type=click.Path(path_type=Path), metavar="FILE", help="Measure this machine's GPU, and stop."
-)
 def main(
     files: tuple[Path, ...],
     gpus: tuple[int, ...],
@@ -70,33 +64,28 @@ def main(
     cpus_per_gpu: float,
     scale: str,
     seeds_per_trial: int | None,
-    tflops: float | None,
     gpu_speed: Path | None,
-    env_step_us: float | None,
     measure_speed: Path | None,
 ) -> None:
     """Simulate how the trials of sweeps would share GPUs: makespan and use of the GPUs; nothing is run."""
-    from vagram_ray.sweep.gpu_speed import GpuSpeed, measure
+    from vagram_ray.sweep.cost_source import write_costs
     from vagram_ray.sweep.machine import assumed_machine
     from vagram_ray.sweep.schedule_view import render_schedules, render_sweeps
 
     console = make_console()
-    if measure_speed is not None:
-        console.print(measure(measure_speed), soft_wrap=True)
-        return
     if not files:
         raise SweepError("CONFIG.py is missing: give sweep files, or names of packaged ones such as distractors.")
-    if tflops is not None and gpu_speed is not None:
-        raise SweepError("--tflops and --gpu-speed both say how fast a GPU is: give one of them.")
-    gpu = GpuSpeed.read(gpu_speed) if gpu_speed is not None else GpuSpeed.assumed(tflops)
-    speed = gpu if env_step_us is None else gpu.with_env_step(env_step_us * 1e-6)
     machines = [assumed_machine(count, gpu_memory, cpus_per_gpu) for count in gpus]
-    plans = [_plan(file, scale, machines[0], speed, seeds_per_trial) for file in files]
+    plans = [_plan(file, scale, machines[0], gpu_speed, seeds_per_trial) for file in files]
+    if measure_speed is not None:
+        console.print(write_costs(plans, measure_speed), soft_wrap=True)
+        return
     console.print(render_sweeps(plans))
     console.print()
     schedules = [simulate_plans(plans, machine.gpu_nodes) for machine in machines]
     console.print(f"on GPUs of {gpu_memory:g} GiB with {cpus_per_gpu:g} CPUs each:")
-    console.print(render_schedules(schedules, speed.source))
+    notes = dict.fromkeys(plan.assumption for plan in plans)
+    console.print(render_schedules(schedules, " ".join(notes)))
 
 
 def simulate_plans(plans: Sequence[SweepPlan], nodes: Sequence[GpuNode]) -> Schedule:
@@ -124,8 +113,11 @@ def print_schedule(plan: SweepPlan, todo: Sequence[TrialPlan], console: Console)
         console.print()
 
 
-def _plan(file: Path, scale: str, machine: Machine, gpu: GpuSpeed, seeds_per_trial: int | None) -> SweepPlan:
-    """The plan of one sweep file; its environments are stepped for a moment where it is not known what that costs."""
+def _plan(
+    file: Path, scale: str, machine: Machine, gpu_speed: Path | None, seeds_per_trial: int | None
+) -> SweepPlan:
+    """The plan of one sweep file, with the times that are known of such GPUs."""
+    from vagram_ray.sweep.cost_source import CostSource
     from vagram_ray.sweep.overrides import apply_overrides
     from vagram_ray.sweep.plan import make_plan, resolve_extensions
     from vagram_ray.sweep.shares import check_placement
@@ -133,27 +125,21 @@ def _plan(file: Path, scale: str, machine: Machine, gpu: GpuSpeed, seeds_per_tri
     sweep = load_sweep_file(file)
     sized, overrides = sweep.at_scale(scale if sweep.scales else None)
     config = apply_overrides(sized.config, overrides, source="The override of the scale")
+    config = resolve_extensions(config, file.parent)
+    costs = CostSource(machine, config.extensions, gpu_speed)
     plan = make_plan(
         sized,
-        resolve_extensions(config, file.parent),
+        config,
         machine,
-        gpu.speed,
         scale=scale,
         seeds_per_trial=seeds_per_trial,
-        env_step_s=None if gpu.env_step_given else _best_env_step,
+        measure=costs,
         overrides=dict(overrides),
     )
     if not plan.resources["GPU"]:
         raise SweepError(f"{str(file)!r} sets num_gpus_per_learner=0 and trains on CPUs: there is nothing to place.")
     check_placement(plan.trials, plan.sharing)
-    return plan
-
-
-def _best_env_step(config: MBPOConfig) -> float:
-    """Seconds of an environment step, when the machine was least busy."""
-    from vagram_ray.sweep.estimates import measure_env_step
-
-    return min(measure_env_step(config) for _ in range(3))
+    return replace(plan, assumption=costs.note)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vagram_ray.sweep.cells import Cell, canonical, expand_cells, trial_name
-from vagram_ray.sweep.estimates import Speed, TrialEstimate, Workload, estimate_trial
+from vagram_ray.sweep.costs import Costs
+from vagram_ray.sweep.estimates import TrialEstimate, Workload, estimate_trial
 from vagram_ray.sweep.gpu_memory import gpu_memory
 from vagram_ray.sweep.machine import Machine
 from vagram_ray.sweep.packing import makespan, pack_seeds
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 EVAL_RETURN, TRAIN_RETURN = "eval/episode_return", "train/episode_return"
 UNKNOWN_ESTIMATE = TrialEstimate(0, 0, math.nan)
 """Of a trial about which nothing is known."""
+Measure = Callable[[Sequence[tuple[Workload, int]], bool], Sequence[Costs | None]]
+"""Gives the costs of workloads with so many seeds, on a GPU or a core; None for those that are not known."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,10 @@ class SweepPlan:
     """All that a trial of each cell asks Ray for by its configuration, by index of the cell."""
     workloads: Mapping[int, Workload] = field(default_factory=dict)
     """What each cell asks for, by its index."""
-    speeds: Mapping[str, Speed] = field(default_factory=dict)
-    """What work costs on this machine, by environment."""
+    costs: Mapping[int, Costs] = field(default_factory=dict)
+    """What each cell's work costs, by its index, where that was measured."""
     assumption: str = ""
-    """A sentence about the times, where the machine's speed was not measured."""
+    """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
     sharing: GpuSharing | None = None
     """Chooses each trial's share of a GPU; None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
 
@@ -106,12 +110,27 @@ class SweepPlan:
         """The trials that train the seeds of a cell."""
         return [trial for trial in self.trials if trial.cell.index == cell.index]
 
+    def work(self) -> list[tuple[Workload, int]]:
+        """What each cell asks for, and the seeds of its largest trial."""
+        largest: dict[int, int] = {}
+        for trial in self.trials:
+            largest[trial.cell.index] = max(len(trial.seeds), largest.get(trial.cell.index, 0))
+        return [(self.workloads[index], seeds) for index, seeds in largest.items()]
+
     def estimate(self, cell: int, num_seeds: int) -> TrialEstimate:
         """Needs of a trial of the cell with this index; ``UNKNOWN_ESTIMATE`` where there is nothing to tell it from."""
         if cell not in self.workloads:
             return UNKNOWN_ESTIMATE
-        workload = self.workloads[cell]
-        return estimate_trial(workload, num_seeds, self.epochs, self.speeds[workload.env_id])
+        key = cell, num_seeds
+        if key not in self._estimates:
+            costs = self.costs.get(cell)
+            self._estimates[key] = estimate_trial(self.workloads[cell], num_seeds, self.epochs, costs)
+        return self._estimates[key]
+
+    @functools.cached_property
+    def _estimates(self) -> dict[tuple[int, int], TrialEstimate]:
+        """By cell and number of seeds: thousands of trials may be alike, and an estimate has a number per epoch."""
+        return {}
 
     def with_trials(self, trials: Sequence[TrialPlan]) -> SweepPlan:
         """The plan with these trials in place of its own, in this order."""
@@ -179,17 +198,17 @@ def make_plan(
     sweep: Sweep,
     config: MBPOConfig,
     machine: Machine,
-    speed: Speed,
     *,
     scale: str,
     seeds_per_trial: int | None = None,
     max_concurrent: int | None = None,
-    env_step_s: Callable[[MBPOConfig], float] | None = None,
+    measure: Measure | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> SweepPlan:
     """Plan the trials of a sweep whose seeds, epochs and configuration are settled.
 
-    Every cell is validated. ``env_step_s`` measures the seconds of an environment step, once per environment.
+    Every cell is validated. ``measure`` gives what their work costs (``cost_source.CostSource``); without it no time
+    is known.
 
     Raises:
         SweepError: A cell cannot work; the message names it.
@@ -240,10 +259,13 @@ def make_plan(
         capacity=slots,
         requests=dict(enumerate(requests)),
         workloads=workloads,
-        speeds=_env_speeds(configs, workloads, speed, env_step_s),
         sharing=sharing,
     )
     packs = {cell.index: plan.packs(cell, seeds, len(cells), seeds_per_trial) for cell in cells}
+    if measure is not None:
+        work = [(workload, max(map(len, packs[index]))) for index, workload in workloads.items()]
+        found = zip(workloads, measure(work, resources["GPU"] > 0), strict=True)
+        plan = replace(plan, costs={index: costs for index, costs in found if costs is not None})
     return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]])
 
 
@@ -274,21 +296,6 @@ def split_pack(plan: SweepPlan, trial_name: str) -> SweepPlan:
     if len(trials) == len(plan.trials):
         raise KeyError(trial_name)
     return plan.with_trials(trials)
-
-
-def _env_speeds(
-    configs: Sequence[MBPOConfig],
-    workloads: Mapping[int, Workload],
-    speed: Speed,
-    env_step_s: Callable[[MBPOConfig], float] | None,
-) -> dict[str, Speed]:
-    """The machine's speed with each environment's own step, measured once per environment."""
-    speeds: dict[str, Speed] = {}
-    for index, config in enumerate(configs):
-        env_id = workloads[index].env_id
-        if env_id not in speeds:
-            speeds[env_id] = replace(speed, env_step_s=env_step_s(config)) if env_step_s else speed
-    return speeds
 
 
 def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,8 +147,13 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
 def _time_left(continuation: Continuation, slots: int) -> str:
     plan, todo = continuation.plan, continuation.todo
     left = [continuation.seconds_left(trial) for trial in todo]
+    known = [seconds for seconds in left if math.isfinite(seconds)]
+    if len(known) < len(left):
+        others = f"and what {plural(len(left) - len(known), 'trial')} of unmeasured size will take"
+        about = format_duration(makespan(known, slots))
+        return f"about {about}, {others}" if known else "unknown until the first epochs have run"
     if plan.sharing is None:
-        return f"about {format_duration(makespan(left, slots))} (an estimate, within a factor of two on a quiet CPU)"
+        return f"about {format_duration(makespan(left, slots))} (by measured updates, fits and environment steps)"
     rest = plan.only({trial.name for trial in todo})
     jobs = [job_of(rest, trial).cut(seconds) for trial, seconds in zip(rest.trials, left, strict=True)]
     whole = simulate(jobs, plan.machine.gpu_nodes, plan.max_concurrent)

@@ -290,25 +290,34 @@ class SweepProgress:
         )
 
     def _trial_seconds_left(self, trial: TrialProgress, estimate: _Estimate) -> float:
-        epochs_left = self.plan.epochs - trial.epochs_done
+        """By the trial's own epochs; before the first of them by its plan, or by other trials' epochs.
+
+        Epochs grow with the data of the model's fits: where the plan knows by how much, measured ones count as what
+        they are of the planned ones.
+        """
+        epochs, done = self.plan.epochs, trial.epochs_done
+        planned_left = trial.plan.estimate.seconds_between(done, epochs, epochs)
         recent = _measured(trial)
         if recent:
-            return epochs_left * sum(recent) / len(recent)
-        planned = trial.plan.estimate.seconds / self.plan.epochs
-        if math.isfinite(planned):
-            return epochs_left * planned * estimate.correction
-        return epochs_left * estimate.seconds_per_seed_epoch * len(trial.plan.seeds)
+            planned = _planned(trial, len(recent), epochs)
+            growth = planned_left / planned if planned > 0 else (epochs - done) / len(recent)
+            return sum(recent) * growth
+        if math.isfinite(planned_left):
+            return planned_left * estimate.correction
+        return (epochs - done) * estimate.seconds_per_seed_epoch * len(trial.plan.seeds)
 
     def _estimate(self) -> _Estimate:
         """What the epochs so far tell about those of trials that have none."""
-        measured = planned = 0.0
+        measured = compared = planned = 0.0
         count = 0
         for trial in list(self.trials.values()):
             recent = _measured(trial)
             measured += sum(recent)
-            planned += len(recent) * trial.plan.estimate.seconds / self.plan.epochs
             count += len(recent) * len(trial.plan.seeds)
-        return _Estimate(measured / planned if planned > 0 else 1.0, measured / count if count else math.nan)
+            its_plan = _planned(trial, len(recent), self.plan.epochs)
+            if its_plan > 0:
+                compared, planned = compared + sum(recent), planned + its_plan
+        return _Estimate(compared / planned if planned > 0 else 1.0, measured / count if count else math.nan)
 
 
 @dataclass(frozen=True)
@@ -319,6 +328,17 @@ class _Estimate:
     """How much longer than planned they have taken; 1 before the first one."""
     seconds_per_seed_epoch: float
     """What an epoch of one seed has taken on average; NaN before the first one."""
+
+
+def _planned(trial: TrialProgress, count: int, epochs: int) -> float:
+    """What the plan gave a trial's last ``count`` epochs; NaN where it knows nothing.
+
+    A trial that has gone back to a checkpoint may have measured more epochs than it has done.
+    """
+    done, first = trial.epochs_done, max(0, trial.epochs_done - count)
+    if first == done:
+        return math.nan
+    return trial.plan.estimate.seconds_between(first, done, epochs) * count / (done - first)
 
 
 def _status(trials: Sequence[TrialProgress], starting: Collection[str]) -> str:

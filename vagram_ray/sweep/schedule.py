@@ -7,14 +7,12 @@ than there is, all of them go slower by the same factor. Switching between proce
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vagram_ray.sweep.estimates import Speed, Workload, trial_seconds
 from vagram_ray.sweep.gpus import Fleet, GpuNode
 
-KERNEL_SECONDS = 2.5e-6
-"""Shortest time that a GPU is occupied by one call, an assumption."""
 Place = tuple[int, int]
 """Node, and GPU on it."""
 
@@ -25,9 +23,9 @@ class Job:
 
     name: str
     seconds: float
-    """Wall time with a GPU and a core to itself."""
+    """Wall time with a GPU and a core to itself; NaN where it is not known."""
     gpu_seconds: float
-    """Of which the GPU computes; a core is busy for the rest."""
+    """Of which the GPU is needed; a core is busy for the rest."""
     gpus: float
     cpus: float
     memory_bytes: int = 0
@@ -54,6 +52,8 @@ class Schedule:
 
     nodes: tuple[GpuNode, ...]
     runs: tuple[Run, ...]
+    timed: bool = True
+    """Whether the jobs' times are known; otherwise all are taken to be alike, and their unit means nothing."""
 
     @property
     def makespan(self) -> float:
@@ -98,19 +98,14 @@ class Schedule:
         return seconds / whole if whole else 0.0
 
 
-def gpu_seconds(workload: Workload, num_seeds: int, epochs: int, speed: Speed) -> float:
-    """Of a trial's estimated time, that in which its GPU computes: arithmetic, and the least a call occupies it."""
-    return trial_seconds(
-        workload, num_seeds, epochs, replace(speed, call_s=min(speed.call_s, KERNEL_SECONDS), env_step_s=0.0)
-    )
-
-
 def simulate(jobs: Sequence[Job], nodes: Sequence[GpuNode], max_concurrent: int | None = None) -> Schedule:
-    """Run the jobs on the nodes.
+    """Run the jobs on the nodes; where the time of one is not known, as if all took the same.
 
     Raises:
         ValueError: A job has no room even on empty nodes.
     """
+    timed = not any(math.isnan(job.seconds) for job in jobs)
+    jobs = jobs if timed else [replace(job, seconds=1.0, gpu_seconds=0.0) for job in jobs]
     fleet = Fleet(nodes)
     order = {id(job): position for position, job in enumerate(jobs)}
     waiting = list(jobs)
@@ -131,7 +126,7 @@ def simulate(jobs: Sequence[Job], nodes: Sequence[GpuNode], max_concurrent: int 
             fleet.give_back(each.place, each.job.gpus, each.job.cpus)
             done.append(Run(each.job, each.place, each.start, clock))
         running = [each for each in running if each not in ended]
-    return Schedule(tuple(nodes), tuple(sorted(done, key=lambda run: (run.start, order[id(run.job)]))))
+    return Schedule(tuple(nodes), tuple(sorted(done, key=lambda run: (run.start, order[id(run.job)]))), timed)
 
 
 @dataclass(eq=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vagram_ray.core.settings import MBPOSettings
 
 if TYPE_CHECKING:
+    from vagram_ray.envs import EnvironmentSpec
     from vagram_ray.rllib import MBPOConfig
 
 FLOAT_BYTES = 4
@@ -20,7 +21,8 @@ class Workload:
     """What a cell's configuration asks for, as far as it costs anything."""
 
     settings: MBPOSettings
-    env_id: str
+    environment: EnvironmentSpec | None
+    """None where nothing is to be run."""
     obs_dim: int
     action_dim: int
     evaluation_interval: int | None
@@ -39,7 +41,7 @@ class Workload:
         steps = dict(spec.env_kwargs).get("max_episode_steps") or (registered and registered.max_episode_steps)
         return cls(
             settings=config.to_settings(),
-            env_id=spec.env_id,
+            environment=spec,
             obs_dim=obs_dim,
             action_dim=action_dim,
             evaluation_interval=config.evaluation_interval,
