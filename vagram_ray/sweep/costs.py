@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.core.execution import UPDATES_WORTH_COMPILING
 from vagram_ray.core.fast.private_folder import private_folder, user_cache_folder
 from vagram_ray.core.settings import MODEL_SETTINGS
 from vagram_ray.sweep.workload import Workload
@@ -84,7 +85,10 @@ def work_key(workload: Workload, num_seeds: int) -> str:
     unused = WITHOUT_EFFECT | (frozenset() if workload.settings.model_based else MODEL_SETTINGS - {"model_loss"})
     kept = {name: value for name, value in settings.items() if name not in unused}
     environment = asdict(workload.environment) if workload.environment is not None else {}
-    return _digest([kept, environment, workload.obs_dim, workload.action_dim, seeds_measured(num_seeds)])
+    seeds = seeds_measured(num_seeds)
+    updates = seeds * workload.settings.epoch_length * workload.settings.utd_ratio
+    kept["compiled_for"] = updates >= UPDATES_WORTH_COMPILING  # what execution="auto" looks at
+    return _digest([kept, environment, workload.obs_dim, workload.action_dim, seeds])
 
 
 class CostFiles:
