@@ -49,15 +49,6 @@ def test_a_command_runs_without_ray_prints_a_table_and_writes_json(name, tmp_pat
         assert 0 < result["least_ms"] <= result["median_ms"] <= result["p90_ms"]
 
 
-def test_ways_to_step_the_environments_are_compared(tmp_path):
-    path = tmp_path / "numbers.json"
-    options = ("--stepping", "2", "--workers", "2", "--spread", "--env", "Pendulum-v1", "--tiny", "--json", str(path))
-    finished = run(["-c", NO_RAY], "benchmarks.env_step", *options)
-    assert finished.returncode == 0, finished.stderr
-    sides = [result["side"] for result in json.loads(path.read_text())["results"]]
-    assert sides == ["1 process", "2 processes", "2 threads"]
-
-
 def test_rllibs_side_is_left_out_with_one_line_where_ray_is_not(tmp_path):
     finished = run(["-c", NO_RAY], "benchmarks.sac_update", "--tiny", "--rllib")
     assert finished.returncode == 0, finished.stderr

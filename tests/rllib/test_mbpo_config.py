@@ -176,20 +176,9 @@ def test_a_gpu_that_is_not_there_is_named(make_config, build):
         build(make_config().learners(num_gpus_per_learner=1))
 
 
-def test_environments_in_several_processes_give_the_numbers_of_one(make_config, build):
-    results = []
-    for workers in (1, 2):
-        algo = build(make_config().environment(env_workers=workers).training(seeds=(0, 1, 2)))
-        assert algo.env_runner.env.num_workers == algo.env_runner.evaluation_env.num_workers == workers
-        results.append(algo.train())
-    for section in ("train", "eval", "sac"):
-        assert repr(results[0][section]) == repr(results[1][section])  # NaN equals NaN
-
-
-@pytest.mark.parametrize("value", [0, 1.5, True, "two"])
-def test_env_workers_that_cannot_be_are_named(value, make_config):
-    with pytest.raises(ValueError, match=f"env_workers={value!r} must be an integer >= 1"):
-        make_config().environment(env_workers=value).validate()
+def test_env_workers_are_gone_and_a_sentence_says_so(make_config):
+    with pytest.raises(ValueError, match=r"no setting 'env_workers' \(environments step in the trial's own process"):
+        make_config().environment(env_workers=2)
 
 
 def test_cuda_graphs_on_a_cpu_are_refused(make_config):

@@ -133,14 +133,3 @@ def test_the_workload_is_read_from_a_configuration(make_config: Callable[..., An
     assert (work.obs_dim, work.action_dim, work.max_episode_steps, work.evaluation_episodes) == (7, 1, 200, 1)
     shorter = make_config().environment("Pendulum-v1", env_config={"max_episode_steps": 50})
     assert Workload.of(shorter).max_episode_steps == 50
-
-
-def test_processes_that_step_environments_are_counted() -> None:
-    alone, together = (dataclasses.replace(workload(), env_workers=workers) for workers in (1, 3))
-    difference = estimates.memory_bytes(together, 4, 2) - estimates.memory_bytes(alone, 4, 2)
-    assert (
-        difference == 2 * 2 * estimates.ENV_WORKER_BYTES
-    )  # training and evaluation have two each beside the trial's process
-    assert estimates.memory_bytes(together, 1, 2) == estimates.memory_bytes(
-        alone, 1, 2
-    )  # a seed is stepped by one process

@@ -18,7 +18,7 @@ from vagram_ray.envs.distractors import (
     DistractorReset,
     DistractorScale,
 )
-from vagram_ray.envs.errors import EnvironmentSpecError, EnvironmentWorkerError
+from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.spec import EnvironmentSpec
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ __all__ = [
     "DistractorScale",
     "EnvironmentSpec",
     "EnvironmentSpecError",
-    "EnvironmentWorkerError",
     "SeedVectorEnv",
     "never_terminates",
     "register_termination",
@@ -49,7 +48,7 @@ _NEED_PYTORCH = {
     "never_terminates": "terminations",
     "register_termination": "terminations",
 }
-"""Imported when they are asked for: worker processes import this package and do without PyTorch."""
+"""Imported when they are asked for: a specification alone needs no PyTorch."""
 
 
 def __getattr__(name: str) -> Any:

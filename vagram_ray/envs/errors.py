@@ -5,7 +5,3 @@ from __future__ import annotations
 
 class EnvironmentSpecError(ValueError):
     """An environment cannot be used as asked; the message is one sentence that names the value and the way out."""
-
-
-class EnvironmentWorkerError(RuntimeError):
-    """A process that steps environments has ended; the message is one sentence that says how and the way out."""

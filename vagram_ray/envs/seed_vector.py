@@ -1,12 +1,8 @@
-"""One environment per seed, stepped together, in this process or in several."""
+"""One environment per seed, stepped one after the other in the process that trains."""
 
 from __future__ import annotations
 
-import contextlib
-import operator
-import os
 import warnings
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -18,9 +14,6 @@ from vagram_ray.core.environments import EnvStep
 from vagram_ray.envs.distractors import current_distractor_settings, distractor_settings_without_effect
 from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.spec import EnvironmentSpec, check_seed
-from vagram_ray.envs.step_group import StepArrays, StepGroup
-from vagram_ray.envs.worker_process import SharedStep
-from vagram_ray.envs.workers import StepWorker, close_all, kill_all, step_memory
 
 
 class SeedVectorEnv:
@@ -41,25 +34,18 @@ class SeedVectorEnv:
         observation_space: Box (D,) float32, of one environment.
         action_space: Box (A,) float32 of [-1, 1], of one environment.
         guard: makes the context in which environments step and reset; none by default.
-        num_workers: how many processes step them, this one included.
     """
 
-    def __init__(
-        self, spec: EnvironmentSpec, seeds: Sequence[int], *, evaluation: bool = False, num_workers: int = 1
-    ) -> None:
+    def __init__(self, spec: EnvironmentSpec, seeds: Sequence[int], *, evaluation: bool = False) -> None:
         """Make and seed the environments; call `reset` before the first `step`.
 
         Args:
             spec: what environment.
             seeds: its seeds.
             evaluation: whether these are evaluation environments.
-            num_workers: processes that step them at the same time, this one included; each has an equal share of
-                the seeds, so more than there are seeds change nothing. The numbers are the same with any.
 
         Raises:
-            EnvironmentSpecError: no seeds, a seed that is no integer >= 0, `num_workers` no integer >= 1, or a spec
-                that `validate` refuses or that cannot be made in another process.
-            EnvironmentWorkerError: a worker process has ended before it was ready.
+            EnvironmentSpecError: no seeds, a seed that is no integer >= 0, or a spec that `validate` refuses.
         """
         if len(seeds) == 0:
             raise EnvironmentSpecError("seeds=() names no seed: give at least one integer >= 0")
@@ -67,16 +53,12 @@ class SeedVectorEnv:
         self.seeds = tuple(check_seed(seed) for seed in seeds)
         self.evaluation = evaluation
         spec.validate()
-        shares = np.array_split(np.arange(len(self.seeds)), min(check_num_workers(num_workers), len(self.seeds)))
-        self._rows = [slice(int(share[0]), int(share[-1]) + 1) for share in shares]
-        self._group = StepGroup(spec, self.seeds[self._rows[0]], evaluation=evaluation)
-        self._envs = self._group.envs
+        self._envs = [spec.make(seed, evaluation=evaluation) for seed in self.seeds]
         observation_space, action_space = self._envs[0].observation_space, self._envs[0].action_space
         assert isinstance(observation_space, gym.spaces.Box) and isinstance(action_space, gym.spaces.Box)
         self._low, self._high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
         self._range = self._high - self._low
         self._action_dtype = np.dtype(action_space.dtype)
-        self.num_workers = len(self._rows)
         self.num_seeds = len(self.seeds)
         self.obs_dim = observation_space.shape[0]
         self.action_dim = action_space.shape[0]
@@ -87,11 +69,6 @@ class SeedVectorEnv:
         self.guard: Callable[[], AbstractContextManager[None]] = nullcontext
         self._obs: np.ndarray | None = None
         self._closed = False
-        self._workers: list[StepWorker] = []
-        # Also when nobody calls close(), and when this process ends.
-        self._end_workers = weakref.finalize(self, close_all, self._workers, os.getpid())
-        if self.num_workers > 1:
-            self._start_workers()
 
     def reset(self) -> np.ndarray:
         """Start a new episode in every environment; its first observations, (S, D) float32.
@@ -99,7 +76,7 @@ class SeedVectorEnv:
         The streams of episodes were seeded from (seed, evaluation) at construction and go on from where they are.
         """
         with self.guard():
-            self._obs = np.concatenate(self._everywhere("reset", self._group.reset))
+            self._obs = np.stack([env.reset()[0] for env in self._envs]).astype(np.float32)
         return self._obs.copy()
 
     def step(self, actions: np.ndarray, active: np.ndarray | None = None) -> EnvStep:
@@ -114,7 +91,6 @@ class SeedVectorEnv:
         Raises:
             RuntimeError: no `reset` since construction or `set_state`.
             ValueError: `actions` or `active` has a wrong shape.
-            EnvironmentWorkerError: a worker process has ended.
         """
         if self._obs is None:
             raise RuntimeError("step() was called without a running episode: call reset() first")
@@ -122,14 +98,14 @@ class SeedVectorEnv:
         scaled = self._rescale(np.asarray(actions), stepped)
         reward = np.zeros(self.num_seeds, dtype=np.float32)
         terminated, truncated = np.zeros((2, self.num_seeds), dtype=bool)
-        out = StepArrays(self._obs.copy(), self._obs.copy(), reward, terminated, truncated)
+        next_obs, obs = self._obs.copy(), self._obs.copy()
         with self.guard():
-            if self._workers:
-                self._step_everywhere(scaled, stepped, out)
-            else:
-                self._group.step(scaled, stepped, out)
-        self._obs = out.obs.copy()
-        return EnvStep(*out)
+            for i in np.flatnonzero(stepped).tolist():
+                env = self._envs[i]
+                next_obs[i], reward[i], terminated[i], truncated[i], _ = env.step(scaled[i])
+                obs[i] = env.reset()[0] if terminated[i] or truncated[i] else next_obs[i]
+        self._obs = obs.copy()
+        return EnvStep(next_obs, obs, reward, terminated, truncated)
 
     def get_state(self) -> dict[str, Any]:
         """The state of every random generator, as a dict that JSON can hold.
@@ -142,9 +118,7 @@ class SeedVectorEnv:
         return {
             "spec": self._description(),
             "seeds": list(self.seeds),
-            "environments": [
-                env for states in self._everywhere("get", self._group.get_generator_states) for env in states
-            ],
+            "environments": [_get_generator_states(env) for env in self._envs],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -162,76 +136,17 @@ class SeedVectorEnv:
                 raise EnvironmentSpecError(
                     f"the saved environments have {name} {theirs}, these have {mine}: restore with the same {name}"
                 )
-        shares = [(state["environments"][rows],) for rows in self._rows]
-        self._everywhere("set", self._group.set_generator_states, shares)
+        for env, its_state in zip(self._envs, state["environments"], strict=True):
+            _set_generator_states(env, its_state)
         self._obs = None
 
     def close(self) -> None:
-        """Close every environment and end the workers; nothing can be stepped afterwards."""
+        """Close every environment; nothing can be stepped afterwards."""
         if not self._closed:
             self._closed = True
             self._obs = None
-            self._end_workers()
-            self._group.close()
-
-    def kill_workers(self) -> None:
-        """End the worker processes at once, also one whose environment hangs; those at work print their stacks."""
-        kill_all(self._workers)
-
-    @contextlib.contextmanager
-    def _exchange(self) -> Iterator[None]:
-        """Close everything when an exchange with the workers breaks off: answers would not fit the next question."""
-        if self._closed and self._workers:
-            raise RuntimeError(
-                "the environments are closed, by close() or because a step was interrupted: make them again"
-            )
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
-
-    def _start_workers(self) -> None:
-        with self._exchange(), step_memory() as memory:
-            self._shared = SharedStep(memory, self.num_seeds, self.obs_dim, self.action_dim, self._action_dtype)
-            for rows in self._rows[1:]:
-                self._workers.append(StepWorker(self.spec, self.seeds, rows, memory, evaluation=self.evaluation))
-            for worker in self._workers:
-                worker.wait_until_ready()
-
-    def _step_everywhere(self, actions: np.ndarray, active: np.ndarray, out: StepArrays) -> None:
-        shared, mine, others = self._shared, self._rows[0], slice(self._rows[1].start, None)
-        shared.actions[:], shared.active[:] = actions, active
-        busy = [worker for worker in self._workers if active[worker.rows].any()]
-        errors: list[Exception] = []
-        with self._exchange():
-            for worker in busy:
-                worker.start_step()
-            with _collected(errors):
-                self._group.step(actions[mine], active[mine], out.rows(mine))
-            for worker in busy:
-                with _collected(errors):
-                    worker.finish_step()
-        _raise_first(errors)
-        stepped = active[others]
-        for ours, theirs in zip(out, shared.out, strict=True):
-            ours[others][stepped] = theirs[others][stepped]
-
-    def _everywhere(self, command: str, here: Callable[..., Any], shares: Sequence[tuple] = ()) -> list[Any]:
-        """What a command returns in this process and in each worker; `shares` holds each one's arguments."""
-        shares = shares or [()] * len(self._rows)
-        errors: list[Exception] = []
-        results = []
-        with self._exchange() if self._workers else contextlib.nullcontext():
-            for worker, arguments in zip(self._workers, shares[1:], strict=True):
-                worker.send(command, *arguments)
-            with _collected(errors):
-                results.append(here(*shares[0]))
-            for worker in self._workers:
-                with _collected(errors):
-                    results.append(worker.receive())
-        _raise_first(errors)
-        return results
+            for env in self._envs:
+                env.close()
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -270,37 +185,44 @@ class SeedVectorEnv:
         return scaled.astype(self._action_dtype)
 
 
-def check_num_workers(num_workers: Any, name: str = "num_workers") -> int:
-    """Return `num_workers` as an int; a message calls it `name`.
-
-    Raises:
-        EnvironmentSpecError: it is no integer >= 1.
-    """
-    try:
-        value = 0 if isinstance(num_workers, bool) else operator.index(num_workers)
-    except TypeError:
-        value = 0
-    if value < 1:
-        raise EnvironmentSpecError(
-            f"{name}={num_workers!r} must be an integer >= 1 (1: all environments step in one process)"
-        )
-    return value
-
-
 def _with_effect(description: dict[str, Any]) -> dict[str, Any]:
     unused = distractor_settings_without_effect(description)
     return {name: value for name, value in description.items() if name not in unused}
 
 
-@contextlib.contextmanager
-def _collected(errors: list[Exception]) -> Iterator[None]:
-    """Keep an error for later, when every worker has answered."""
-    try:
-        yield
-    except Exception as error:
-        errors.append(error)
+def _layers(env: gym.Env) -> Iterator[gym.Env]:
+    """The wrappers of an environment from the outermost inwards, then the environment itself."""
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+    yield env
 
 
-def _raise_first(errors: list[Exception]) -> None:
-    if errors:
-        raise errors[0]
+def _get_generator_states(env: gym.Env) -> dict[str, Any]:
+    wrappers = [_own_method(layer, "get_generator_state") for layer in _layers(env)]
+    return {
+        "np_random": _plain(env.unwrapped.np_random.bit_generator.state),
+        "layers": [None if get is None else _plain(get()) for get in wrappers],
+    }
+
+
+def _set_generator_states(env: gym.Env, state: dict[str, Any]) -> None:
+    env.unwrapped.np_random.bit_generator.state = state["np_random"]
+    for layer, saved in zip(_layers(env), state["layers"], strict=True):
+        set_state = _own_method(layer, "set_generator_state")
+        if set_state is not None:
+            set_state(saved)
+
+
+def _own_method(layer: gym.Env, name: str) -> Any:
+    """A method of the layer's own class (plain attribute access would find the wrapped environment's too)."""
+    return getattr(layer, name) if hasattr(type(layer), name) else None
+
+
+def _plain(value: Any) -> Any:
+    """NumPy values inside dicts as Python's own, so that JSON and ``torch.load(weights_only=True)`` read them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value

@@ -27,7 +27,7 @@ from vagram_ray.envs.distractors import (
 )
 from vagram_ray.envs.errors import EnvironmentSpecError
 
-# Worker processes make environments too and do without PyTorch.
+# An environment can be made without PyTorch.
 if TYPE_CHECKING:
     from torch import Tensor
 

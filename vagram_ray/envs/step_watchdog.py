@@ -11,7 +11,7 @@ import faulthandler
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO
 
 EXIT_STATUS = 75
@@ -27,9 +27,6 @@ class StepWatchdog:
     Args:
         limit_s: Seconds.
         output: An open file with a descriptor.
-
-    Attributes:
-        before_exit: Called before this process ends, to end processes that would be left behind.
     """
 
     GRACE_S = 60.0
@@ -37,7 +34,6 @@ class StepWatchdog:
 
     def __init__(self, limit_s: float, output: IO[str]) -> None:
         self.limit_s, self._output = limit_s, output
-        self.before_exit: list[Callable[[], None]] = []
         self._started: float | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="env-step-watchdog", daemon=True)
@@ -75,7 +71,4 @@ class StepWatchdog:
         )
         self._output.flush()
         faulthandler.dump_traceback(file=self._output, all_threads=True)
-        for call in self.before_exit:
-            with contextlib.suppress(Exception):
-                call()
         os._exit(EXIT_STATUS)

@@ -14,7 +14,6 @@ from ray.util.debug import log_once
 
 from vagram_ray.core.settings import MBPOSettings, SettingsError
 from vagram_ray.envs import EnvironmentSpec
-from vagram_ray.envs.seed_vector import check_num_workers
 from vagram_ray.rllib import validation
 from vagram_ray.rllib.checkpointing import check_checkpointing, check_time_limit
 from vagram_ray.rllib.env_runner import MBPOEnvRunner
@@ -59,7 +58,6 @@ class MBPOConfig(AlgorithmConfig):
         explore: ``"sample"`` or ``"mean"`` as in ``MBPOSettings``; RLlib's True and False mean the same.
         checkpoint_every: In a Tune trial, let the trial checkpoint itself and go on by itself (``checkpointing``).
         env_step_time_limit_s: Seconds after which a hanging environment ends the process (``environment``).
-        env_workers: Processes that step a cohort's environments (``environment``).
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -82,7 +80,6 @@ class MBPOConfig(AlgorithmConfig):
         self.checkpoints_kept = 2
         self.checkpoint_last_epoch: int | None = None
         self.env_step_time_limit_s: float | Literal["auto"] | None = "auto"
-        self.env_workers = 1
 
     @classmethod
     def known_keys(cls) -> frozenset[str]:
@@ -102,7 +99,6 @@ class MBPOConfig(AlgorithmConfig):
         distractor_scale: str = _UNSET,
         distractor_reset: str = _UNSET,
         env_step_time_limit_s: float | Literal["auto"] | None = _UNSET,
-        env_workers: int = _UNSET,
         **kwargs: Any,
     ) -> MBPOConfig:
         """Set the environment.
@@ -116,8 +112,6 @@ class MBPOConfig(AlgorithmConfig):
             distractor_reset: Of ``"paper"``: whether each ``"component"`` is reset by itself or the whole ``"vector"``.
             env_step_time_limit_s: A step or reset that takes longer ends this process with a traceback, and Tune
                 starts the trial again; ``"auto"`` is 300 s in a Tune trial and no limit elsewhere, None is no limit.
-            env_workers: Processes that step a cohort's environments at the same time, the trial's own included, with
-                the same numbers (docs/performance.md). What a trial asks of Ray does not change: give it the CPUs too.
             **kwargs: RLlib's own, of which ``env_config`` holds keyword arguments for ``gymnasium.make``.
 
         Raises:
@@ -129,7 +123,6 @@ class MBPOConfig(AlgorithmConfig):
             "distractor_scale": distractor_scale,
             "distractor_reset": distractor_reset,
             "env_step_time_limit_s": env_step_time_limit_s,
-            "env_workers": env_workers,
         }
         _refuse_unknown(kwargs, AlgorithmConfig.environment, set(own))
         if env is not _UNSET:
@@ -272,7 +265,6 @@ class MBPOConfig(AlgorithmConfig):
             validation.check_evaluation(self)
             check_checkpointing(self.checkpoint_every, self.checkpoints_kept, self.checkpoint_last_epoch)
             check_time_limit(self.env_step_time_limit_s)
-            check_num_workers(self.env_workers, "env_workers")
         settings = self.to_settings()
         validation.check_execution(settings.execution, self.num_gpus_per_learner)
         # RLlib announces the new API stack to users of older configs; there is no older MBPOConfig.

@@ -61,11 +61,9 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         """(Re)create the environments from ``config``."""
         self.stop()
         evaluation_config = cast("MBPOConfig", self.config.get_evaluation_config_object())
-        seeds, workers = self.config.seeds, self.config.env_workers
-        self.env = SeedVectorEnv(self.config.environment_spec(), seeds, num_workers=workers)
-        self.evaluation_env = SeedVectorEnv(
-            evaluation_config.environment_spec(), seeds, evaluation=True, num_workers=workers
-        )
+        seeds = self.config.seeds
+        self.env = SeedVectorEnv(self.config.environment_spec(), seeds)
+        self.evaluation_env = SeedVectorEnv(evaluation_config.environment_spec(), seeds, evaluation=True)
         if self.evaluation_env.observation_space.shape != self.env.observation_space.shape:
             raise ValueError(
                 f"evaluation_config: its env_config gives observations of shape "
@@ -84,7 +82,6 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         if self._watchdog is not None:
             self._watchdog.stop()
         self._watchdog = StepWatchdog(limit_s, output)
-        self._watchdog.before_exit += [self.env.kill_workers, self.evaluation_env.kill_workers]
         self.env.guard = self.evaluation_env.guard = self._watchdog.guard
 
     def share_module(self, module: MBPORLModule) -> None:

@@ -75,6 +75,7 @@ _HINTS = {
     "replay_buffer_config": "MBPO keeps its own buffer on the training device; set replay_capacity instead",
     "compile": "it is execution here: 'eager' for 'off'",
     "env_kwargs": "it is RLlib's env_config here",
+    "env_workers": "environments step in the trial's own process; leave it out",
 }
 
 

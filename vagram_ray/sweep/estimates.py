@@ -18,8 +18,6 @@ from vagram_ray.sweep.tensor_memory import TensorMemory, tensor_memory
 from vagram_ray.sweep.workload import FLOAT_BYTES, Workload, imagined_transitions, parameters, real_transitions
 
 CHECKPOINTS_KEPT = 2
-ENV_WORKER_BYTES = 40 * 2**20
-"""Of a process that steps environments."""
 PROCESS_BYTES = 560 * 2**20
 """Memory of a trial's process beside its tensors: PyTorch, RLlib, their libraries' buffers, what is kept for later."""
 RESULT_BYTES = 25_000
@@ -92,8 +90,7 @@ def memory_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
     segments = 2 * SEGMENT_BYTES + num_seeds * settings.epoch_length * row
     real = min(num_seeds * real_transitions(settings, epochs) * row, segments)
     checkpoint = max(2 * num_seeds * imagined_transitions(settings, epochs) * row, 3 * real)
-    workers = 2 * (min(workload.env_workers, num_seeds) - 1)  # of training and of evaluation
-    return PROCESS_BYTES + workers * ENV_WORKER_BYTES + resident_bytes(tensors, checkpoint)
+    return PROCESS_BYTES + resident_bytes(tensors, checkpoint)
 
 
 def resident_bytes(tensors: TensorMemory, *phases: int) -> int:

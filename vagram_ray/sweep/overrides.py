@@ -31,6 +31,7 @@ _DICTIONARIES = ("env_config", "evaluation_config", "model_loss_options")
 _HINTS = {
     "batch_size": "RLlib calls it train_batch_size_per_learner",
     "lr": "the step sizes are actor_lr, critic_lr, alpha_lr and model_lr",
+    "env_workers": "environments step in the trial's own process; leave it out",
     "epochs": "the length is not part of the configuration; give --epochs or Scale(epochs=...)",
     "seed": "the seeds are the sweep's; give --seeds or Scale(seeds=...)",
     "seeds": "the seeds are the sweep's; give --seeds or Scale(seeds=...)",

@@ -204,9 +204,9 @@ class _Probed:
         self._most_rollouts = min(settings.rollouts_per_step * settings.model_train_freq, factor * 4000)
         self._envs = SeedVectorEnv(spec, range(num_seeds))
         # As long as an epoch is in earnest: what execution="auto" comes to depends on it.
-        in_earnest = {"epoch_length": settings.epoch_length, "utd_ratio": settings.utd_ratio}
+        in_earnest = replace(self._settings(1), epoch_length=settings.epoch_length, utd_ratio=settings.utd_ratio)
         self._agent = MBPOAgent(
-            replace(self._settings(1), **in_earnest),
+            in_earnest,
             seeds=range(num_seeds),
             obs_dim=self._envs.obs_dim,
             action_dim=self._envs.action_dim,

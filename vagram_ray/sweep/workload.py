@@ -28,7 +28,6 @@ class Workload:
     evaluation_interval: int | None
     evaluation_episodes: int
     max_episode_steps: int
-    env_workers: int = 1
 
     @classmethod
     def of(cls, config: MBPOConfig) -> Workload:
@@ -47,7 +46,6 @@ class Workload:
             evaluation_interval=config.evaluation_interval,
             evaluation_episodes=config.evaluation_duration if isinstance(config.evaluation_duration, int) else 10,
             max_episode_steps=steps or 1000,
-            env_workers=config.env_workers,
         )
 
     @property
