@@ -62,13 +62,13 @@ def taylor(prediction: Prediction, target: Target) -> Tensor:
 
 @register_model_loss("taylor_hessian", prepare=value_gradient_table, options={"hessian_weight": LossOption(1.0)})
 def taylor_hessian(prediction: Prediction, target: Target) -> Tensor:
-    """``taylor`` with a bound on what the first order leaves out, after Appendix A of the paper.
+    """``taylor`` with a bound on what the first order leaves out: half of eq. 12 in Appendix A of the paper.
 
-    < (g_k . (f - s'))^2 > + M |f - s'|^4 + (r_hat - r)^2,  M the option ``hessian_weight``
+    < (g_k . (f - s'))^2 > + c |f - s'|^4 + (r_hat - r)^2,  c the option ``hessian_weight``
 
-    M is the paper's tunable constant; its default of 1 is ours. For a value function whose Hessian has norms of
-    at most H, V(f) - V(s') is within H |f - s'|^2 / 2 of the first order, so twice the state term bounds
-    (V(f) - V(s'))^2 if M >= H^2 / 4 (and no gradient is clipped).
+    c is the square of the paper's M, which bounds the remainder by M |f - s'|^2 and is left to be tuned there; the
+    default of 1 is ours. Where the Hessian of V has norms of at most H, M = H / 2 does, so twice the state term bounds
+    (V(f) - V(s'))^2 if c >= H^2 / 4 (and no gradient is clipped).
     """
     square_distance = dynamics_error(prediction, target).square().sum(dim=-1)
     return taylor(prediction, target) + target.options["hessian_weight"] * square_distance.square()
