@@ -28,7 +28,7 @@ config = (
     .environment("Pendulum-v1")
     .training(
         seeds=0,
-        # These suit a small task on a CPU; the defaults are the paper's where it gives a value, and MBPO's.
+        # These suit a small task on a CPU; the defaults are the paper's and MBPO's.
         actor_hidden_sizes=(64, 64),
         critic_hidden_sizes=(64, 64),
         normalize_observations=True,
