@@ -62,8 +62,8 @@ class Case:
 
     @property
     def settings(self) -> MBPOSettings:
-        """With early ends of the fits."""
-        return MBPOSettings(**SHORT | self.changes)
+        """With early ends of the fits, and without native code, whose memory is no tensors."""
+        return MBPOSettings(**SHORT | {"execution": "eager"} | self.changes)
 
     @property
     def workload(self) -> Workload:
@@ -71,7 +71,7 @@ class Case:
         settings = dataclasses.replace(
             self.settings, num_steps_sampled_before_learning_starts=self.stored - self.settings.epoch_length
         )
-        return Workload(settings, "X-v0", self.obs_dim, self.action_dim, None, 1, 1000)
+        return Workload(settings, None, self.obs_dim, self.action_dim, None, 1, 1000)
 
     def estimate(self) -> TensorMemory:
         """Of all tensors."""

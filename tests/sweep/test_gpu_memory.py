@@ -15,6 +15,7 @@ from vagram_ray.sweep.tensor_memory import tensor_memory
 from vagram_ray.sweep.workload import Workload, allocated_transitions
 
 SMALL: dict[str, Any] = {
+    "execution": "eager",  # native code has no tensors that could be counted
     "actor_hidden_sizes": (64, 64),
     "critic_hidden_sizes": (64, 64),
     "hidden_size": 32,
@@ -33,7 +34,7 @@ SMALL: dict[str, Any] = {
 
 
 def workload(settings: MBPOSettings, obs_dim: int = 11, action_dim: int = 3) -> Workload:
-    return Workload(settings, "X-v0", obs_dim, action_dim, None, 1, 1000)
+    return Workload(settings, None, obs_dim, action_dim, None, 1, 1000)
 
 
 @pytest.mark.parametrize(
