@@ -109,7 +109,7 @@ def update_floor(settings: MBPOSettings, num_seeds: int, ceiling: Mapping[str, f
     batch.
     """
     batch, hidden = settings.batch_size, settings.critic_hidden_sizes
-    flop = num_seeds * update_products(batch, OBS_DIM, ACTION_DIM, hidden, "torch")[1]
+    flop = num_seeds * update_products(batch, OBS_DIM, ACTION_DIM, hidden)[1]
     actor, critic = (OBS_DIM, *hidden, 2 * ACTION_DIM), (OBS_DIM + ACTION_DIM, *hidden, 1)
     weights = [sum(i * o + o for i, o in zip(sizes[:-1], sizes[1:], strict=True)) for sizes in (actor, critic)]
     floats = 6 * weights[0] + 8 * 2 * weights[1] + batch * (2 * OBS_DIM + ACTION_DIM + 2)
@@ -131,7 +131,7 @@ def updates(device: Device, num_seeds: int, ceiling: Mapping[str, float]) -> lis
     count = settings.utd_ratio
     with device.device:
         products, _ = update_products(
-            settings.batch_size, OBS_DIM, ACTION_DIM, settings.critic_hidden_sizes, "torch", num_seeds
+            settings.batch_size, OBS_DIM, ACTION_DIM, settings.critic_hidden_sizes, num_seeds
         )
     if device.is_cuda:
         recorder = CudaRecorder(device.device)

@@ -1,22 +1,18 @@
 """The matrix products of a SAC update and nothing else: the floor that an update is held against.
 
-Each product is one call on matrices of its exact shapes, results go to memory allocated before. With
-``library="torch"`` it is PyTorch's own (``torch.mm``, ``torch.mv``, for more seeds ``torch.bmm``; MKL on x86), with
-``"onednn"`` the fast one of ``vagram_ray.core.passes`` where that wins (its results are allocated by the call).
+Each product is one call of PyTorch on matrices of its exact shapes (``torch.mm``, ``torch.mv``, for more seeds
+``torch.bmm``; MKL on x86); results go to memory allocated before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 
-Library = Literal["torch", "onednn"]
-
 
 def update_products(
-    batch: int, obs_dim: int, action_dim: int, hidden: Sequence[int], library: Library, num_seeds: int = 1
+    batch: int, obs_dim: int, action_dim: int, hidden: Sequence[int], num_seeds: int = 1
 ) -> tuple[Callable[[], None], int]:
     """The products as one call, and how many floating-point operations they are."""
     actor, critic = (obs_dim, *hidden, 2 * action_dim), (obs_dim + action_dim, *hidden, 1)
@@ -32,7 +28,7 @@ def update_products(
                 shapes += [("NT", batch, fan_out, fan_in)] * inputs
     shapes += [("NT", batch, critic[1], action_dim)] * 2  # the value's gradient with respect to the action
     if num_seeds == 1:
-        calls = [_product(*shape, library) for shape in shapes]
+        calls = [_product(*shape) for shape in shapes]
     else:
         calls = [_batched_product(num_seeds, *shape) for shape in shapes]
 
@@ -43,15 +39,12 @@ def update_products(
     return run, num_seeds * sum(2 * rows * inner * columns for _, rows, inner, columns in shapes)
 
 
-def _product(kind: str, rows: int, inner: int, columns: int, library: Library) -> Callable[[], object]:
+def _product(kind: str, rows: int, inner: int, columns: int) -> Callable[[], object]:
     left = torch.randn(inner, rows).t() if kind == "TN" else torch.randn(rows, inner)
     right = torch.randn(columns, inner).t() if kind == "NT" else torch.randn(inner, columns)
     if columns == 1:
         vector, values = right[:, 0].contiguous(), torch.empty(rows)
         return lambda: torch.mv(left, vector, out=values)
-    if library == "onednn" and rows * columns >= 2**14 and inner * columns >= 2**14:
-        transposed = right.t()
-        return lambda: torch.ops.mkldnn._linear_pointwise(left, transposed, None, "none", [], "")
     if columns <= 8:  # a tall, thin result costs BLAS less if it is computed transposed
         out = torch.empty(columns, rows)
         return lambda: torch.mm(right.t(), left.t(), out=out)

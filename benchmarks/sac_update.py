@@ -11,6 +11,8 @@ process with one thread; times are the processor's, per update and seed.
 from __future__ import annotations
 
 import functools
+import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,11 +107,11 @@ def rllib(width: int, batch: int) -> timing.Operation:
 
 def measure(width: int, batch: int, arguments: object, rounds: int) -> list[timing.Samples]:
     """All sides at one size; milliseconds per update and seed."""
-    sides: dict[str, timing.Factory | timing.Peer] = {
-        "native": functools.partial(native, 1, width, batch),
-        f"native, {COHORT} seeds": functools.partial(native, COHORT, width, batch),
-        "eager": functools.partial(eager, 1, width, batch),
-    }
+    sides: dict[str, timing.Factory | timing.Peer] = {}
+    if load_library().handle is not None:
+        sides["native"] = functools.partial(native, 1, width, batch)
+        sides[f"native, {COHORT} seeds"] = functools.partial(native, COHORT, width, batch)
+    sides["eager"] = functools.partial(eager, 1, width, batch)
     if peer := getattr(arguments, "peer", None):
         sides["SBX (JAX)"] = timing.Peer(peer, SBX, (str(width), str(batch), str(UPDATES)))
     for name, factory in (("published", published), ("rllib", rllib)):
@@ -130,13 +132,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--published", action="store_true", help="also the published code's structure")
     arguments = parser.parse_args(argv)
     timing.prepare(arguments)
+    if arguments.rllib and importlib.util.find_spec("ray") is None:
+        arguments.rllib = False
+        print("RLlib's SAC is left out: Ray is not installed.", file=sys.stderr)
+    if load_library().handle is None:
+        print(f"Compiled updates are left out: {load_library().reason}", file=sys.stderr)
     sizes = [(16, 8)] if arguments.tiny else [(width, batch) for width in WIDTHS for batch in BATCHES]
     samples: list[timing.Samples] = []
     products = {}
     for width, batch in sizes:
         samples += measure(width, batch, arguments, arguments.rounds)
         case = samples[-1].case
-        products[case] = update_products(batch, OBS_DIM, ACTION_DIM, (width, width), "torch")[1]
+        products[case] = update_products(batch, OBS_DIM, ACTION_DIM, (width, width))[1]
     print("SAC update, Hopper's dimensions, one thread, processor time per update and seed")
     timing.print_table(samples, base="SBX (JAX)" if arguments.peer else "eager")
     for sample in samples:
