@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # Before anything imports Ray: no statistics are sent, and result folders stay out of the home directory.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray's workers let everything else on a busy machine go first; tests wait for them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # Tables are as wide as where nobody says how wide; some terminals, and pytest-xdist, say it to every process.
 os.environ.pop("COLUMNS", None)
 pytest.register_assert_rewrite("tests.faults.harness")
