@@ -1,72 +1,101 @@
-"""What a minibatch of model fitting costs, per loss, and what it saves to weight transitions once per fit.
+"""What a minibatch of model fitting costs: compiled, in PyTorch's operations, and as a plain JAX program.
 
-    python -m benchmarks.model_fit [--rounds 8] [--core 1] [--critics 256] [--json FILE]
+    python -m benchmarks.model_fit [--rounds 8] [--core 1] [--peer PYTHON] [--losses LOSS ...] [--json FILE]
 
-One seed, an ensemble of 7 networks of 4 x 200, Hopper's dimensions, forward and backward pass and Adam's step;
-milliseconds per minibatch. "weights every minibatch" computes VaGraM's weights anew for the transitions of each
-minibatch and member, as the uncached published code does; "batched products" leaves oneDNN out.
+One seed, an ensemble of 7 networks, Hopper's dimensions: gather, forward and backward pass, Adam's step. ``--peer``
+names an interpreter with jax and optax, which then takes its turns with the losses that benchmarks/peers/jax_model_fit.py
+knows. ``--losses`` may name any; those that are no weighted sum over outputs have no compiled side. Sides take turns,
+each in its own process with one thread; times are the processor's, per minibatch of all members.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import timing
 from benchmarks.agents import make_agent
+from vagram_ray.core.fast.build import load_library
 from vagram_ray.core.model_fitting import ModelFit
-from vagram_ray.core.model_losses import model_loss_names
+from vagram_ray.core.model_losses import get_model_loss, model_loss_names
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
 
-MINIBATCHES = 2  # per run; times are divided by it
-BATCHES = (256, 1024)
+LOSSES = ("mse", "nll", "vagram")  # those of the JAX program
+MINIBATCHES = 8  # per run
+JAX = str(Path(__file__).parent / "peers" / "jax_model_fit.py")
 
 
-def fit_pass(loss: str, batch: int, critics: int, sizes: dict[str, Any], fresh_weights: bool) -> timing.Operation:
+class Size(NamedTuple):
+    """Of an ensemble and its minibatch."""
+
+    members: int
+    layers: int
+    width: int
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.members} x ({self.layers} x {self.width}), batch {self.batch}"
+
+
+SIZES = (Size(7, 4, 200, 256), Size(7, 2, 64, 256))
+
+
+def epoch(loss: str, size: Size, compiled: bool) -> timing.Operation:
     """One pass over ``MINIBATCHES`` minibatches of each member."""
-    sizes = {**sizes, "critic_hidden_sizes": (critics, critics), "model_batch_size": batch}
-    settings = MBPOSettings(model_loss=loss, validation_fraction=0.2, **sizes)
-    agent = make_agent(settings, 1, MINIBATCHES * batch * 5 // 4)
-    data = agent.replay.layout.split(agent.replay.rows)
+    library = load_library() if compiled else None
+    if library is not None and library.handle is None:
+        raise RuntimeError(library.reason)
+    settings = MBPOSettings(
+        model_loss=loss, ensemble_size=size.members, num_elites=1, num_layers=size.layers, hidden_size=size.width,
+        model_batch_size=size.batch, validation_fraction=0.2, execution="eager",
+    )  # fmt: skip
+    agent = make_agent(settings, 1, MINIBATCHES * size.batch * 5 // 4)
+    data, streams = agent.replay.layout.split(agent.replay.rows), agent._streams["fit"]
+    handle = library.handle if library is not None else None
     values = ValueEstimates(agent.sac)
-    streams = agent._streams["fit"]
-    fit = ModelFit(agent.dynamics, agent.model_optimizer, data, values, settings, streams)
-    if not fresh_weights:
-        return lambda: fit._train_epoch(fit.cohort)
-    states = streams.normal(settings.ensemble_size * batch, agent.replay.layout.obs_dim)
+    fit = ModelFit(agent.dynamics, agent.model_optimizer, data, values, settings, streams, library=handle)
+    return lambda: fit._train_epoch(fit.cohort)
 
-    def run() -> None:
-        for _ in range(MINIBATCHES):
-            values.clipped_gradients(states)
-        fit._train_epoch(fit.cohort)
 
-    return run
+def measure(loss: str, size: Size, peer: str | None, rounds: int) -> list[timing.Samples]:
+    """All sides of a loss at one size; milliseconds per minibatch."""
+    sides: dict[str, timing.Factory | timing.Peer] = {}
+    if get_model_loss(loss).family is not None:
+        sides["native"] = functools.partial(epoch, loss, size, True)
+    sides["eager"] = functools.partial(epoch, loss, size, False)
+    if peer is not None and loss in LOSSES:
+        numbers = (size.width, size.layers, size.members, size.batch, MINIBATCHES)
+        sides["JAX"] = timing.Peer(peer, JAX, (loss, *map(str, numbers)))
+    found = timing.measure(f"{loss}, {size}", sides, rounds=rounds, repeats=2, warm_up=2)
+    for sample in found.values():
+        sample.milliseconds = [value / MINIBATCHES for value in sample.milliseconds]
+    return list(found.values())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table, write JSON."""
     parser = timing.parser(__doc__, rounds=8)
-    parser.add_argument("--critics", type=int, default=256, help="width of the critics' two layers")
+    parser.add_argument("--peer", metavar="PYTHON", help="an interpreter with jax and optax")
+    choices = sorted(set(model_loss_names()) - {"none"})
+    parser.add_argument(
+        "--losses", nargs="+", choices=choices, metavar="LOSS", default=list(LOSSES),
+        help=f"of {', '.join(choices)} (default {' '.join(LOSSES)})",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     timing.prepare(arguments)
-    critics, batches = (8, (16,)) if arguments.tiny else (arguments.critics, BATCHES)
-    sizes = {"hidden_size": 8, "num_layers": 2, "ensemble_size": 3, "num_elites": 2} if arguments.tiny else {}
-    samples: list[timing.Samples] = []
-    for batch in batches:
-        sides: dict[str, timing.Factory] = {
-            loss: functools.partial(fit_pass, loss, batch, critics, sizes, False)
-            for loss in sorted(set(model_loss_names()) - {"none"})
-        }
-        sides["vagram, weights every minibatch"] = functools.partial(fit_pass, "vagram", batch, critics, sizes, True)
-        found = timing.measure(f"batch {batch}", sides, rounds=arguments.rounds, repeats=1, warm_up=2).values()
-        for sample in found:
-            sample.milliseconds = [value / MINIBATCHES for value in sample.milliseconds]
-        samples += found
-    print(f"Model minibatch, critics 2 x {critics}, one thread")
-    timing.print_table(samples, base="mse")
-    timing.write_json(arguments.json, "model_fit", samples, critics=critics)
+    sizes = [Size(3, 2, 8, 16)] if arguments.tiny else SIZES
+    samples = [
+        sample
+        for size in sizes
+        for loss in arguments.losses
+        for sample in measure(loss, size, arguments.peer, arguments.rounds)
+    ]
+    print("Model minibatch, Hopper's dimensions, one thread, processor time per minibatch of all members")
+    timing.print_table(samples, base="JAX" if arguments.peer else "eager")
+    timing.write_json(arguments.json, "model_fit", samples)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def initial_parameters(random, sizes, members, outputs, gaussian):
     for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
         weight = random.standard_normal((members, fan_in, fan_out)) / (2.0 * np.sqrt(fan_in))
         layers.append((jnp.asarray(weight, jnp.float32), jnp.zeros((members, 1, fan_out))))
-    bounds = (jnp.full((members, 1, outputs), 0.5), jnp.full((members, 1, outputs), -10.0)) if gaussian else ()
+    bounds = tuple(jnp.full((members, 1, outputs), value, jnp.float32) for value in (0.5, -10.0)) if gaussian else ()
     return layers, bounds
 
 

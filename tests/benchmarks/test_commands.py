@@ -20,7 +20,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 COMMANDS = {
     "sac_update": {"published", "eager"},
     "cohort": {"1 seed", "2 seeds", "products, 1"},
-    "model_fit": {"mse", "vagram", "nll", "vagram, weights every minibatch"},
+    "model_fit": {"native", "eager"},
     "rollout": {"vagram's model", "nll's model"},
     "env_step": {"bare environment", "1 seed", "8 seeds"},
     "whole_epoch": {"1 seed", "sac", "model_fit", "rollout", "sum"},

@@ -40,8 +40,8 @@ FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-er
 """What every compiler is called with. There is no ``-ffast-math``: NaN and infinity are to stay what they are."""
 COMPILERS = ("g++", "clang++", "c++")
 """Looked for in this order unless the environment variable CXX names one."""
-COMPILER_TIMEOUT = 120.0
-"""Seconds after which a compilation is given up."""
+COMPILER_TIMEOUT = 300.0
+"""Seconds after which a compilation is given up; it takes half a minute of a core, and cores may be shared."""
 LINES_OF_COMPILER = 3
 """Last lines of a failed compilation that are quoted."""
 

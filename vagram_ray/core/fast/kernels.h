@@ -47,9 +47,9 @@ inline void store_first(float* to, Vec value, int count) {
     else for (int lane = 0; lane < count; ++lane) to[lane] = value[lane];
 }
 inline float sum_of(Vec value) {
-    float total = 0;
-    for (int lane = 0; lane < LANES; ++lane) total += value[lane];
-    return total;
+    for (int half = LANES / 2; half; half /= 2)
+        for (int lane = 0; lane < half; ++lane) value[lane] += value[lane + half];
+    return value[0];
 }
 inline Vec select(IVec condition, Vec yes, Vec no) {
     return (Vec)(((IVec)yes & condition) | ((IVec)no & ~condition));

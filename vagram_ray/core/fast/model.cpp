@@ -31,6 +31,7 @@ struct ModelMembers {
 namespace {
 
 constexpr int VALIDATION_CHUNK = 512;  // rows at a time; hidden values are to stay in the cache
+constexpr int ROWS_AHEAD = 16;  // of the row at hand, as long as memory takes to answer
 constexpr float LOG_TWO_PI = 1.83787706640934548f;
 constexpr float BOUND_PENALTY = 0.01f;  // dynamics.variance_bound_penalty
 
@@ -87,6 +88,7 @@ private:
         const Batch in{arena_.take((std::size_t)rows * data_.input_stride), data_.input_stride};
         for (int row = 0; row < rows; ++row) {
             const float* from = data_.inputs + index[row] * data_.input_stride;
+            announce(data_.inputs + ahead(index, row, rows) * data_.input_stride);
             for (int column = 0; column < in.stride; column += LANES) store(in.row(row) + column, load(from + column));
         }
         return in;
@@ -101,35 +103,46 @@ private:
         return total;
     }
 
+    // The row of a table that will soon be wanted; rows are drawn at random, which no cache foresees.
+    static std::int64_t ahead(const std::int64_t* index, int row, int rows) {
+        return index[row + ROWS_AHEAD < rows ? row + ROWS_AHEAD : rows - 1];
+    }
+    static void announce(const float* row) { __builtin_prefetch(row); }
+    void announce_targets(int column, std::int64_t row) const {
+        announce(target(row) + column);
+        announce(weight(row) + column);
+    }
+
     const float* target(std::int64_t row) const { return data_.targets + row * data_.target_stride; }
     const float* weight(std::int64_t row) const { return data_.weights + row * data_.weight_stride; }
 
     double squared_error(int column, const std::int64_t* index, int rows, Batch out, const Batch* slope) {
         const int count = data_.outputs - column;
         const float share = 1.0f / rows;
-        double total = 0;
+        Vec total{};
         for (int row = 0; row < rows; ++row) {
+            announce_targets(column, ahead(index, row, rows));
             const Vec error = first_lanes(load(out.row(row) + column), count) - load(target(index[row]) + column);
             const Vec weighted = load(weight(index[row]) + column) * error;
-            total += sum_of(weighted * error);
-            if (slope) store_first(slope->row(row) + column, 2.0f * share * weighted, count);
+            total += weighted * error;
+            if (slope) store(slope->row(row) + column, 2.0f * share * weighted);
         }
-        return total;
+        return sum_of(total);
     }
 
     double likelihood(int column, const std::int64_t* index, int rows, Batch out, const Batch* slope, float* bound_gradient) {
         const int outputs = data_.outputs, count = outputs - column, used = count < LANES ? count : LANES;
         const Vec upper = load_first(bounds_ + column, used), lower = load_first(bounds_ + outputs + column, used);
         const float share = 1.0f / rows;
-        Vec by_upper{}, by_lower{};
-        double total = 0;
+        Vec by_upper{}, by_lower{}, total{};
         for (int row = 0; row < rows; ++row) {
+            announce_targets(column, ahead(index, row, rows));
             const Vec mean = first_lanes(load(out.row(row) + column), count);
             const Vec raw = first_lanes(load(out.row(row) + outputs + column), count);
             const Vec error = mean - load(target(index[row]) + column), weights = load(weight(index[row]) + column);
             const Bounded log_variance(raw, upper, lower);
             const Vec precision = exponential(-log_variance.value), ratio = error * error * precision;
-            total += sum_of(weights * 0.5f * (ratio + log_variance.value + LOG_TWO_PI));
+            total += weights * 0.5f * (ratio + log_variance.value + LOG_TWO_PI);
             if (!slope) continue;
             const Vec by_log_variance = share * weights * 0.5f * (1.0f - ratio);
             store_first(slope->row(row) + column, share * weights * error * precision, count);
@@ -141,7 +154,7 @@ private:
             bound_gradient[column + lane] += by_upper[lane];
             bound_gradient[outputs + column + lane] += by_lower[lane];
         }
-        return total;
+        return sum_of(total);
     }
 
     void add_penalty(float* bound_gradient) const {
