@@ -3,9 +3,10 @@
     python -m benchmarks.model_fit [--rounds 8] [--core 1] [--peer PYTHON] [--losses LOSS ...] [--json FILE]
 
 One seed, an ensemble of 7 networks, Hopper's dimensions: gather, forward and backward pass, Adam's step. ``--peer``
-names an interpreter with jax and optax, which then takes its turns with the losses that benchmarks/peers/jax_model_fit.py
-knows. ``--losses`` may name any; those that are no weighted sum over outputs have no compiled side. Sides take turns,
-each in its own process with one thread; times are the processor's, per minibatch of all members.
+names an interpreter with jax and optax, which then takes its turns with the losses that
+benchmarks/peers/jax_model_fit.py knows. ``--losses`` may name any; those that are no weighted sum over outputs have no
+compiled side. Sides take turns, each in its own process with one thread; times are the processor's, per minibatch of
+all members.
 """
 
 from __future__ import annotations
