@@ -19,6 +19,7 @@ def library(monkeypatch):
     there = {"load_library": LIBRARY, "load_built_library": None, "reason": "no compiler"}
     for name in ("load_library", "load_built_library"):
         monkeypatch.setattr(build, name, lambda name=name: build.NativeLibrary(there[name], there["reason"]))
+    monkeypatch.setattr(execution.selftest, "wrong_parts", lambda library: ())
     execution._tell_once.cache_clear()
     return there
 
@@ -46,6 +47,16 @@ def test_other_devices_and_eager_have_no_library(library):
     assert choose_execution(small_settings(execution="eager", **LONG), 2, CPU) == (None, None)
     with pytest.raises(ValueError, match=r"execution='native' computes on a CPU.*'cuda'"):
         choose_execution(small_settings(execution="native"), 2, torch.device("cuda"))
+
+
+def test_a_library_that_computes_otherwise_is_not_used(library, monkeypatch, caplog):
+    monkeypatch.setattr(execution.selftest, "wrong_parts", lambda library: ("SAC's updates",))
+    library["load_built_library"] = LIBRARY
+    for settings in (small_settings(execution="auto"), small_settings(execution="auto", **LONG)):
+        assert choose_execution(settings, 2, CPU) == (None, None)
+    assert [record.getMessage().count("SAC's updates otherwise than PyTorch") for record in caplog.records] == [1]
+    with pytest.raises(ValueError, match="computes SAC's updates otherwise than PyTorch"):
+        choose_execution(small_settings(execution="native"), 2, CPU)
 
 
 @pytest.mark.skipif(not build.find_compiler(), reason="needs a C++ compiler")

@@ -2,7 +2,8 @@
 
 =================  ==========================================================================================
 ``"eager"``        PyTorch, operation by operation: the reference.
-``"native"``       SAC's updates as calls of the compiled library of ``core.fast``; on a CPU.
+``"native"``       Calls of the compiled library of ``core.fast``, on a CPU: SAC's updates, model fits of the losses
+                   with a family (``ModelLoss.family``), and values of networks without gradients. The rest is eager.
 ``"cuda_graphs"``  Updates and the minibatches of a fit, recorded once and issued whole; on a GPU.
 ``"auto"``         On a CPU ``"native"`` if the library has been compiled, or if it can be and an epoch has at least
                    ``UPDATES_WORTH_COMPILING`` updates, summed over seeds; ``"eager"`` otherwise and on a GPU.
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 
-from vagram_ray.core.fast import build
+from vagram_ray.core.fast import build, selftest
 from vagram_ray.core.graphs import Recorder, make_recorder
 from vagram_ray.core.settings import MBPOSettings
 
@@ -54,25 +55,33 @@ def _demanded_library(device: torch.device) -> ctypes.CDLL:
         raise ValueError(
             f"execution='native' computes on a CPU, and this agent is on {str(device)!r}; use execution='auto'."
         )
-    library = build.load_library()
+    library = _tested(build.load_library())
     if library.handle is None:
         raise ValueError(f"execution='native' is not possible: {library.reason}. Use execution='auto'.")
     return library.handle
 
 
 def _library_at_hand(updates_per_epoch: int) -> ctypes.CDLL | None:
-    if updates_per_epoch < UPDATES_WORTH_COMPILING:
-        return build.load_built_library().handle
-    library = build.load_library()
-    if library.handle is None:
+    worth_compiling = updates_per_epoch >= UPDATES_WORTH_COMPILING
+    found = build.load_library() if worth_compiling else build.load_built_library()
+    library = _tested(found)
+    if library.handle is None and (worth_compiling or found.handle is not None):
         _tell_once(library.reason)
     return library.handle
+
+
+def _tested(library: build.NativeLibrary) -> build.NativeLibrary:
+    """The library if it computes what PyTorch does."""
+    wrong = () if library.handle is None else selftest.wrong_parts(library.handle)
+    if not wrong:
+        return library
+    return build.NativeLibrary(None, f"the compiled one computes {' and '.join(wrong)} otherwise than PyTorch")
 
 
 @functools.cache
 def _tell_once(reason: str) -> None:
     logger.warning(
-        "SAC's updates take longer than they need to (docs/performance.md): PyTorch executes each operation by itself, "
-        "as there is no compiled library: %s.",
+        "Updates and fits take longer than they need to (docs/performance.md): PyTorch executes each operation by "
+        "itself, as there is no compiled library: %s.",
         reason,
     )
