@@ -58,7 +58,7 @@ def _registered():
         ({"env_id": "Hopper-v4", "env_kwargs": {"frame_skip": 9}}, ["could not be made", "frame_skip"]),
         ({"env_id": "Hopper-v4", "env_kwargs": {"healthy_z_range": 3}}, ["fails at its first step", "env_kwargs"]),
         ({"env_id": "Hopper-v4", "env_kwargs": [1]}, ["env_kwargs=[1] must map"]),
-        ({"env_id": "Pusher-v4"}, ["'Pusher-v4' needs a package", "mujoco"]),
+        ({"env_id": "Pusher-v4"}, ["'Pusher-v4' needs a package", "mujoco<3", "use 'Pusher-v5'"]),
     ],
 )
 def test_refusals_name_the_value_and_the_way_out(arguments, words):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -272,8 +272,13 @@ class MBPOAgent:
         sound = torch.ones(len(self.seeds), dtype=torch.bool, device=self.device)
         for tensor in watched:
             sound &= tensor.detach().reshape(len(self.seeds), -1).isfinite().all(dim=1)
-        for seed in np.flatnonzero(~sound.cpu().numpy() & ~self.failed):
-            self._freeze(int(seed))
+        self.give_up(np.flatnonzero(~sound.cpu().numpy()).tolist())
+
+    def give_up(self, positions: Iterable[int]) -> None:
+        """Count the seeds at these positions of the cohort as failed, as those whose numbers became NaN."""
+        for position in positions:
+            if not self.failed[position]:
+                self._freeze(position)
 
     def _freeze(self, seed: int) -> None:
         self.failed[seed] = True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,8 +13,18 @@ import numpy as np
 
 from vagram_ray.core.environments import EnvStep
 from vagram_ray.envs.distractors import current_distractor_settings, distractor_settings_without_effect
-from vagram_ray.envs.errors import EnvironmentSpecError
+from vagram_ray.envs.errors import EnvironmentReturnError, EnvironmentSpecError
+from vagram_ray.envs.generators import get_generator_states, layers, set_generator_states
+from vagram_ray.envs.returned import not_finite, wrong_reset, wrong_step
+from vagram_ray.envs.spaces import ActionRange
 from vagram_ray.envs.spec import EnvironmentSpec, check_seed
+
+EVALUATION_STEP_LIMIT = 10_000
+"""Steps after which an evaluation episode is cut (truncated) in an environment without a time limit."""
+
+# Kinds that need no closer look, which costs as much as a step of a small environment.
+_USUAL_REWARDS = frozenset({float, int, np.float64, np.float32, np.int64, np.int32})
+_USUAL_FLAGS = frozenset({bool, np.bool_})
 
 
 class SeedVectorEnv:
@@ -23,6 +34,10 @@ class SeedVectorEnv:
     Actions are in [-1, 1] and are rescaled to each environment's range here, the only place that does so. When an
     episode ends the next one starts in the same step (same-step autoreset); the true last observation is in
     `EnvStep.next_obs`. An episode that fails on its very last step may be both terminated and truncated.
+
+    A number that is not finite in float32 is passed on, and what the environment returned is said in a warning and in
+    `faults`; the others go on. Evaluation episodes of an environment without Gymnasium's time limit are truncated
+    after `EVALUATION_STEP_LIMIT` steps, with a warning.
 
     Attributes:
         spec: what environment.
@@ -34,6 +49,7 @@ class SeedVectorEnv:
         observation_space: Box (D,) float32, of one environment.
         action_space: Box (A,) float32 of [-1, 1], of one environment.
         guard: makes the context in which environments step and reset; none by default.
+        faults: position of a seed to a sentence on the first number from its environment that was not finite.
     """
 
     def __init__(self, spec: EnvironmentSpec, seeds: Sequence[int], *, evaluation: bool = False) -> None:
@@ -56,18 +72,23 @@ class SeedVectorEnv:
         self._envs = [spec.make(seed, evaluation=evaluation) for seed in self.seeds]
         observation_space, action_space = self._envs[0].observation_space, self._envs[0].action_space
         assert isinstance(observation_space, gym.spaces.Box) and isinstance(action_space, gym.spaces.Box)
-        self._low, self._high = action_space.low.astype(np.float64), action_space.high.astype(np.float64)
-        self._range = self._high - self._low
-        self._action_dtype = np.dtype(action_space.dtype)
+        self._action_range = ActionRange(action_space)
         self.num_seeds = len(self.seeds)
         self.obs_dim = observation_space.shape[0]
         self.action_dim = action_space.shape[0]
-        self.observation_space = gym.spaces.Box(
-            observation_space.low.astype(np.float32), observation_space.high.astype(np.float32), dtype=np.float32
-        )
+        with np.errstate(over="ignore"):  # float64's largest values are bounds as good as infinity
+            low, high = observation_space.low.astype(np.float32), observation_space.high.astype(np.float32)
+        self.observation_space = gym.spaces.Box(low, high, dtype=np.float32)
         self.action_space = gym.spaces.Box(-1.0, 1.0, shape=(self.action_dim,), dtype=np.float32)
         self.guard: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.faults: dict[int, str] = {}
         self._obs: np.ndarray | None = None
+        self._obs_shape = (self.obs_dim,)
+        self._steps = [0] * self.num_seeds
+        limited = any(isinstance(layer, gym.wrappers.TimeLimit) for layer in layers(self._envs[0]))
+        self._step_limit = EVALUATION_STEP_LIMIT if evaluation and not limited else None
+        self._episode_ends = [0] * self.num_seeds  # the step at which `_step_limit` cuts the episode
+        self._told_of_limit = False
         self._closed = False
 
     def reset(self) -> np.ndarray:
@@ -75,8 +96,10 @@ class SeedVectorEnv:
 
         The streams of episodes were seeded from (seed, evaluation) at construction and go on from where they are.
         """
+        self._obs = np.zeros((self.num_seeds, self.obs_dim), dtype=np.float32)
         with self.guard():
-            self._obs = np.stack([env.reset()[0] for env in self._envs]).astype(np.float32)
+            for i in range(self.num_seeds):
+                self._obs[i] = self._reset_one(i)
         return self._obs.copy()
 
     def step(self, actions: np.ndarray, active: np.ndarray | None = None) -> EnvStep:
@@ -91,6 +114,7 @@ class SeedVectorEnv:
         Raises:
             RuntimeError: no `reset` since construction or `set_state`.
             ValueError: `actions` or `active` has a wrong shape.
+            EnvironmentReturnError: an environment returned something of another form than it declares.
         """
         if self._obs is None:
             raise RuntimeError("step() was called without a running episode: call reset() first")
@@ -99,11 +123,18 @@ class SeedVectorEnv:
         reward = np.zeros(self.num_seeds, dtype=np.float32)
         terminated, truncated = np.zeros((2, self.num_seeds), dtype=bool)
         next_obs, obs = self._obs.copy(), self._obs.copy()
+        returned: list[Any] = [None] * self.num_seeds
         with self.guard():
             for i in np.flatnonzero(stepped).tolist():
-                env = self._envs[i]
-                next_obs[i], reward[i], terminated[i], truncated[i], _ = env.step(scaled[i])
-                obs[i] = env.reset()[0] if terminated[i] or truncated[i] else next_obs[i]
+                result = returned[i] = self._step_one(i, scaled[i])
+                next_obs[i], reward[i], terminated[i], truncated[i], _ = result
+                if self._step_limit is not None and not terminated[i] and not truncated[i]:
+                    truncated[i] = self._reached_limit(i)
+                obs[i] = self._reset_one(i) if terminated[i] or truncated[i] else next_obs[i]
+        # One number tells that all are finite. It overflows before they do, so then each is looked at.
+        if not math.isfinite(np.vdot(next_obs, next_obs) + np.vdot(reward, reward)):
+            for i in np.flatnonzero(stepped).tolist():
+                self._note_fault(i, not_finite(*returned[i][:2]))
         self._obs = obs.copy()
         return EnvStep(next_obs, obs, reward, terminated, truncated)
 
@@ -111,14 +142,17 @@ class SeedVectorEnv:
         """The state of every random generator, as a dict that JSON can hold.
 
         Episodes that are under way are not part of it: an instance that takes the state goes on exactly as
-        this one does after the next `reset` of both. Covered are the environment's ``np_random`` and every
-        wrapper with ``get_generator_state`` and ``set_generator_state``; an environment that draws its random
+        this one does after the next `reset` of both. Covered are the environment's ``np_random``, generators that
+        are attributes of the environment or of a wrapper (NumPy's two kinds and ``random.Random``), and every one
+        of them with ``get_generator_state`` and ``set_generator_state``; an environment that draws its random
         numbers elsewhere is not exact.
         """
         return {
             "spec": self._description(),
             "seeds": list(self.seeds),
-            "environments": [_get_generator_states(env) for env in self._envs],
+            "environments": [get_generator_states(env) for env in self._envs],
+            "steps": list(self._steps),
+            "faults": [[position, text] for position, text in self.faults.items()],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -137,7 +171,9 @@ class SeedVectorEnv:
                     f"the saved environments have {name} {theirs}, these have {mine}: restore with the same {name}"
                 )
         for env, its_state in zip(self._envs, state["environments"], strict=True):
-            _set_generator_states(env, its_state)
+            set_generator_states(env, its_state)
+        self._steps = list(state.get("steps", [0] * self.num_seeds))  # earlier versions did not count
+        self.faults = {int(position): str(text) for position, text in state.get("faults", ())}
         self._obs = None
 
     def close(self) -> None:
@@ -179,50 +215,69 @@ class SeedVectorEnv:
                 seeds = [seed for seed, is_broken in zip(self.seeds, broken, strict=True) if is_broken]
                 warnings.warn(f"seeds {seeds} act with NaN or infinity: replaced by zero", RuntimeWarning, stacklevel=3)
             actions = np.where(finite, actions, 0.0)
-        # For so few numbers np.clip costs three times what the two functions cost that it stands for.
-        share = (np.minimum(np.maximum(actions, -1.0), 1.0).astype(np.float64) + 1.0) / 2.0
-        scaled = np.minimum(np.maximum(self._low + share * self._range, self._low), self._high)
-        return scaled.astype(self._action_dtype)
+        return self._action_range.rescale(actions)
+
+    def _step_one(self, i: int, action: np.ndarray) -> Any:
+        """What environment i returns, of the right form."""
+        self._steps[i] += 1
+        try:
+            result = self._envs[i].step(action)
+        except Exception as error:
+            error.add_note(f"Raised by {self._who(i)}, in step.")
+            raise
+        usual = (
+            type(result) is tuple
+            and len(result) == 5
+            and type(result[0]) is np.ndarray
+            and result[0].shape == self._obs_shape
+            and type(result[1]) in _USUAL_REWARDS
+            and type(result[2]) in _USUAL_FLAGS
+            and type(result[3]) in _USUAL_FLAGS
+        )
+        if not usual and (problem := wrong_step(result, self._obs_shape)):
+            raise EnvironmentReturnError(f"{self._who(i)}, {problem}")
+        return result
+
+    def _reset_one(self, i: int) -> np.ndarray:
+        """The first observation of environment i's next episode, (D,) float32."""
+        try:
+            result = self._envs[i].reset()
+        except Exception as error:
+            error.add_note(f"Raised by {self._who(i)}, in the reset after it.")
+            raise
+        usual = type(result) is tuple and len(result) == 2 and type(result[0]) is np.ndarray
+        if (not usual or result[0].shape != self._obs_shape) and (problem := wrong_reset(result, self._obs_shape)):
+            raise EnvironmentReturnError(f"{self._who(i)}, {problem}")
+        obs = np.asarray(result[0], dtype=np.float32)
+        if not math.isfinite(np.vdot(obs, obs)):
+            self._note_fault(i, not_finite(result[0]))
+        if self._step_limit is not None:
+            self._episode_ends[i] = self._steps[i] + self._step_limit
+        return obs
+
+    def _reached_limit(self, i: int) -> bool:
+        reached = self._steps[i] >= self._episode_ends[i]
+        if reached and not self._told_of_limit:
+            self._told_of_limit = True
+            warnings.warn(
+                f"{self._who(i)}: the episode did not end within {self._step_limit:,} steps and is cut there, as those "
+                "that follow will be: give the environment a max_episode_steps",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return reached
+
+    def _note_fault(self, i: int, problem: str | None) -> None:
+        if problem is None or i in self.faults:
+            return
+        self.faults[i] = f"{self._who(i)}, {problem}"
+        warnings.warn(f"{self.faults[i]}; this seed is lost", RuntimeWarning, stacklevel=4)
+
+    def _who(self, i: int) -> str:
+        kind = "evaluation" if self.evaluation else "training"
+        return f"environment {self.spec.env_id!r}, seed {self.seeds[i]}, {kind} step {self._steps[i]}"
 
 
 def _with_effect(description: dict[str, Any]) -> dict[str, Any]:
     unused = distractor_settings_without_effect(description)
     return {name: value for name, value in description.items() if name not in unused}
-
-
-def _layers(env: gym.Env) -> Iterator[gym.Env]:
-    """The wrappers of an environment from the outermost inwards, then the environment itself."""
-    while isinstance(env, gym.Wrapper):
-        yield env
-        env = env.env
-    yield env
-
-
-def _get_generator_states(env: gym.Env) -> dict[str, Any]:
-    wrappers = [_own_method(layer, "get_generator_state") for layer in _layers(env)]
-    return {
-        "np_random": _plain(env.unwrapped.np_random.bit_generator.state),
-        "layers": [None if get is None else _plain(get()) for get in wrappers],
-    }
-
-
-def _set_generator_states(env: gym.Env, state: dict[str, Any]) -> None:
-    env.unwrapped.np_random.bit_generator.state = state["np_random"]
-    for layer, saved in zip(_layers(env), state["layers"], strict=True):
-        set_state = _own_method(layer, "set_generator_state")
-        if set_state is not None:
-            set_state(saved)
-
-
-def _own_method(layer: gym.Env, name: str) -> Any:
-    """A method of the layer's own class (plain attribute access would find the wrapped environment's too)."""
-    return getattr(layer, name) if hasattr(type(layer), name) else None
-
-
-def _plain(value: Any) -> Any:
-    """NumPy values inside dicts as Python's own, so that JSON and ``torch.load(weights_only=True)`` read them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return value

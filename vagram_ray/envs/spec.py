@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import operator
 import re
 import warnings
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from vagram_ray.envs.cartpole import CARTPOLE_ID
 from vagram_ray.envs.distractors import (
     DistractorObservation,
     DistractorProcess,
@@ -26,6 +24,10 @@ from vagram_ray.envs.distractors import (
     check_distractors,
 )
 from vagram_ray.envs.errors import EnvironmentSpecError
+from vagram_ray.envs.generators import layers, why_not_saved
+from vagram_ray.envs.not_made import UNEXPECTED_ARGUMENT, first_line, why_not_made
+from vagram_ray.envs.returned import RESET_FORM, STEP_FORM, not_finite, wrong_reset, wrong_step
+from vagram_ray.envs.spaces import check_spaces, middle_action
 
 # An environment can be made without PyTorch.
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from vagram_ray.core.environments import TerminationFn
 
 _OLD_MUJOCO = re.compile(r"(?P<name>\w+)-v[0-3]")
-_UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class EnvironmentSpec:
         env_kwargs: keyword arguments for ``gymnasium.make``.
         distractor_scale: whether the paper's N(0, 10) gives a ``"deviation"`` or a ``"variance"``.
         distractor_reset: whether eq. 18 resets each ``"component"`` or the whole ``"vector"``.
+        kwargs_name: what messages call `env_kwargs`, where users know it by another name.
     """
 
     env_id: str
@@ -57,6 +59,7 @@ class EnvironmentSpec:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     distractor_scale: DistractorScale = "deviation"
     distractor_reset: DistractorReset = "component"
+    kwargs_name: str = field(default="env_kwargs", compare=False, repr=False)
 
     def make(self, seed: int, *, evaluation: bool = False) -> gym.Env:
         """Make and seed one environment; call ``reset()``, without a seed, to start its first episode.
@@ -89,12 +92,15 @@ class EnvironmentSpec:
 
         Raises:
             EnvironmentSpecError: unknown id, bad distractors or arguments, a discrete or unbounded action
-                space, observations that are not a flat Box.
+                space, observations that are not a flat Box, a `reset` or `step` that returns another form than
+                Gymnasium's or numbers that are not finite, random generators that cannot be saved, episodes of
+                one of Gymnasium's environments that cannot end.
         """
         env = self._make_base()
         try:
-            _check_spaces(self.env_id, env)
+            check_spaces(self.env_id, env)
             self._try_step(env)
+            self._check_generators_and_limit(env)
         finally:
             env.close()
 
@@ -106,7 +112,7 @@ class EnvironmentSpec:
         """
         env = self._make_base()
         try:
-            observation_space, action_space = _check_spaces(self.env_id, env)
+            observation_space, action_space = check_spaces(self.env_id, env)
         finally:
             env.close()
         return observation_space.shape[0] + int(self.num_distractors), action_space.shape[0]
@@ -133,7 +139,7 @@ class EnvironmentSpec:
     def _keywords(self) -> dict[str, Any]:
         """`env_kwargs` over the arguments the id was registered with."""
         if not isinstance(self.env_kwargs, Mapping) or not all(isinstance(key, str) for key in self.env_kwargs):
-            raise EnvironmentSpecError(f"env_kwargs={self.env_kwargs!r} must map argument names to values")
+            raise EnvironmentSpecError(f"{self.kwargs_name}={self.env_kwargs!r} must map argument names to values")
         registered = gym.registry.get(self.env_id.rpartition(":")[2])
         return {**(registered.kwargs if registered else {}), **self.env_kwargs}
 
@@ -146,25 +152,59 @@ class EnvironmentSpec:
                 # Gymnasium's checker runs at every first step of every environment; `validate` does its work.
                 return gym.make(self.env_id, **{"disable_env_checker": True, **keywords})
         except Exception as error:
-            raise EnvironmentSpecError(_why_not_made(self.env_id, error)) from error
+            raise EnvironmentSpecError(why_not_made(self.env_id, error, self.kwargs_name)) from error
 
     def _try_step(self, env: gym.Env) -> None:
         """One step in the middle of the action range: arguments of a wrong kind show only here."""
-        space = env.action_space
-        assert isinstance(space, gym.spaces.Box)
+        space, shape = env.action_space, env.observation_space.shape
+        assert isinstance(space, gym.spaces.Box) and shape is not None
+        problem: str | None
         try:
-            env.reset(seed=0)
-            obs = env.step(((space.low + space.high) / 2).astype(space.dtype))[0]
+            result = env.reset(seed=0)
+            problem = wrong_reset(result, shape) or not_finite(result[0])
+            if problem is None:
+                step: Any = env.step(middle_action(space))
+                problem = wrong_step(step, shape) or not_finite(*step[:2])
         except Exception as error:
+            raise EnvironmentSpecError(self._why_it_fails(error)) from error
+        if problem:
+            raise EnvironmentSpecError(f"environment {self.env_id!r} {problem} (seed 0, first step): correct it")
+
+    def _why_it_fails(self, error: Exception) -> str:
+        line = first_line(error)
+        unexpected = UNEXPECTED_ARGUMENT.search(line)
+        if unexpected and unexpected["name"] in ("seed", "options"):
+            way_out = f"its reset must take seed=None and options=None and return {RESET_FORM}"
+        elif "values to unpack" in line:
+            way_out = f"its step must return {STEP_FORM}, its reset {RESET_FORM}"
+        elif self.env_kwargs:
+            way_out = f"check the values of {self.kwargs_name}"
+        else:
+            way_out = "correct the environment"
+        given = f" with {self.kwargs_name}={dict(self.env_kwargs)}" if self.env_kwargs else ""
+        return f"environment {self.env_id!r}{given} fails at its first step ({type(error).__name__}: {line}): {way_out}"
+
+    def _check_generators_and_limit(self, env: gym.Env) -> None:
+        problem = why_not_saved(env)
+        if problem:
+            raise EnvironmentSpecError(f"environment {self.env_id!r} {problem}")
+        if not any(isinstance(layer, gym.wrappers.TimeLimit) for layer in layers(env)) and self._is_known_endless():
             raise EnvironmentSpecError(
-                f"environment {self.env_id!r} with env_kwargs={dict(self.env_kwargs)} fails at its first step "
-                f"({_first_line(error)}): check the values of env_kwargs"
-            ) from error
-        if np.shape(obs) != env.observation_space.shape:
-            raise EnvironmentSpecError(
-                f"environment {self.env_id!r} returns observations of shape {np.shape(obs)} and declares "
-                f"{env.observation_space.shape}: correct its observation_space"
+                f"environment {self.env_id!r} has no time limit and never terminates, so that its episodes cannot end: "
+                f"give it one, for example {self.kwargs_name}={{'max_episode_steps': 1000}}"
             )
+
+    def _is_known_endless(self) -> bool:
+        """Whether this is an environment of Gymnasium that never terminates (others may truncate by themselves)."""
+        registered = gym.registry.get(self.env_id.rpartition(":")[2])
+        if registered is None or not str(registered.entry_point).startswith("gymnasium.envs."):
+            return False
+        from vagram_ray.envs.terminations import never_terminates, termination_function
+
+        try:
+            return termination_function(self.env_id, self._keywords()) is never_terminates
+        except EnvironmentSpecError:
+            return False  # nothing is known about it
 
 
 def check_seed(seed: Any) -> int:
@@ -245,7 +285,7 @@ def _check_id(env_id: Any) -> None:
             importlib.import_module(module)
         except Exception as error:
             raise EnvironmentSpecError(
-                f"environment {env_id!r} needs the module {module!r}, whose import fails: {_first_line(error)}"
+                f"environment {env_id!r} needs the module {module!r}, whose import fails: {first_line(error)}"
             ) from error
     successor = _successor_of_gone(name)
     if successor:
@@ -271,54 +311,3 @@ def _successor_of_gone(name: str) -> str | None:
     if successor and _is_mujoco(successor.id):
         return successor.id
     return None
-
-
-def _check_spaces(env_id: str, env: gym.Env) -> tuple[gym.spaces.Box, gym.spaces.Box]:
-    observation_space, action_space = env.observation_space, env.action_space
-    if not isinstance(action_space, gym.spaces.Box):
-        other = f"use {CARTPOLE_ID!r}" if env_id.startswith("CartPole-") else "choose one with a Box action space"
-        raise EnvironmentSpecError(
-            f"environment {env_id!r} has the action space {action_space}, but actions must be continuous here: {other}"
-        )
-    if len(action_space.shape) != 1 or not action_space.is_bounded("both"):
-        raise EnvironmentSpecError(
-            f"environment {env_id!r} has the action space {action_space}, which must be flat and bounded on both "
-            "sides, because actions in [-1, 1] are rescaled to it: wrap it in a registered environment that is"
-        )
-    if not isinstance(observation_space, gym.spaces.Box) or len(observation_space.shape) != 1:
-        raise EnvironmentSpecError(
-            f"environment {env_id!r} has the observation space {observation_space}, but a flat Box is needed: "
-            "register a version wrapped in gymnasium.wrappers.FlattenObservation"
-        )
-    return observation_space, action_space
-
-
-def _why_not_made(env_id: str, error: Exception) -> str:
-    unexpected = _UNEXPECTED_ARGUMENT.search(str(error))
-    if isinstance(error, TypeError) and unexpected:
-        known = _argument_names(env_id)
-        accepted = f"it accepts {', '.join(known)}" if known else "see its documentation for what it accepts"
-        return f"environment {env_id!r} has no argument {unexpected['name']!r} (from env_kwargs): {accepted}"
-    if isinstance(error, ImportError | gym.error.DependencyNotInstalled):
-        return (
-            f"environment {env_id!r} needs a package that is missing or of another version ({_first_line(error)}): "
-            "install it (for MuJoCo environments: pip install 'gymnasium[mujoco]')"
-        )
-    return f"environment {env_id!r} could not be made ({type(error).__name__}: {_first_line(error)}): check env_kwargs"
-
-
-def _argument_names(env_id: str) -> list[str]:
-    """Names of the arguments of an environment's class, or none if they cannot be read."""
-    try:
-        entry_point = gym.spec(env_id.rpartition(":")[2]).entry_point
-        creator = gym.envs.registration.load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-        parameters = inspect.signature(creator).parameters.values()  # type: ignore[arg-type]
-    except (ImportError, AttributeError, TypeError, ValueError, gym.error.Error):
-        return []
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    return [*named, "max_episode_steps"]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

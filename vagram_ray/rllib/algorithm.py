@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from ray.rllib.utils.metrics import (
     NUM_EPISODES,
 )
 from ray.tune import Checkpoint
-from ray.tune.result import TIME_THIS_ITER_S
+from ray.tune.result import DONE, TIME_THIS_ITER_S
 
 from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.rllib.checkpointing import TrialCheckpoints, config_of_checkpoint, restore_algorithm, save_algorithm
@@ -33,6 +34,12 @@ from vagram_ray.rllib.gpu_share import hold_to_gpu_share
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.results import cohort_results, merge, set_nested
 
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT_FAULTS = "environment_faults"
+"""Key of a result: sentences on the seeds whose environments have returned numbers that are not finite."""
+ALL_SEEDS_FAILED = "all_seeds_failed"
+"""Key of a result: the sentence on why the trial ends early."""
 TRIAL_STEP_LIMIT_S = 300.0
 """``env_step_time_limit_s="auto"`` in a Tune trial."""
 
@@ -49,6 +56,9 @@ class MBPO(Algorithm):
     - ``seeds/seed_<k>/...``: the same of each seed, and ``failed`` (1 once its numbers are no longer finite;
       such a seed is left out of training and of the means, except that it counts as the cohort's worst in episode
       returns; its neighbours go on);
+    - ``environment_faults``: where an environment has returned numbers that are not finite, a sentence for each such
+      seed; it counts as failed, also where that happened in evaluation;
+    - ``done``, true once every seed has failed, with the reason in ``all_seeds_failed``: a Tune trial ends then;
     - ``time/..._s``: wall time in seconds; ``perf/env_steps_per_s`` and ``perf/updates_per_s``, over all seeds.
 
     ``evaluate()`` plays ``evaluation_duration`` whole episodes for every seed with the deterministic policy in
@@ -113,6 +123,7 @@ class MBPO(Algorithm):
             return repeated
         started = time.time()
         result: dict[str, Any] = super().step()
+        self._tell_of_failures(result)
         if self._checkpoints is not None:
             self._checkpoints.save_if_due(self, self._iteration + 1, result, seconds=time.time() - started)
         return result
@@ -216,6 +227,7 @@ class MBPO(Algorithm):
         agent = self.learner.agent
         steps_before, started = agent.env_steps, time.perf_counter()
         metrics = self.learner.train_epoch(runner.env)
+        agent.give_up(runner.env.faults)
         seconds = time.perf_counter() - started
         results = cohort_results(metrics, agent.seeds, agent.failed)
         num_seeds, settings = len(agent.seeds), agent.settings
@@ -248,6 +260,7 @@ class MBPO(Algorithm):
         agent, started = self.learner.agent, time.perf_counter()
         statistics = self.env_runner.sample(num_episodes=self.config.evaluation_duration)
         seconds = time.perf_counter() - started
+        agent.give_up(self.env_runner.evaluation_env.faults)
         metrics = {
             "eval/episode_return": np.where(agent.failed, np.nan, statistics.returns.mean(axis=1)),
             "eval/episode_length": np.where(agent.failed, np.nan, statistics.lengths.mean(axis=1)),
@@ -259,6 +272,23 @@ class MBPO(Algorithm):
         set_nested(results, "time/evaluation_s", seconds)
         self._call_back("on_evaluate_end", evaluation_metrics=results)
         return results
+
+    def _tell_of_failures(self, result: dict[str, Any]) -> None:
+        """Put what environments returned wrongly into the result, and end the trial once no seed is left."""
+        agent, runner = self.learner.agent, cast(MBPOEnvRunner, self.env_runner)
+        faults = [*runner.env.faults.values(), *runner.evaluation_env.faults.values()]
+        if faults:
+            result[ENVIRONMENT_FAULTS] = faults
+        if not agent.failed.all():
+            return
+        reason = faults[0] if faults else "networks became NaN in training"
+        others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        result[DONE] = True
+        result[ALL_SEEDS_FAILED] = (
+            f"Training in environment {self.config.env!r} ends after epoch {agent.epoch}, because every seed "
+            f"({', '.join(map(str, agent.seeds))}) has failed: {reason}{others}."
+        )
+        logger.error(result[ALL_SEEDS_FAILED])
 
     def log_result(self, result: dict[str, Any]) -> None:
         """Hand the result to callbacks and loggers."""

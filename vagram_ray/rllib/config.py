@@ -231,6 +231,7 @@ class MBPOConfig(AlgorithmConfig):
             dict(self.env_config),
             self.distractor_scale,
             self.distractor_reset,
+            kwargs_name="env_config",
         )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:

@@ -163,9 +163,18 @@ def check_variants(variants: Any) -> None:
             )
 
 
+LONGEST_NAME = 100
+"""Characters of a sweep's name."""
+
+
 def check_name(name: Any) -> None:
     """Raise ``ValueError`` unless ``name`` can be the name of a folder on any system."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,-]{0,99}", name):
+    if isinstance(name, str) and len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"name={name[:40] + '...'!r} is not usable: it has {len(name):,} characters, and a sweep's name, which "
+            f"becomes a folder, at most {LONGEST_NAME}."
+        )
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,-]*", name):
         raise ValueError(
             f"name={name!r} is not usable: a sweep's name becomes a folder, so use letters, digits and . _ - only."
         )
