@@ -23,7 +23,12 @@ N, M = 2, 2
 TASKS = {"pendulum": ("Pendulum-v1", 0), "hopper": ("Hopper-v4", 3)}
 COHORTS = {"one seed": (3,), "four seeds": (3, 0, 11, 7)}
 LOSSES = model_loss_names()
-CASES = [(task, loss, cohort) for task in TASKS for loss in LOSSES for cohort in COHORTS]
+CASES = [
+    (task, loss, cohort)
+    for number, loss in enumerate(LOSSES)
+    for task, cohort in zip(TASKS, reversed(COHORTS) if number % 2 else COHORTS, strict=True)
+]
+"""Every loss with both tasks and both cohorts, every task with both cohorts; not all combinations of the three."""
 
 CONTINUE = """
 import json, sys
