@@ -21,6 +21,14 @@ os.environ.pop("COLUMNS", None)
 pytest.register_assert_rewrite("tests.faults.harness")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def library_is_compiled() -> None:
+    """Before the first test: runs that a test compares are executed alike, whichever test would compile it."""
+    from vagram_ray.core.fast.build import load_library
+
+    load_library()
+
+
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A local Ray with two CPUs and 100 MB of object store."""

@@ -156,9 +156,12 @@ def test_the_policy_can_be_exported_as_an_rl_module(make_config, build, tmp_path
     train(algo, 1)
     algo.get_module().save_to_path(tmp_path / "module")
     module = MBPORLModule.from_checkpoint(tmp_path / "module")
+    own = algo.get_module()
+    assert torch.equal(module.actor.flat, own.actor.flat)
     obs = {Columns.OBS: torch.randn(4, 3)}
-    expected = algo.get_module().forward_inference(obs)[Columns.ACTIONS]
-    assert torch.equal(module.forward_inference(obs)[Columns.ACTIONS], expected)
+    # A policy in training may be evaluated by the compiled library, which is equal but for rounding.
+    expected = own.forward_inference(obs)[Columns.ACTIONS]
+    torch.testing.assert_close(module.forward_inference(obs)[Columns.ACTIONS], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_checkpoint_of_other_seeds_is_refused(make_config, build, tmp_path):
