@@ -12,6 +12,7 @@ all members.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +65,7 @@ def epoch(loss: str, size: Size, compiled: bool) -> timing.Operation:
 def measure(loss: str, size: Size, peer: str | None, rounds: int) -> list[timing.Samples]:
     """All sides of a loss at one size; milliseconds per minibatch."""
     sides: dict[str, timing.Factory | timing.Peer] = {}
-    if get_model_loss(loss).family is not None:
+    if get_model_loss(loss).family is not None and load_library().handle is not None:
         sides["native"] = functools.partial(epoch, loss, size, True)
     sides["eager"] = functools.partial(epoch, loss, size, False)
     if peer is not None and loss in LOSSES:
@@ -87,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     timing.prepare(arguments)
+    if load_library().handle is None:
+        print(f"Compiled fits are left out: {load_library().reason}", file=sys.stderr)
     sizes = [Size(3, 2, 8, 16)] if arguments.tiny else SIZES
     samples = [
         sample
