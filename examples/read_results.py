@@ -1,10 +1,11 @@
 """Read a sweep's results into NumPy: a table, and a figure of two metrics.
 
 Any folder that `python -m vagram_ray.sweep` wrote will do, also while the sweep runs. Without one
-this reads a part of the sweep in docs/results.md, Pendulum with ten distractor dimensions (of the
-"drift" process, not the paper's eq. 18). There the three models have the same error, and the agents
-that learn from them end far apart: it matters where a model is wrong. (`none` is plain SAC without
-a model.) For finished figures and statistics see `python -m vagram_ray.report`.
+this reads a sweep of 2026-11-22, Pendulum with ten distractor dimensions (of the "drift" process,
+not the paper's eq. 18, with at most 60 epochs for each fit of a model, which holds `nll` back).
+There the three models have the same error, and the agents that learn from them end far apart: it
+matters where a model is wrong. (`none` is plain SAC without a model.) For finished figures and
+statistics see `python -m vagram_ray.report`.
 
     python examples/read_results.py
     python examples/read_results.py results/own_loss-smoke --figure own_loss.pdf

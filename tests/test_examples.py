@@ -146,7 +146,7 @@ def test_the_method_runs_without_ray_and_weighs_distractors_down(as_command: Run
 
 def test_results_are_read_as_they_were_recorded(in_process: RunExample, tmp_path: Path) -> None:
     output = in_process("read_results.py", "--figure", "returns.png")
-    # The final returns of this sweep as docs/results.md has them.
+    # The final returns as the sweep's own summary had them.
     for line in ("vagram +8 +-191.3", "mse +8 +-1384.4", "nll +8 +-326.2", "none +8 +-215.5"):
         assert re.search(line, output), output
     assert (tmp_path / "returns.png").stat().st_size > 10_000

@@ -10,7 +10,7 @@ from vagram_ray.core.execution import choose_execution
 from vagram_ray.core.fast import build
 
 CPU, LIBRARY = torch.device("cpu"), object()
-LONG = {"epoch_length": 100, "utd_ratio": 5}  # 1,000 updates of two seeds
+LONG = {"epoch_length": 500, "utd_ratio": 5}  # 5,000 updates of two seeds
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from vagram_ray.core.fast import build, selftest
 from vagram_ray.core.graphs import Recorder, make_recorder
 from vagram_ray.core.settings import MBPOSettings
 
-UPDATES_WORTH_COMPILING = 1000
+UPDATES_WORTH_COMPILING = 5000
 """At a millisecond or more per update, some tens of epochs with so many take longer than the compiler does."""
 
 logger = logging.getLogger(__name__)
