@@ -6,7 +6,7 @@ import torch
 
 from tests.core.toy import PointEnvs, small_agent, small_settings
 from vagram_ray.core import execution
-from vagram_ray.core.execution import choose_execution
+from vagram_ray.core.execution import choose_execution, library_to_go_on_with
 from vagram_ray.core.fast import build
 
 CPU, LIBRARY = torch.device("cpu"), object()
@@ -70,3 +70,12 @@ def test_native_training_equals_eager_training_but_for_rounding():
     for name in results[0]:
         if not name.startswith("time/"):
             np.testing.assert_allclose(results[1][name], results[0][name], rtol=1e-2, err_msg=name)
+
+
+def test_a_run_goes_on_as_it_was_executed_whatever_was_compiled_meanwhile(library):
+    auto = small_settings(execution="auto")
+    assert library_to_go_on_with(auto, CPU, False, LIBRARY) is None
+    assert library_to_go_on_with(auto, CPU, True, None) is LIBRARY
+    assert library_to_go_on_with(auto, CPU, True, LIBRARY) is LIBRARY
+    assert library_to_go_on_with(small_settings(execution="eager"), CPU, True, None) is None
+    assert library_to_go_on_with(small_settings(execution="native"), CPU, False, LIBRARY) is LIBRARY

@@ -50,6 +50,25 @@ def choose_execution(settings: MBPOSettings, num_seeds: int, device: torch.devic
     return Execution(None, make_recorder(settings.execution, device))
 
 
+def library_to_go_on_with(
+    settings: MBPOSettings, device: torch.device, native: bool, library: ctypes.CDLL | None
+) -> ctypes.CDLL | None:
+    """What a run goes on with that the library has computed so far (``native``) or has not.
+
+    With ``"auto"`` it is what has been, whatever has been compiled meanwhile: a run that is interrupted then has the
+    numbers of one that is not. Other settings are what they say.
+
+    Args:
+        settings: Hyperparameters.
+        device: Where the agent lives.
+        native: Whether the saved run was computed by the library.
+        library: What ``choose_execution`` chose.
+    """
+    if settings.execution != "auto" or device.type != "cpu" or native == (library is not None):
+        return library
+    return _library_at_hand(UPDATES_WORTH_COMPILING) if native else None
+
+
 def _demanded_library(device: torch.device) -> ctypes.CDLL:
     if device.type != "cpu":
         raise ValueError(

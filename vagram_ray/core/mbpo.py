@@ -9,6 +9,7 @@ end of an epoch (``state_dict`` here, the environments' generators beside it) is
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,7 @@ from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.core.dimension_metrics import prediction_metrics, value_gradient_metrics
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import SeedEnvironments, TerminationFn
-from vagram_ray.core.execution import choose_execution
+from vagram_ray.core.execution import choose_execution, library_to_go_on_with
 from vagram_ray.core.fast.sac import NativeSAC
 from vagram_ray.core.fast.values import NativeValues
 from vagram_ray.core.graphs import RepeatedWork
@@ -81,13 +82,12 @@ class MBPOAgent:
         self.env_steps = self.epoch = 0
         self.failed = np.zeros(len(self.seeds), dtype=bool)
         execution = choose_execution(settings, len(self.seeds), self.device)
-        self._recorder, self._library = execution.recorder, execution.library
+        self._recorder = execution.recorder
         self._repeat = RepeatedWork(self._recorder)
         self._streams = {purpose: RandomStreams(self.seeds, purpose, device) for purpose in PURPOSES}
         num_seeds = len(self.seeds)
         layout = TransitionLayout(obs_dim, action_dim)
         self.sac = SAC(settings, num_seeds, obs_dim, action_dim, self._streams["init"], device, actor)
-        self._native = NativeSAC(self.sac, execution.library) if execution.library is not None else None
         self.replay = ReplayBuffer(num_seeds, settings.replay_capacity, layout, device)
         if settings.model_based:
             self.dynamics = DynamicsEnsemble(settings, num_seeds, obs_dim, action_dim, self._streams["init"], device)
@@ -96,10 +96,7 @@ class MBPOAgent:
             )
             self.imagined = ImaginedBuffer(num_seeds, self._imagined_capacity(), layout, device)
         self._has_imagined = False
-        if execution.library is not None:
-            networks = [self.actor.network, self.sac.critic.network, self.sac.target_critic.network]
-            for network in networks + ([self.dynamics.network] if settings.model_based else []):
-                network.evaluator = NativeValues(execution.library)
+        self._use_library(execution.library)
 
     @property
     def actor(self) -> SquashedGaussianActor:
@@ -287,6 +284,14 @@ class MBPOAgent:
         if self.settings.model_based:
             self.model_optimizer.freeze(seed)
 
+    def _use_library(self, library: ctypes.CDLL | None) -> None:
+        """From now on the compiled library computes what it knows, or PyTorch alone does."""
+        self._library = library
+        self._native = None if library is None else NativeSAC(self.sac, library)
+        networks = [self.actor.network, self.sac.critic.network, self.sac.target_critic.network]
+        for network in networks + ([self.dynamics.network] if self.settings.model_based else []):
+            network.evaluator = None if library is None else NativeValues(library)
+
     # -- state -----------------------------------------------------------------------------------------------
 
     def state_dict(self, with_transitions: bool = True) -> dict[str, Any]:
@@ -301,6 +306,7 @@ class MBPOAgent:
             "epoch": self.epoch,
             "failed": self.failed.tolist(),
             "has_imagined": self._has_imagined,
+            "native": self._library is not None,
             "sac": self.sac.state_dict(),
             "replay": self.replay.state_dict(with_transitions),
             "streams": {purpose: streams.state_dict() for purpose, streams in self._streams.items()},
@@ -329,6 +335,8 @@ class MBPOAgent:
             self.dynamics.load_state_dict(state["dynamics"])
         self.env_steps, self.epoch = int(state["env_steps"]), int(state["epoch"])
         self._has_imagined = bool(state["has_imagined"])
+        if "native" in state:  # the same numbers need the same execution
+            self._use_library(library_to_go_on_with(self.settings, self.device, state["native"], self._library))
         self.sac.load_state_dict(state["sac"])
         self.replay.load_state_dict(state["replay"])
         for purpose, streams in self._streams.items():
