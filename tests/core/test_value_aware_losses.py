@@ -256,7 +256,7 @@ def test_vagram_bounds_taylor(values):
     """Cauchy-Schwarz: (sum_d x_d)^2 <= D sum_d x_d^2, so D vagram >= taylor / D; equal if all x_d are."""
     prediction, target = make_pair("taylor", values)
     gradient = target.prepared["gradient"]
-    options = {"state_weight": 1.0}
+    options = {"state_weight": 1.0, "dimension_power": 0}
     weighted = target._replace(prepared={"weight": gradient.square().mean(dim=-2)}, options=options)
     vagram, taylor = state_term("vagram", prediction, weighted), state_term("taylor", prediction, target)
     assert (D * vagram >= taylor / D).all()

@@ -98,7 +98,7 @@ def test_a_key_is_of_all_that_changes_a_cost_and_of_nothing_else(make_config: Ca
     for same in ({"actor_lr": 0.1}, {"utd_ratio": 3}, {"rollout_length": (0, 9, 1, 5)}, {"epoch_length": 400}):
         assert key(**same) == key()
     for other in ({"hidden_size": 9}, {"model_loss": "mse"}, {"num_seeds": 3}, {"distractors": 1}, {"num_layers": 2},
-                  {"train_batch_size_per_learner": 33}, {"model_batch_size": 99}, {"utd_ratio": 20}):  # fmt: skip
+                  {"train_batch_size_per_learner": 33}, {"model_batch_size": 99}, {"utd_ratio": 200}):  # fmt: skip
         assert key(**other) != key()
     assert key(num_seeds=5) == key(num_seeds=50)
     assert key(model_loss="none", hidden_size=9) == key(model_loss="none")
