@@ -10,7 +10,7 @@ namespace vagram {
 
 enum class Activation { relu, silu };
 constexpr int MAX_LAYERS = 32;
-constexpr float SMALLEST_SQUARE_NORM = 1e-24f;  // passes.FEATURE_NORM_EPSILON squared
+constexpr float SMALLEST_SQUARE_NORM = 1e-24f;  // networks.FEATURE_NORM_EPSILON squared
 
 struct Shape {
     int layers;        // products, the last one included

@@ -95,7 +95,7 @@ private:
             for (int i = 0; i < batch_size_; ++i) joint.row(i)[obs_dim_ + a] = policy.action[a * policy.plane + i];
     }
 
-    // squash of sac: the sample that columns [first_noise, first_noise + A) of the noise make of the actor's outputs (B, 2 A)
+    // actor_critic.SquashedGaussianActor.sample: what columns [first_noise, first_noise + A) of the noise make of outputs (B, 2 A)
     Policy sample(const float* outputs, int first_noise) {
         Policy policy;
         policy.plane = padded(batch_size_);
