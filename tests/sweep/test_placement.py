@@ -203,8 +203,8 @@ def test_cohorts_are_divided_until_they_fit(make_config: Callable[..., Any]) -> 
     config = make_config(replay_capacity=400_000)
     whole = plan_on(config, GpuNode(200 * GIB), seeds=16, epochs=10_000)
     assert [len(trial.seeds) for trial in whole.trials] == [16]
-    need = [gpu_memory(whole.workloads[0], seeds, 10_000).total for seeds in range(17)]
-    node = GpuNode(int(need[6] * HEADROOM) + 1)  # six seeds fit
+    need = [gpu_memory(whole.workloads[0], seeds, 10_000).total for seeds in range(1, 17)]
+    node = GpuNode(int(need[5] * HEADROOM) + 1)  # six seeds fit
     divided = plan_on(config, node, seeds=16, epochs=10_000)
     assert [len(trial.seeds) for trial in divided.trials] == [5, 6, 5]
     check_placement(divided.trials, divided.sharing)
@@ -219,7 +219,7 @@ def test_cohorts_are_divided_until_they_fit(make_config: Callable[..., Any]) -> 
         SweepError, match=r"\(8 seeds\) needs about .* GiB of GPU memory, and the largest GPU has .*: give"
     ):
         check_placement(large.trials, large.sharing)
-    single = plan_on(config, GpuNode(int(need[1])), seeds=2, epochs=10_000)
+    single = plan_on(config, GpuNode(int(need[0])), seeds=2, epochs=10_000)
     with pytest.raises(SweepError, match=r"\(1 seed\).*: lower replay_capacity.*num_gpus_per_learner=0"):
         check_placement(single.trials, single.sharing)
 
