@@ -306,13 +306,13 @@ def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
     import ray
     from rich.console import Console
 
-    from vagram_ray.sweep.continuation import Continuation
-    from vagram_ray.sweep.plan_view import Surroundings, render_plan
-    from vagram_ray.sweep.run import WandbChoice, connect_to_ray, run_sweep
-    from vagram_ray.sweep.storage import SweepStorage
-    from vagram_ray.sweep.summary import summarize_sweep, write_summary
-    from vagram_ray.sweep.trials import SweepController
-    from vagram_ray.sweep.wandb_logging import WandbSeedRuns, prepare_wandb
+    from vagram_ray.records.summary import summarize_sweep, write_summary
+    from vagram_ray.sweep.resume.continuation import Continuation
+    from vagram_ray.sweep.run.run import WandbChoice, connect_to_ray, run_sweep
+    from vagram_ray.sweep.run.trials import SweepController
+    from vagram_ray.sweep.storage.folder import SweepStorage
+    from vagram_ray.sweep.view.plan import Surroundings, render_plan
+    from vagram_ray.sweep.wandb.logging import WandbSeedRuns, prepare_wandb
 
     watch = Watch()
     own_step, own_finish = SweepController.step, WandbSeedRuns.finish_all
@@ -360,7 +360,7 @@ def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
 
 def summarize_sweep_of(folder: Path, summarize: Any, write: Any) -> Any:
     """The closing tables, as the command makes them."""
-    from vagram_ray.sweep.results import SweepResults
+    from vagram_ray.records.results import SweepResults
 
     summary = summarize(SweepResults.load(folder))
     write(summary, folder)
@@ -372,8 +372,8 @@ def make_made_up_plan(trials: int, epochs: int) -> Any:
     from dataclasses import replace
 
     from vagram_ray.rllib import MBPOConfig
-    from vagram_ray.sweep.machine import local_machine
-    from vagram_ray.sweep.plan import make_plan
+    from vagram_ray.sweep.plan.machine import local_machine
+    from vagram_ray.sweep.plan.plan import make_plan
     from vagram_ray.sweep.spec import Sweep
 
     cells = max(1, trials // SEEDS_PER_CELL)

@@ -128,7 +128,7 @@ def run_rllib(work: Work) -> list[Epoch]:
 
 def laptop_config(work: Work) -> Any:
     """The cell's configuration, as the sweep makes it."""
-    from vagram_ray.sweep.overrides import apply_overrides
+    from vagram_ray.sweep.plan.overrides import apply_overrides
     from vagram_ray.sweep.spec import load_sweep_file
 
     sweep, overrides = load_sweep_file(SWEEP_FILE).at_scale(SCALE)
@@ -138,7 +138,7 @@ def laptop_config(work: Work) -> Any:
 
 def epoch_of(result: dict[str, Any], began: float, ended: float, cpu_s: dict[str, float]) -> Epoch:
     """What a result says of an epoch."""
-    from vagram_ray.sweep.results import make_record
+    from vagram_ray.records.results import make_record
 
     times = result["time"]
     return Epoch(
@@ -149,8 +149,8 @@ def epoch_of(result: dict[str, Any], began: float, ended: float, cpu_s: dict[str
 
 def run_sweep(work: Work) -> list[Epoch]:
     """One trial through the command line of the sweep; results are noted as the first callback gets them."""
-    from vagram_ray.sweep.callbacks import RecordResults
     from vagram_ray.sweep.commandline import main as sweep_command
+    from vagram_ray.sweep.run.callbacks import RecordResults
 
     epochs: list[Epoch] = []
     clock = TreeClock()

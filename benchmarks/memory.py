@@ -34,10 +34,10 @@ from benchmarks.agents import ACTION_DIM, LAPTOP, WIDE
 from benchmarks.tensor_counter import TensorCounter, run_cohort
 from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep.estimates import memory_bytes, resident_bytes
-from vagram_ray.sweep.gpu_memory import gpu_memory
-from vagram_ray.sweep.tensor_memory import TensorMemory, tensor_memory
-from vagram_ray.sweep.workload import Workload
+from vagram_ray.sweep.plan.estimates import memory_bytes, resident_bytes
+from vagram_ray.sweep.plan.gpu_memory import gpu_memory
+from vagram_ray.sweep.plan.tensor_memory import TensorMemory, tensor_memory
+from vagram_ray.sweep.plan.workload import Workload
 
 MB, GB = 10**6, 10**9
 OBS_DIM = 26  # Hopper with 15 distractors

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vagram_ray.sweep.results import SweepResults
-from vagram_ray.sweep.summary import summarize_sweep
+from vagram_ray.records.results import SweepResults
+from vagram_ray.records.summary import summarize_sweep
 
 SAMPLE = Path(__file__).parent / "data" / "pendulum_10_distractors"
 METRICS = {"eval/episode_return": "return", "model/validation_delta_mse": "error of the model"}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.faults.harness import Undisturbed
@@ -19,6 +20,9 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # Tables are as wide as where nobody says how wide; some terminals, and pytest-xdist, say it to every process.
 os.environ.pop("COLUMNS", None)
 pytest.register_assert_rewrite("tests.faults.harness")
+# A busy machine is no failure: tests never assert on time.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

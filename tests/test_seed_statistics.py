@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from vagram_ray.seed_statistics import counted_returns, interquartile_mean, with_worst
+from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean, with_worst
 
 NAN = math.nan
 

@@ -15,7 +15,7 @@ from pyarrow.fs import LocalFileSystem
 
 from vagram_ray.checkpoint import newest_whole, read_checkpoint
 from vagram_ray.play.checkpoint import read_agent
-from vagram_ray.sweep.wandb_reader import read_offline_run
+from vagram_ray.sweep.wandb.reader import read_offline_run
 
 ROOT = Path(__file__).resolve().parents[1]
 

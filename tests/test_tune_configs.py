@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep.machine import GIB, Machine
-from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, select_variants
-from vagram_ray.sweep.plan import SweepPlan, make_plan
+from vagram_ray.sweep.plan.machine import GIB, Machine
+from vagram_ray.sweep.plan.overrides import apply_overrides, parse_assignments, select_variants
+from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
 from vagram_ray.sweep.spec import load_sweep_file
 
 FOLDER = Path(__file__).resolve().parents[1] / "tune_configs"

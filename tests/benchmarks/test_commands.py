@@ -160,7 +160,7 @@ def test_the_published_setting_is_run_without_ray_and_every_phase_is_timed(tmp_p
 def test_the_published_run_has_the_settings_of_the_sweep_at_paper_scale():
     from benchmarks.whole_epoch import PUBLISHED_EPISODES, PUBLISHED_RUN, PUBLISHED_TASK
     from vagram_ray.core.settings import MBPOSettings
-    from vagram_ray.sweep.overrides import apply_overrides
+    from vagram_ray.sweep.plan.overrides import apply_overrides
     from vagram_ray.sweep.spec import load_sweep_file
 
     sweep, overrides = load_sweep_file(ROOT / "tune_configs" / "distractors.py").at_scale("paper")

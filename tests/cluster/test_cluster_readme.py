@@ -19,9 +19,9 @@ from ray.scripts.scripts import cli as ray_cli
 
 from tests.cluster.cluster_support import CLUSTER, ROOT, load_script, read_yaml
 from vagram_ray.report.__main__ import main as report_main
-from vagram_ray.sweep.cells import expand_cells
 from vagram_ray.sweep.commandline import main as sweep_main
-from vagram_ray.sweep.overrides import apply_overrides
+from vagram_ray.sweep.plan.cells import expand_cells
+from vagram_ray.sweep.plan.overrides import apply_overrides
 from vagram_ray.sweep.spec import load_sweep_file, seed_tuple
 
 README = (CLUSTER / "README.md").read_text()

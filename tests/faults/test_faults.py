@@ -10,8 +10,8 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 
-from vagram_ray.sweep import faults
-from vagram_ray.sweep.faults import MAX_LOST_NODES, NO_ANSWER, NODE_LOST, PROCESS_DIED, STEP_LIMIT, Faults, diagnose
+from vagram_ray.sweep.run import faults
+from vagram_ray.sweep.run.faults import MAX_LOST_NODES, NO_ANSWER, NODE_LOST, PROCESS_DIED, STEP_LIMIT, Faults, diagnose
 
 TRACEBACK = """ray::MBPO.train() (pid=1, ip=1.2.3.4)
   File "algorithm.py", line 1, in step

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from vagram_ray.sweep.interruption import STOP_SIGNALS, Interruption
+from vagram_ray.sweep.run.interruption import STOP_SIGNALS, Interruption
 
 SCRIPT = """
 import time
 from vagram_ray.commands import make_console
-from vagram_ray.sweep.interruption import stop_on_signals
+from vagram_ray.sweep.run.interruption import stop_on_signals
 with stop_on_signals(make_console()) as interruption:
     print("ready", flush=True)
     for _ in range(600):
@@ -64,7 +64,7 @@ def test_without_a_signal_nothing_happened() -> None:
 
 def test_programs_started_meanwhile_take_no_notice_of_a_closed_terminal() -> None:
     script = (
-        "import subprocess, sys\nfrom vagram_ray.sweep.interruption import spared_from_hangup\n"
+        "import subprocess, sys\nfrom vagram_ray.sweep.run.interruption import spared_from_hangup\n"
         "ask = [sys.executable, '-c', 'import signal; print(signal.getsignal(signal.SIGHUP).name)']\n"
         "with spared_from_hangup():\n    subprocess.run(ask)\nsubprocess.run(ask)\n"
     )

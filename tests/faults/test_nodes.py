@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import MARK, SweepRun, Undisturbed, check_equal, kill
-from vagram_ray.sweep.faults import NO_ANSWER, NODE_LOST
+from vagram_ray.sweep.run.faults import NO_ANSWER, NODE_LOST
 
 CLUSTER = "cluster"
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled"}  # or a driver cannot connect by address

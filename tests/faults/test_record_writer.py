@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep import record_writer
-from vagram_ray.sweep.record_writer import RecordWriter
-from vagram_ray.sweep.results import append_record, read_records
+from vagram_ray.records import writer as record_writer
+from vagram_ray.records.results import append_record, read_records
+from vagram_ray.records.writer import RecordWriter
 
 
 def result(epoch: int) -> dict[str, Any]:

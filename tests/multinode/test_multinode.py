@@ -12,8 +12,8 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE
 pytest.register_assert_rewrite("tests.faults.harness")
 from tests.faults.harness import SweepRun, check_equal, until, write_sweep_file  # noqa: E402
 from tests.multinode.machines import Machine, Network, network, why_not  # noqa: E402
-from vagram_ray.sweep.faults import NO_ANSWER, NODE_LOST  # noqa: E402
-from vagram_ray.sweep.where import local_nodes  # noqa: E402
+from vagram_ray.sweep.run.faults import NO_ANSWER, NODE_LOST  # noqa: E402
+from vagram_ray.sweep.run.ray_address import local_nodes  # noqa: E402
 
 pytestmark = pytest.mark.slow
 TRIAL = "ray::MBPO"

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.report.synthetic import RETURN, cell_of, comparison_of, write_sweep
+from vagram_ray.records.results import SweepResults
+from vagram_ray.records.summary import summarize_sweep
 from vagram_ray.report import ReportError, load_comparison
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import SeedCurve
-from vagram_ray.sweep.results import SweepResults
-from vagram_ray.sweep.summary import summarize_sweep
 
 TWO = {"vagram": {0: [1.0, 2.0, 3.0], 1: [4.0, 5.0, 6.0]}, "nll": {0: [0.0, 0.0, 1.0], 1: [0.0, 0.0, 2.0]}}
 

@@ -14,6 +14,7 @@ from rliable import metrics
 from scipy import stats
 
 from tests.report.synthetic import cell_of, comparison_of, normal
+from vagram_ray.records.seed_statistics import interquartile_mean, summarize
 from vagram_ray.report import statistics
 from vagram_ray.report.bootstrap import resampled_counts, resampled_indices
 from vagram_ray.report.comparisons import certainty_of, compare_pairs
@@ -34,7 +35,6 @@ from vagram_ray.report.statistics import (
     steps_to_reach,
     steps_to_reach_each,
 )
-from vagram_ray.seed_statistics import interquartile_mean, summarize
 
 
 @pytest.fixture(scope="module")

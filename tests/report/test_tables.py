@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from tests.report.synthetic import cell_of, comparison_of, normal, write_sweep
+from vagram_ray.records.results import SweepResults
+from vagram_ray.records.summary import summarize_sweep, summary_csv
 from vagram_ray.report import load_comparison
 from vagram_ray.report.statistics import Interval, steps_to_reach
 from vagram_ray.report.tables import (
@@ -24,8 +26,6 @@ from vagram_ray.report.tables import (
     write_tables,
 )
 from vagram_ray.report.text import format_interval
-from vagram_ray.sweep.results import SweepResults
-from vagram_ray.sweep.summary import summarize_sweep, summary_csv
 
 
 def test_the_final_table_is_the_summary(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rich.console import Console
 from tests.sweep.conftest import plan_of, result_of
 from tests.sweep.wandb_server import Server
 from tests.sweep.wandb_support import KEY, own_home  # noqa: F401
+from vagram_ray.records.results import append_record, write_sweep_file
 from vagram_ray.report import ReportError, load_comparison
 from vagram_ray.report.wandb_workspace import (
     _literal,
@@ -28,8 +29,7 @@ from vagram_ray.report.wandb_workspace import (
     parse_target,
     run_filter,
 )
-from vagram_ray.sweep.results import append_record, write_sweep_file
-from vagram_ray.sweep.wandb_target import note_sweep_run
+from vagram_ray.sweep.wandb.target import note_sweep_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pydantic, about wandb-workspaces
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from rich.console import Console
 from tests.report.synthetic import RETURN, write_sweep
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.watch import RecordsFollower, SweepWatch, watch_sweep
-from vagram_ray.sweep.progress import ProgressTable, ProgressView
+from vagram_ray.sweep.view.progress import ProgressTable, ProgressView
 
 VAGRAM, NLL = "model_loss=vagram,seeds=0-1", "model_loss=nll,seeds=0-1"
 EPOCHS = 4

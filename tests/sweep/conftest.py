@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep.cells import Cell
-from vagram_ray.sweep.estimates import TrialEstimate
-from vagram_ray.sweep.machine import Machine
-from vagram_ray.sweep.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.plan.cells import Cell
+from vagram_ray.sweep.plan.estimates import TrialEstimate
+from vagram_ray.sweep.plan.machine import Machine
+from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 
 MACHINE = Machine(cpus=2, gpus=0, memory_bytes=8 * 1024**3, description="a machine")
 

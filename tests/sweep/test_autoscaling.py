@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
-from vagram_ray.sweep import autoscaling
-from vagram_ray.sweep.autoscaling import MOST_PLANNED, Autoscaling, NodeType, monitors, of_config, of_reported
-from vagram_ray.sweep.gpus import GIB
-from vagram_ray.sweep.machine import machine_of
-from vagram_ray.sweep.plan import make_plan
+from vagram_ray.sweep.plan import autoscaling
+from vagram_ray.sweep.plan.autoscaling import MOST_PLANNED, Autoscaling, NodeType, monitors, of_config, of_reported
+from vagram_ray.sweep.plan.gpus import GIB
+from vagram_ray.sweep.plan.machine import machine_of
+from vagram_ray.sweep.plan.plan import make_plan
 from vagram_ray.sweep.spec import Sweep
 
 HEAD = {"Alive": True, "Resources": {"node:__internal_head__": 1.0, "memory": 8.0 * GIB}}
@@ -153,7 +153,7 @@ def test_the_autoscaler_of_a_cluster_is_found_by_its_process(tmp_path: Path) -> 
 
 LOOK = """
 import ray
-from vagram_ray.sweep.machine import cluster_machine
+from vagram_ray.sweep.plan.machine import cluster_machine
 ray.init({address!r}, log_to_driver=False)
 print("MACHINE", cluster_machine().description)
 """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray import tune
 
-from vagram_ray.sweep.cells import canonical, expand_cells, format_value
+from vagram_ray.sweep.plan.cells import canonical, expand_cells, format_value
 from vagram_ray.sweep.spec import SweepError
 
 

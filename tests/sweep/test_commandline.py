@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from vagram_ray.sweep import cost_source
-from vagram_ray.sweep import run as run_module
+from vagram_ray.records.launches import begin_launch, end_launch
+from vagram_ray.records.results import append_record
 from vagram_ray.sweep.commandline import default_name, main
-from vagram_ray.sweep.launches import begin_launch, end_launch
-from vagram_ray.sweep.results import append_record
+from vagram_ray.sweep.plan import cost_source
+from vagram_ray.sweep.run import run as run_module
 
 SWEEP_FILE = """
 from ray import tune
@@ -352,8 +352,8 @@ def outcomes(folder: Path) -> dict[tuple[str, ...], dict[str, str]]:
 def test_a_ray_that_does_not_start_in_time_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from vagram_ray.sweep.machine import Machine
-    from vagram_ray.sweep.run import connect_to_ray
+    from vagram_ray.sweep.plan.machine import Machine
+    from vagram_ray.sweep.run.run import connect_to_ray
     from vagram_ray.sweep.spec import SweepError
 
     def fails(*args: Any, **kwargs: Any) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vagram_ray.sweep import continuation as module
-from vagram_ray.sweep.continuation import Continuation, continue_sweep, describe_new
-from vagram_ray.sweep.driver_lock import DriverLock
-from vagram_ray.sweep.launches import begin_launch, end_launch
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.plan_view import Surroundings, render_plan
-from vagram_ray.sweep.results import append_record, read_records
+from vagram_ray.records.launches import begin_launch, end_launch
+from vagram_ray.records.results import append_record, read_records
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.resume import continuation as module
+from vagram_ray.sweep.resume.continuation import Continuation, continue_sweep, describe_new
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.sweep.storage.lock import DriverLock
+from vagram_ray.sweep.view.plan import Surroundings, render_plan
 
 STARTED = {"started": "2026-11-22T12:00:00+00:00", "git_commit": "abc", "versions": {"torch": "2"}}
 

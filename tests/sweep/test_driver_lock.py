@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from vagram_ray.sweep.driver_lock import DriverLock
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.sweep.storage.lock import DriverLock
 
 HOLD = """
 import sys, time
-from vagram_ray.sweep.driver_lock import DriverLock
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.storage.lock import DriverLock
+from vagram_ray.sweep.storage.folder import SweepStorage
 with DriverLock(SweepStorage(sys.argv[1], "run")) as lock:
     lock.hold()
     print("held", flush=True)

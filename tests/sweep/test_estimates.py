@@ -11,9 +11,9 @@ import pytest
 
 from vagram_ray.core.allocator import KEEP_BELOW_BYTES
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep import estimates, tensor_memory
-from vagram_ray.sweep.costs import Costs
-from vagram_ray.sweep.workload import Workload, imagined_transitions, parameters, real_transitions
+from vagram_ray.sweep.plan import estimates, tensor_memory
+from vagram_ray.sweep.plan.costs import Costs
+from vagram_ray.sweep.plan.workload import Workload, imagined_transitions, parameters, real_transitions
 
 SETTINGS = MBPOSettings(
     model_loss="mse",

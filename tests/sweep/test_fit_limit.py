@@ -11,13 +11,13 @@ from typing import Any
 from rich.console import Console
 
 from tests.report.synthetic import cell_of, comparison_of, write_sweep
+from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning, shares_at_limit
+from vagram_ray.records.results import SweepResults
+from vagram_ray.records.summary import print_summary, summarize_sweep, summary_markdown
 from vagram_ray.report import load_comparison
 from vagram_ray.report.verdict import verdict
-from vagram_ray.sweep.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning, shares_at_limit
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.progress import ProgressTable, ProgressView, SweepProgress
-from vagram_ray.sweep.results import SweepResults
-from vagram_ray.sweep.summary import print_summary, summarize_sweep, summary_markdown
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.view.progress import ProgressTable, ProgressView, SweepProgress
 
 SENTENCE = (
     "model_loss=nll: 20 % of the model fits so far ended at model_max_epochs before early stopping did: "

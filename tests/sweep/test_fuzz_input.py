@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from vagram_ray.rllib import MBPOConfig
-from vagram_ray.sweep import commandline, cost_source, run
-from vagram_ray.sweep.overrides import parse_assignments
+from vagram_ray.sweep import commandline
+from vagram_ray.sweep.plan import cost_source
+from vagram_ray.sweep.plan.overrides import parse_assignments
+from vagram_ray.sweep.run import run
 
 SWEEP_FILE = """
 from ray import tune

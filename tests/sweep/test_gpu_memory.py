@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from benchmarks.tensor_counter import TensorCounter, run_cohort
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep.gpu_memory import PROCESS_BYTES, gpu_memory
-from vagram_ray.sweep.tensor_memory import tensor_memory
-from vagram_ray.sweep.workload import Workload, allocated_transitions
+from vagram_ray.sweep.plan.gpu_memory import PROCESS_BYTES, gpu_memory
+from vagram_ray.sweep.plan.tensor_memory import tensor_memory
+from vagram_ray.sweep.plan.workload import Workload, allocated_transitions
 
 SMALL: dict[str, Any] = {
     "execution": "eager",  # native code has no tensors that could be counted

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep.launches import (
+from vagram_ray.records.launches import (
     begin_launch,
     close_launches,
     end_launch,
@@ -17,9 +17,9 @@ from vagram_ray.sweep.launches import (
     started_at,
     total_seconds,
 )
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.recorded import read_recorded
-from vagram_ray.sweep.results import append_record, read_info
+from vagram_ray.records.recorded import read_recorded
+from vagram_ray.records.results import append_record, read_info
+from vagram_ray.sweep.plan.plan import SweepPlan
 
 FIRST, SECOND = "2026-11-22T12:00:00+00:00", "2026-11-22T14:00:00+00:00"
 FIRST_S = 1795348800.0

@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep import lease
-from vagram_ray.sweep.driver_lock import DriverLock
-from vagram_ray.sweep.lease import DriverLease, LostSweepError
-from vagram_ray.sweep.remote import DriverFiles, upload_all
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.storage import lease
+from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.sweep.storage.lease import DriverLease, LostSweepError
+from vagram_ray.sweep.storage.lock import DriverLock
+from vagram_ray.sweep.storage.remote import DriverFiles, upload_all
 
 HOLD = """
 import sys, time
-from vagram_ray.sweep.lease import DriverLease
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.storage.lease import DriverLease
+from vagram_ray.sweep.storage.folder import SweepStorage
 DriverLease(SweepStorage(sys.argv[1], "run")).take()
 print("held", flush=True)
 time.sleep(600)

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, parse_value, select_variants
+from vagram_ray.sweep.plan.overrides import (
+    apply_overrides,
+    parse_assignments,
+    parse_seeds,
+    parse_value,
+    select_variants,
+)
 from vagram_ray.sweep.spec import SweepError
 
 

@@ -15,7 +15,7 @@ from vagram_ray.__main__ import main as package_main
 from vagram_ray.sweep import packaged
 from vagram_ray.sweep.commandline import main
 from vagram_ray.sweep.packaged import describe_sweep_file, find_sweep_file, packaged_sweeps
-from vagram_ray.sweep.placement import main as placement
+from vagram_ray.sweep.plan.placement import main as placement
 from vagram_ray.sweep.spec import SweepError, load_sweep_file
 
 ROOT = Path(__file__).resolve().parents[2]

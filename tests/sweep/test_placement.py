@@ -15,25 +15,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray import tune
 
+from vagram_ray.records.recorded import RecordedSweep
+from vagram_ray.records.results import plan_content
 from vagram_ray.rllib import MBPO, gpu_share
-from vagram_ray.sweep import commandline, placement
-from vagram_ray.sweep.cost_source import CostSource
-from vagram_ray.sweep.costs import Costs
-from vagram_ray.sweep.estimates import START_SECONDS
-from vagram_ray.sweep.gpu_memory import gpu_memory
-from vagram_ray.sweep.gpus import GIB, Fleet, GpuNode, cluster_gpus
-from vagram_ray.sweep.joining import join_plan
-from vagram_ray.sweep.machine import Machine, assumed_machine
-from vagram_ray.sweep.packing import pack_seeds
-from vagram_ray.sweep.plan import SweepPlan, make_plan, split_pack
-from vagram_ray.sweep.plan_view import Surroundings, plan_warnings
-from vagram_ray.sweep.recorded import RecordedSweep
-from vagram_ray.sweep.results import plan_content
-from vagram_ray.sweep.schedule import Job, Schedule, simulate
-from vagram_ray.sweep.schedule_view import job_of
-from vagram_ray.sweep.search import TrialNamer
-from vagram_ray.sweep.shares import HEADROOM, GpuSharing, check_placement
+from vagram_ray.sweep import commandline
+from vagram_ray.sweep.plan import placement
+from vagram_ray.sweep.plan.cost_source import CostSource
+from vagram_ray.sweep.plan.costs import Costs
+from vagram_ray.sweep.plan.estimates import START_SECONDS
+from vagram_ray.sweep.plan.gpu_memory import gpu_memory
+from vagram_ray.sweep.plan.gpus import GIB, Fleet, GpuNode, cluster_gpus
+from vagram_ray.sweep.plan.machine import Machine, assumed_machine
+from vagram_ray.sweep.plan.packing import pack_seeds
+from vagram_ray.sweep.plan.plan import SweepPlan, make_plan, split_pack
+from vagram_ray.sweep.plan.schedule import Job, Schedule, simulate
+from vagram_ray.sweep.plan.schedule_view import job_of
+from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing, check_placement
+from vagram_ray.sweep.resume.joining import join_plan
+from vagram_ray.sweep.run.search import TrialNamer
 from vagram_ray.sweep.spec import Sweep, SweepError
+from vagram_ray.sweep.view.plan import Surroundings, plan_warnings
 
 COSTS = Costs(4, env_step_s=1e-3, sac_update_s=1e-3, fit_s=1e-2, fit_row_s=1e-6, fit_epoch_row_s=1e-5, imagined_s=1e-6)
 LARGE, SMALL = GpuNode(80 * GIB, 1, 8.0, "H100"), GpuNode(22 * GIB, 1, 8.0, "L4")
@@ -416,7 +417,7 @@ def test_times_that_were_measured_elsewhere_are_read(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU of a test")
-    monkeypatch.setattr("vagram_ray.sweep.cost_source.Prober.__call__", lambda self, work: [COSTS] * len(work))
+    monkeypatch.setattr("vagram_ray.sweep.plan.cost_source.Prober.__call__", lambda self, work: [COSTS] * len(work))
     file = tmp_path / "costs.json"
     written = CliRunner().invoke(placement.main, [sweep_files[0], "--measure-speed", str(file)])
     assert written.exit_code == 0, written.output

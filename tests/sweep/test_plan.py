@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from ray import tune
 from rich.console import Console
 
-from vagram_ray.sweep.continuation import Continuation
-from vagram_ray.sweep.costs import Costs
-from vagram_ray.sweep.machine import GIB, Machine
-from vagram_ray.sweep.packing import makespan, pack_seeds
-from vagram_ray.sweep.plan import CellNamer, SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
-from vagram_ray.sweep.plan_view import Surroundings, plan_warnings, render_plan
-from vagram_ray.sweep.search import PlannedTrials, TrialNamer
+from vagram_ray.sweep.plan.costs import Costs
+from vagram_ray.sweep.plan.machine import GIB, Machine
+from vagram_ray.sweep.plan.packing import makespan, pack_seeds
+from vagram_ray.sweep.plan.plan import CellNamer, SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
+from vagram_ray.sweep.resume.continuation import Continuation
+from vagram_ray.sweep.run.search import PlannedTrials, TrialNamer
 from vagram_ray.sweep.spec import Sweep, SweepError
-from vagram_ray.sweep.text import format_seeds
+from vagram_ray.sweep.view.plan import Surroundings, plan_warnings, render_plan
+from vagram_ray.text import format_seeds
 
 
 def machine(cpus: int = 2, gpus: int = 0) -> Machine:

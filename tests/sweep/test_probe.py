@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep import costs, probe
-from vagram_ray.sweep.costs import CostFiles, Costs, work_key
-from vagram_ray.sweep.probe import Prober
-from vagram_ray.sweep.workload import Workload
+from vagram_ray.sweep.plan import costs, probe
+from vagram_ray.sweep.plan.costs import CostFiles, Costs, work_key
+from vagram_ray.sweep.plan.probe import Prober
+from vagram_ray.sweep.plan.workload import Workload
 
 COSTS = Costs(2, env_step_s=1e-3, sac_update_s=2e-3, fit_s=3e-3, fit_row_s=4e-6, fit_epoch_row_s=5e-6, imagined_s=6e-6)
 

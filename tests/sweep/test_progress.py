@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vagram_ray.sweep.callbacks import RecordResults, ShowProgress
-from vagram_ray.sweep.estimates import TrialEstimate
-from vagram_ray.sweep.faults import Faults
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.progress import ProgressTable, ProgressView, SweepProgress, end_line, result_line
-from vagram_ray.sweep.record_writer import RecordWriter
-from vagram_ray.sweep.results import make_record, read_records
+from vagram_ray.records.results import make_record, read_records
+from vagram_ray.records.writer import RecordWriter
+from vagram_ray.sweep.plan.estimates import TrialEstimate
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.run.callbacks import RecordResults, ShowProgress
+from vagram_ray.sweep.run.faults import Faults
+from vagram_ray.sweep.view.progress import ProgressTable, ProgressView, SweepProgress, end_line, result_line
 
 FIRST, SECOND, OTHER = "a=1,seeds=0-1", "a=1,seeds=2", "a=2,seeds=0-1-2"
 

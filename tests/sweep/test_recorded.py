@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.recorded import RecordedSweep, cell_settings, new_sweep_id, read_recorded, split_settings
-from vagram_ray.sweep.results import read_info, write_sweep_file
+from vagram_ray.records.recorded import RecordedSweep, cell_settings, new_sweep_id, read_recorded, split_settings
+from vagram_ray.records.results import read_info, write_sweep_file
+from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.spec import SweepError
 
 _VALUES = st.recursive(

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.sweep import lease, remote
-from vagram_ray.sweep.continuation import Continuation, continue_sweep
-from vagram_ray.sweep.driver_lock import DriverLock
-from vagram_ray.sweep.launches import begin_launch, end_launch
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.remote import DriverFiles, fetch, has_sweep, upload_all
-from vagram_ray.sweep.results import append_record, read_info, read_records
+from vagram_ray.records.launches import begin_launch, end_launch
+from vagram_ray.records.results import append_record, read_info, read_records
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.resume.continuation import Continuation, continue_sweep
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.storage import lease, remote
+from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.sweep.storage.lock import DriverLock
+from vagram_ray.sweep.storage.remote import DriverFiles, fetch, has_sweep, upload_all
 
 TRIAL = "utd_ratio=1,seeds=0-1"
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from ray import tune
 
+from vagram_ray.records.launches import begin_launch
+from vagram_ray.records.recorded import RecordedSweep, read_recorded
+from vagram_ray.records.results import plan_content, read_info
 from vagram_ray.rllib import MBPO
-from vagram_ray.sweep.gpus import GIB, GpuNode
-from vagram_ray.sweep.joining import join_plan
-from vagram_ray.sweep.launches import begin_launch
-from vagram_ray.sweep.machine import Machine
-from vagram_ray.sweep.plan import SweepPlan, make_plan
-from vagram_ray.sweep.recorded import RecordedSweep, read_recorded
-from vagram_ray.sweep.resources import recorded_amount, trial_resources
-from vagram_ray.sweep.results import plan_content, read_info
+from vagram_ray.sweep.plan.gpus import GIB, GpuNode
+from vagram_ray.sweep.plan.machine import Machine
+from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
+from vagram_ray.sweep.plan.resources import recorded_amount, trial_resources
+from vagram_ray.sweep.resume.joining import join_plan
 from vagram_ray.sweep.spec import Sweep, SweepError
 
 LARGE, SMALL = GpuNode(80 * GIB, 1, 8.0, "H100"), GpuNode(22 * GIB, 1, 8.0, "L4")

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.results import (
+from vagram_ray.records.results import (
     SweepResults,
     TrialRecords,
     append_record,
@@ -25,6 +24,7 @@ from vagram_ray.sweep.results import (
     write_atomically,
     write_sweep_file,
 )
+from vagram_ray.sweep.plan.plan import SweepPlan
 
 
 def test_a_record_keeps_finite_numbers_by_seed() -> None:

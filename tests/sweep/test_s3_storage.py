@@ -27,7 +27,7 @@ from tests.faults.harness import (  # noqa: E402
     write_sweep_file,
 )
 from tests.sweep.s3_server import S3Server, download, listed, s3_server  # noqa: E402
-from vagram_ray.sweep.results import read_info  # noqa: E402
+from vagram_ray.records.results import read_info  # noqa: E402
 
 if sys.platform != "linux":
     pytest.skip("processes are found in /proc", allow_module_level=True)

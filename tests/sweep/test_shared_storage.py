@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from vagram_ray.sweep.resources import CPU, GPU
-from vagram_ray.sweep.shared_storage import ask, judge, other_nodes, sees
+from vagram_ray.sweep.plan.resources import CPU, GPU
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.sweep.storage.shared_storage import ask, judge, other_nodes, sees
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = {f"id{index}": f"192.0.2.{index}" for index in range(1, 7)}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from vagram_ray.sweep import remote
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.storage import remote
+from vagram_ray.sweep.storage.folder import SweepStorage
 
 
 @pytest.fixture(autouse=True)

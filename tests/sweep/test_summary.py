@@ -16,21 +16,21 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from vagram_ray.seed_statistics import interquartile_mean, summarize
-from vagram_ray.sweep.closing import last_line, print_closing
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.results import SweepResults, append_record, complete_sweep_file, write_sweep_file
-from vagram_ray.sweep.run import Outcome
-from vagram_ray.sweep.storage import SweepStorage
-from vagram_ray.sweep.summary import (
+from vagram_ray.records.results import SweepResults, append_record, complete_sweep_file, write_sweep_file
+from vagram_ray.records.seed_statistics import interquartile_mean, summarize
+from vagram_ray.records.summary import (
     SweepSummary,
     describe_early,
     describe_missing,
     describe_worst,
-    main,
     summarize_sweep,
     write_summary,
 )
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.run.run import Outcome
+from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.sweep.summary import main
+from vagram_ray.sweep.view.end import last_line, print_closing
 
 
 def test_the_interquartile_mean_is_the_mean_of_the_middle_half() -> None:

@@ -11,11 +11,11 @@ import pytest
 from ray import tune
 
 from tests.sweep.conftest import result_of, small_config
-from vagram_ray.sweep import trials
-from vagram_ray.sweep.faults import Faults
-from vagram_ray.sweep.interruption import Interruption
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.storage import SweepStorage
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.run import trials
+from vagram_ray.sweep.run.faults import Faults
+from vagram_ray.sweep.run.interruption import Interruption
+from vagram_ray.sweep.storage.folder import SweepStorage
 
 EPOCHS = 300
 

@@ -19,12 +19,12 @@ from rich.console import Console
 
 from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, wandb_service  # noqa: F401
 from vagram_ray.checkpoint import CheckpointHistory
-from vagram_ray.sweep import wandb_artifacts
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.results import append_record, write_sweep_file
-from vagram_ray.sweep.wandb_artifacts import _distinct_names, log_artifacts
-from vagram_ray.sweep.wandb_mode import ARTIFACTS
-from vagram_ray.sweep.wandb_reader import OfflineRun, read_offline_run
+from vagram_ray.records.results import append_record, write_sweep_file
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.wandb import artifacts as wandb_artifacts
+from vagram_ray.sweep.wandb.artifacts import _distinct_names, log_artifacts
+from vagram_ray.sweep.wandb.mode import ARTIFACTS
+from vagram_ray.sweep.wandb.reader import OfflineRun, read_offline_run
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_PIXEL = base64.b64decode(

@@ -25,8 +25,8 @@ from tests.sweep.wandb_support import (
     wandb_service,  # noqa: F401
     warnings_in,
 )
-from vagram_ray.sweep import wandb_service as service
-from vagram_ray.sweep.wandb_runs import SeedRun
+from vagram_ray.sweep.wandb import service
+from vagram_ray.sweep.wandb.runs import SeedRun
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])

@@ -20,8 +20,8 @@ from tests.sweep.wandb_support import (
     steps,
     wandb_service,  # noqa: F401
 )
-from vagram_ray.sweep.wandb_logging import default_cell_name
-from vagram_ray.sweep.wandb_text import flatten, jsonable
+from vagram_ray.sweep.wandb.logging import default_cell_name
+from vagram_ray.sweep.wandb.text import flatten, jsonable
 
 
 def test_each_seed_of_a_trial_is_one_run(tmp_path: Path) -> None:
@@ -148,5 +148,5 @@ def test_values_as_wandb_takes_them() -> None:
     assert flatten(nested) == {"a/b": 1, "a/c/d": 0.5, "yes": 1}
     assert jsonable({1: (np.int64(2), Path("x")), "f": default_cell_name}) == {
         "1": [2, "x"],
-        "f": "vagram_ray.sweep.wandb_identity.default_cell_name",
+        "f": "vagram_ray.sweep.wandb.identity.default_cell_name",
     }

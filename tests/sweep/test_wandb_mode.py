@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.sweep.wandb_support import KEY, callback, own_home, warnings_in  # noqa: F401
-from vagram_ray.sweep.wandb_mode import check_project, parse_artifacts, prepare_wandb
+from vagram_ray.sweep.wandb.mode import check_project, parse_artifacts, prepare_wandb
 
 
 def test_auto_is_online_with_a_key_and_offline_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ import wandb
 from tests.sweep.wandb_server import Server, running_server
 from tests.sweep.wandb_support import KEY, in_a_process, own_home, warnings_in  # noqa: F401
 from tests.sweep.wandb_sweep import PlayedSweep, all_steps, offline
-from vagram_ray.sweep import wandb_refill, wandb_service, wandb_target
-from vagram_ray.sweep.wandb_ledger import LEDGER_FILE
+from vagram_ray.sweep.wandb import refill as wandb_refill
+from vagram_ray.sweep.wandb import service as wandb_service
+from vagram_ray.sweep.wandb import target as wandb_target
+from vagram_ray.sweep.wandb.ledger import LEDGER_FILE
 
 # Threads of wandb's that outlive its service process would print a traceback into the sweep's terminal.
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, result, steps, wandb_service  # noqa: F401
-from vagram_ray.sweep.wandb_reader import WandbFileError, read_offline_run
+from vagram_ray.sweep.wandb.reader import WandbFileError, read_offline_run
 
 
 def test_reader_takes_records_over_many_blocks_and_stops_before_a_cut(tmp_path: Path) -> None:

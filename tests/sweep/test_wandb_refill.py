@@ -24,10 +24,10 @@ from tests.sweep.wandb_support import (  # noqa: F401
     warnings_in,
 )
 from tests.sweep.wandb_sweep import LOSSES, SEEDS, PlayedSweep, all_steps, offline
-from vagram_ray.sweep import wandb_logging
-from vagram_ray.sweep.results import EARLIER_RESULTS, append_record
-from vagram_ray.sweep.wandb_ledger import LEDGER_FILE, Ledger, Logged
-from vagram_ray.sweep.wandb_service import WandbWorker
+from vagram_ray.records.results import EARLIER_RESULTS, append_record
+from vagram_ray.sweep.wandb import logging as wandb_logging
+from vagram_ray.sweep.wandb.ledger import LEDGER_FILE, Ledger, Logged
+from vagram_ray.sweep.wandb.service import WandbWorker
 
 EVERY_RUN = {(f"model_loss={loss}", seed) for loss in LOSSES for seed in SEEDS}
 
@@ -182,7 +182,7 @@ def test_the_best_return_is_that_of_all_launches(tmp_path: Path) -> None:
 def test_a_service_process_that_dies_or_hangs_costs_no_row(
     signal_number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("vagram_ray.sweep.wandb_service.TEARDOWN_S", 1.0)
+    monkeypatch.setattr("vagram_ray.sweep.wandb.service.TEARDOWN_S", 1.0)
     wandb.teardown()
     sweep = PlayedSweep(tmp_path)
     first, second = sweep.trials
@@ -288,8 +288,8 @@ def test_what_cannot_be_handed_over_is_told(
         "command again to hand them over."
     )
     with monkeypatch.context() as patch:
-        patch.setattr("vagram_ray.sweep.wandb_service.WandbWorker.drain", press_ctrl_c)
-        patch.setattr("vagram_ray.sweep.wandb_target.Target.open", lambda *args: None)
+        patch.setattr("vagram_ray.sweep.wandb.service.WandbWorker.drain", press_ctrl_c)
+        patch.setattr("vagram_ray.sweep.wandb.target.Target.open", lambda *args: None)
         assert sweep.callback().refill() == 2
     assert "2 runs (interrupted)" in warnings_in(caplog)[1]
     assert sweep.callback().refill() == 0

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, read, wandb_service, warnings_in  # noqa: F401
-from vagram_ray.sweep.plan import SweepPlan
-from vagram_ray.sweep.results import append_record, write_sweep_file
-from vagram_ray.sweep.wandb_reader import OfflineRun
-from vagram_ray.sweep.wandb_target import SWEEP_RUN_FILE, read_sweep_run_file
+from vagram_ray.records.results import append_record, write_sweep_file
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.wandb.reader import OfflineRun
+from vagram_ray.sweep.wandb.target import SWEEP_RUN_FILE, read_sweep_run_file
 
 SEEDS = (0, 1, 2, 3)
 BEST_EPOCH = 4

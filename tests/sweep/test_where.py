@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from vagram_ray.sweep import where
+from vagram_ray.sweep.run import ray_address as where
+from vagram_ray.sweep.run.ray_address import RayNode, find_ray, local_nodes
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.where import RayNode, find_ray, local_nodes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="stand-ins for Ray's processes are shell scripts")
 Start = Callable[..., None]

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import wandb
 
-from vagram_ray.sweep.wandb_logging import WandbSeedRuns
-from vagram_ray.sweep.wandb_reader import OfflineRun, read_offline_run
+from vagram_ray.sweep.wandb.logging import WandbSeedRuns
+from vagram_ray.sweep.wandb.reader import OfflineRun, read_offline_run
 
 KEY = "0123456789" * 4
 HOOK: dict[str, Any] = {"iteration": 0, "trials": []}
@@ -160,7 +160,9 @@ def start_process(script: str, directory: Path, **env: str) -> subprocess.Popen[
     head = (
         "import signal\n"
         "from tests.sweep.wandb_support import *\n"
-        "from vagram_ray.sweep import wandb_refill, wandb_service, wandb_target\n"
+        "from vagram_ray.sweep.wandb import refill as wandb_refill\n"
+        "from vagram_ray.sweep.wandb import service as wandb_service\n"
+        "from vagram_ray.sweep.wandb import target as wandb_target\n"
         f"directory = Path({str(directory)!r})\n"
     )
     environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}

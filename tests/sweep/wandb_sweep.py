@@ -7,9 +7,9 @@ from typing import Any
 
 from tests.sweep.conftest import plan_of, result_of
 from tests.sweep.wandb_support import HOOK, Trial, callback
-from vagram_ray.sweep.results import append_record, read_records, whole_epochs, write_sweep_file
-from vagram_ray.sweep.wandb_logging import WandbSeedRuns
-from vagram_ray.sweep.wandb_reader import OfflineRun, WandbFileError, read_offline_run
+from vagram_ray.records.results import append_record, read_records, whole_epochs, write_sweep_file
+from vagram_ray.sweep.wandb.logging import WandbSeedRuns
+from vagram_ray.sweep.wandb.reader import OfflineRun, WandbFileError, read_offline_run
 
 LOSSES, SEEDS = ("vagram", "nll"), (0, 1)
 

@@ -177,6 +177,6 @@ def _not_writable(folder: Path, error: OSError) -> PlayError:
 
 
 def _shown(path: Path) -> str:
-    from vagram_ray.sweep.storage import short_path
+    from vagram_ray.sweep.storage.folder import short_path
 
     return short_path(path)

@@ -15,7 +15,7 @@ from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.envs.distractors import current_distractor_settings
 from vagram_ray.play.errors import PlayError
-from vagram_ray.sweep.results import SWEEP_FILE
+from vagram_ray.records.results import SWEEP_FILE
 
 OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that was no plain data (``rllib.plain_config``)."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.core.environments import SeedEnvironments
-from vagram_ray.sweep.text import format_number
+from vagram_ray.text import format_number
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations (1, D) to actions (1, A) in [-1, 1]."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.play.errors import PlayError
-from vagram_ray.sweep.results import SWEEP_FILE
+from vagram_ray.records.results import SWEEP_FILE
 
 if TYPE_CHECKING:
     from vagram_ray.checkpoint import CheckpointFolder

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from vagram_ray.seed_statistics import CONFIDENCE, interquartile_mean
+from vagram_ray.records.seed_statistics import CONFIDENCE, interquartile_mean
 
 RANDOM_SEED = 0
 CHUNK = 4_000_000

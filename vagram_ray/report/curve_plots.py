@@ -14,7 +14,7 @@ from vagram_ray.report.drawing import BandCurve, Drawing, note, readable_metric,
 from vagram_ray.report.figure_files import PanelPlot, Plot
 from vagram_ray.report.figure_style import NICE_STEPS, LineStyle, format_steps, steps_axis
 from vagram_ray.report.statistics import iqm_band, mean_and_standard_error, steps_to_reach_each
-from vagram_ray.sweep.text import format_number
+from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

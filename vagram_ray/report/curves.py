@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vagram_ray.seed_statistics import counted_returns
-from vagram_ray.sweep.cells import canonical, format_value
+from vagram_ray.records.seed_statistics import counted_returns
+from vagram_ray.sweep.plan.cells import canonical, format_value
 
 METHOD_AXES = ("model_loss", "dynamics_model", "algorithm", "method", "agent")
 """Axes that name the method: what is compared inside a panel."""

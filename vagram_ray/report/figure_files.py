@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vagram_ray.records.results import write_atomically
 from vagram_ray.report.figure_style import RC_PARAMS, LineStyle, css_color
-from vagram_ray.sweep.results import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

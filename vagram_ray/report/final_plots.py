@@ -18,7 +18,7 @@ from vagram_ray.report.statistics import (
     final_iqm,
     pooled_performance_profile,
 )
-from vagram_ray.sweep.text import format_number
+from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vagram_ray.records.results import SWEEP_FILE
 from vagram_ray.report.curves import METHOD_AXES, NOT_GIVEN, TASK_AXES, CellCurves, Comparison, varying_axes
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
-from vagram_ray.sweep.cells import canonical, format_value
-from vagram_ray.sweep.results import SWEEP_FILE
+from vagram_ray.sweep.plan.cells import canonical, format_value
 
 
 def read_source(path: Path) -> list[Source]:

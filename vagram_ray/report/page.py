@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vagram_ray.records.results import write_atomically
 from vagram_ray.report.comparisons import PairComparison, compare_pairs
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.figure_files import Figure
@@ -13,8 +14,7 @@ from vagram_ray.report.figure_style import css_color, css_variables
 from vagram_ray.report.tables import ReportTable, report_tables
 from vagram_ray.report.text import describe_missing, describe_panel, describe_worst, spoken
 from vagram_ray.report.verdict import verdict
-from vagram_ray.sweep.results import write_atomically
-from vagram_ray.sweep.text import plural
+from vagram_ray.text import plural
 
 PAGE_FILE = "report.html"
 _KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean
 from vagram_ray.report.bootstrap import interval_ends, resampled_counts, resampled_indices
 from vagram_ray.report.curves import CellCurves
 from vagram_ray.report.statistics import MAX_SEEDS, POWER, SIGNIFICANCE, UNKNOWN_INTERVAL, Interval
-from vagram_ray.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean
 
 
 def differences(a: CellCurves, b: CellCurves, seeds: Sequence[int]) -> np.ndarray:

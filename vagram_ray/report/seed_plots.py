@@ -12,7 +12,7 @@ from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import BandCurve, Drawing
 from vagram_ray.report.figure_files import PanelPlot, Plot
 from vagram_ray.report.figure_style import ALARM, MUTED, LineStyle
-from vagram_ray.sweep.text import format_number
+from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,9 +3,10 @@
 The estimators are those of ``rliable``, the authors' library: the interquartile mean (IQM), run-score performance
 profiles, and the probability of improvement, each with a 95 % percentile interval from the stratified bootstrap,
 which resamples the seeds of each cell for itself. A lost seed counts as the worst of its cell everywhere, in curves
-from where it has no return on (:mod:`vagram_ray.seed_statistics`). Point estimates come from ``rliable.metrics``. The
-resampling is done here: ``rliable.library`` draws from NumPy's global generator whatever ``random_state`` it is given,
-evaluates one resample at a time, and cannot be imported beside pandas 3. The tests compare both.
+from where it has no return on (:mod:`vagram_ray.records.seed_statistics`). Point estimates come from
+``rliable.metrics``. The resampling is done here: ``rliable.library`` draws from NumPy's global generator whatever
+``random_state`` it is given, evaluates one resample at a time, and cannot be imported beside pandas 3. The tests
+compare both.
 
 Every resample has a fixed seed of its own (:mod:`vagram_ray.report.bootstrap`): equal results give equal numbers,
 whatever was called before.
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean, summarize, with_worst
 from vagram_ray.report.bootstrap import (
     CHUNK,
     TAILS,
@@ -29,7 +31,6 @@ from vagram_ray.report.bootstrap import (
     resampled_indices,
 )
 from vagram_ray.report.curves import CellCurves, SeedCurve
-from vagram_ray.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean, summarize, with_worst
 
 CURVE_RESAMPLES = 2000
 """Resamples behind each band and profile, as in ``rliable``'s profiles; numbers in tables and sentences have

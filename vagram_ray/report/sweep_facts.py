@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.records.results import SweepResults
+from vagram_ray.records.summary import final_window
 from vagram_ray.report.curves import CellCurves
-from vagram_ray.sweep.resources import CPU, GPU, recorded_amount, recorded_resources
-from vagram_ray.sweep.results import SweepResults
-from vagram_ray.sweep.summary import final_window
-from vagram_ray.sweep.text import format_duration, format_number, format_seeds, plural
+from vagram_ray.sweep.plan.resources import CPU, GPU, recorded_amount, recorded_resources
+from vagram_ray.text import format_duration, format_number, format_seeds, plural
 
 WATTS_PER_TRIAL_CORE = 10.0
 """Assumed power of the core that a trial keeps busy, for the estimate of energy; half a core counts half."""

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.envs.distractors import current_distractor_settings
+from vagram_ray.records.recorded import cell_axes, cell_settings
+from vagram_ray.records.results import SWEEP_FILE, SweepResults, TrialRecords, check_records, read_records
+from vagram_ray.records.summary import final_return, is_pending
 from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.report.sweep_facts import sweep_details
-from vagram_ray.sweep.cells import canonical
-from vagram_ray.sweep.recorded import cell_axes, cell_settings
-from vagram_ray.sweep.results import SWEEP_FILE, SweepResults, TrialRecords, check_records, read_records
-from vagram_ray.sweep.summary import final_return, is_pending
+from vagram_ray.sweep.plan.cells import canonical
 
 _NEEDED = ("cells", "trials", "epochs", "seeds")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function, in the text that stands for it

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vagram_ray.records.results import write_atomically
+from vagram_ray.records.seed_statistics import interquartile_mean, summarize
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import MAX_SEEDS, Interval, on_common_steps, steps_to_reach_each
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
-from vagram_ray.seed_statistics import interquartile_mean, summarize
-from vagram_ray.sweep.cells import format_value
-from vagram_ray.sweep.results import write_atomically
-from vagram_ray.sweep.text import format_number, format_seeds
+from vagram_ray.sweep.plan.cells import format_value
+from vagram_ray.text import format_number, format_seeds
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
 from vagram_ray.report.comparisons import (
     MIN_SEEDS,
     PairComparison,
@@ -25,8 +26,7 @@ from vagram_ray.report.text import (
     format_probability,
     spoken,
 )
-from vagram_ray.sweep.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
-from vagram_ray.sweep.text import format_number, plural
+from vagram_ray.text import format_number, plural
 
 MAX_SENTENCES = 24
 """More comparisons than this are told only where they are firm or likely, and the others counted."""

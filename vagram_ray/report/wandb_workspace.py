@@ -19,13 +19,13 @@ from typing import Any
 
 from rich.console import Console
 
+from vagram_ray.records.results import SWEEP_FILE
 from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, Panel
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_style import line_styles
 from vagram_ray.report.wandb_panels import X_AXIS, LinePanel, panel_sections, return_panels
-from vagram_ray.sweep.cells import canonical
-from vagram_ray.sweep.results import SWEEP_FILE
-from vagram_ray.sweep.wandb_text import sweep_tag
+from vagram_ray.sweep.plan.cells import canonical
+from vagram_ray.sweep.wandb.text import sweep_tag
 
 _GROUP_LIMIT, _TAG_LIMIT, _TITLE_LIMIT = 128, 64, 120
 """Characters of a run's group and tag, as the sweep cuts them, and of a view's title."""
@@ -245,7 +245,7 @@ def _origin(comparison: Comparison) -> str:
 
 def _logged_name(facts: ExperimentFacts) -> str:
     """The name under which a sweep was logged: noted beside its runs, else its folder's."""
-    from vagram_ray.sweep.wandb_target import read_sweep_run_file
+    from vagram_ray.sweep.wandb.target import read_sweep_run_file
 
     return str(read_sweep_run_file(facts.source).get("sweep_name") or facts.source.resolve().name)
 
@@ -272,7 +272,7 @@ def _check_package() -> None:
 
 
 def _check_login() -> None:
-    from vagram_ray.sweep.wandb_mode import key_problem
+    from vagram_ray.sweep.wandb.mode import key_problem
 
     if problem := key_problem():
         raise ReportError(f"--wandb cannot reach W&B: {problem} Run `wandb login` first.")

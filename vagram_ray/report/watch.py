@@ -1,6 +1,6 @@
 """The live view of a sweep that runs elsewhere, from the files it writes: ``sweep.json`` and ``records/*.jsonl``.
 
-The view is the sweep's own (``vagram_ray.sweep.progress``), fed with what is new in the files. A trial's errors are
+The sweep's own view (``vagram_ray.sweep.view.progress``) is fed with what is new in the files. A trial's errors are
 seen in its ``error.txt``, where the trials' folders lie beside the records; otherwise failed trials show at the end.
 A sweep that is launched again while it is watched is shown from what its earlier launches have recorded.
 """
@@ -17,15 +17,15 @@ from typing import Any
 
 from rich.console import Console
 
+from vagram_ray.records.launches import started_at, total_seconds
+from vagram_ray.records.results import RECORDS_FOLDER, SWEEP_FILE
 from vagram_ray.report.curves import RETURN_METRIC
 from vagram_ray.report.errors import ReportError
-from vagram_ray.sweep.cells import Cell
-from vagram_ray.sweep.faults import ERROR_FILE, MAX_FAILURES, NODE_LOST
-from vagram_ray.sweep.launches import started_at, total_seconds
-from vagram_ray.sweep.plan import UNKNOWN_ESTIMATE, TrialPlan
-from vagram_ray.sweep.progress import DONE, FAILED, ProgressTable, ProgressView, SweepProgress
-from vagram_ray.sweep.results import RECORDS_FOLDER, SWEEP_FILE
-from vagram_ray.sweep.text import format_duration
+from vagram_ray.sweep.plan.cells import Cell
+from vagram_ray.sweep.plan.plan import UNKNOWN_ESTIMATE, TrialPlan
+from vagram_ray.sweep.run.faults import ERROR_FILE, MAX_FAILURES, NODE_LOST
+from vagram_ray.sweep.view.progress import DONE, FAILED, ProgressTable, ProgressView, SweepProgress
+from vagram_ray.text import format_duration
 
 REFRESH_S = 1.0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vagram_ray.seed_statistics import interquartile_mean, with_worst
+from vagram_ray.records.seed_statistics import interquartile_mean, with_worst
 
 SEED_SECTIONS = ("eval", "train", "model", "sac")
 """Sections of metrics that are reported for each seed; the others (``time``) are the cohort's."""

@@ -29,7 +29,7 @@ from vagram_ray.studies.commandline import (
 )
 from vagram_ray.studies.errors import StudyError
 from vagram_ray.studies.output import check_folder, write_facts, written_at_once
-from vagram_ray.sweep.overrides import parse_seeds
+from vagram_ray.sweep.plan.overrides import parse_seeds
 
 if TYPE_CHECKING:
     from vagram_ray.studies.changing_values import ErrorCurve

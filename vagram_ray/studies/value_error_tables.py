@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vagram_ray.studies.changing_values import ErrorCurve
 from vagram_ray.studies.output import write_csv
-from vagram_ray.sweep.text import format_number
+from vagram_ray.text import format_number
 
 TABLE_WIDTH = 110
 

@@ -13,19 +13,19 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from vagram_ray.commands import SETTINGS, Command, FiniteRange, make_console, version_option
-from vagram_ray.sweep.overrides import apply_overrides, parse_assignments, parse_seeds, select_variants
 from vagram_ray.sweep.packaged import SweepFile, copy_sweep_file, describe_sweep_file, packaged_sweeps
+from vagram_ray.sweep.plan.overrides import apply_overrides, parse_assignments, parse_seeds, select_variants
 from vagram_ray.sweep.spec import DEFAULT_SCALE, Sweep, SweepError, check_name, load_sweep_file
-from vagram_ray.sweep.storage import DEFAULT_STORAGE, SweepStorage
+from vagram_ray.sweep.storage.folder import DEFAULT_STORAGE, SweepStorage
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
-    from vagram_ray.sweep.continuation import Continuation
-    from vagram_ray.sweep.driver_lock import DriverLock
-    from vagram_ray.sweep.machine import Machine
-    from vagram_ray.sweep.plan import SweepPlan
-    from vagram_ray.sweep.run import Outcome
-    from vagram_ray.sweep.where import RayPlace
+    from vagram_ray.sweep.plan.machine import Machine
+    from vagram_ray.sweep.plan.plan import SweepPlan
+    from vagram_ray.sweep.resume.continuation import Continuation
+    from vagram_ray.sweep.run.ray_address import RayPlace
+    from vagram_ray.sweep.run.run import Outcome
+    from vagram_ray.sweep.storage.lock import DriverLock
 
 COMPLETE, INCOMPLETE = 0, 1
 NEXT_STEPS = """\
@@ -73,7 +73,7 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 def _wandb_project(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    from vagram_ray.sweep.wandb_mode import check_project
+    from vagram_ray.sweep.wandb.mode import check_project
 
     try:
         return check_project(value)
@@ -82,7 +82,7 @@ def _wandb_project(context: click.Context, parameter: click.Parameter, value: st
 
 
 def _wandb_artifacts(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    from vagram_ray.sweep.wandb_mode import parse_artifacts
+    from vagram_ray.sweep.wandb.mode import parse_artifacts
 
     try:
         return () if value is None else parse_artifacts(value)
@@ -138,7 +138,7 @@ _COUNT = click.IntRange(min=1)
 )  # fmt: skip
 @click.option(
     "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE",
-    help="Times on a GPU, as `python -m vagram_ray.sweep.placement CONFIG.py --measure-speed FILE` wrote them there.",
+    help="Times on a GPU, as `python -m vagram_ray.sweep.plan.placement FILE.py --measure-speed FILE` wrote them.",
 )  # fmt: skip
 @version_option()
 @click.pass_context
@@ -174,10 +174,10 @@ def launch(request: Request, console: Console) -> int:
     Raises:
         SweepError: The input cannot work.
     """
-    from vagram_ray.sweep.continuation import continue_sweep
-    from vagram_ray.sweep.driver_lock import DriverLock
-    from vagram_ray.sweep.shares import check_placement
-    from vagram_ray.sweep.where import find_ray
+    from vagram_ray.sweep.plan.shares import check_placement
+    from vagram_ray.sweep.resume.continuation import continue_sweep
+    from vagram_ray.sweep.run.ray_address import find_ray
+    from vagram_ray.sweep.storage.lock import DriverLock
 
     sweep = load_sweep_file(request.config_file)
     sized, scale_overrides = _sized(sweep, request)
@@ -204,7 +204,7 @@ def launch(request: Request, console: Console) -> int:
         if request.dry_run:
             return COMPLETE
 
-        from vagram_ray.sweep.run import WandbChoice, connect_to_ray, run_sweep
+        from vagram_ray.sweep.run.run import WandbChoice, connect_to_ray, run_sweep
 
         if request.address is None and continuation.todo:
             connect_to_ray(None, machine)
@@ -234,7 +234,7 @@ def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:
 def _configured(
     sweep: Sweep, scale_overrides: dict[str, Any], assignments: dict[str, Any], request: Request
 ) -> MBPOConfig:
-    from vagram_ray.sweep.plan import resolve_extensions
+    from vagram_ray.sweep.plan.plan import resolve_extensions
 
     config = apply_overrides(sweep.config, scale_overrides, source="The override of the scale")
     config = resolve_extensions(config, request.config_file.parent)  # the file speaks of its own surroundings,
@@ -250,7 +250,7 @@ def _check_name(name: str) -> None:
 
 
 def _wandb_mode(request: Request, storage: SweepStorage) -> str:
-    from vagram_ray.sweep.wandb_logging import prepare_wandb
+    from vagram_ray.sweep.wandb.logging import prepare_wandb
 
     try:
         mode = prepare_wandb(request.wandb, storage.folder)
@@ -262,8 +262,8 @@ def _wandb_mode(request: Request, storage: SweepStorage) -> str:
 
 
 def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request) -> tuple[SweepPlan, Machine]:
-    from vagram_ray.sweep.cost_source import CostSource
-    from vagram_ray.sweep.plan import make_plan
+    from vagram_ray.sweep.plan.cost_source import CostSource
+    from vagram_ray.sweep.plan.plan import make_plan
 
     machine = _machine(request)
     costs = CostSource(machine, config.extensions, request.gpu_speed)
@@ -282,7 +282,7 @@ def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: 
 
 def _machine(request: Request) -> Machine:
     """What the sweep is planned for; connects to Ray where an address is given."""
-    from vagram_ray.sweep.machine import assumed_machine, cluster_machine, local_machine
+    from vagram_ray.sweep.plan.machine import assumed_machine, cluster_machine, local_machine
 
     if request.gpus is not None and request.address is None and not request.dry_run:
         raise SweepError(
@@ -290,7 +290,7 @@ def _machine(request: Request) -> Machine:
             "a cluster that starts machines when trials ask for them."
         )
     if request.address is not None:
-        from vagram_ray.sweep.run import connect_to_ray
+        from vagram_ray.sweep.run.run import connect_to_ray
 
         connect_to_ray(request.address)
     if request.gpus is not None:
@@ -305,7 +305,7 @@ def _machine(request: Request) -> Machine:
 
 def _shared(plan: SweepPlan, request: Request, storage: SweepStorage, lock: DriverLock | None) -> bool:
     """Whether all nodes of the cluster were asked and see the sweep's folder; a dry run makes none, so asks none."""
-    from vagram_ray.sweep.shared_storage import shared_by_all
+    from vagram_ray.sweep.storage.shared_storage import shared_by_all
 
     if lock is None or request.address is None or storage.is_remote:
         return False
@@ -322,23 +322,23 @@ def _show_plan(
     shared: bool,
     console: Console,
 ) -> None:
-    from vagram_ray.sweep.plan_view import Surroundings, render_plan
+    from vagram_ray.sweep.view.plan import Surroundings, render_plan
 
     wandb = "disabled" if wandb_mode == "disabled" else f"{wandb_mode}, project {request.wandb_project}"
     folder = storage.uri if storage.is_remote else storage.shown
     console.print(render_plan(continuation, Surroundings(folder, wandb, storage.free_bytes(), place.shown, shared)))
     console.print()
     if request.gpus is not None:
-        from vagram_ray.sweep.placement import print_schedule
+        from vagram_ray.sweep.plan.placement import print_schedule
 
         print_schedule(continuation.plan, continuation.todo, console)
 
 
 def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_artifacts: tuple[str, ...]) -> int:
-    from vagram_ray.sweep.closing import print_closing
-    from vagram_ray.sweep.remote import upload_all
-    from vagram_ray.sweep.results import SweepResults
-    from vagram_ray.sweep.summary import summarize_sweep, write_summary
+    from vagram_ray.records.results import SweepResults
+    from vagram_ray.records.summary import summarize_sweep, write_summary
+    from vagram_ray.sweep.storage.remote import upload_all
+    from vagram_ray.sweep.view.end import print_closing
 
     summary = summarize_sweep(SweepResults.load(storage.folder))
     with suppress(OSError):  # the disk is full or read-only: what it did not take is told below
@@ -348,7 +348,7 @@ def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_art
     if outcome.interrupted:
         return outcome.exit_status
     if wandb_artifacts:
-        from vagram_ray.sweep.wandb_artifacts import log_artifacts
+        from vagram_ray.sweep.wandb.artifacts import log_artifacts
 
         log_artifacts(storage.folder, wandb_artifacts, console)
         upload_all(storage)  # the figures and films that were made

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.commands import InputError
+from vagram_ray.records.errors import SweepError
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -26,10 +26,6 @@ SWEEP_MODULE = "vagram_ray_sweep_file"
 
 MAX_SEEDS, MAX_EPOCHS = 10_000, 1_000_000
 """More than this is a slip of the keyboard."""
-
-
-class SweepError(InputError):
-    """Input that cannot work: one sentence that names the value and the way out; exit status 2."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,120 @@
+"""The launches of a sweep in ``sweep.json``: each run of its command, when, on what, how long, and how it ended.
+
+What stands at the top of the file beside the plan (``command``, ``git_commit``, ``versions``, ``machine``, ``wandb``)
+is of the newest launch; ``started`` is of the first. ``wall_time_s`` (summed over the launches), ``interrupted`` and
+``failed_trials`` are there from the end of a launch to the begin of the next, so that readers can tell a sweep that
+has ended from one that is running.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vagram_ray.records.recorded import RecordedSweep
+from vagram_ray.records.results import RECORDS_FOLDER, SWEEP_FILE, complete_sweep_file, read_info, write_sweep_file
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.plan.resources import resources_of_launch
+
+COMPLETE, INCOMPLETE, INTERRUPTED, KILLED = "complete", "incomplete", "interrupted", "killed"
+"""How a launch ended."""
+_END = ("wall_time_s", "interrupted", "failed_trials")
+
+
+def begin_launch(
+    folder: Path,
+    plan: SweepPlan,
+    sweep_id: str,
+    details: Mapping[str, Any],
+    *,
+    recorded: RecordedSweep | None = None,
+    running: Collection[str] | None = None,
+    storage: str | None = None,
+) -> None:
+    """Write ``sweep.json`` at the begin of a launch.
+
+    Args:
+        folder: The driver's folder.
+        plan: The whole sweep.
+        sweep_id: The sweep's own id, the same for all its launches.
+        details: What is known of this launch: command, started, commit, versions, machine, W&B.
+        recorded: What earlier launches have left, if there were any.
+        running: Names of the trials that this launch runs; all of them by default.
+        storage: URI of the trials' folders, if they lie elsewhere.
+    """
+    before = close_launches(folder, recorded.launches) if recorded else []
+    launch = {**details, "host": socket.gethostname(), "pid": os.getpid()}
+    started = before[0].get("started", details.get("started")) if before else details.get("started")
+    identity = {"sweep_id": sweep_id, "storage": storage, **details, "started": started}
+    earlier = recorded.trials if recorded else ()
+    resources = resources_of_launch(
+        plan,
+        {trial.name for trial in plan.trials} if running is None else running,
+        {trial.name: trial.resources for trial in earlier if trial.resources is not None},
+    )
+    write_sweep_file(folder, plan, {**identity, "launches": [*before, launch]}, resources)
+
+
+def end_launch(folder: Path, seconds: float | None, ended: str, failed: Mapping[str, str]) -> None:
+    """Note the end of the newest launch.
+
+    Args:
+        folder: The driver's folder.
+        seconds: Wall time of this launch; ``None`` if there was nothing to run and the newest launch is an earlier one.
+        ended: How it ended.
+        failed: Error files of the trials that failed, by name.
+    """
+    info = read_info(folder)
+    launches = list(info.get("launches", ()))
+    if seconds is None:
+        launches = close_launches(folder, launches)
+    elif launches:
+        launches[-1] = {**launches[-1], "wall_time_s": round(seconds, 1), "ended": ended}
+    end = (total_seconds(launches, seconds or 0.0), ended == INTERRUPTED, dict(failed))
+    complete_sweep_file(folder, {"launches": launches, **dict(zip(_END, end, strict=True))})
+
+
+def close_launches(folder: Path, launches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The launches, with an end for one whose process was killed: it lasted at least until its last record."""
+    closed = [dict(launch) for launch in launches]
+    if closed and "ended" not in closed[-1]:
+        files = [folder / SWEEP_FILE, *(folder / RECORDS_FOLDER).glob("*.jsonl")]
+        last = max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+        seconds = max(0.0, last - started_at(closed[-1], default=last))
+        closed[-1] |= {"wall_time_s": round(seconds, 1), "ended": KILLED}
+    return closed
+
+
+def total_seconds(launches: Sequence[Mapping[str, Any]], default: float = 0.0) -> float:
+    """Wall time of all launches together; ``default`` where there are none."""
+    times = [launch.get("wall_time_s", 0.0) for launch in launches]
+    return round(sum(time for time in times if isinstance(time, (int, float))), 1) if launches else default
+
+
+def going_on_command(launches: Sequence[Mapping[str, Any]]) -> str:
+    """The command that goes on with a sweep: that of its newest launch, which shall not set the sweep aside."""
+    command = launches[-1].get("command") if launches else None
+    if not isinstance(command, str):
+        return ""
+    try:
+        return shlex.join(part for part in shlex.split(command) if part != "--restart")
+    except ValueError:  # not as a sweep writes it
+        return command
+
+
+def started_at(launch: Mapping[str, Any], default: float) -> float:
+    """Begin of a launch in seconds since the epoch."""
+    try:
+        return datetime.fromisoformat(launch["started"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return default
+
+
+def now() -> str:
+    """The time as ``sweep.json`` has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

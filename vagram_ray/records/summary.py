@@ -1,0 +1,292 @@
+"""What a sweep found: the final return of every cell over its seeds, and which seeds are missing.
+
+The final return of a seed is the mean of ``eval/episode_return`` over the evaluations in the last tenth of the
+epochs, at least the last one that took place. A seed has one only when its trial went through all epochs and its
+numbers stayed finite; every other seed is named, and the sweep is then not complete. It counts as the worst final
+return of its cell, but for a seed whose trial may still report, which is left out (:func:`is_pending`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
+from vagram_ray.records.results import SweepResults, TrialRecords, write_atomically
+from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
+from vagram_ray.text import format_duration, format_number, format_seeds, plural
+
+FINAL_SHARE = 0.1
+"""Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
+SUMMARY_CSV, SUMMARY_MARKDOWN = "summary.csv", "summary.md"
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """Final returns of one cell."""
+
+    label: str
+    returns: Mapping[int, float]
+    """Final return by seed, of the seeds that came to their end."""
+    missing: Mapping[int, str]
+    """Why a seed has no final return, by seed."""
+    statistics: SeedStatistics
+    """Over ``returns`` and, with the worst of them, the ``lost`` seeds."""
+    early: Mapping[int, int] = field(default_factory=dict)
+    """The epoch of the value used, by seed, where it lies before the last tenth."""
+    lost: tuple[int, ...] = ()
+    """The missing seeds that will get no final return in this launch; the others are pending."""
+
+    @property
+    def worst(self) -> tuple[int, ...]:
+        """The seeds that count as the worst of the cell: the lost ones, if any seed came to its end."""
+        return self.lost if self.returns else ()
+
+    @property
+    def num_seeds(self) -> int:
+        """Seeds that were planned."""
+        return len(self.returns) + len(self.missing)
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """All cells of a sweep."""
+
+    name: str
+    return_metric: str
+    epochs: int
+    cells: tuple[CellSummary, ...]
+    unfinished: int = 0
+    """Trials whose records lack epochs: running the sweep's command again goes on with them."""
+    warnings: tuple[str, ...] = ()
+    """One sentence per cell whose model fits reach their limit too often."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed of every cell counts."""
+        return not any(cell.missing for cell in self.cells)
+
+    @property
+    def definition(self) -> str:
+        """One sentence on what a final return is here."""
+        first = self.epochs - final_window(self.epochs) + 1
+        where = f"epoch {first}" if first == self.epochs else f"epochs {first}-{self.epochs}"
+        what = "evaluations" if self.return_metric.startswith("eval/") else "values"
+        return (
+            f"The final return of a seed is the mean of its {what} of {self.return_metric} in the last tenth of the "
+            f"epochs, here {where}."
+        )
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on completeness."""
+        total = sum(cell.num_seeds for cell in self.cells)
+        there = sum(len(cell.returns) for cell in self.cells)
+        if self.complete:
+            return f"Complete: every seed of {plural(len(self.cells), 'cell')} came to its end ({total} in all)."
+        return f"NOT COMPLETE: {there} of {total} seeds came to their end, counted over all cells."
+
+
+def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> SweepSummary:
+    """Summary of a sweep's folder, finished or not.
+
+    Args:
+        results: The sweep.
+        ended: Whether the trials of the newest launch have ended, so that no seed is pending; by default what
+            ``sweep.json`` says, which is written a little later than they end.
+    """
+    metric, epochs = results.info["return_metric"], results.info["epochs"]
+    over = results.ended if ended is None else ended
+    cells = []
+    for index, label in enumerate(results.labels):
+        returns: dict[int, float] = {}
+        missing: dict[int, str] = {}
+        early: dict[int, int] = {}
+        lost: list[int] = []
+        for trial in results.cell_trials(index):
+            for seed in trial.seeds:
+                value, problem = final_return(trial, seed, metric, epochs)
+                if problem:
+                    missing[seed] = problem
+                    lost += [] if is_pending(trial, seed, epochs, over) else [seed]
+                    continue
+                returns[seed] = value
+                last = int(trial.series(seed, metric)[0][-1])
+                if last <= epochs - final_window(epochs):
+                    early[seed] = last
+        statistics = summarize(list(counted_returns(returns, lost).values()))
+        cells.append(CellSummary(label, returns, missing, statistics, early, tuple(sorted(lost))))
+    unfinished = sum(bool(trial.lacking(epochs)) for trial in results.trials)
+    warnings = tuple(filter(None, (_fit_limit(results, index, label) for index, label in enumerate(results.labels))))
+    return SweepSummary(results.info["name"], metric, epochs, tuple(cells), unfinished, warnings)
+
+
+def _fit_limit(results: SweepResults, cell: int, label: str) -> str:
+    records = (record for trial in results.cell_trials(cell) for record in trial.records)
+    return fit_limit_warning(label, shares_at_limit(records))
+
+
+def final_window(epochs: int) -> int:
+    """Number of epochs, at the end, that a final return is taken from."""
+    return max(1, math.ceil(round(FINAL_SHARE * epochs, 6)))  # 0.1 * 70 is a little more than 7
+
+
+def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tuple[float, str]:
+    """A seed's final return and an empty text, or NaN and why it does not count."""
+    failed_at = trial.failed_at(seed)
+    if failed_at is not None:
+        return math.nan, f"became NaN in epoch {failed_at}"
+    if not trial.records:
+        return math.nan, "never reported"
+    if trial.epochs_done < epochs:
+        return math.nan, f"stopped after epoch {trial.epochs_done} of {epochs}"
+    if lacking := trial.lacking(epochs):
+        return math.nan, f"lost the records of {plural(len(lacking), 'epoch')} from epoch {lacking[0]} on"
+    measured, _, values = trial.series(seed, metric)
+    if not len(values):
+        return math.nan, f"has no {metric}"
+    last = values[measured > epochs - final_window(epochs)]
+    return float(last.mean() if len(last) else values[-1]), ""
+
+
+def is_pending(trial: TrialRecords, seed: int, epochs: int, ended: bool) -> bool:
+    """Whether a seed without a final return may still get one: the launch runs, and so does its trial, without NaN.
+
+    Args:
+        trial: The records of the seed's trial.
+        seed: The seed.
+        epochs: Epochs of every trial.
+        ended: Whether the newest launch has ended.
+    """
+    return not ended and trial.failed_at(seed) is None and trial.epochs_done < epochs
+
+
+def render_summary(summary: SweepSummary) -> Table:
+    """The end table for the terminal."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.title, table.title_justify, table.title_style = f"Final return ({summary.return_metric})", "left", "bold"
+    table.caption, table.caption_justify, table.caption_style = summary.definition, "left", "dim"
+    table.add_column("cell", overflow="fold")
+    for column in ("IQM", "95 % interval", "mean +- s.e.", "seeds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cell in summary.cells:
+        seeds = Text(f"{len(cell.returns)}/{cell.num_seeds}", style="red" if cell.missing else "")
+        table.add_row(cell.label, *_numbers(cell), seeds)
+    return table
+
+
+def print_summary(summary: SweepSummary, console: Console, *, failed: bool = False) -> None:
+    """The end table, the verdict, and every seed that is missing, counts as the worst or with an early value."""
+    console.print(render_summary(summary))
+    console.print()
+    console.print(Text(summary.verdict, style="green" if summary.complete and not failed else "red"))
+    for cell in summary.cells:
+        for text, style in ((describe_missing(cell), "red"), (describe_notes(cell), "yellow")):
+            if text:
+                console.print(Text(f"  {cell.label}: {text}", style=style), soft_wrap=True)
+    for warning in summary.warnings:
+        console.print(Text(warning, style="yellow"), soft_wrap=True)
+
+
+def describe_missing(cell: CellSummary) -> str:
+    """``seeds 2,5 became NaN in epoch 7; seed 6 never reported``."""
+    return _by_reason(cell.missing)
+
+
+def describe_early(cell: CellSummary) -> str:
+    """``seed 3 counts with its last value, of epoch 5``."""
+    return _by_reason({seed: f"counts with the last value, of epoch {epoch}" for seed, epoch in cell.early.items()})
+
+
+def describe_worst(cell: CellSummary) -> str:
+    """``seeds 2,5 count as the worst final return of the cell, -144``."""
+    if not cell.worst:
+        return ""
+    seeds = f"seed {cell.worst[0]} counts" if len(cell.worst) == 1 else f"seeds {format_seeds(cell.worst)} count"
+    return f"{seeds} as the worst final return of the cell, {format_number(min(cell.returns.values()))}"
+
+
+def describe_notes(cell: CellSummary) -> str:
+    """What there is to know of the seeds that count."""
+    return "; ".join(text for text in (describe_worst(cell), describe_early(cell)) if text)
+
+
+def _by_reason(reasons: Mapping[int, str]) -> str:
+    by_reason: dict[str, list[int]] = {}
+    for seed, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(seed)
+    parts = (f"{'seeds' if len(s) > 1 else 'seed'} {format_seeds(sorted(s))} {r}" for r, s in by_reason.items())
+    return "; ".join(parts)
+
+
+def write_summary(summary: SweepSummary, folder: Path) -> None:
+    """``summary.csv`` and ``summary.md``."""
+    write_atomically(folder / SUMMARY_CSV, summary_csv(summary))
+    write_atomically(folder / SUMMARY_MARKDOWN, summary_markdown(summary, SweepResults.load(folder).info))
+
+
+def summary_csv(summary: SweepSummary) -> str:
+    """One row per cell, full precision; empty where there are too few seeds."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    statistics = ("iqm", "low_95", "high_95", "mean", "standard_error")
+    writer.writerow(["cell", *statistics, "num_seeds", "num_planned", "missing", "counted_as_worst", "notes"])
+    for cell in summary.cells:
+        s = cell.statistics
+        numbers = ["" if math.isnan(x) else repr(x) for x in (s.iqm, s.low, s.high, s.mean, s.standard_error)]
+        seeds = [len(cell.returns), cell.num_seeds, describe_missing(cell), format_seeds(cell.worst)]
+        writer.writerow([cell.label, *numbers, *seeds, describe_notes(cell)])
+    return buffer.getvalue()
+
+
+def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
+    """The end table as Markdown, with where its numbers come from: ``info`` is the content of ``sweep.json``."""
+    lines = [f"# {summary.name}", "", summary.verdict, "", f"Final `{summary.return_metric}`:", ""]
+    noted = any(describe_notes(cell) for cell in summary.cells)
+    header = ["cell", "IQM", "95 % interval", "mean +- s.e.", "seeds", "missing", *(["notes"] if noted else [])]
+    lines += [_markdown_row(header), _markdown_row(["---"] + ["---:"] * 4 + ["---"] * (len(header) - 5))]
+    for cell in summary.cells:
+        seeds = f"{len(cell.returns)}/{cell.num_seeds}"
+        notes = [describe_notes(cell)] if noted else []
+        lines.append(_markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell), *notes]))
+    warnings = [line for warning in summary.warnings for line in ("", warning)]
+    return "\n".join([*lines, *warnings, "", summary.definition, "", *_origin(info)]) + "\n"
+
+
+def _origin(info: Mapping[str, Any]) -> list[str]:
+    machine = info.get("machine", {})
+    seconds = info.get("wall_time_s")
+    until = " (until it was interrupted)" if info.get("interrupted") else ""
+    launches = len(info.get("launches", ()))
+    until = f" in {launches} launches{until}" if launches > 1 else until
+    rows = {
+        "Command": f"`{info['command']}`" if "command" in info else None,
+        "Seeds": format_seeds(info["seeds"]),
+        "Epochs": info["epochs"],
+        "Machine": f"{machine['processor']}, {machine['cpus']} CPUs, {machine['gpus']} GPUs" if machine else None,
+        "Wall time": None if seconds is None else format_duration(seconds) + until,
+        "Started": info.get("started"),
+        "Commit": info.get("git_commit"),
+    }
+    return [f"- {title}: {value}" for title, value in rows.items() if value is not None]
+
+
+def _numbers(cell: CellSummary) -> list[str]:
+    s = cell.statistics
+    interval = "-" if math.isnan(s.low) else f"[{format_number(s.low)}, {format_number(s.high)}]"
+    error = "" if math.isnan(s.standard_error) else f" +- {format_number(s.standard_error)}"
+    return [format_number(s.iqm), interval, format_number(s.mean) + error]
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,1 @@
+"""What a sweep will run, on what, and what that will need."""

@@ -1,0 +1,339 @@
+"""The plan of a sweep: which trials train which seeds of which cell, on what, and what that will need."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vagram_ray.sweep.plan.cells import Cell, canonical, expand_cells, trial_name
+from vagram_ray.sweep.plan.costs import Costs
+from vagram_ray.sweep.plan.estimates import TrialEstimate, Workload, estimate_trial
+from vagram_ray.sweep.plan.gpu_memory import gpu_memory
+from vagram_ray.sweep.plan.machine import Machine
+from vagram_ray.sweep.plan.packing import makespan, pack_seeds
+from vagram_ray.sweep.plan.resources import cell_requests, largest_request, quiet_ray
+from vagram_ray.sweep.plan.shares import GpuSharing, Placement
+from vagram_ray.sweep.spec import Sweep, SweepError, describe, seed_tuple
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib import MBPOConfig
+
+EVAL_RETURN, TRAIN_RETURN = "eval/episode_return", "train/episode_return"
+UNKNOWN_ESTIMATE = TrialEstimate(0, 0, math.nan)
+"""Of a trial about which nothing is known."""
+Measure = Callable[[Sequence[tuple[Workload, int]], bool], Sequence[Costs | None]]
+"""Gives the costs of workloads with so many seeds, on a GPU or a core; None for those that are not known."""
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One trial: one cell and the pack of seeds it trains in one process."""
+
+    index: int
+    cell: Cell
+    seeds: tuple[int, ...]
+    name: str
+    estimate: TrialEstimate
+    placement: Placement | None = None
+    """Its share of a GPU, where the plan chooses it."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The ``MBPOConfig`` keys in which this trial differs from the sweep's other trials."""
+        return {**self.cell.values, "seeds": self.seeds, **(self.placement.parameters if self.placement else {})}
+
+    def request(self, kind: str) -> float | None:
+        """Its own number of ``"CPU"`` or ``"GPU"``, None where it is that of the whole plan."""
+        return {"CPU": self.placement.cpus, "GPU": self.placement.gpus}[kind] if self.placement else None
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """All that is decided before a sweep starts."""
+
+    name: str
+    description: str
+    scale: str
+    config: MBPOConfig
+    cells: tuple[Cell, ...]
+    trials: tuple[TrialPlan, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+    epoch_steps: Mapping[int, int]
+    """Environment steps per seed in one epoch, by index of the cell."""
+    warmup_steps: Mapping[int, int]
+    machine: Machine
+    resources: Mapping[str, float]
+    """CPUs and GPUs of one trial, the most demanding one where cells differ."""
+    slots: int
+    """Trials that run at the same time."""
+    checkpoint_every: int | Literal["auto"]
+    return_metric: str
+    """``eval/episode_return``, or ``train/episode_return`` when the sweep does not evaluate."""
+    max_concurrent: int | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """``plain_settings`` by index of the cell: all that determines its numbers but the seeds."""
+    capacity: int | None = None
+    """Trials that have room at the same time, however many there are; ``slots`` where it is not known."""
+    requests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """All that a trial of each cell asks Ray for by its configuration, by index of the cell."""
+    workloads: Mapping[int, Workload] = field(default_factory=dict)
+    """What each cell asks for, by its index."""
+    costs: Mapping[int, Costs] = field(default_factory=dict)
+    """What each cell's work costs, by its index, where that was measured."""
+    assumption: str = ""
+    """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
+    sharing: GpuSharing | None = None
+    """Chooses each trial's share of a GPU; None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
+
+    @property
+    def seconds(self) -> float:
+        """Estimated wall time: trials start in order, each as soon as a slot is free."""
+        return makespan([trial.estimate.seconds for trial in self.trials], self.slots)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated memory of as many of the largest trials as run together."""
+        return sum(sorted((trial.estimate.memory_bytes for trial in self.trials), reverse=True)[: self.slots])
+
+    @property
+    def disk_bytes(self) -> int:
+        """Estimated size of all results and kept checkpoints."""
+        return sum(trial.estimate.disk_bytes for trial in self.trials)
+
+    def cell_trials(self, cell: Cell) -> list[TrialPlan]:
+        """The trials that train the seeds of a cell."""
+        return [trial for trial in self.trials if trial.cell.index == cell.index]
+
+    def work(self) -> list[tuple[Workload, int]]:
+        """What each cell asks for, and the seeds of its largest trial."""
+        largest: dict[int, int] = {}
+        for trial in self.trials:
+            largest[trial.cell.index] = max(len(trial.seeds), largest.get(trial.cell.index, 0))
+        return [(self.workloads[index], seeds) for index, seeds in largest.items()]
+
+    def estimate(self, cell: int, num_seeds: int) -> TrialEstimate:
+        """Needs of a trial of the cell with this index; ``UNKNOWN_ESTIMATE`` where there is nothing to tell it from."""
+        if cell not in self.workloads:
+            return UNKNOWN_ESTIMATE
+        key = cell, num_seeds
+        if key not in self._estimates:
+            costs = self.costs.get(cell)
+            self._estimates[key] = estimate_trial(self.workloads[cell], num_seeds, self.epochs, costs)
+        return self._estimates[key]
+
+    @functools.cached_property
+    def _estimates(self) -> dict[tuple[int, int], TrialEstimate]:
+        """By cell and number of seeds: thousands of trials may be alike, and an estimate has a number per epoch."""
+        return {}
+
+    def with_trials(self, trials: Sequence[TrialPlan]) -> SweepPlan:
+        """The plan with these trials in place of its own, in this order."""
+        numbered = tuple(replace(trial, index=index) for index, trial in enumerate(trials))
+        if self.sharing is not None:
+            return self._with_shares(numbered, self.sharing)
+        capacity = self.slots if self.capacity is None else self.capacity
+        return replace(self, trials=numbered, slots=max(1, min(capacity, len(numbered))), capacity=capacity)
+
+    def _with_shares(self, trials: Sequence[TrialPlan], sharing: GpuSharing) -> SweepPlan:
+        """The plan with these trials, each with its share of a GPU."""
+        placements = sharing.place([self.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in trials])
+        cpus = self.resources["CPU"]
+        resources = {
+            "CPU": max((cpus if each.cpus is None else each.cpus for each in placements), default=cpus),
+            "GPU": max((each.gpus for each in placements), default=self.resources["GPU"]),
+        }
+        placed = tuple(replace(trial, placement=each) for trial, each in zip(trials, placements, strict=True))
+        slots = sharing.together(placements, cpus)
+        return replace(self, trials=placed, slots=slots, capacity=slots, resources=resources)
+
+    def gpu_bytes(self, cell: int, num_seeds: int) -> int:
+        """Estimated need of GPU memory of a trial of the cell with this index."""
+        return gpu_memory(self.workloads[cell], num_seeds, self.epochs).total
+
+    def packs(
+        self, cell: Cell, seeds: Sequence[int], num_cells: int, seeds_per_trial: int | None = None
+    ) -> list[tuple[int, ...]]:
+        """How seeds of a cell are divided among trials, where ``num_cells`` cells have as many."""
+        slots = self.slots if self.capacity is None else self.capacity
+        most = None
+        if self.sharing is not None:
+            most = self.sharing.most_seeds(self.workloads[cell.index], len(seeds), self.epochs)
+        return pack_seeds(seeds, num_cells, slots, seeds_per_trial, on_gpu=self.resources["GPU"] > 0, most=most)
+
+    def only(self, names: Collection[str]) -> SweepPlan:
+        """The plan with the trials of these names alone."""
+        return self.with_trials([trial for trial in self.trials if trial.name in names])
+
+    def base_parameters(self) -> dict[str, Any]:
+        """The configuration that all trials share, as Tune takes it: without axes and seeds."""
+        own = set(self.trials[0].parameters)
+        checkpoints = {"checkpoint_every": self.checkpoint_every, "checkpoint_last_epoch": self.epochs}
+        return {key: value for key, value in self.config.to_dict().items() if key not in own} | checkpoints
+
+
+@dataclass(frozen=True)
+class CellNamer:
+    """Finds the name of the cell that a trial's configuration belongs to; Tune's callbacks can carry it along."""
+
+    labels: Mapping[str, str]
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell]) -> CellNamer:
+        """A namer for these cells."""
+        return cls({canonical(cell.values): cell.label for cell in cells}, tuple(cells[0].values))
+
+    def __call__(self, config: Mapping[str, Any]) -> str:
+        """The label of the cell with these settings."""
+        return self.labels.get(canonical({key: config.get(key) for key in self.keys}), "unknown cell")
+
+
+def make_plan(
+    sweep: Sweep,
+    config: MBPOConfig,
+    machine: Machine,
+    *,
+    scale: str,
+    seeds_per_trial: int | None = None,
+    max_concurrent: int | None = None,
+    measure: Measure | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> SweepPlan:
+    """Plan the trials of a sweep whose seeds, epochs and configuration are settled.
+
+    Every cell is validated. ``measure`` gives what their work costs (``cost_source.CostSource``); without it no time
+    is known.
+
+    Raises:
+        SweepError: A cell cannot work; the message names it.
+    """
+    from vagram_ray.rllib.plain_config import plain_settings
+
+    sharing = None
+    if machine.gpus and not config.num_gpus_per_learner and "num_gpus_per_learner" not in (overrides or {}):
+        config = config.copy(copy_frozen=False).update_from_dict({"num_gpus_per_learner": 1})
+        sharing = GpuSharing.of(machine.gpu_nodes, config, max_concurrent) if machine.gpu_nodes else None
+    fixed = {key: value for key, value in (overrides or {}).items() if key != "extensions"}  # resolved already
+    cells = expand_cells(
+        config,
+        variants=sweep.variants,
+        overrides=fixed,
+        num_samples=sweep.num_samples,
+        search_seed=sweep.search_seed,
+    )
+    seeds = seed_tuple(sweep.seeds)
+    configs = _checked_configs(cells, config, seeds)
+    if any("num_gpus_per_learner" in cell.values for cell in cells):
+        sharing = None  # the sweep's own axis
+    requests = cell_requests(configs)
+    resources = largest_request(requests)
+    slots = _slots(machine, resources, max_concurrent)
+    workloads = {index: Workload.of(cell_config) for index, cell_config in enumerate(configs)}
+    plan = SweepPlan(
+        name=sweep.name,
+        description=sweep.description,
+        scale=scale,
+        config=config,
+        cells=cells,
+        trials=(),
+        seeds=seeds,
+        epochs=sweep.epochs,
+        epoch_steps={index: workload.settings.epoch_length for index, workload in workloads.items()},
+        warmup_steps={
+            index: workload.settings.num_steps_sampled_before_learning_starts for index, workload in workloads.items()
+        },
+        machine=machine,
+        resources=resources,
+        slots=slots,
+        checkpoint_every=sweep.checkpoint_every or getattr(config, "checkpoint_every", None) or "auto",
+        return_metric=EVAL_RETURN if all(cell_config.evaluation_interval for cell_config in configs) else TRAIN_RETURN,
+        max_concurrent=max_concurrent,
+        overrides=dict(overrides or {}),
+        settings={index: plain_settings(cell_config) for index, cell_config in enumerate(configs)},
+        capacity=slots,
+        requests=dict(enumerate(requests)),
+        workloads=workloads,
+        sharing=sharing,
+    )
+    packs = {cell.index: plan.packs(cell, seeds, len(cells), seeds_per_trial) for cell in cells}
+    if measure is not None:
+        work = [(workload, max(map(len, packs[index]))) for index, workload in workloads.items()]
+        found = zip(workloads, measure(work, resources["GPU"] > 0), strict=True)
+        plan = replace(plan, costs={index: costs for index, costs in found if costs is not None})
+    return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]])
+
+
+def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:
+    """A trial of one of the plan's cells; its name follows from the cells and the seeds alone."""
+    pack = tuple(seeds)
+    return TrialPlan(0, cell, pack, trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
+
+
+def split_pack(plan: SweepPlan, trial_name: str) -> SweepPlan:
+    """The plan with one trial divided into two with half its seeds each, in its place.
+
+    The two are new trials with names of their own, which begin from nothing: a checkpoint holds its whole pack.
+
+    Raises:
+        KeyError: There is no trial of that name.
+        ValueError: The trial has one seed only.
+    """
+    trials = []
+    for trial in plan.trials:
+        if trial.name != trial_name:
+            trials.append(trial)
+            continue
+        if len(trial.seeds) < 2:
+            raise ValueError(f"The trial {trial_name!r} has one seed only and cannot be divided.")
+        middle = (len(trial.seeds) + 1) // 2
+        trials += [make_trial(plan, trial.cell, half) for half in (trial.seeds[:middle], trial.seeds[middle:])]
+    if len(trials) == len(plan.trials):
+        raise KeyError(trial_name)
+    return plan.with_trials(trials)
+
+
+def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:
+    """A copy of the configuration whose relative extension files are looked for in ``directory``."""
+    extensions: Any = config.extensions
+    extensions = (extensions,) if isinstance(extensions, str) else extensions
+    if not isinstance(extensions, (list, tuple)) or not extensions:
+        return config
+    resolved = tuple(str(directory.resolve() / name) if str(name).endswith(".py") else name for name in extensions)
+    return config.copy(copy_frozen=False).update_from_dict({"extensions": resolved})
+
+
+def _checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[int]) -> list[MBPOConfig]:
+    """Every cell's configuration, validated; what is wrong in all cells alike is said without naming one."""
+    configs = [cell.config(config).update_from_dict({"seeds": tuple(seeds)}) for cell in cells]
+    problems: dict[str, str] = {}
+    for cell, resolved in zip(cells, configs, strict=True):
+        try:
+            with quiet_ray():
+                resolved.copy(copy_frozen=False).validate()
+        except (ValueError, TypeError, AttributeError) as error:
+            problems[cell.label] = describe(error)
+    if problems:
+        label, problem = next(iter(problems.items()))
+        everywhere = len(problems) == len(cells) and len(set(problems.values())) == 1
+        raise SweepError(problem if everywhere else f"In the cell {label}: {problem}")
+    return configs
+
+
+def _slots(machine: Machine, resources: Mapping[str, float], max_concurrent: int | None) -> int:
+    limits = [float(machine.cpus) / resources["CPU"]] if resources["CPU"] else []
+    if resources["GPU"]:
+        if machine.gpus < resources["GPU"]:
+            raise SweepError(
+                f"num_gpus_per_learner={resources['GPU']:g} is not usable: {machine.description} has "
+                f"{machine.gpus} GPUs; use --set num_gpus_per_learner=0 to train on CPUs."
+            )
+        limits.append(machine.gpus / resources["GPU"])
+    if limits and min(limits) < 1:
+        raise SweepError(f"A trial asks for {resources['CPU']:g} CPUs, but {machine.description} has {machine.cpus}.")
+    return min([int(limit + 1e-9) for limit in limits] + ([max_concurrent] if max_concurrent else [])) or 1

@@ -1,0 +1,1 @@
+"""Going on with a sweep that an earlier launch has begun."""

@@ -1,0 +1,224 @@
+"""Running the same command again: what an earlier launch left, and what of it is still to be run.
+
+What a trial has done is told by its records. A trial whose records hold all epochs is finished; every other one runs:
+its process goes on from its newest checkpoint, or begins where there is none.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vagram_ray.records.recorded import SWEEP_FILE, WAYS_OUT, RecordedSweep, new_sweep_id, read_recorded
+from vagram_ray.records.results import RECORDS_FOLDER, check_records, read_records, whole_epochs
+from vagram_ray.sweep.plan.machine import git_commit, versions
+from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.resume.joining import ChangedSweepError, join_plan
+from vagram_ray.sweep.spec import SweepError
+from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.sweep.storage.lock import DriverLock
+from vagram_ray.sweep.storage.remote import fetch, has_sweep
+from vagram_ray.text import format_seeds, plural
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A whole sweep, and how far it has come; of a new sweep nothing is done."""
+
+    plan: SweepPlan
+    sweep_id: str
+    recorded: RecordedSweep | None = None
+    """What earlier launches left; None for a new sweep."""
+    done: Mapping[str, int] = field(default_factory=dict)
+    """Epochs that are recorded without a gap, by name of the trial; none of those that are not named."""
+    notes: tuple[str, ...] = ()
+
+    def epochs_done(self, trial: TrialPlan) -> int:
+        """Epochs of the plan that are recorded of a trial without a gap."""
+        return min(self.done.get(trial.name, 0), self.plan.epochs)
+
+    @property
+    def todo(self) -> tuple[TrialPlan, ...]:
+        """The trials that are still to be run, in order."""
+        return tuple(trial for trial in self.plan.trials if self.epochs_done(trial) < self.plan.epochs)
+
+    def counts(self, trials: Sequence[TrialPlan]) -> dict[str, int]:
+        """How many of these trials are finished, go on, and are new."""
+        done = [self.epochs_done(trial) for trial in trials]
+        finished = sum(epochs >= self.plan.epochs for epochs in done)
+        going_on = sum(0 < epochs < self.plan.epochs for epochs in done)
+        return {"finished": finished, "going on": going_on, "new": len(done) - finished - going_on}
+
+    def seconds_left(self, trial: TrialPlan) -> float:
+        """Estimated time of what is left of a trial."""
+        done = self.epochs_done(trial)
+        if not done:
+            return trial.estimate.seconds
+        return trial.estimate.seconds_between(done, self.plan.epochs, self.plan.epochs)
+
+
+def continue_sweep(
+    plan: SweepPlan, storage: SweepStorage, lock: DriverLock | None, *, restart: bool, seeds_per_trial: int | None
+) -> Continuation:
+    """What is to be run of ``plan``, given what lies in the storage.
+
+    Args:
+        plan: What the command asks for, planned as if it were new.
+        storage: Where the sweep lies or will lie.
+        lock: Held when this returns; ``None`` only looks and changes nothing.
+        restart: Whether a sweep that is there is set aside.
+        seeds_per_trial: What the command says of the size of packs.
+
+    Raises:
+        SweepError: The sweep that is there cannot go on like this.
+    """
+    if restart and storage.is_remote:
+        raise SweepError(f"--restart cannot set a sweep at a URI aside ({storage.uri}): give another --name.")
+    if lock is not None:
+        lock.hold()
+    if restart:
+        notes = _set_aside(storage, lock)
+        return Continuation(plan, new_sweep_id(), notes=notes)
+    with _driver_folder(storage, lock) as folder:
+        if not (folder / SWEEP_FILE).is_file():
+            return Continuation(plan, new_sweep_id())
+        recorded = read_recorded(folder, storage.shown)
+        joined = _joined(plan, recorded, storage, seeds_per_trial)
+        done, damaged = _epochs_done(recorded, folder, mend=lock is not None)
+        notes = (*_damage(damaged), *_other_versions(recorded), *_other_packs(recorded, seeds_per_trial))
+        return Continuation(joined, recorded.sweep_id, recorded, done, notes)
+
+
+@contextmanager
+def _driver_folder(storage: SweepStorage, lock: DriverLock | None) -> Iterator[Path]:
+    """The driver's folder with what lies at a URI; a copy for the moment where nothing may be changed."""
+    if not storage.is_remote or not has_sweep(storage):
+        yield storage.folder
+    elif lock is not None:
+        fetch(storage, storage.folder)
+        yield storage.folder
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            for name in (SWEEP_FILE, RECORDS_FOLDER):
+                own = storage.folder / name
+                if own.exists():
+                    (shutil.copytree if own.is_dir() else shutil.copy2)(own, Path(temporary) / name)
+            fetch(storage, Path(temporary))
+            yield Path(temporary)
+
+
+def _set_aside(storage: SweepStorage, lock: DriverLock | None) -> tuple[str, ...]:
+    """Give the folder of an earlier sweep another name, and begin with an empty one."""
+    if not (storage.folder / SWEEP_FILE).is_file():
+        return ()
+    aside = storage.folder.with_name(f"{storage.name}-until-{datetime.now():%Y%m%d-%H%M%S}")
+    if lock is None:
+        return (f"the sweep that is there would be kept as {aside.name}.",)
+    try:
+        lock.move(aside)
+    except OSError as error:
+        raise storage.not_writable(error) from error
+    return (f"the sweep that was there is now {aside.name}.",)
+
+
+def _joined(plan: SweepPlan, recorded: RecordedSweep, storage: SweepStorage, seeds_per_trial: int | None) -> SweepPlan:
+    try:
+        if moved := list(_moved(recorded, storage)):
+            raise ChangedSweepError(moved)
+        return join_plan(plan, recorded, seeds_per_trial)
+    except ChangedSweepError as error:
+        raise SweepError(_refusal(storage, error.changes)) from error
+
+
+def _moved(recorded: RecordedSweep, storage: SweepStorage) -> Iterator[str]:
+    """Whether the folders of the trials were elsewhere; what has been moved from one URI to another is there."""
+    now = storage.uri if storage.is_remote else None
+    if recorded.storage != now and not (now and has_sweep(storage)):
+        yield f"--storage: {recorded.storage or 'this machine'} -> {now or 'this machine'}"
+
+
+def _epochs_done(recorded: RecordedSweep, folder: Path, *, mend: bool) -> tuple[dict[str, int], list[str]]:
+    """Epochs recorded of each trial, and the trials whose records are damaged; ``mend`` sets such files aside."""
+    done: dict[str, int] = {}
+    damaged: list[str] = []
+    for trial in recorded.trials:
+        try:
+            records = read_records(folder, trial.name)
+            check_records(records)
+            done[trial.name] = whole_epochs(records)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            damaged.append(trial.name)
+            if mend:
+                own = folder / RECORDS_FOLDER / f"{trial.name}.jsonl"
+                own.replace(own.with_suffix(".damaged"))
+    return done, damaged
+
+
+def _refusal(storage: SweepStorage, changes: Sequence[str]) -> str:
+    """One sentence, or the changes as lines of their own where they are several."""
+    where = f"The sweep in {storage.uri if storage.is_remote else storage.shown} was started with other settings"
+    ways_out = WAYS_OUT if not storage.is_remote else "give another --name"
+    if len(changes) == 1:
+        return f"{where} ({changes[0]}): ask for those again, {ways_out}."
+    listed = "".join(f"  {change}\n" for change in changes)
+    return f"{where}:\n{listed}Ask for those again, {ways_out}."
+
+
+def _damage(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        yield f"the records of {name} were damaged and are set aside; the trial runs again from its checkpoints."
+
+
+def _other_versions(recorded: RecordedSweep) -> Iterator[str]:
+    """What of the software differs from the newest launch."""
+    before = recorded.launches[-1]
+    changes = []
+    if (commit := git_commit()) != before.get("git_commit"):
+        changes.append(f"commit {_short(before.get('git_commit'))} -> {_short(commit)}")
+    old = before.get("versions")
+    old, new = old if isinstance(old, dict) else {}, versions()
+    changes += [
+        f"{name} {old.get(name, 'none')} -> {new.get(name, 'none')}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    if changes:
+        yield f"going on with other software than before ({', '.join(changes)}), which may change what comes next."
+
+
+def _short(commit: Any) -> str:
+    text = str(commit or "unknown")
+    return text[:10] + ("-dirty" if text.endswith("-dirty") else "")
+
+
+def _other_packs(recorded: RecordedSweep, seeds_per_trial: int | None) -> Iterator[str]:
+    """Trials keep the packs that they were started with."""
+    if seeds_per_trial is None:
+        return
+    largest = max((len(trial.seeds) for trial in recorded.trials), default=0)
+    if largest > seeds_per_trial or largest < min(seeds_per_trial, len(recorded.seeds)):
+        yield (
+            f"the trials that are there keep their seeds (at most {plural(largest, 'seed')} each); "
+            f"--seeds-per-trial {seeds_per_trial} holds for new seeds."
+        )
+
+
+def describe_new(continuation: Continuation) -> Iterator[str]:
+    """What joins a sweep with this launch, a sentence each."""
+    recorded, plan = continuation.recorded, continuation.plan
+    if recorded is None:
+        return
+    if plan.epochs > recorded.epochs:
+        yield f"every trial goes on from epoch {recorded.epochs} to epoch {plan.epochs}."
+    if seeds := [seed for seed in plan.seeds if seed not in recorded.seeds]:
+        yield f"{'seeds' if len(seeds) > 1 else 'seed'} {format_seeds(seeds)} joined."
+    if cells := plan.cells[len(recorded.cells) :]:
+        yield f"{plural(len(cells), 'cell')} joined: {'; '.join(cell.label for cell in cells[:5])}" + (
+            ", ..." if len(cells) > 5 else "."
+        )

@@ -1,0 +1,1 @@
+"""Running planned trials with Ray Tune."""

@@ -1,0 +1,119 @@
+"""Which Ray a sweep uses: the one that is named, the cluster that this machine is a node of, or one of its own.
+
+``ray start``, which also ``ray up`` calls on every machine, leaves the address of its cluster in a file. The file
+outlives the cluster, may be another person's, and may by now be the address of a Ray that some other program has
+started inside itself. So it counts only while a node of that cluster runs on this machine, started by this user with
+``ray start``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vagram_ray.sweep.run.processes import load_psutil, options_of
+from vagram_ray.sweep.spec import SweepError
+
+LOCAL = "local"
+"""``--address local``: start a Ray in this process, whatever runs on this machine."""
+_ANSWERS_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class RayPlace:
+    """Which Ray is used."""
+
+    address: str | None
+    """None: one is started inside this process."""
+    shown: str
+    """For people, as a part of the plan."""
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """A node of some Ray that runs on this machine."""
+
+    gcs_address: str
+    """``HOST:PORT`` of its cluster's control process."""
+    user: str
+    own: bool
+    """Whether it runs under the user of this process."""
+    embedded: bool
+    """Whether a program has started it inside itself with ``ray.init``."""
+
+
+def find_ray(asked: str | None) -> RayPlace:
+    """Where to run, given ``--address`` or ``RAY_ADDRESS``.
+
+    Raises:
+        SweepError: This machine is a node of a cluster that does not answer.
+    """
+    if asked == LOCAL:
+        return RayPlace(None, "one of its own on this machine, as --address local says")
+    if asked:
+        return RayPlace(asked, f"the one at {asked}")
+    own = "one of its own on this machine"
+    address = _started_last()
+    if address is None:
+        return RayPlace(None, own)
+    nodes = [node for node in local_nodes() if node.gcs_address == address and not node.embedded]
+    if not nodes:
+        return RayPlace(None, f"{own}; the cluster at {address} has ended")
+    others = {node.user for node in nodes if not node.own}
+    if len(others) == len({node.user for node in nodes}):
+        return RayPlace(None, f"{own}; the one of {', '.join(sorted(others))} needs --address {address}")
+    if not _answers(address):
+        raise SweepError(
+            f"This machine is a node of the Ray cluster at {address}, which does not answer: end what is left of it "
+            "with `ray stop`, or run on this machine alone with --address local."
+        )
+    shown = f"the cluster at {address} (this machine is a node of it; --address local starts one here)"
+    return RayPlace(address, shown)
+
+
+def local_nodes() -> Iterator[RayNode]:
+    """The nodes of any Ray that run on this machine."""
+    psutil = load_psutil()
+    for process in psutil.process_iter(["cmdline", "username", "ppid"]):
+        command = process.info["cmdline"] or []
+        if command and os.path.basename(command[0]) in ("raylet", "raylet.exe"):
+            arguments = options_of(command)
+            address = arguments.get("--gcs-address")
+            if address:
+                user = process.info["username"] or "an unknown user"
+                own = user == psutil.Process().username()
+                yield RayNode(address, user, own, _is_embedded(arguments, process.info["ppid"], psutil))
+
+
+def _is_embedded(arguments: dict[str, str], parent: int, psutil: Any) -> bool:
+    """Whether the program that began the session is still the node's parent, and is not ``ray start --block``."""
+    starter = re.fullmatch(r"session_.*_([0-9]+)", arguments.get("--session-name", ""))
+    if starter is None or int(starter[1]) != parent:
+        return False
+    with contextlib.suppress(psutil.Error):
+        return "start" not in psutil.Process(parent).cmdline()
+    return False
+
+
+def _started_last() -> str | None:
+    """The address that ``ray start`` has left on this machine."""
+    from ray._private.utils import read_ray_address
+
+    try:
+        return read_ray_address() or None
+    except (OSError, ValueError):  # somebody else's
+        return None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except (OSError, ValueError):
+        return False
+    return True

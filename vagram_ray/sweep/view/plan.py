@@ -1,0 +1,200 @@
+"""The plan of a sweep as a table on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vagram_ray.sweep.plan.packing import makespan
+from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.plan.schedule import simulate
+from vagram_ray.sweep.plan.schedule_view import job_of
+from vagram_ray.sweep.plan.shares import share_warnings
+from vagram_ray.sweep.resume.continuation import Continuation, describe_new
+from vagram_ray.text import format_bytes, format_duration, format_seeds, plural
+
+MAX_ROWS = 40
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the plan says about where results go; ``free_disk`` is ``None`` where it cannot be told."""
+
+    folder: str
+    wandb: str
+    free_disk: int | None = None
+    ray: str = ""
+    """Which Ray runs the trials (``vagram_ray.sweep.run.ray_address``); empty where that goes without saying."""
+    shared: bool = False
+    """Whether all nodes of the cluster see the folder (``vagram_ray.sweep.storage.shared_storage``)."""
+
+
+def render_plan(continuation: Continuation, surroundings: Surroundings) -> RenderableType:
+    """Headline, table of cells, what the whole sweep needs, and what of it an earlier launch has done."""
+    plan = continuation.plan
+    parts: list[RenderableType] = [_headline(plan)]
+    if plan.description:
+        parts.append(Text(plan.description, style="italic"))
+    parts += ["", _cell_table(continuation)]
+    parts.append(Text("env steps of one seed; memory and time of one trial; disk of all trials of the cell", "dim"))
+    parts += ["", _totals(continuation, surroundings)]
+    parts += [Text(f"Going on: {sentence}") for sentence in describe_new(continuation)]
+    notes = [*continuation.notes, *plan_warnings(plan, surroundings)]
+    parts += [Text(f"Note: {note}", style="yellow") for note in notes]
+    return Group(*parts)
+
+
+def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
+    """Sentences about needs that this machine may not meet."""
+    warnings = []
+    memory = plan.machine.memory_bytes
+    if memory is not None and plan.sharing is None and plan.memory_bytes > 0.9 * memory:
+        warnings.append(
+            f"the trials may need {format_bytes(plan.memory_bytes)} of memory at the end, and there are "
+            f"{format_bytes(memory)}; lower --max-concurrent, or give replay_capacity or rollouts_per_step with --set."
+        )
+    free = surroundings.free_disk
+    if free is not None and plan.disk_bytes > 0.9 * free:
+        warnings.append(
+            f"results and checkpoints may need {format_bytes(plan.disk_bytes)} of disk, and {format_bytes(free)} "
+            "are free; choose another --storage."
+        )
+    on_a_disk = "://" not in surroundings.folder or surroundings.folder.startswith("file://")
+    if plan.machine.nodes > 1 and on_a_disk and not surroundings.shared:
+        warnings.append(
+            f"results go to the directory {surroundings.folder}, and trials may run on "
+            f"{plan.machine.nodes} machines: unless all of them share that directory, each keeps its checkpoints to "
+            "itself and they are lost with it; give --storage s3://BUCKET/PATH."
+        )
+    if plan.assumption:
+        warnings.append(plan.assumption)
+    return [*warnings, *share_warnings(plan)]
+
+
+def _headline(plan: SweepPlan) -> Text:
+    shape = f"{plural(len(plan.cells), 'cell')} x {plural(len(plan.seeds), 'seed')} x {plural(plan.epochs, 'epoch')}"
+    return Text.assemble((plan.name, "bold"), f" at scale {plan.scale}: {shape}" if plan.scale else f": {shape}")
+
+
+def _cell_table(continuation: Continuation) -> Table:
+    plan, goes_on = continuation.plan, continuation.recorded is not None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("cell", overflow="fold")
+    for column in ("env steps", "trials", "seeds each", "GPU memory" if plan.sharing else "memory", "disk", "time"):
+        table.add_column(column, justify="right")
+    if goes_on:
+        table.add_column("so far")
+    for cell in plan.cells[:MAX_ROWS]:
+        trials = plan.cell_trials(cell)
+        steps = plan.warmup_steps[cell.index] + plan.epochs * plan.epoch_steps[cell.index]
+        table.add_row(
+            cell.label,
+            f"{steps:,}",
+            str(len(trials)),
+            " ".join(dict.fromkeys(str(len(trial.seeds)) for trial in trials)),
+            format_bytes(max(_memory_bytes(trial) for trial in trials)),
+            format_bytes(sum(trial.estimate.disk_bytes for trial in trials)),
+            format_duration(max(trial.estimate.seconds for trial in trials)),
+            *([_so_far(continuation, trials)] if goes_on else []),
+        )
+    if len(plan.cells) > MAX_ROWS:
+        table.add_row(f"... and {len(plan.cells) - MAX_ROWS} more", *[""] * 6)
+    return table
+
+
+def _so_far(continuation: Continuation, trials: Sequence[TrialPlan]) -> str:
+    """``finished``, or ``1 finished, 2 going on, 1 new`` where the trials of a cell differ."""
+    counts = {state: count for state, count in continuation.counts(trials).items() if count}
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
+    plan, todo = continuation.plan, continuation.todo
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    each = " + ".join(f"{amount} {kind}" for kind, amount in _requests(plan).items())
+    memory = plan.machine.memory_bytes
+    free = surroundings.free_disk
+    grid.add_row("machine", _machine(plan))
+    if surroundings.ray:
+        grid.add_row("Ray", surroundings.ray)
+    slots = min(plan.slots, max(1, len(todo)))
+    together = f", {slots} at a time, each with {each}" if todo else ""
+    grid.add_row("trials", f"{len(plan.trials)}{together}")
+    if continuation.recorded is not None:
+        grid.add_row("so far", _progress(continuation))
+    grid.add_row("seeds", format_seeds(plan.seeds))
+    grid.add_row("checkpoints", _checkpoints(plan))
+    of_memory = f" of {format_bytes(memory)}" if memory is not None else ""
+    if todo and plan.sharing is None:
+        grid.add_row("memory", f"about {format_bytes(plan.memory_bytes)}{of_memory} with {slots} at a time")
+    grid.add_row("disk", f"about {format_bytes(plan.disk_bytes)}" + (f" of {format_bytes(free)} free" if free else ""))
+    grid.add_row("time", _time_left(continuation, slots) if todo else "nothing is left to run")
+    grid.add_row("results", surroundings.folder)
+    grid.add_row("W&B", surroundings.wandb)
+    return grid
+
+
+def _time_left(continuation: Continuation, slots: int) -> str:
+    plan, todo = continuation.plan, continuation.todo
+    left = [continuation.seconds_left(trial) for trial in todo]
+    known = [seconds for seconds in left if math.isfinite(seconds)]
+    if len(known) < len(left):
+        others = f"and what {plural(len(left) - len(known), 'trial')} of unmeasured size will take"
+        about = format_duration(makespan(known, slots))
+        return f"about {about}, {others}" if known else "unknown until the first epochs have run"
+    if plan.sharing is None:
+        return f"about {format_duration(makespan(left, slots))} (by measured updates, fits and environment steps)"
+    rest = plan.only({trial.name for trial in todo})
+    jobs = [job_of(rest, trial).cut(seconds) for trial, seconds in zip(rest.trials, left, strict=True)]
+    whole = simulate(jobs, plan.machine.gpu_nodes, plan.max_concurrent)
+    return f"about {format_duration(whole.makespan)} (simulated, with what trials on one GPU cost each other)"
+
+
+def _memory_bytes(trial: TrialPlan) -> int:
+    """Of the GPU where the plan chooses the trial's share of one, else of the machine."""
+    return trial.estimate.memory_bytes if trial.placement is None else trial.placement.memory_bytes
+
+
+def _requests(plan: SweepPlan) -> dict[str, str]:
+    """What a trial asks for, by kind of resource: ``1``, or ``0.25 to 0.5`` where trials differ."""
+    ranges = {}
+    for kind, amount in plan.resources.items():
+        own = [each for trial in plan.trials if (each := trial.request(kind)) is not None] or [amount]
+        if max(own):
+            ranges[kind] = f"{min(own):g}" if min(own) == max(own) else f"{min(own):g} to {max(own):g}"
+    return ranges
+
+
+def _progress(continuation: Continuation) -> str:
+    """``2 finished, 1 going on, 1 new (since 2026-11-22 12:00, 2 launches)``."""
+    recorded, plan = continuation.recorded, continuation.plan
+    assert recorded is not None
+    counts = ", ".join(f"{count} {state}" for state, count in continuation.counts(plan.trials).items() if count)
+    started = str(recorded.launches[0].get("started", ""))[:16].replace("T", " ")
+    number = len(recorded.launches)
+    launches = plural(number, "launch", "launches")
+    return f"{counts} (since {started} UTC, {launches})" if started else f"{counts} ({launches})"
+
+
+def _checkpoints(plan: SweepPlan) -> str:
+    by_time = "every minute, or less often where that would take more than 2 % of the time"
+    every = by_time if plan.checkpoint_every == "auto" else f"every {plural(plan.checkpoint_every, 'epoch')}"
+    return f"{every}, and at the end; the last two are kept"
+
+
+def _machine(plan: SweepPlan) -> str:
+    machine = plan.machine
+    parts = [machine.description, plural(machine.cpus, "CPU core" if machine.local else "CPU")]
+    if machine.gpus:
+        parts.append(plural(machine.gpus, "GPU"))
+    return ", ".join(parts)

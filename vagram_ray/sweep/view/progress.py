@@ -1,0 +1,335 @@
+"""How far a sweep is, as people see it: a live table on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from vagram_ray.records.seed_statistics import SeedStatistics
+from vagram_ray.sweep.plan.cells import format_value
+from vagram_ray.sweep.storage.folder import short_path
+from vagram_ray.sweep.view.progress_state import (
+    DONE,
+    FAILED,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    WAITING,
+    CellProgress,
+    SweepProgress,
+    TrialProgress,
+    return_statistics,
+)
+from vagram_ray.text import format_clock, format_duration, format_number, format_seeds, plural
+
+__all__ = ["DONE", "FAILED", "ProgressTable", "ProgressView", "SweepProgress", "end_line", "result_line"]
+
+LOG_INTERVAL_S = 10.0
+MAX_TROUBLES = 6
+"""Failed trials that are told of below the live table."""
+_SILENCE_S, _FIRST_SILENCE_S = 60.0, 600.0
+"""Seconds without news that are told of, at least, and before the first epoch of the sweep."""
+_STYLES = {WAITING: "dim", STARTING: "", RUNNING: "", DONE: "green", FAILED: "red", STOPPED: "yellow"}
+
+
+# -- the live table --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What of the table is shown; the first that fits the terminal is taken."""
+
+    axis_names: bool
+    """Whether every row repeats the names of the axes; otherwise they stand above the column."""
+    bar: int
+    speed: bool
+    interval: bool
+
+
+_LAYOUTS = (
+    _Layout(axis_names=True, bar=16, speed=True, interval=True),
+    _Layout(axis_names=False, bar=16, speed=True, interval=True),
+    _Layout(axis_names=False, bar=8, speed=True, interval=True),
+    _Layout(axis_names=False, bar=8, speed=False, interval=True),
+    _Layout(axis_names=False, bar=4, speed=False, interval=False),
+)
+
+
+class ProgressTable:
+    """The live table: one row per cell, what failed, and a line about the whole sweep.
+
+    Names and columns are shortened until the table fits the width it is given. With ``max_height`` as many cells are
+    shown as fit, those that are running or failed before others.
+    """
+
+    def __init__(self, progress: SweepProgress, max_height: int | None = None) -> None:
+        self._progress, self._max_height = progress, max_height
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        cells = self._progress.cells()
+        below = console.render_lines(Group("", *_troubles(self._progress), _status_line(self._progress)), options)
+        shown = _choose(cells, self._rows(cells, len(below)))
+        for layout in _LAYOUTS:
+            rows = [_row(cell, _axes(cells), layout) for cell in shown]
+            if _width(rows, cells, layout) <= options.max_width:
+                break
+        yield _table(rows, cells, shown, layout)
+        for line in below:
+            yield from line
+            yield Segment.line()
+
+    def _rows(self, cells: Sequence[CellProgress], lines_below: int) -> int:
+        if self._max_height is None:
+            return len(cells)
+        head = max(1, len(_axes(cells))) + 1
+        room = self._max_height - head - lines_below
+        return max(1, room if room >= len(cells) else room - 1)  # a line tells of those that are not shown
+
+
+def _choose(cells: Sequence[CellProgress], max_rows: int) -> list[CellProgress]:
+    """The cells to show, in their own order: what is going on first, then from the top."""
+    ranks = {RUNNING: 0, FAILED: 1, STARTING: 2}
+    by_interest = sorted(cells, key=lambda row: ranks.get(row.status, 3))
+    chosen = {row.cell.index for row in by_interest[:max_rows]}
+    return [row for row in cells if row.cell.index in chosen]
+
+
+@dataclass(frozen=True)
+class _Row:
+    label: Text
+    bar: ProgressBar
+    texts: tuple[str, ...]
+    state: Text
+
+
+def _row(row: CellProgress, axes: Sequence[str], layout: _Layout) -> _Row:
+    values = [format_value(row.cell.axes[axis]) if axis in row.cell.axes else "-" for axis in axes]
+    label = row.cell.label if layout.axis_names or not axes else ", ".join(values)
+    texts = [f"{row.epochs_done}/{row.epochs_total}"]
+    texts.append(format_return(row.returns) if layout.interval else format_number(row.returns.iqm))
+    if layout.speed:
+        texts.append(f"{row.steps_per_s:,.0f}" if row.steps_per_s else "-")
+    bar = ProgressBar(total=row.epochs_total, completed=row.epochs_done, width=layout.bar)
+    return _Row(Text(label, style=_STYLES[row.status]), bar, tuple(texts), _state(row))
+
+
+def _titles(cells: Sequence[CellProgress], layout: _Layout) -> list[str]:
+    axes = _axes(cells)
+    first = "cell" if layout.axis_names or not axes else ",\n".join(axes)
+    titles = [first, "", "epochs", "return (IQM, 95 %)" if layout.interval else "return"]
+    return [*titles, *(["steps/s"] if layout.speed else []), "left"]
+
+
+def _width(rows: Sequence[_Row], cells: Sequence[CellProgress], layout: _Layout) -> int:
+    """Columns of the terminal that the table takes when nothing is cut."""
+    contents = [(row.label.plain, " " * layout.bar, *row.texts, row.state.plain) for row in rows]
+    columns = zip(_titles(cells, layout), *contents, strict=True)
+    widths = [max(cell_len(line) for text in column for line in text.split("\n")) for column in columns]
+    return sum(widths) + 3 * (len(widths) - 1)
+
+
+def _table(
+    rows: Sequence[_Row], cells: Sequence[CellProgress], shown: Sequence[CellProgress], layout: _Layout
+) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    titles = _titles(cells, layout)
+    table.add_column(titles[0], overflow="ellipsis", no_wrap=True)
+    table.add_column(titles[1], width=layout.bar)
+    for title in titles[2:]:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.label, row.bar, *row.texts, row.state)
+    return Group(table, *([_others(cells, shown)] if len(shown) < len(cells) else []))
+
+
+def _axes(cells: Sequence[CellProgress]) -> list[str]:
+    """Names of all axes; plain SAC lacks those of the model."""
+    return list(dict.fromkeys(axis for row in cells for axis in row.cell.axes))
+
+
+def _others(cells: Sequence[CellProgress], shown: Sequence[CellProgress]) -> Text:
+    chosen = {row.cell.index for row in shown}
+    statuses = [row.status for row in cells if row.cell.index not in chosen]
+    counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+    return Text(f"... {plural(len(statuses), 'more cell')}: {counts}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _state(row: CellProgress) -> Text:
+    if row.failed_trials:
+        return Text(f"{row.failed_trials} failed", style="red")
+    if row.failed_seeds:
+        return Text(f"{plural(row.failed_seeds, 'seed')} failed", style="red")
+    if row.status == RUNNING:
+        return Text(format_duration(row.seconds_left))
+    return Text(row.status, style=_STYLES[row.status])
+
+
+def _troubles(progress: SweepProgress) -> list[Text]:
+    """One line per trial that failed, with the path of its log in full."""
+    troubled = progress.troubled()
+    limits = progress.fit_limit_warnings()
+    more = [f"... and {plural(len(limits) - MAX_TROUBLES, 'more cell')} whose fits reach their limit"]
+    sentences = [*progress.warnings, *limits[:MAX_TROUBLES], *(more if len(limits) > MAX_TROUBLES else [])]
+    lines = [Text(sentence, style="yellow", overflow="fold") for sentence in sentences]
+    for trial in troubled[:MAX_TROUBLES]:
+        if trial.status == FAILED:
+            line = Text(f"{_title(trial)} {_failed(trial)}", style="red")
+        else:
+            line = Text(f"{_title(trial)}: {_again(trial)}", style="yellow")
+        line.overflow = "fold"
+        lines.append(line)
+    if len(troubled) > MAX_TROUBLES:
+        lines.append(Text(f"... and {len(troubled) - MAX_TROUBLES} more trials with errors", style="red"))
+    return [*lines, Text("")] if lines else []
+
+
+def _status_line(progress: SweepProgress) -> Text:
+    counts = ", ".join(f"{count} {status}" for status, count in progress.counts().items() if count)
+    unfinished = any(progress.counts()[status] for status in (RUNNING, STARTING, WAITING))
+    left = progress.seconds_left()
+    about = f"about {format_duration(left)}" if math.isfinite(left) else "unknown time"
+    parts = [f"{format_clock(progress.elapsed)} elapsed", *([f"{about} left"] if unfinished else [])]
+    line = Text(f"{', '.join(parts)}; trials: {counts}", style="dim")
+    longest = progress.longest_epoch()
+    patience = max(_SILENCE_S, 3 * longest) if math.isfinite(longest) else _FIRST_SILENCE_S
+    if unfinished and progress.silence > patience:
+        line.append(f"; nothing new for {format_duration(progress.silence)}", style="yellow")
+    return line
+
+
+class ProgressView:
+    """Shows progress on a console: a table that is redrawn on a terminal, plain lines anywhere else.
+
+    Plain lines are at most one every ``interval_s`` seconds, except for trials that end.
+    """
+
+    def __init__(self, progress: SweepProgress, console: Console, interval_s: float = LOG_INTERVAL_S) -> None:
+        self.progress, self.console, self.interval_s = progress, console, interval_s
+        self._last_line = -math.inf
+        self._told: set[str] = set()
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(
+                console=console,
+                refresh_per_second=2,
+                get_renderable=lambda: ProgressTable(progress, console.size.height - 1),
+                vertical_overflow="visible",
+            )
+
+    def __enter__(self) -> ProgressView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def reported(self, name: str) -> None:
+        """Tell about a trial's new result."""
+        now = self.progress.elapsed
+        if self._live is None and now - self._last_line >= self.interval_s:
+            self._last_line = now
+            self._print(result_line(self.progress, name))
+            self._tell_fit_limits()
+
+    def ended(self, name: str) -> None:
+        """Tell about the end of a trial, or about a new start after an error."""
+        if self._live is None:
+            self._print(end_line(self.progress, name))
+
+    def _tell_fit_limits(self) -> None:
+        """Tell, once per cell, of fits that reach their limit: the share changes with every epoch."""
+        for sentence in self.progress.fit_limit_warnings():
+            cell = sentence.partition(": ")[0]
+            if cell not in self._told:
+                self._told.add(cell)
+                self._print(f"{format_clock(self.progress.elapsed):>8}  {sentence}")
+
+    def warn(self, sentence: str) -> None:
+        """Tell, once, of something that cannot be done while the sweep goes on."""
+        if self.progress.warned(sentence) and self._live is None:
+            self._print(f"{format_clock(self.progress.elapsed):>8}  {sentence}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+# -- lines for a log -------------------------------------------------------------------------------------------
+
+
+def result_line(progress: SweepProgress, name: str) -> str:
+    """One line about a trial's last result and the whole sweep."""
+    trial = progress.trials[name]
+    parts = [f"epoch {trial.epochs_done}/{progress.plan.epochs}", f"{trial.env_steps:,} env steps"]
+    speed = f", {trial.steps_per_s:,.0f} steps/s" if math.isfinite(trial.steps_per_s) else ""
+    left = progress.seconds_left()
+    about = f"about {format_duration(left)}" if math.isfinite(left) else "unknown time"
+    return (
+        f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {', '.join(parts)}{_return_part(trial)}{speed} "
+        f"| sweep {100 * progress.share_done():.0f} %, {about} left"
+    )
+
+
+def end_line(progress: SweepProgress, name: str) -> str:
+    """One line about a trial that has ended, or that starts again after an error."""
+    trial = progress.trials[name]
+    final = f"done after {trial.env_steps:,} env steps{_return_part(trial)}"
+    state = {DONE: final, FAILED: _failed(trial)}.get(trial.status, _again(trial))
+    return f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {state}"
+
+
+def format_return(returns: SeedStatistics) -> str:
+    """``-144 [-177, -120]``: interquartile mean and its 95 % interval, as far as there are seeds for it."""
+    if math.isnan(returns.low):
+        return format_number(returns.iqm)
+    return f"{format_number(returns.iqm)} [{format_number(returns.low)}, {format_number(returns.high)}]"
+
+
+def _failed(trial: TrialProgress) -> str:
+    return f"FAILED{_reason(trial)}, see {_shown(trial.error_path)}"
+
+
+def _again(trial: TrialProgress) -> str:
+    where = f", see {_shown(trial.error_path)}" if trial.error_path else ""
+    if trial.retries and trial.status == RUNNING:
+        return f"goes on after an error{_reason(trial)}{where}"
+    after = f"after epoch {trial.epochs_done}" if trial.epochs_done else "before its first epoch was done"
+    return f"an error {after}{_reason(trial)}; trying again from its last checkpoint, if there is one{where}"
+
+
+def _reason(trial: TrialProgress) -> str:
+    return f" ({trial.reason})" if trial.reason else ""
+
+
+def _shown(path: str) -> str:
+    """A path as short as it can be written from here; places in a bucket stay as they are."""
+    return short_path(path) if os.path.isabs(path) else path
+
+
+def _return_part(trial: TrialProgress) -> str:
+    if not trial.returns:
+        return ""
+    returns = return_statistics(tuple(sorted(trial.counted_returns.values())))
+    lost = sorted(trial.lost_seeds)
+    worst = f", {'seeds' if len(lost) > 1 else 'seed'} {format_seeds(lost)} as the worst" if lost else ""
+    return f", return {format_return(returns)} (IQM of {returns.count}{worst})"
+
+
+def _title(trial: TrialProgress) -> str:
+    noun = "seeds" if len(trial.plan.seeds) > 1 else "seed"
+    return f"{trial.plan.cell.label} ({noun} {format_seeds(trial.plan.seeds)})"

@@ -1,0 +1,361 @@
+"""How far a sweep is: the state of its trials, fed with Tune's events or with a sweep's records."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
+from vagram_ray.records.results import make_record
+from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
+from vagram_ray.sweep.plan.cells import Cell
+from vagram_ray.sweep.plan.packing import makespan
+from vagram_ray.sweep.plan.plan import TrialPlan
+
+WAITING, STARTING, RUNNING, DONE, FAILED, STOPPED = "waiting", "starting", "running", "done", "failed", "stopped"
+_RECENT_EPOCHS = 5
+
+
+class PlannedSweep(Protocol):
+    """What progress needs to know of a sweep; a ``SweepPlan`` is one."""
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """All cells, by index."""
+
+    @property
+    def trials(self) -> Sequence[TrialPlan]:
+        """All trials in the order in which they start; an estimate of NaN seconds is none."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of every trial."""
+
+    @property
+    def slots(self) -> int:
+        """Trials that run at the same time."""
+
+    @property
+    def return_metric(self) -> str:
+        """Name of the per-seed metric that is the return."""
+
+
+@dataclass
+class TrialProgress:
+    """One trial as far as its results tell."""
+
+    plan: TrialPlan
+    status: str = WAITING
+    epochs_done: int = 0
+    env_steps: int = 0
+    total_s: float = 0.0
+    steps_per_s: float = math.nan
+    returns: dict[int, float] = field(default_factory=dict)
+    failed_seeds: set[int] = field(default_factory=set)
+    epoch_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
+    fit_limits: dict[int, list[float]] = field(default_factory=dict)
+    """By epoch, the shares of its seeds' model fits that ended at their limit."""
+    retries: int = 0
+    error_path: str = ""
+    """File that tells of the last error; empty without one."""
+    reason: str = ""
+    """The last error in a few words, where it is known."""
+
+    @property
+    def lost_seeds(self) -> set[int]:
+        """Seeds that count as the worst: those that became NaN, all of a trial that failed for good, and those
+        without a return when the launch ended. A trial that waits, runs or is tried again has seeds that are pending.
+        """
+        lost = set(self.failed_seeds)
+        if self.status in (FAILED, STOPPED, DONE):
+            lost |= {seed for seed in self.plan.seeds if self.status == FAILED or seed not in self.returns}
+        return lost
+
+    @property
+    def counted_returns(self) -> dict[int, float]:
+        """The last return of every seed of this trial, lost ones with the worst of them."""
+        return counted_returns(dict(self.returns), self.lost_seeds)
+
+
+@dataclass(frozen=True)
+class CellProgress:
+    """One row of the live table.
+
+    ``returns`` summarizes the last return of every seed that has one and, as the worst of them, the lost seeds.
+    """
+
+    cell: Cell
+    status: str
+    epochs_done: int
+    epochs_total: int
+    returns: SeedStatistics
+    steps_per_s: float
+    seconds_left: float
+    failed_trials: int
+    failed_seeds: int
+
+
+class SweepProgress:
+    """State of all trials. Events come with the time of the clock at which they happened, now by default.
+
+    Args:
+        plan: The sweep.
+        clock: Gives seconds.
+        started: What the clock gave when the sweep started; now, by default.
+    """
+
+    def __init__(
+        self, plan: PlannedSweep, clock: Callable[[], float] = time.monotonic, started: float | None = None
+    ) -> None:
+        self.plan = plan
+        self.trials = {trial.name: TrialProgress(trial) for trial in plan.trials}
+        self._clock = clock
+        self._started = clock() if started is None else started
+        self._ended: float | None = None
+        self._last_news = self._started
+        self.warnings: list[str] = []
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start, up to the end."""
+        return max(0.0, (self._clock() if self._ended is None else self._ended) - self._started)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since anything was heard of any trial; none once the sweep has ended."""
+        return 0.0 if self._ended is not None else max(0.0, self._clock() - self._last_news)
+
+    # -- what has happened -------------------------------------------------------------------------------------
+
+    def started(self, name: str) -> None:
+        """A trial's process is starting."""
+        self.trials[name].status = RUNNING
+        self._heard()
+
+    def reported(self, name: str, result: Mapping[str, Any]) -> None:
+        """A trial has finished an epoch and gives a result of RLlib."""
+        self.recorded(name, make_record(result))
+
+    def recorded(self, name: str, record: Mapping[str, Any], when: float | None = None) -> None:
+        """A trial has finished an epoch; ``record`` is as in ``records/*.jsonl``."""
+        trial = self.trials[name]
+        epochs = record["training_iteration"] - trial.epochs_done
+        if epochs > 0:  # otherwise it has gone back to a checkpoint
+            trial.epoch_seconds.append((float(record["time_total_s"]) - trial.total_s) / epochs)
+        trial.status = RUNNING
+        trial.fit_limits[record["training_iteration"]] = shares_at_limit([record])
+        trial.epochs_done, trial.env_steps = record["training_iteration"], record["env_steps"]
+        trial.total_s = float(record["time_total_s"])
+        trial.steps_per_s = float(record["perf"].get("env_steps_per_s", math.nan))
+        for seed, metrics in record["seeds"].items():
+            if metrics.get("failed"):
+                trial.failed_seeds.add(int(seed))
+                trial.returns.pop(int(seed), None)
+            elif self.plan.return_metric in metrics:
+                trial.returns[int(seed)] = metrics[self.plan.return_metric]
+        self._heard(when)
+
+    def restored(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """A trial has been recorded this far by an earlier launch: it is done, or waits to go on."""
+        last_news = self._last_news
+        for record in records:
+            self.recorded(name, record, when=last_news)
+        trial = self.trials[name]
+        trial.steps_per_s = math.nan
+        trial.status = DONE if trial.epochs_done >= self.plan.epochs else WAITING
+
+    def finished(self, name: str, when: float | None = None) -> None:
+        """A trial has come to its end."""
+        self.trials[name].status = DONE
+        self._heard(when)
+
+    def retrying(self, name: str, error_path: str, when: float | None = None, reason: str = "") -> None:
+        """A trial has failed and starts again from its last checkpoint."""
+        trial = self.trials[name]
+        trial.status, trial.error_path, trial.retries = WAITING, error_path, trial.retries + 1
+        trial.reason = reason
+        self._heard(when)
+
+    def failed(self, name: str, error_path: str, when: float | None = None, reason: str = "") -> None:
+        """A trial has failed for good."""
+        trial = self.trials[name]
+        trial.status, trial.error_path, trial.reason = FAILED, error_path, reason
+        self._heard(when)
+
+    def replanned(self, plan: PlannedSweep) -> None:
+        """Trials have been divided: others are in their place, which wait."""
+        known = self.trials
+        self.plan = plan
+        self.trials = {trial.name: known.get(trial.name) or TrialProgress(trial) for trial in plan.trials}
+
+    def warned(self, sentence: str) -> bool:
+        """Something people should know cannot be done; returns whether it is new."""
+        new = sentence not in self.warnings
+        if new:
+            self.warnings.append(sentence)
+        return new
+
+    def ended(self, seconds: float) -> None:
+        """The sweep has ended, after so many seconds; trials that have not come to their end were stopped."""
+        self._ended = self._started + seconds
+        for trial in self.trials.values():
+            if trial.status not in (DONE, FAILED):
+                trial.status = STOPPED
+
+    # -- what follows from it ----------------------------------------------------------------------------------
+
+    def cells(self) -> list[CellProgress]:
+        """One row per cell."""
+        trials: dict[int, list[TrialProgress]] = {cell.index: [] for cell in self.plan.cells}
+        for trial in self.trials.values():
+            trials[trial.plan.cell.index].append(trial)
+        starting, estimate = self._starting(), self._estimate()
+        return [self._cell(cell, trials[cell.index], starting, estimate) for cell in self.plan.cells]
+
+    def seconds_left(self) -> float:
+        """Estimated seconds until the last trial ends; NaN while there is nothing to tell it from."""
+        estimate = self._estimate()
+        trials = list(self.trials.values())
+        ongoing = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == RUNNING]
+        waiting = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == WAITING]
+        seconds = ongoing + waiting
+        if any(math.isnan(left) for left in seconds):
+            return math.nan
+        return makespan(seconds, self.plan.slots) if seconds else 0.0
+
+    def share_done(self) -> float:
+        """Share of all epochs that are done; those of failed trials will not come any more."""
+        return sum(self._epochs(trial) for trial in self.trials.values()) / (len(self.trials) * self.plan.epochs)
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials by status."""
+        starting = len(self._starting())
+        statuses = [trial.status for trial in self.trials.values()]
+        counts = {status: statuses.count(status) for status in (RUNNING, WAITING, DONE, FAILED, STOPPED)}
+        waiting = counts.pop(WAITING) - starting
+        return {RUNNING: counts.pop(RUNNING), STARTING: starting, **counts, WAITING: waiting}
+
+    def troubled(self) -> list[TrialProgress]:
+        """Trials that have failed, then those that go on after an error."""
+        trials = list(self.trials.values())
+        failed = [trial for trial in trials if trial.status == FAILED]
+        return failed + [trial for trial in trials if trial.retries and trial.status not in (FAILED, DONE)]
+
+    def fit_limit_warnings(self) -> list[str]:
+        """One sentence per cell whose model fits reach their limit too often."""
+        shares: dict[int, list[float]] = {}
+        for trial in self.trials.values():
+            for own in list(trial.fit_limits.values()):
+                shares.setdefault(trial.plan.cell.index, []).extend(own)
+        warnings = (fit_limit_warning(cell.label, shares.get(cell.index, ())) for cell in self.plan.cells)
+        return [warning for warning in warnings if warning]
+
+    def longest_epoch(self) -> float:
+        """Seconds of the longest of the recent epochs of all trials, NaN before the first one."""
+        return max((seconds for trial in self.trials.values() for seconds in _measured(trial)), default=math.nan)
+
+    def _heard(self, when: float | None = None) -> None:
+        self._last_news = max(self._last_news, self._clock() if when is None else when)
+
+    def _starting(self) -> set[str]:
+        """Names of the trials whose processes are on their way: Tune tells only when they are there."""
+        running = sum(trial.status == RUNNING for trial in self.trials.values())
+        waiting = [name for name, trial in self.trials.items() if trial.status == WAITING]
+        return set(waiting[: max(0, self.plan.slots - running)])
+
+    def _epochs(self, trial: TrialProgress) -> int:
+        return self.plan.epochs if trial.status == FAILED else trial.epochs_done
+
+    def _cell(
+        self, cell: Cell, trials: Sequence[TrialProgress], starting: Collection[str], estimate: _Estimate
+    ) -> CellProgress:
+        running = [trial for trial in trials if trial.status == RUNNING]
+        last = {seed: value for trial in trials for seed, value in list(trial.returns.items())}
+        returns = sorted(counted_returns(last, {seed for trial in trials for seed in trial.lost_seeds}).values())
+        return CellProgress(
+            cell=cell,
+            status=_status(trials, starting),
+            epochs_done=sum(trial.epochs_done for trial in trials),
+            epochs_total=len(trials) * self.plan.epochs,
+            returns=return_statistics(tuple(returns)),
+            steps_per_s=sum(trial.steps_per_s for trial in running if math.isfinite(trial.steps_per_s)),
+            seconds_left=max([self._trial_seconds_left(trial, estimate) for trial in running], default=math.nan),
+            failed_trials=sum(trial.status == FAILED for trial in trials),
+            failed_seeds=sum(len(trial.failed_seeds) for trial in trials),
+        )
+
+    def _trial_seconds_left(self, trial: TrialProgress, estimate: _Estimate) -> float:
+        """By the trial's own epochs; before the first of them by its plan, or by other trials' epochs.
+
+        Epochs grow with the data of the model's fits: where the plan knows by how much, measured ones count as what
+        they are of the planned ones.
+        """
+        epochs, done = self.plan.epochs, trial.epochs_done
+        planned_left = trial.plan.estimate.seconds_between(done, epochs, epochs)
+        recent = _measured(trial)
+        if recent:
+            planned = _planned(trial, len(recent), epochs)
+            growth = planned_left / planned if planned > 0 else (epochs - done) / len(recent)
+            return sum(recent) * growth
+        if math.isfinite(planned_left):
+            return planned_left * estimate.correction
+        return (epochs - done) * estimate.seconds_per_seed_epoch * len(trial.plan.seeds)
+
+    def _estimate(self) -> _Estimate:
+        """What the epochs so far tell about those of trials that have none."""
+        measured = compared = planned = 0.0
+        count = 0
+        for trial in list(self.trials.values()):
+            recent = _measured(trial)
+            measured += sum(recent)
+            count += len(recent) * len(trial.plan.seeds)
+            its_plan = _planned(trial, len(recent), self.plan.epochs)
+            if its_plan > 0:
+                compared, planned = compared + sum(recent), planned + its_plan
+        return _Estimate(compared / planned if planned > 0 else 1.0, measured / count if count else math.nan)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """What the epochs so far tell, over all trials; computed once for a table, however many trials there are."""
+
+    correction: float
+    """How much longer than planned they have taken; 1 before the first one."""
+    seconds_per_seed_epoch: float
+    """What an epoch of one seed has taken on average; NaN before the first one."""
+
+
+def _planned(trial: TrialProgress, count: int, epochs: int) -> float:
+    """What the plan gave a trial's last ``count`` epochs; NaN where it knows nothing.
+
+    A trial that has gone back to a checkpoint may have measured more epochs than it has done.
+    """
+    done, first = trial.epochs_done, max(0, trial.epochs_done - count)
+    if first == done:
+        return math.nan
+    return trial.plan.estimate.seconds_between(first, done, epochs) * count / (done - first)
+
+
+def _status(trials: Sequence[TrialProgress], starting: Collection[str]) -> str:
+    statuses = {trial.status for trial in trials}
+    if RUNNING in statuses:
+        return RUNNING
+    if WAITING in statuses:
+        return STARTING if any(trial.plan.name in starting for trial in trials) else WAITING
+    return next(status for status in (FAILED, STOPPED, DONE) if status in statuses)
+
+
+def _measured(trial: TrialProgress) -> list[float]:
+    # The live table is drawn by a thread of its own: a copy, for an epoch may end meanwhile.
+    return [seconds for seconds in tuple(trial.epoch_seconds) if math.isfinite(seconds) and seconds > 0]
+
+
+@functools.lru_cache(maxsize=256)  # more than a table has rows; each key holds all returns of a cell
+def return_statistics(returns: tuple[float, ...]) -> SeedStatistics:
+    """``summarize``, computed once for the same returns: a table that is redrawn asks again and again."""
+    return summarize(returns)
