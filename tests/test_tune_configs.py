@@ -132,6 +132,26 @@ def test_each_scale_has_its_number_of_evaluation_episodes(name: str, scale: str,
     assert {cell.config(plan.config).evaluation_duration for cell in plan.cells} == {episodes}
 
 
+@pytest.mark.parametrize("name", ["model_size", "distractors"])
+def test_the_workstation_scale_is_hopper_with_the_same_agent_for_every_loss(name: str) -> None:
+    plan = plan_of(name, "workstation")
+    configs = [cell.config(plan.config) for cell in plan.cells]
+    assert {config.env for config in configs} == {"Hopper-v4"}
+    assert {config.evaluation_duration for config in configs} == {5}
+    assert len(plan.seeds) == 8
+    settings = [config.to_settings() for config in configs]
+    varied = {"model_loss": "vagram", "num_layers": 2, "hidden_size": 64}
+    assert all(replace(one, **varied) == replace(settings[0], **varied) for one in settings)
+    first = settings[0]
+    assert first.num_steps_sampled_before_learning_starts + plan.epochs * first.epoch_length == 65_000
+    losses = {"model_size": {"vagram", "nll", "mse", "none"}, "distractors": {"vagram", "nll", "none"}}[name]
+    assert {one.model_loss for one in settings} == losses
+    sizes = {"model_size": {(4, 200), (3, 64), (2, 64)}, "distractors": {(2, 64)}}[name]
+    assert {(one.num_layers, one.hidden_size) for one in settings} == sizes
+    numbers = {"model_size": {0}, "distractors": {5, 10, 15}}[name]
+    assert {config.num_distractors for config in configs} == numbers
+
+
 @pytest.mark.parametrize("scale", ["laptop", "paper"])
 def test_real_ratio_goes_from_5_percent_to_sac_and_tells_the_truncations_apart(scale: str) -> None:
     plan = plan_of("real_ratio", scale)

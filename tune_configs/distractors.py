@@ -1,13 +1,13 @@
 """Figure 4 of the paper: Hopper with 5, 10 and 15 distractor dimensions, value-aware loss against maximum likelihood.
 
 The distractors are those of eq. 18; cells of one seed share the system, whatever their loss. Run it with
-``python -m vagram_ray.sweep tune_configs/distractors.py --scale smoke|laptop|paper``. Beyond the figure,
+``python -m vagram_ray.sweep tune_configs/distractors.py --scale smoke|laptop|workstation|paper``. Beyond the figure,
 ``--set 'num_distractors=grid(0,5,10,15,20)'`` adds the ends of the axis.
 """
 
 from ray import tune
 
-from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings
+from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings, workstation_settings
 from vagram_ray.sweep import Scale, Sweep
 
 config = (
@@ -50,6 +50,8 @@ SWEEP = Sweep(
                 "model_loss": tune.grid_search(["vagram", "mse", "nll", "none"]),
             },
         ),
+        # Hopper itself, with networks for a core.
+        "workstation": Scale(epochs=60, seeds=8, overrides={**workstation_settings(), "evaluation_duration": 5}),
         "paper": Scale(),
     },
 )

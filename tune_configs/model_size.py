@@ -1,12 +1,12 @@
 """Figure 3 of the paper: Hopper with smaller and smaller models, value-aware loss against maximum likelihood.
 
-Run it with ``python -m vagram_ray.sweep tune_configs/model_size.py --scale smoke|laptop|paper``. Plain SAC (``none``)
-has no model and is one cell.
+Run it with ``python -m vagram_ray.sweep tune_configs/model_size.py --scale smoke|laptop|workstation|paper``. Plain SAC
+(``none``) has no model and is one cell.
 """
 
 from ray import tune
 
-from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings
+from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings, workstation_settings
 from vagram_ray.sweep import Scale, Sweep
 
 config = (
@@ -30,6 +30,7 @@ LAPTOP_SIZES = {
 # The size is the axis here, so the smaller scales leave it to the variants.
 SMOKE = {key: value for key, value in smoke_settings().items() if key not in ("num_layers", "hidden_size")}
 LAPTOP = {key: value for key, value in laptop_settings().items() if key not in ("num_layers", "hidden_size")}
+WORKSTATION = {key: value for key, value in workstation_settings().items() if key not in ("num_layers", "hidden_size")}
 
 SWEEP = Sweep(
     name="model_size",
@@ -45,6 +46,16 @@ SWEEP = Sweep(
             seeds=8,
             overrides={**LAPTOP, "env": "Pendulum-v1", "evaluation_duration": 5},
             variants={"model_size": LAPTOP_SIZES},
+        ),
+        # Hopper itself, with networks for a core; one of the sizes: --set model_size=2x64
+        "workstation": Scale(
+            epochs=60,
+            seeds=8,
+            overrides={
+                **WORKSTATION,
+                "evaluation_duration": 5,
+                "model_loss": tune.grid_search(["vagram", "nll", "mse", "none"]),
+            },
         ),
         "paper": Scale(),
     },

@@ -13,6 +13,7 @@ from vagram_ray.rllib import (
     mbrl_lib_settings,
     published_settings,
     smoke_settings,
+    workstation_settings,
 )
 
 ENVIRONMENTS = {
@@ -255,13 +256,14 @@ def test_an_unknown_task_is_refused_with_the_closest() -> None:
         mbrl_lib_settings("Pendulum-v1")
 
 
-@pytest.mark.parametrize("small", [laptop_settings, smoke_settings])
+@pytest.mark.parametrize("small", [workstation_settings, laptop_settings, smoke_settings])
 def test_small_settings_are_settings_of_training(small: Any) -> None:
     MBPOConfig().environment("Pendulum-v1").training(**small()).validate()
     for task, env in ENVIRONMENTS.items():
         MBPOConfig().environment(env).training(**{**published_settings(task), **small()}).to_settings()
 
 
-def test_the_laptop_settings_leave_nothing_of_a_published_task() -> None:
+def test_our_settings_leave_nothing_of_a_published_task() -> None:
     published = published_settings("Hopper", distractors=True)
     assert published.keys() <= laptop_settings().keys()
+    assert published.keys() <= workstation_settings().keys()

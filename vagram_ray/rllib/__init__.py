@@ -11,6 +11,7 @@ from vagram_ray.rllib.presets import (
     mbrl_lib_settings,
     published_settings,
     smoke_settings,
+    workstation_settings,
 )
 from vagram_ray.rllib.rl_module import MBPORLModule
 
@@ -27,4 +28,5 @@ __all__ = [
     "mbrl_lib_settings",
     "published_settings",
     "smoke_settings",
+    "workstation_settings",
 ]
