@@ -18,9 +18,9 @@ from vagram_ray.core.settings import MBPOSettings
 
 OBS_DIM, ACTION_DIM = 11, 3  # Hopper
 LAPTOP: dict[str, Any] = {
-    "actor_hidden_sizes": (64, 64), "critic_hidden_sizes": (64, 64), "normalize_observations": True, "batch_size": 128,
-    "num_layers": 2, "hidden_size": 64, "ensemble_size": 5, "num_elites": 3, "epoch_length": 200,
-    "model_train_freq": 100, "rollouts_per_step": 100, "utd_ratio": 10,
+    "actor_hidden_sizes": (64, 64), "critic_hidden_sizes": (64, 64), "normalize_observations": True,
+    "train_batch_size_per_learner": 128, "num_layers": 2, "hidden_size": 64, "ensemble_size": 5, "num_elites": 3,
+    "epoch_length": 200, "model_train_freq": 100, "rollouts_per_step": 100, "utd_ratio": 10,
 }  # fmt: skip
 """Sizes of the laptop scale (``vagram_ray.rllib.laptop_settings``, which needs Ray)."""
 WIDE: dict[str, Any] = {

@@ -35,8 +35,9 @@ FIT_SIZES = (10_000, 100_000, 300_000)
 TARGET_STEPS = 300_000
 FIT_EVERY = 250
 TINY: dict[str, Any] = {
-    "actor_hidden_sizes": (8, 8), "critic_hidden_sizes": (8, 8), "batch_size": 16, "utd_ratio": 2, "num_layers": 2,
-    "hidden_size": 8, "ensemble_size": 3, "num_elites": 2, "model_batch_size": 16, "model_max_epochs": 2,
+    "actor_hidden_sizes": (8, 8), "critic_hidden_sizes": (8, 8), "train_batch_size_per_learner": 16, "utd_ratio": 2,
+    "num_layers": 2, "hidden_size": 8, "ensemble_size": 3, "num_elites": 2, "model_batch_size": 16,
+    "model_max_epochs": 2,
 }  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def update_floor(settings: MBPOSettings, num_seeds: int, ceiling: Mapping[str, f
     Moved are weights and both of Adam's moments of actor and critics, the targets, each read and written, and the
     batch.
     """
-    batch, hidden = settings.batch_size, settings.critic_hidden_sizes
+    batch, hidden = settings.train_batch_size_per_learner, settings.critic_hidden_sizes
     flop = num_seeds * update_products(batch, OBS_DIM, ACTION_DIM, hidden)[1]
     actor, critic = (OBS_DIM, *hidden, 2 * ACTION_DIM), (OBS_DIM + ACTION_DIM, *hidden, 1)
     weights = [sum(i * o + o for i, o in zip(sizes[:-1], sizes[1:], strict=True)) for sizes in (actor, critic)]
@@ -131,7 +132,7 @@ def updates(device: Device, num_seeds: int, ceiling: Mapping[str, float]) -> lis
     count = settings.utd_ratio
     with device.device:
         products, _ = update_products(
-            settings.batch_size, OBS_DIM, ACTION_DIM, settings.critic_hidden_sizes, num_seeds
+            settings.train_batch_size_per_learner, OBS_DIM, ACTION_DIM, settings.critic_hidden_sizes, num_seeds
         )
     if device.is_cuda:
         recorder = CudaRecorder(device.device)

@@ -55,7 +55,7 @@ def make_sac(num_seeds: int, width: int, batch: int) -> SAC:
     """Two hidden layers of that width everywhere."""
     keep_freed_memory()
     sizes = {"actor_hidden_sizes": (width, width), "critic_hidden_sizes": (width, width)}
-    settings = MBPOSettings(batch_size=batch, **sizes)
+    settings = MBPOSettings(train_batch_size_per_learner=batch, **sizes)
     return SAC(settings, num_seeds, OBS_DIM, ACTION_DIM, RandomStreams(range(num_seeds), "benchmark"))
 
 

@@ -46,7 +46,7 @@ def test_the_variance_head_follows_the_loss(loss, expected):
         ("critic_hidden_sizes", "256", "critic_hidden_sizes='256'"),
         ("rollout_length", (1, 2, 3), "rollout_length="),
         ("rollout_length", (20, 10, 1, 1), "first <= last"),
-        ("rollout_length", (0, 1, 0, 1), "lengths of at least 1"),
+        ("rollout_length", (0, 1, 0, 1), "values of at least 1"),
         ("rollout_truncation", "macura", "rollout_truncation='macura' .* 'disagreement' or 'value_disagreement'"),
         ("rollout_truncation_quantile", 95, "rollout_truncation_quantile=95 .* above 0 and up to 1"),
         ("rollout_truncation_quantile", 0.0, "rollout_truncation_quantile=0.0 .* above 0 and up to 1"),

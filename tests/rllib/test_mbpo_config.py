@@ -21,10 +21,10 @@ def test_defaults_are_the_settings():
     assert MBPOConfig().to_settings() == MBPOSettings()
 
 
-def test_every_setting_is_a_key_except_the_batch_size():
+def test_every_setting_is_a_key():
     keys = MBPOConfig.known_keys()
     names = {field.name for field in fields(MBPOSettings)}
-    assert names - keys == {"batch_size"}
+    assert names <= keys
     assert {"train_batch_size_per_learner", "seeds", "extensions", "num_distractors", "evaluation_interval"} <= keys
 
 
@@ -37,7 +37,7 @@ def test_fluent_setters_reach_settings_and_environment(make_config):
         .training(model_loss="nll", gamma=0.9, train_batch_size_per_learner=7, hidden_size=5, seeds=4, explore="mean")
     )
     settings, spec = config.to_settings(), config.environment_spec()
-    assert (settings.model_loss, settings.gamma, settings.batch_size) == ("nll", 0.9, 7)
+    assert (settings.model_loss, settings.gamma, settings.train_batch_size_per_learner) == ("nll", 0.9, 7)
     assert (settings.hidden_size, settings.explore) == (5, "mean")
     assert (spec.env_id, spec.num_distractors, spec.distractor_process) == ("Hopper-v4", 3, "published")
     readings = MBPOConfig().environment("Hopper-v4", distractor_scale="variance", distractor_reset="vector")

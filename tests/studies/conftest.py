@@ -17,7 +17,7 @@ def one_thread() -> None:
 
 def small_settings(**changes: object) -> MBPOSettings:
     settings = sac_settings(hidden_size=16, utd_ratio=1)
-    small = {"epoch_length": 30, "num_steps_sampled_before_learning_starts": 60, "batch_size": 16}
+    small = {"epoch_length": 30, "num_steps_sampled_before_learning_starts": 60, "train_batch_size_per_learner": 16}
     return dataclasses.replace(settings, **(small | changes))
 
 

@@ -45,7 +45,7 @@ def test_nested_and_renamed_axes(make_config: Callable[..., Any]) -> None:
     ]
     last = cells[-1].config(config)
     assert last.env_config == {"g": 9.8, "max_episode_steps": 50}
-    assert (last.to_settings().batch_size, last.critic_hidden_sizes) == (32, (8, 8))
+    assert (last.to_settings().train_batch_size_per_learner, last.critic_hidden_sizes) == (32, (8, 8))
 
 
 def test_random_axes_are_drawn_once_per_combination_and_sample_from_an_explicit_seed(
@@ -152,9 +152,9 @@ def test_a_variant_may_hold_an_axis_of_its_own_and_a_renamed_key(make_config: Ca
         {"task": "long", "rollout_length": (0, 1, 1, 1)},
         {"task": "long", "rollout_length": (0, 1, 1, 5)},
     ]
-    assert [cell.config(config).to_settings().batch_size for cell in cells] == [
+    assert [cell.config(config).to_settings().train_batch_size_per_learner for cell in cells] == [
         16,
-        *[config.to_settings().batch_size] * 2,
+        *[config.to_settings().train_batch_size_per_learner] * 2,
     ]
     assert cells[2].config(config).to_settings().rollout_length == (0, 1, 1, 5)
 

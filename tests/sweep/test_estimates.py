@@ -31,7 +31,7 @@ SETTINGS = MBPOSettings(
     imagined_epochs_retained=2,
     replay_capacity=300,
     utd_ratio=10,
-    batch_size=32,
+    train_batch_size_per_learner=32,
 )
 
 

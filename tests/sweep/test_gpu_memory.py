@@ -72,7 +72,8 @@ def test_the_buffer_doubles_up_to_its_capacity(stored: int, rows: int) -> None:
 
 def test_plain_sac_by_hand() -> None:
     settings = MBPOSettings(model_loss="none", actor_hidden_sizes=(4,), critic_hidden_sizes=(5,), epoch_length=100,
-                            num_steps_sampled_before_learning_starts=0, utd_ratio=1, batch_size=1)  # fmt: skip
+                            num_steps_sampled_before_learning_starts=0, utd_ratio=1,
+                            train_batch_size_per_learner=1)  # fmt: skip
     memory = gpu_memory(workload(settings, obs_dim=3, action_dim=1), num_seeds=2, epochs=20)
     actor, critic = 3 * 4 + 4 + 4 * 2 + 2, 4 * 5 + 5 + 5 + 1
     assert memory.tensors.networks == 2 * 4 * (4 * actor + 10 * critic)

@@ -84,8 +84,8 @@ def test_other_seeds_are_refused(text: str) -> None:
 def test_overrides_change_a_copy(make_config: Callable[..., Any]) -> None:
     config = make_config()
     changed = apply_overrides(config, {"utd_ratio": 7, "train_batch_size_per_learner": 64, "env": "Hopper-v4"}, "--set")
-    assert (changed.utd_ratio, changed.to_settings().batch_size, changed.env) == (7, 64, "Hopper-v4")
-    assert (config.utd_ratio, config.to_settings().batch_size, config.env) == (1, 32, "Pendulum-v1")
+    assert (changed.utd_ratio, changed.to_settings().train_batch_size_per_learner, changed.env) == (7, 64, "Hopper-v4")
+    assert (config.utd_ratio, config.to_settings().train_batch_size_per_learner, config.env) == (1, 32, "Pendulum-v1")
 
 
 def test_a_dot_reaches_into_a_dictionary(make_config: Callable[..., Any]) -> None:

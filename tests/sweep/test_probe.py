@@ -63,8 +63,8 @@ def test_the_agent_works_at_its_own_sizes(loss: str, make_config: Callable[..., 
     probed.warm_up()
     probed.round(probed.rows, 3)
     agent = probed._agent
-    sizes = {"actor_hidden_sizes", "hidden_size", "batch_size", "model_batch_size", "model_loss", "ensemble_size"}
-    for name in sizes:
+    for name in ("actor_hidden_sizes", "hidden_size", "train_batch_size_per_learner", "model_batch_size",
+                 "model_loss", "ensemble_size"):  # fmt: skip
         assert getattr(agent.settings, name) == getattr(work.settings, name)
     assert agent.sac.num_updates == 2 * 1 + probed.steps * probed.utd_ratio and probed.utd_ratio == 2
     assert len(agent.replay) == probed.rows + probed.steps

@@ -204,7 +204,8 @@ class MBPOAgent:
         """``utd_ratio`` SAC updates; all their batches and noise are drawn at once."""
         settings = self.settings
         batches = self._sample_batches(settings.utd_ratio)
-        noise = self._streams["sac"].normal(settings.utd_ratio, settings.batch_size, 2 * self.actor.action_dim)
+        batch_size = settings.train_batch_size_per_learner
+        noise = self._streams["sac"].normal(settings.utd_ratio, batch_size, 2 * self.actor.action_dim)
         first = self.sac.num_updates
         updates = functools.partial(self._updates, first)
         if self._native is None:
@@ -223,7 +224,7 @@ class MBPOAgent:
 
     def _sample_batches(self, count: int) -> Tensor:
         """``count`` batches (S, count, B, width), each with the scheduled share of real transitions."""
-        size, streams = self.settings.batch_size, self._streams["sac"]
+        size, streams = self.settings.train_batch_size_per_learner, self._streams["sac"]
         num_real = self._num_real_per_batch()
         real = self.replay.gather(self.replay.sample_index(streams, count, num_real))
         if num_real == size:
@@ -235,8 +236,8 @@ class MBPOAgent:
 
     def _num_real_per_batch(self) -> int:
         if not self._has_imagined:
-            return self.settings.batch_size
-        return round(self.settings.real_ratio_at(self.epoch) * self.settings.batch_size)
+            return self.settings.train_batch_size_per_learner
+        return round(self.settings.real_ratio_at(self.epoch) * self.settings.train_batch_size_per_learner)
 
     def _imagined_capacity(self) -> int:
         settings = self.settings
@@ -247,7 +248,7 @@ class MBPOAgent:
     def _report_schedules(self, metrics: EpochMetrics) -> None:
         metrics.set("train/epoch", self.epoch + 1)
         metrics.set("sac/num_updates", self.sac.num_updates)
-        metrics.set("sac/real_ratio", self._num_real_per_batch() / self.settings.batch_size)
+        metrics.set("sac/real_ratio", self._num_real_per_batch() / self.settings.train_batch_size_per_learner)
         if self.settings.model_based:
             metrics.set("model/rollout_length", self.settings.rollout_length_at(self.epoch))
             metrics.set("model/imagined_transitions", self.imagined.sizes.cpu().numpy())

@@ -19,8 +19,6 @@ from vagram_ray.records.results import SWEEP_FILE
 
 OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that was no plain data (``rllib.plain_config``)."""
-_NAMES_IN_CONFIG = {"batch_size": "train_batch_size_per_learner"}
-"""Fields of ``MBPOSettings`` that have RLlib's name in a configuration."""
 _DISTRACTOR_SETTINGS = ("num_distractors", "distractor_process", "distractor_scale", "distractor_reset")
 _SWEEP_FILE_COPY = "sweep_file.py"
 
@@ -57,8 +55,7 @@ def read_configuration(folder: Path, config: Mapping[str, Any]) -> tuple[MBPOSet
     """
     try:
         _check_extensions(folder, config)
-        names = {name: _NAMES_IN_CONFIG.get(name, name) for name in MBPOSettings.field_names()}
-        settings = MBPOSettings(**{name: config[key] for name, key in names.items() if key in config})
+        settings = MBPOSettings(**{name: config[name] for name in MBPOSettings.field_names() if name in config})
         return settings, _evaluation_environment(config)
     except ValueError as error:
         raise cannot_be_played(folder, error) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, cast
 
@@ -12,7 +11,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.typing import EnvType
 from ray.util.debug import log_once
 
-from vagram_ray.core.settings import MBPOSettings, SettingsError
+from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.rllib import validation
 from vagram_ray.rllib.checkpointing import check_checkpointing, check_time_limit
@@ -22,16 +21,13 @@ from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.rl_module import MBPORLModule
 
 _UNSET: Any = object()
-_RENAMED = {"batch_size": "_train_batch_size_per_learner"}
-"""Fields of ``MBPOSettings`` that RLlib has under another attribute."""
 
 
 class MBPOConfig(AlgorithmConfig):
     """Configuration of ``MBPO``.
 
-    Every hyperparameter of ``MBPOSettings`` is a setting here, with the same name, default and check
-    (``batch_size`` is RLlib's ``train_batch_size_per_learner``). Any of them may be a Tune search space
-    until the config is validated::
+    Every hyperparameter of ``MBPOSettings`` is a setting here, with the same name, default and check. Any of them may
+    be a Tune search space until the config is validated::
 
         config = (
             MBPOConfig()
@@ -66,7 +62,7 @@ class MBPOConfig(AlgorithmConfig):
         super().__init__(algo_class=algo_class or MBPO)
         defaults = MBPOSettings()
         for name in MBPOSettings.field_names():
-            setattr(self, _RENAMED.get(name, name), getattr(defaults, name))
+            setattr(self, name, getattr(defaults, name))
         self.seeds: tuple[int, ...] = (0,)
         self.num_distractors = 0
         self.distractor_process = "paper"
@@ -86,7 +82,7 @@ class MBPOConfig(AlgorithmConfig):
         """Names of all settings, as a dict for Tune or ``setattr`` takes them."""
         config = cls()
         public = (key for key, value in vars(config).items() if not key.startswith("_") and value != DEPRECATED_VALUE)
-        return frozenset(public) | {"train_batch_size_per_learner"}
+        return frozenset((*public, *MBPOSettings.field_names()))
 
     # -- fluent setters --------------------------------------------------------------------------------------
 
@@ -181,12 +177,12 @@ class MBPOConfig(AlgorithmConfig):
         Args:
             seeds: The cohort's seeds, distinct and at least 0.
             extensions: ``"package.module"`` or ``"path/to/file.py"``, one or several.
-            **settings: Any field of ``MBPOSettings`` and ``train_batch_size_per_learner``.
+            **settings: Any field of ``MBPOSettings``.
 
         Raises:
             ValueError: If a name is no setting; the message gives the closest ones.
         """
-        own = set(MBPOSettings.field_names()) - {*_RENAMED, "gamma"}
+        own = set(MBPOSettings.field_names())
         _refuse_unknown(settings, AlgorithmConfig.training, own | {"seeds", "extensions"})
         super().training(**{name: value for name, value in settings.items() if name not in own})
         for name in own & set(settings):
@@ -205,13 +201,10 @@ class MBPOConfig(AlgorithmConfig):
         Raises:
             SettingsError: If one has a value that cannot work.
         """
-        values = {name: getattr(self, _RENAMED.get(name, name)) for name in MBPOSettings.field_names()}
+        values = {name: getattr(self, name) for name in MBPOSettings.field_names()}
         if isinstance(values["explore"], bool):
             values["explore"] = "sample" if values["explore"] else "mean"
-        try:
-            return MBPOSettings(**values)
-        except SettingsError as error:  # says what the setting is called here
-            raise SettingsError(re.sub(r"\bbatch_size\b", "train_batch_size_per_learner", str(error))) from None
+        return MBPOSettings(**values)
 
     def environment_spec(self) -> EnvironmentSpec:
         """The environment as ``vagram_ray.envs`` takes it.

@@ -18,8 +18,6 @@ from vagram_ray.envs.distractors import current_distractor_settings, distractor_
 if TYPE_CHECKING:
     from vagram_ray.rllib.config import MBPOConfig
 
-_ATTRIBUTES = {"train_batch_size_per_learner": "_train_batch_size_per_learner"}
-"""Settings that RLlib keeps in an attribute of another name."""
 OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that is no plain data: its name, for people to read."""
 
@@ -27,10 +25,9 @@ OBJECT = "$object"
 def setting_names() -> tuple[str, ...]:
     """Names of the settings that determine a run's numbers, in the order in which they are shown."""
     fields = (name for name in MBPOSettings.field_names() if name not in EXECUTION_SETTINGS)
-    own = ("train_batch_size_per_learner" if name == "batch_size" else name for name in fields)
     distractors = ("num_distractors", "distractor_process", "distractor_scale", "distractor_reset")
     environment = ("env", "env_config", *distractors)
-    return (*environment, *own, "evaluation_interval", "evaluation_duration", "evaluation_config", "extensions")
+    return (*environment, *fields, "evaluation_interval", "evaluation_duration", "evaluation_config", "extensions")
 
 
 def plain_settings(config: MBPOConfig) -> dict[str, Any]:
@@ -40,7 +37,7 @@ def plain_settings(config: MBPOConfig) -> dict[str, Any]:
     ``"sample"``, an extension's file its bare name (where it lies changes nothing). A value that is no plain data
     becomes ``{"$object": "module.name"}``.
     """
-    settings = {name: to_plain_value(getattr(config, _ATTRIBUTES.get(name, name))) for name in setting_names()}
+    settings = {name: to_plain_value(getattr(config, name)) for name in setting_names()}
     if isinstance(settings["explore"], bool):
         settings["explore"] = "sample" if settings["explore"] else "mean"
     extensions: Any = config.extensions
@@ -68,10 +65,9 @@ def config_from_plain(config: MBPOConfig, settings: Mapping[str, Any], seeds: tu
             raise ValueError(
                 f"{name} holds {lost}, which is no plain data and is not kept; give the configuration yourself."
             )
-        attribute = _ATTRIBUTES.get(name, name)
-        if isinstance(getattr(config, attribute), tuple) and isinstance(value, list):
+        if isinstance(getattr(config, name), tuple) and isinstance(value, list):
             value = tuple(value)
-        setattr(config, attribute, value)
+        setattr(config, name, value)
     config.seeds = seeds
     return config
 

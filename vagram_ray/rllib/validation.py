@@ -100,11 +100,11 @@ def check_keys(config: MBPOConfig) -> None:
 
 def check_resolved(config: MBPOConfig) -> None:
     """Refuse search spaces, which only Tune can turn into values."""
-    for key in (*config.known_keys(), "_train_batch_size_per_learner"):
+    for key in config.known_keys():
         value = getattr(config, key)
         if isinstance(value, Domain) or (isinstance(value, dict) and "grid_search" in value):
             raise ValueError(
-                f"{key.lstrip('_')} still is a search space ({value!r}); give the config to ray.tune.Tuner, "
+                f"{key} still is a search space ({value!r}); give the config to ray.tune.Tuner, "
                 "or set a value."
             )
 

@@ -39,7 +39,7 @@ def sac_settings(hidden_size: int = 64, learning_rate: float = 1e-3, utd_ratio: 
         actor_lr=learning_rate,
         critic_lr=learning_rate,
         alpha_lr=learning_rate,
-        batch_size=128,
+        train_batch_size_per_learner=128,
         utd_ratio=utd_ratio,
         epoch_length=200,
         num_steps_sampled_before_learning_starts=400,

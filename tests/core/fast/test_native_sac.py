@@ -13,8 +13,12 @@ from vagram_ray.core.settings import MBPOSettings
 
 CASES = {
     "plain": {},
-    "batch of one": {"batch_size": 1},
-    "widths that fill no vector": {"actor_hidden_sizes": (20, 13, 7), "critic_hidden_sizes": (9,), "batch_size": 33},
+    "batch of one": {"train_batch_size_per_learner": 1},
+    "widths that fill no vector": {
+        "actor_hidden_sizes": (20, 13, 7),
+        "critic_hidden_sizes": (9,),
+        "train_batch_size_per_learner": 33,
+    },
     "unit features": {"normalize_features": True},
     "standardised observations": {"normalize_observations": True},
     "periods": {"actor_update_period": 2, "target_update_period": 3},
@@ -23,7 +27,7 @@ CASES = {
 
 
 def make(seeds, obs_dim=5, action_dim=2, **changes):
-    sizes = {"actor_hidden_sizes": (32, 32), "critic_hidden_sizes": (32, 32), "batch_size": 16}
+    sizes = {"actor_hidden_sizes": (32, 32), "critic_hidden_sizes": (32, 32), "train_batch_size_per_learner": 16}
     settings = MBPOSettings(**{**sizes, **changes})
     sac = SAC(settings, len(seeds), obs_dim, action_dim, RandomStreams(seeds, "init"))
     if settings.normalize_observations:
@@ -33,7 +37,7 @@ def make(seeds, obs_dim=5, action_dim=2, **changes):
 
 def draw(sac, seeds, count):
     """Batches (S, count, B, width) and noise (S, count, B, 2 A); a tenth of the transitions are terminal."""
-    streams, batch = RandomStreams(seeds, "data"), sac.settings.batch_size
+    streams, batch = RandomStreams(seeds, "data"), sac.settings.train_batch_size_per_learner
     layout = TransitionLayout(sac.actor.network.sizes[0], sac.actor.action_dim)
     rows = streams.normal(count, batch, layout.width)
     layout.split(rows).action.tanh_()

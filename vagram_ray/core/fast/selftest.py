@@ -45,7 +45,8 @@ def _equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
 def _settings(loss: str = "mse") -> MBPOSettings:
     return MBPOSettings(
         model_loss=loss, actor_hidden_sizes=(WIDTH, WIDTH), critic_hidden_sizes=(WIDTH, WIDTH), hidden_size=WIDTH,
-        num_layers=2, ensemble_size=2, num_elites=1, model_batch_size=ROWS, batch_size=ROWS, execution="eager",
+        num_layers=2, ensemble_size=2, num_elites=1, model_batch_size=ROWS, train_batch_size_per_learner=ROWS,
+        execution="eager",
     )  # fmt: skip
 
 

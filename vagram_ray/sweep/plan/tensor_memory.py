@@ -108,10 +108,10 @@ class _Cohort:
     def updates(self) -> int:
         """All batches of one environment step, and one update."""
         work, settings = self.workload, self.workload.settings
-        drawn = settings.utd_ratio * settings.batch_size
+        drawn = settings.utd_ratio * settings.train_batch_size_per_learner
         batches = drawn * (FLOAT_BYTES * (2 * work.transition_floats + 2 * work.action_dim) + 2 * INDEX_BYTES)
         layers = 2 * _kept(work.critic_sizes, 1) + sum(work.actor_sizes[1:-1])
-        update = settings.batch_size * FLOAT_BYTES * (layers + 5 * work.transition_floats)
+        update = settings.train_batch_size_per_learner * FLOAT_BYTES * (layers + 5 * work.transition_floats)
         return self.num_seeds * (batches + update)
 
     @property
