@@ -7,7 +7,10 @@ from typing import Any
 
 INDEX = re.compile(r"((?<!\w)[^\W\d_]{1,5}\u0302?'?|(?<=[)']))_([a-z]{1,2}(?![a-z_])|(?<=Σ_)[a-z]+)")
 POWER = re.compile(r"(?<=\S)\^(\d)(?!\w)")
-MARKUP = re.compile(r"(<(code|pre|script|style|svg)\b.*?</\2>|<[^>]*>)", flags=re.DOTALL)
+MARKUP = re.compile(
+    r"(<(code|pre|script|style|svg)\b.*?</\2>|<(?:span|div) class=\"arithmatex\">.*?</(?:span|div)>|<[^>]*>)",
+    flags=re.DOTALL,
+)
 
 
 def on_page_content(html: str, **kwargs: Any) -> str:
