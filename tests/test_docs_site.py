@@ -119,9 +119,17 @@ def test_every_example_is_shown_as_it_is(pages: dict[str, Page]) -> None:
         assert " ".join(example.read_text().split()) in text
 
 
-def test_equations_have_subscripts_and_names_do_not(site: Path) -> None:
-    losses, core = ((site / page).read_text() for page in ("losses.html", "api/core.html"))
-    assert "e<sub>d</sub>" in losses
+def test_equations_are_left_to_katex_which_lies_beside_the_pages(site: Path, pages: dict[str, Page]) -> None:
+    losses = (site / "losses.html").read_text()
+    assert r'<span class="arithmatex">\(\langle (g_k \cdot e)^2 \rangle\)</span>' in losses
+    assert {"assets/katex/katex.min.js", "assets/katex/katex.min.css"} < set(pages["losses.html"].loaded)
+    sheet = (site / "assets/katex/katex.min.css").read_text()
+    fonts = re.findall(r"url\(([^)]*)\)", sheet)
+    assert fonts and all((site / "assets/katex" / font).is_file() for font in fonts)
+
+
+def test_docstrings_have_subscripts_and_names_do_not(site: Path) -> None:
+    core = (site / "api/core.html").read_text()
     assert "w<sub>d</sub> (f<sub>d</sub> - (s' - s)<sub>d</sub>)<sup>2</sup>" in core  # vagram's docstring
     assert "rollout_length_at" in core
     assert "length<sub>" not in core
