@@ -1,12 +1,9 @@
 """Statistics over seeds, after Agarwal et al., "Deep RL at the Edge of the Statistical Precipice" (NeurIPS 2021).
 
-The estimators are those of ``rliable``, the authors' library: the interquartile mean (IQM), run-score performance
-profiles, and the probability of improvement, each with a 95 % percentile interval from the stratified bootstrap,
-which resamples the seeds of each cell for itself. A lost seed counts as the worst of its cell everywhere, in curves
-from where it has no return on (:mod:`vagram_ray.records.seed_statistics`). Point estimates come from
-``rliable.metrics``. The resampling is done here: ``rliable.library`` draws from NumPy's global generator whatever
-``random_state`` it is given, evaluates one resample at a time, and cannot be imported beside pandas 3. The tests
-compare both.
+The estimators are those of ``rliable``, the authors' library, against which the tests hold them: the interquartile
+mean (IQM), run-score performance profiles, and the probability of improvement, each with a 95 % percentile interval
+from the stratified bootstrap, which resamples the seeds of each cell for itself. A lost seed counts as the worst of
+its cell everywhere, in curves from where it has no return on (:mod:`vagram_ray.records.seed_statistics`).
 
 Every resample has a fixed seed of its own (:mod:`vagram_ray.report.bootstrap`): equal results give equal numbers,
 whatever was called before.
@@ -33,7 +30,7 @@ from vagram_ray.report.bootstrap import (
 from vagram_ray.report.curves import CellCurves, SeedCurve
 
 CURVE_RESAMPLES = 2000
-"""Resamples behind each band and profile, as in ``rliable``'s profiles; numbers in tables and sentences have
+"""Resamples behind each band and profile; numbers in tables and sentences have
 ``seed_statistics.BOOTSTRAP_RESAMPLES``."""
 MAX_STEPS = 400
 """Points of a curve whose seeds were measured at different steps; where all share their steps, all are kept."""
@@ -242,11 +239,11 @@ def probability_of_improvement_over_panels(pairs: Sequence[tuple[CellCurves, Cel
     value, drawn = 0.0, np.zeros(BOOTSTRAP_RESAMPLES)
     for a, b in strata:
         x, y = _scores(a), _scores(b)
-        wins = (x[:, None] > y).astype(np.float64) + 0.5 * (x[:, None] == y)
+        wins = _wins(x, y)
         first = resampled_counts(len(x), BOOTSTRAP_RESAMPLES, streams[id(a)])
         second = resampled_counts(len(y), BOOTSTRAP_RESAMPLES, streams[id(b)])
         drawn += ((first @ wins) * second).sum(axis=1) / wins.size / len(strata)
-        value += _probability(x, y) / len(strata)
+        value += float(wins.mean()) / len(strata)
     if min(len(cell.final_returns) for pair in strata for cell in pair) < 2:
         return Interval(value, math.nan, math.nan)
     low, high = interval_ends(drawn)
@@ -298,7 +295,7 @@ def seeds_for_firm_answer(a: CellCurves, b: CellCurves, comparisons: int = 1) ->
         The number, or ``None`` if it is above ``MAX_SEEDS`` or there are no final returns.
     """
     x, y = _scores(a), _scores(b)
-    if not len(x) or not len(y) or (probability := _probability(x, y)) == 0.5:
+    if not len(x) or not len(y) or (probability := float(_wins(x, y).mean())) == 0.5:
         return None
     alpha = SIGNIFICANCE / max(1, comparisons)
     normal = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER)
@@ -310,7 +307,6 @@ def _scores(cell: CellCurves) -> np.ndarray:
     return np.array(list(cell.scores.values()), dtype=np.float64)
 
 
-def _probability(x: np.ndarray, y: np.ndarray) -> float:
-    from rliable import metrics
-
-    return float(metrics.probability_of_improvement(x[:, None], y[:, None]))
+def _wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """1 where a seed of x (n,) is above one of y (m,), ½ where they are equal, else 0: (n, m)."""
+    return (x[:, None] > y) + 0.5 * (x[:, None] == y)
