@@ -58,7 +58,7 @@ def test_the_whole_command_in_a_process_of_its_own(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "vagram is better than nll" in done.stdout.replace("\n", " ")
+    assert "vagram is better than nll at the end by" in done.stdout.replace("\n", " ")
     files = {path.name for path in (folder / "report").iterdir()}
     assert {"report.html", "learning_curves_mean.png", "learning_curves_mean.pdf", "final_returns.csv"} <= files
     assert not [name for name in files if name.endswith(".tmp")]

@@ -120,10 +120,15 @@ def test_the_glance_tells_who_is_ahead(comparison: Comparison) -> None:
     assert glance is not None and glance.title == "vagram against"
     assert glance.columns[1] == "plain SAC"
     assert [row[0] for row in glance.rows] == ["5 distractors", "10 distractors"]
-    assert all(words[0] == "better, firm" for _, words in glance.rows)
+    for _, standings in glance.rows:
+        against_mse = standings[0]
+        assert against_mse is not None
+        assert (against_mse.end[0], against_mse.way[0]) == ("better, firm", "better, firm")
+        assert against_mse.end[1].startswith("1") and against_mse.end[1].endswith("]")
     turned = [cell_of(finals(mean, 7), model_loss=loss) for mean, loss in ((0.0, "vagram"), (9.0, "nll"), (9.0, "mse"))]
     worse = at_a_glance(comparison_of(*turned), compare_pairs(comparison_of(*turned)))
-    assert worse is not None and worse.rows == (("exp", ("worse, firm", "worse, firm")),)
+    assert worse is not None and [row[0] for row in worse.rows] == ["all"]
+    assert [standing and standing.end for standing in worse.rows[0][1]] == 2 * [("worse, firm", "-9.00 [-9.00, -9.00]")]
     assert at_a_glance(comparison_of(turned[0]), ()) is None
 
 

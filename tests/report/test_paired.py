@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.report.synthetic import cell_of, comparison_of
 from vagram_ray.report.comparisons import compare_pairs, probability_over_panels
 from vagram_ray.report.curves import ExperimentFacts
 from vagram_ray.report.paired import (
+    equivalence_p,
     paired_difference,
     paired_probability,
     paired_probability_over_panels,
@@ -80,6 +82,20 @@ def test_seeds_for_a_firm_answer_by_hand() -> None:
     assert seeds_for_firm_paired_answer(np.array([1.0])) is None
 
 
+def test_equivalence_by_hand() -> None:
+    d = np.array([-1.0, 2.0, -3.0, 4.0, -5.0, 6.0])
+    # All of d + 7 and of 7 - d are positive: 1 of 2^6 signs is as extreme, on either side.
+    assert equivalence_p(d, 7.0) == pytest.approx(1 / 64)
+    # In d + 4.5 the smallest alone is negative, in 4.5 - d the second: ranks sum to at most 1 and 2 in 2 and 3 of 64.
+    assert equivalence_p(d, 4.5) == pytest.approx(max(2, 3) / 64)
+    assert math.isnan(equivalence_p(np.zeros(0), 1.0)) and math.isnan(equivalence_p(d, math.nan))
+
+
+def test_equivalence_is_rarely_said_of_seeds_a_margin_apart() -> None:
+    said = sum(equivalence_p(np.random.default_rng(n).normal(1.0, 1.0, 8), 1.0) <= 0.05 for n in range(400))
+    assert said <= stats.binom.ppf(0.999, 400, 0.05)
+
+
 EFFECT = np.array([-40.0, -25.0, -10.0, 0.0, 5.0, 20.0, 35.0, 50.0])  # of the seed, the same for both methods
 LEAD = np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5])
 
@@ -91,11 +107,11 @@ def test_cells_that_share_their_seeds_are_compared_seed_by_seed() -> None:
     assert pair.difference.value == (2.0 + 2.5 + 3.0 + 3.5) / 4
     assert pair.probability == (1.0, 1.0, 1.0)
     assert pair.p_value == pytest.approx(2 / 2**8)
-    assert (pair.wins, pair.certainty) == (8, "firm")
+    assert (pair.wins, pair.verdict) == (8, "better")
     # Unpaired, the seeds' own spread hides the lead.
     other = replace(b, seeds=tuple(range(8, 16)), final_returns=dict(enumerate(EFFECT, start=8)))
     (unpaired,) = compare_pairs(comparison_of(a, other))
-    assert (unpaired.seeds, unpaired.certainty) == ((), "level")
+    assert (unpaired.seeds, unpaired.verdict) == ((), "undecided")
     assert unpaired.p_value > 0.5
 
 

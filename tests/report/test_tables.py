@@ -76,7 +76,7 @@ def test_pairs_tell_who_won_on_the_same_seeds() -> None:
     (pairs,) = (table for table in report_tables(comparison_of(a, b)) if table.name == "pairs")
     row = pairs.data.iloc[0]
     assert (row["test"], row["paired_seeds"]) == ("mann_whitney", 0)  # 7 and 8 are not the same seed
-    assert (row["difference"], row["certainty"]) == (3.0 - 5.0, "open")
+    assert (row["difference"], row["verdict"]) == (3.0 - 5.0, "undecided")
     same = cell_of({0: 2.0, 1: 4.0, 7: 9.0}, model_loss="b")
     (pairs,) = (table for table in report_tables(comparison_of(a, same)) if table.name == "pairs")
     row = pairs.data.iloc[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ def test_what_is_compared_seed_by_seed_is_said() -> None:
     cells = [cell_of(spread + np.arange(1.0, 9.0), model_loss="vagram"), cell_of(spread, model_loss="nll")]
     sentences = verdict(comparison_of(*cells))
     text = sentence(sentences, "better")
-    assert text.startswith("vagram is better than nll by 4.50 [")
-    assert "seed by seed, higher on 8 of 8; probability of improvement 1.00 [1.00, 1.00]): firm." in text
+    assert text.startswith("vagram is better than nll at the end by 4.50 [")
+    assert "seed by seed, higher on 8 of 8; probability of improvement 1.00 [1.00, 1.00])." in text
     assert "The methods share their seeds and are compared seed by seed" in sentences[-1]
     assert "Wilcoxon" in sentences[-1] and "Mann" not in sentences[-1]
     unpaired = verdict(comparison_of(*two(spread + 300, spread)))
@@ -45,52 +46,78 @@ def test_what_is_compared_seed_by_seed_is_said() -> None:
 def test_a_clear_difference_is_firm() -> None:
     sentences = verdict(comparison_of(*two(SPREAD + 100, SPREAD)))
     text = sentence(sentences, "better")
-    assert text.startswith("vagram is better than nll by 100 [9")
-    assert "(IQM 100 against 0; unpaired, their seeds differ; probability of improvement 1.00 [1.00, 1.00])" in text
-    assert text.endswith("firm, every seed of the one is above every seed of the other.")
+    assert text.startswith("vagram is better than nll at the end by 100 [9")
+    numbers = "(IQM 100 against 0; unpaired, their seeds differ; probability of improvement 1.00 [1.00, 1.00])."
+    assert f", firm {numbers} Along the way vagram is better by 100 [9" in text
 
 
 def test_the_better_one_is_named_first() -> None:
     text = sentence(verdict(comparison_of(*two(SPREAD, SPREAD + 100))), "better")
-    assert text.startswith("nll is better than vagram by 100 [9")
+    assert text.startswith("nll is better than vagram at the end by 100 [9")
     assert "IQM 100 against 0" in text
 
 
-def test_a_likely_difference_is_not_called_firm_and_says_how_many_seeds() -> None:
+def test_a_difference_that_is_not_firm_is_undecided_and_says_how_many_seeds() -> None:
     others = [
         cell_of(dict(enumerate(SPREAD + shift, start=start)), model_loss=loss)
-        for loss, shift, start in (("a", 0.1, 200), ("b", 0.2, 300))
+        for loss, shift, start in (("a", 3.1, 200), ("b", 3.2, 300), ("c", 3.3, 400), ("d", 3.4, 500))
     ]
     cells = [*two(SPREAD + 3.0, SPREAD), *others]
-    comparison = comparison_of(*cells)
-    assert compare_pairs(comparison_of(*cells[:2]))[0].certainty == "firm"  # alone, not among six pairs
-    text = sentence(verdict(comparison), "vagram is likely better than nll, by 3.00 [")
-    needed = seeds_for_firm_answer(cells[0], cells[1], 6)
-    assert text.endswith(f"not firm; about {needed} seeds per cell would settle it.")
+    assert compare_pairs(comparison_of(*cells[:2]))[0].verdict == "better"  # alone, not among five comparisons
+    text = sentence(verdict(comparison_of(*cells)), "vagram against nll is undecided at the end: 3.00 [")
+    needed = seeds_for_firm_answer(cells[0], cells[1], 5)
+    assert f", about {needed} seeds per cell would decide. Along the way" in text
 
 
-def test_level_results_are_called_level() -> None:
-    text = sentence(verdict(comparison_of(*two(SPREAD, SPREAD + 0.05))), "level")
-    assert text.startswith("vagram and nll are level as far as 8 seeds tell: IQM 0 against 0.05, difference -0.05 [")
-    assert "better" not in text
-
-
-def test_an_open_result_claims_nothing() -> None:
+def test_an_undecided_result_claims_nothing() -> None:
     a, b = two(SPREAD, SPREAD + 1.2)
-    text = sentence(verdict(comparison_of(a, b)), "open")
-    low, high = iqm_difference(b, a)[1:]
+    text = sentence(verdict(comparison_of(a, b)), "is undecided at the end")
+    low, high = iqm_difference(a, b)[1:]
     chance = probability_of_improvement(a, b)
+    needed = f"about {seeds_for_firm_answer(a, b)} seeds per cell would decide"
     assert text == (
-        f"vagram is behind nll by 1.20 [{low:.2f}, {high:.2f}] (IQM 0 against 1.20; unpaired, their seeds differ; "
-        f"probability of improvement "
-        f"{chance.value:.2f} [{chance.low:.2f}, {chance.high:.2f}]), but 8 seeds leave it open: about "
-        f"{seeds_for_firm_answer(a, b)} seeds per cell would settle a difference of this size."
+        f"vagram against nll is undecided at the end: -1.20 [{low:.2f}, {high:.2f}] (IQM 0 against 1.20; unpaired, "
+        f"their seeds differ; probability of improvement {chance.value:.2f} [{chance.low:.2f}, {chance.high:.2f}]), "
+        f"{needed}. Along the way undecided: -1.20 [{low:.2f}, {high:.2f}], {needed}."
     )
 
 
+def test_results_that_look_alike_are_equivalent_only_where_the_margin_is_excluded() -> None:
+    cells = two(SPREAD, SPREAD + 0.05)
+    wide = replace(comparison_of(*cells), margin=9.0)
+    text = sentence(verdict(wide), "vagram and nll are equivalent at the end, within ±9.00: -0.05 [")
+    assert "Along the way they are equivalent within ±9.00: -0.05 [" in text
+    assert "margin (p below 0.05, so corrected), which is 9.00, as given." in verdict(wide)[-1]
+    sentences = verdict(comparison_of(*cells))  # a tenth of the way from -10 to 0.05
+    assert not any("equivalent at the end" in text for text in sentences)
+    assert "undecided at the end: -0.05 [" in sentence(sentences, "vagram against nll is")
+    assert "10 % of the panel's way" in sentences[-1]
+
+
+def test_a_lead_along_the_way_is_told_beside_the_end() -> None:
+    fast = {seed: ([0, 100, 200], [value - 100, value, value]) for seed, value in enumerate(SPREAD)}
+    slow = {seed: ([0, 100, 200], [value - 100, value - 100, value]) for seed, value in enumerate(SPREAD)}
+    cells = [cell_of(SPREAD, curves=slow, model_loss="vagram"), cell_of(SPREAD, curves=fast, model_loss="none")]
+    text = sentence(verdict(comparison_of(*cells)), "vagram and plain SAC are equivalent at the end, within ±10.0: 0 [")
+    assert text.endswith("Along the way vagram is worse by 50.0 [50.0, 50.0], firm.")
+
+
+def test_the_next_step_is_the_comparison_closest_to_a_decision() -> None:
+    cells = [cell for d, lead in ((0, 0.1), (5, 1.5)) for cell in two(SPREAD + lead, SPREAD, num_distractors=d)]
+    needed = seeds_for_firm_answer(cells[2], cells[3], 2)
+    text = sentence(verdict(comparison_of(*cells)), "Next:")
+    assert text == (
+        "Next: of 2 undecided comparisons at the end the closest to a decision is vagram against nll (5 distractors), "
+        f"with about {needed} seeds per cell; the sweep's command with --seeds 0-{needed - 1} adds them."
+    )
+    assert not any(text.startswith("Next:") for text in verdict(comparison_of(*two(SPREAD + 100, SPREAD))))
+
+
 def test_few_seeds_say_nothing() -> None:
-    text = sentence(verdict(comparison_of(*two([10.0, 11.0, 12.0], [0.0, 1.0]))), "open")
-    assert text == "vagram against nll is open, 3 and 2 seeds are too few to say more: IQM 11.0 against 0.5."
+    sentences = verdict(comparison_of(*two([10.0, 11.0, 12.0], [0.0, 1.0])))
+    few = "3 and 2 seeds are too few to say more"
+    assert sentences[0] == f"vagram against nll is undecided, {few}: IQM 11.0 against 0.5."
+    assert sentences[1] == "Next: 5 seeds per cell are the fewest that decide anything."
 
 
 def test_panels_are_named_in_words() -> None:
@@ -99,7 +126,7 @@ def test_panels_are_named_in_words() -> None:
     sentences = verdict(comparison_of(*cells))
     assert sum(text.startswith("With no distractors, vagram is better than nll") for text in sentences) == 1
     assert sum(text.startswith("With 1 distractor, vagram") for text in sentences) == 1
-    assert sentence(sentences, "With 10 distractors, vagram and plain SAC are level")
+    assert sentence(sentences, "With 10 distractors, vagram and plain SAC are equivalent at the end")
     pooled = sentence(sentences, "Over 3 panels together, vagram ends above nll (unpaired, a seed above")
     assert pooled.endswith("a seed) with probability 1.00 [1.00, 1.00]: more often than not.")
     assert not any("Over" in text and "plain SAC" in text for text in sentences)  # in one panel only
@@ -107,7 +134,7 @@ def test_panels_are_named_in_words() -> None:
 
 def test_what_is_left_open_over_panels_is_said() -> None:
     cells = [cell for d in (0, 5) for cell in two(SPREAD, SPREAD + 0.1, num_distractors=d)]
-    assert "leaves open who is ahead" in sentence(verdict(comparison_of(*cells)), "Over 2 panels")
+    assert "who is ahead overall is undecided" in sentence(verdict(comparison_of(*cells)), "Over 2 panels")
     cells = [cell for d in (0, 5) for cell in two(SPREAD, SPREAD + 9, num_distractors=d)]
     assert "less often than not" in sentence(verdict(comparison_of(*cells)), "Over 2 panels")
 
@@ -153,16 +180,16 @@ def test_words_are_explained_with_the_correction() -> None:
     cells = [cell_of(SPREAD + shift, model_loss=loss) for loss, shift in (("vagram", 9), ("nll", 0), ("mse", 1))]
     text = verdict(comparison_of(*cells))[-1]
     assert text.startswith("Firm means:")
-    assert "Holm's correction for the 3 pairs compared" in text
+    assert "Holm's correction for the 2 comparisons with vagram" in text
     assert "Holm" not in verdict(comparison_of(*cells[:2]))[-1]
 
 
 def test_sentences_are_about_vagram_else_about_the_first_line() -> None:
     cells = [cell_of(SPREAD, model_loss=loss) for loss in ("mse", "nll", "vagram")]
-    level = [text for text in verdict(comparison_of(*cells)) if " are level " in text]
-    assert [text.split(" are level")[0] for text in level] == ["vagram and mse", "vagram and nll"]
-    level = [text for text in verdict(comparison_of(*cells[:2])) if " are level " in text]
-    assert [text.split(" are level")[0] for text in level] == ["mse and nll"]
+    alike = [text for text in verdict(comparison_of(*cells)) if " are equivalent " in text]
+    assert [text.split(" are equivalent")[0] for text in alike] == ["vagram and mse", "vagram and nll"]
+    alike = [text for text in verdict(comparison_of(*cells[:2])) if " are equivalent " in text]
+    assert [text.split(" are equivalent")[0] for text in alike] == ["mse and nll"]
 
 
 def test_many_comparisons_are_counted_not_told() -> None:
@@ -172,7 +199,7 @@ def test_many_comparisons_are_counted_not_told() -> None:
         cells += two(normal(d, 8) + shift, normal(1000 + d, 8), d=d)
     sentences = verdict(comparison_of(*cells))
     told = [text for text in sentences if text.startswith("With d=")]
-    assert len([text for text in told if "by 100" in text or "by 99" in text or "by 10" in text]) == 2
+    assert len([text for text in told if "at the end by" in text]) == 2
     left = MAX_SENTENCES + 6 - len(told)
     assert sentence(sentences, f"{left} more comparisons of vagram: see the table of pairs.")
 

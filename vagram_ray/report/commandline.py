@@ -6,6 +6,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ REPORT_FOLDER = "report"
     "--reference", metavar="NAME",
     help="The method that the others are held against; the default is vagram, else the first.",
 )  # fmt: skip
+@click.option(
+    "--margin", metavar="RETURN", type=click.FloatRange(min=0, min_open=True),
+    help="Differences up to this count as none in tests of equivalence; the default is a tenth of the panel's way.",
+)  # fmt: skip
 @click.option("--wandb", metavar="ENTITY/PROJECT", help="Also build a Weights & Biases workspace with the same panels.")
 def main(**options: Any) -> None:
     """Write the report of sweeps: the answer in words, tables, figures and one HTML page.
@@ -64,6 +69,7 @@ def report(
     watch: bool,
     metrics: Sequence[str],
     reference: str | None,
+    margin: float | None,
     wandb: str | None,
     console: Console,
 ) -> Path:
@@ -76,7 +82,7 @@ def report(
     if watch:
         _watch(sources, console)
     _check_writable(folder)
-    comparison = with_reference(load_comparison(sources), reference)
+    comparison = replace(with_reference(load_comparison(sources), reference), margin=margin)
     from vagram_ray.report.comparisons import compare_pairs
     from vagram_ray.report.figures import check_metrics, draw_figures
     from vagram_ray.report.page import write_page

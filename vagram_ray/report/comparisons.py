@@ -1,20 +1,22 @@
-"""Every pair of methods inside every panel: the difference, its certainty, and one word for it.
+"""Every pair of methods inside every panel: the difference, at the end and along the way, and a verdict on each.
 
 Cells that share their seeds are compared seed by seed (:mod:`vagram_ray.report.paired`: Wilcoxon's signed-rank test),
-others as two independent samples (:mod:`vagram_ray.report.statistics`: the Mann-Whitney test).
+others as two independent samples (:mod:`vagram_ray.report.statistics`: the Mann-Whitney test). *At the end* is the
+final return, *along the way* the mean return over all steps that both have: the area under the curve over its length.
 
-The words and their thresholds (``docs/report.md``):
+There are three verdicts (``docs/report.md``):
 
-- *firm*: the interval of the probability of improvement excludes 0.5, the interval of the IQM's difference excludes 0
-  on the same side, and the test is significant at 5 % after Holm's correction for all pairs compared;
-- *likely*: at least one of the two intervals says so, and neither contradicts;
-- *level*: neither does, and the probability of improvement lies within 0.1 of 0.5;
-- *open*: everything else, and whatever rests on fewer than five seeds in a cell.
+- *better*: the interval of the probability of improvement excludes 0.5, the interval of the IQM's difference excludes 0
+  on the same side, and the test is significant at 5 % after Holm's correction for all comparisons
+  with the reference (other pairs: for all other pairs);
+- *equivalent*: two one-sided tests both exclude a difference as large as the margin, at 5 % after Holm's correction;
+- *undecided*: everything else, and whatever rests on fewer than five seeds in a cell.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,21 +28,24 @@ from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import (
     SIGNIFICANCE,
     Interval,
+    areas_under_curves,
+    equivalence_p,
     final_iqm,
     holm,
     iqm_difference,
+    iqm_span,
     mann_whitney_p,
     probability_of_improvement,
     probability_of_improvement_over_panels,
     seeds_for_firm_answer,
 )
 
-LEVEL_WITHIN = 0.1
-"""How far from 0.5 the probability of improvement of two methods may lie that are called level."""
+MARGIN_SHARE = 0.1
+"""The margin of equivalence, as a share of a panel's way from its lowest first IQM to its highest, if none is given."""
 MIN_SEEDS = 5
 """Seeds in each cell below which no interval is trusted with a word."""
 
-Certainty = Literal["firm", "likely", "level", "open"]
+Verdict = Literal["better", "equivalent", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,16 @@ class PairComparison:
     p_value: float
     """Wilcoxon's signed-rank test, unpaired Mann-Whitney's; two-sided, for this pair alone."""
     adjusted_p_value: float
-    """After Holm's correction for all pairs of the comparison."""
-    certainty: Certainty
+    """After Holm's correction for all comparisons with the reference, or for all other pairs."""
+    equivalence_p_value: float
+    """Of the test of equivalence within ``margin``, after Holm's correction."""
+    margin: float
+    """Half the width of the range of differences that count as none, in units of the return."""
+    verdict: Verdict
     seeds_needed: int | None
     """Seeds per cell for a firm answer, or ``None`` if that is no realistic number."""
+    way: PairComparison | None = None
+    """The same of the mean returns along the way; ``None`` where there are none, and of the way itself."""
 
     @property
     def paired(self) -> bool:
@@ -85,6 +96,11 @@ class PairComparison:
         return min(len(set(returns) & set(self.seeds) if self.paired else returns) for returns in cells)
 
     @property
+    def standing(self) -> str:
+        """The verdict on the first of the two: ``better``, ``worse``, ``equivalent`` or ``undecided``."""
+        return "worse" if self.verdict == "better" and self.difference.value < 0 else self.verdict
+
+    @property
     def comparable(self) -> bool:
         """Whether both cells have final returns."""
         return not math.isnan(self.difference.value)
@@ -96,40 +112,81 @@ class _Numbers(NamedTuple):
     difference: Interval
     probability: Interval
     p_value: float
+    equivalence_p_value: float
     seeds_needed: Callable[[int], int | None]
     """By the number of tests among which this is one."""
 
 
 def compare_pairs(comparison: Comparison) -> tuple[PairComparison, ...]:
     """All pairs of cells inside each panel, in order of panels and lines; each once, also where two share panels."""
-    panels = (combinations(panel.cells, 2) for panel in comparison.panels())
-    pairs = list({(a.label, b.label): (a, b) for panel in panels for a, b in panel}.values())
-    iqms = {cell.label: final_iqm(cell) for cell in comparison.cells}
+    pairs: dict[tuple[str, str], _Pair] = {}
+    for panel in comparison.panels():
+        low, high = iqm_span(panel.cells)
+        margin = MARGIN_SHARE * (high - low) if comparison.margin is None else comparison.margin
+        areas = areas_under_curves(*panel.cells)
+        along = [replace(cell, final_returns=own) for cell, own in zip(panel.cells, areas, strict=True)]
+        for (a, b), way in zip(combinations(panel.cells, 2), combinations(along, 2), strict=True):
+            pairs.setdefault((a.label, b.label), _Pair((a, b), way, margin))
+    margins = [pair.margin for pair in pairs.values()]
+    ends = _compare(comparison, [pair.end for pair in pairs.values()], margins)
+    ways = _compare(comparison, [pair.way for pair in pairs.values()], margins)
+    return tuple(replace(end, way=way if way.comparable else None) for end, way in zip(ends, ways, strict=True))
+
+
+class _Pair(NamedTuple):
+    """Two cells with their final returns, and with the mean returns along the way in their place."""
+
+    end: tuple[CellCurves, CellCurves]
+    way: tuple[CellCurves, CellCurves]
+    margin: float
+
+
+def _compare(
+    comparison: Comparison, pairs: Sequence[tuple[CellCurves, CellCurves]], margins: Sequence[float]
+) -> list[PairComparison]:
+    """Every pair by the scores of its cells, with p values that are corrected inside its family."""
+    iqms = {cell: final_iqm(cell) for cell in dict.fromkeys(cell for pair in pairs for cell in pair)}
     shared = [shared_seeds(comparison, a, b) for a, b in pairs]
-    numbers = [_numbers(a, b, seeds) for (a, b), seeds in zip(pairs, shared, strict=True)]
-    adjusted = holm([own.p_value for own in numbers])
-    tests = sum(not math.isnan(own.p_value) for own in numbers)
+    numbers = [_numbers(a, b, seeds, m) for (a, b), seeds, m in zip(pairs, shared, margins, strict=True)]
+    told = [comparison.focus in map(comparison.line_name, pair) for pair in pairs]
+    adjusted = _holm_by_family([own.p_value for own in numbers], told)
+    equivalent = _holm_by_family([own.equivalence_p_value for own in numbers], told)
+    tests = Counter(family for family, own in zip(told, numbers, strict=True) if not math.isnan(own.p_value))
     compared = []
-    for (a, b), seeds, own, corrected in zip(pairs, shared, numbers, adjusted, strict=True):
+    for place, ((a, b), seeds, own) in enumerate(zip(pairs, shared, numbers, strict=True)):
         pair = PairComparison(
             panel=comparison.panel_title({**a.axes, **b.axes}),
             first=a,
             second=b,
             first_name=comparison.line_name(a),
             second_name=comparison.line_name(b),
-            first_iqm=iqms[a.label],
-            second_iqm=iqms[b.label],
+            first_iqm=iqms[a],
+            second_iqm=iqms[b],
             seeds=seeds,
             difference=own.difference,
             probability=own.probability,
             p_value=own.p_value,
-            adjusted_p_value=corrected,
-            certainty="open",
-            seeds_needed=own.seeds_needed(tests),
+            adjusted_p_value=adjusted[place],
+            equivalence_p_value=equivalent[place],
+            margin=margins[place],
+            verdict="undecided",
+            seeds_needed=own.seeds_needed(tests[told[place]]),
         )
-        word = certainty_of(own.difference, own.probability, corrected, pair.fewest_seeds)
-        compared.append(replace(pair, certainty=word))
-    return tuple(compared)
+        word = verdict_of(own.difference, own.probability, adjusted[place], equivalent[place], pair.fewest_seeds)
+        compared.append(replace(pair, verdict=word))
+    return compared
+
+
+def _holm_by_family(p_values: Sequence[float], told: Sequence[bool]) -> list[float]:
+    """Holm's correction among the comparisons with the reference, and among all others.
+
+    What the sentences claim is corrected for what they claim, however many other pairs the tables hold.
+    """
+    adjusted = {}
+    for family in (True, False):
+        places = [place for place, own in enumerate(told) if own == family]
+        adjusted |= dict(zip(places, holm([p_values[place] for place in places]), strict=True))
+    return [adjusted[place] for place in range(len(told))]
 
 
 def shared_seeds(comparison: Comparison, a: CellCurves, b: CellCurves) -> tuple[int, ...]:
@@ -146,13 +203,23 @@ def shared_seeds(comparison: Comparison, a: CellCurves, b: CellCurves) -> tuple[
     return tuple(sorted(a.scores.keys() & b.scores.keys()))
 
 
-def _numbers(a: CellCurves, b: CellCurves, seeds: tuple[int, ...]) -> _Numbers:
+def _numbers(a: CellCurves, b: CellCurves, seeds: tuple[int, ...], margin: float) -> _Numbers:
     if not seeds:
-        difference, probability = iqm_difference(a, b), probability_of_improvement(a, b)
-        return _Numbers(difference, probability, mann_whitney_p(a, b), partial(seeds_for_firm_answer, a, b))
+        return _Numbers(
+            iqm_difference(a, b),
+            probability_of_improvement(a, b),
+            mann_whitney_p(a, b),
+            equivalence_p(a, b, margin),
+            partial(seeds_for_firm_answer, a, b),
+        )
     d = paired.differences(a, b, seeds)
-    needed = partial(paired.seeds_for_firm_paired_answer, d)
-    return _Numbers(paired.paired_difference(d), paired.paired_probability(d), paired.wilcoxon_p(d), needed)
+    return _Numbers(
+        paired.paired_difference(d),
+        paired.paired_probability(d),
+        paired.wilcoxon_p(d),
+        paired.equivalence_p(d, margin),
+        partial(paired.seeds_for_firm_paired_answer, d),
+    )
 
 
 def probability_over_panels(pairs: Sequence[PairComparison]) -> Interval:
@@ -177,6 +244,7 @@ def seen_from(pair: PairComparison, name: str) -> PairComparison:
         first_iqm=pair.second_iqm,
         second_iqm=pair.first_iqm,
         difference=negative(pair.difference),
+        way=pair.way and seen_from(pair.way, name),
         probability=Interval(1 - pair.probability.value, 1 - pair.probability.high, 1 - pair.probability.low),
     )
 
@@ -186,22 +254,19 @@ def negative(interval: Interval) -> Interval:
     return Interval(-interval.value, -interval.high, -interval.low)
 
 
-def certainty_of(difference: Interval, probability: Interval, adjusted_p: float, fewest_seeds: int) -> Certainty:
-    """The word for a pair, by the thresholds above."""
+def verdict_of(
+    difference: Interval, probability: Interval, adjusted_p: float, equivalence_p: float, fewest_seeds: int
+) -> Verdict:
+    """The verdict on a pair, by the thresholds above."""
     if fewest_seeds < MIN_SEEDS:
-        return "open"
+        return "undecided"
     sides = _side(difference, 0.0), _side(probability, 0.5)
-    if not any(sides):
-        return "level" if abs(probability.value - 0.5) <= LEVEL_WITHIN + 1e-9 else "open"
-    if sides[0] * sides[1] < 0 or _sign(difference.value) * _sign(probability.value - 0.5) < 0:
-        return "open"
-    return "firm" if all(sides) and adjusted_p <= SIGNIFICANCE else "likely"
+    if all(sides) and sides[0] == sides[1] and adjusted_p <= SIGNIFICANCE:
+        return "better"
+    return "equivalent" if equivalence_p <= SIGNIFICANCE else "undecided"
 
 
 def _side(interval: Interval, none: float) -> int:
     """1 or -1 if the whole interval lies above or below the value of no difference, else 0."""
     return (interval.low > none) - (interval.high < none)
 
-
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)

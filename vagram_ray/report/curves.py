@@ -118,6 +118,8 @@ class Comparison:
     """Axes with more than one value over the cells, in order."""
     reference: str | None = None
     """Name of the line that sentences and the table of references are about, where one was chosen."""
+    margin: float | None = None
+    """The margin of equivalence in units of the return, where one was given."""
 
     @property
     def method_axes(self) -> tuple[str, ...]:

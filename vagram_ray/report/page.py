@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vagram_ray.records.results import write_atomically
-from vagram_ray.report.comparisons import PairComparison, compare_pairs
+from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.figure_files import Figure
 from vagram_ray.report.figure_style import css_color, css_variables
 from vagram_ray.report.tables import ReportTable, report_tables
-from vagram_ray.report.text import describe_missing, describe_panel, describe_worst, spoken
+from vagram_ray.report.text import describe_missing, describe_panel, describe_worst, format_interval, spoken
 from vagram_ray.report.verdict import verdict
-from vagram_ray.text import plural
+from vagram_ray.text import format_number, plural
 
 PAGE_FILE = "report.html"
 _KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}
@@ -92,35 +92,43 @@ def _subtitle(comparison: Comparison) -> str:
     return ", ".join([f"{comparison.return_metric} of {cells}", plural(seeds, "seed"), *steps])
 
 
+class Standing(NamedTuple):
+    """How one method stands against another: verdict and difference, at the end and along the way."""
+
+    end: tuple[str, str]
+    way: tuple[str, str]
+
+
 class Glance(NamedTuple):
-    """How one method stands against every other one, a word for each panel."""
+    """How one method stands against every other one, panel by panel; None where there is no comparison."""
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    rows: tuple[tuple[str, tuple[Standing | None, ...]], ...]
 
 
 def at_a_glance(comparison: Comparison, pairs: Sequence[PairComparison]) -> Glance | None:
-    """The method that the sentences are about against all others; None where fewer than two pairs can be compared."""
+    """The method that the sentences are about against all others; None where nothing can be compared."""
     focus = comparison.focus
-    words: dict[str, dict[str, str]] = {}
+    rows: dict[str, dict[str, Standing]] = {}
     for pair in pairs:
         if pair.comparable and focus in (pair.first_name, pair.second_name):
-            other = pair.second_name if pair.first_name == focus else pair.first_name
-            panel = describe_panel(comparison, pair.first).removeprefix("With ") or pair.panel
-            words.setdefault(panel, {})[other] = _standing(pair, focus)
-    others = [line for line in comparison.lines if any(line in row for row in words.values())]
-    if sum(len(row) for row in words.values()) < 2:
+            own = seen_from(pair, focus)
+            panel = describe_panel(comparison, own.first, own.second).removeprefix("With ") or "all"
+            way = ("", "") if own.way is None else _standing(own.way)
+            rows.setdefault(panel, {})[own.second_name] = Standing(_standing(own), way)
+    others = [line for line in comparison.lines if any(line in row for row in rows.values())]
+    if not others:
         return None
-    rows = tuple((panel, tuple(row.get(other, "-") for other in others)) for panel, row in words.items())
-    return Glance(f"{spoken(focus)} against", tuple(spoken(other) for other in others), rows)
+    standings = tuple((panel, tuple(row.get(other) for other in others)) for panel, row in rows.items())
+    return Glance(f"{spoken(focus)} against", tuple(spoken(other) for other in others), standings)
 
 
-def _standing(pair: PairComparison, focus: str) -> str:
-    ahead = (pair.difference.value > 0) == (pair.first_name == focus)
-    if pair.certainty in ("firm", "likely"):
-        return f"{'better' if ahead else 'worse'}, {pair.certainty}"
-    return pair.certainty if pair.certainty == "level" else f"{pair.certainty}, {'ahead' if ahead else 'behind'} so far"
+def _standing(pair: PairComparison) -> tuple[str, str]:
+    """``better, firm`` and ``98 [12, 180]``."""
+    margin = format_number(pair.margin)
+    words = {"better": "better, firm", "worse": "worse, firm", "equivalent": f"equivalent ±{margin}"}
+    return words.get(pair.standing, pair.standing), format_interval(pair.difference)
 
 
 def missing_seeds(comparison: Comparison) -> list[tuple[str, str]]:

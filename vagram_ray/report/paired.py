@@ -75,6 +75,22 @@ def wilcoxon_p(d: np.ndarray) -> float:
     return float(stats.wilcoxon(told).pvalue) if len(told) else 1.0
 
 
+def equivalence_p(d: np.ndarray, margin: float) -> float:
+    """p value of the hypothesis that the seeds' differences lie around ``margin`` or more, on either side.
+
+    The larger of the two one-sided signed-rank tests of d + margin and d - margin (Schuirmann's two one-sided tests,
+    1987, with Wilcoxon's); NaN without seeds or margin.
+    """
+    if not len(d) or math.isnan(margin):
+        return math.nan
+    return max(_one_sided_p(d + margin), _one_sided_p(margin - d))
+
+
+def _one_sided_p(d: np.ndarray) -> float:
+    told = d[d != 0]
+    return float(stats.wilcoxon(told, alternative="greater").pvalue) if len(told) else 1.0
+
+
 def seeds_for_firm_paired_answer(d: np.ndarray, comparisons: int = 1) -> int | None:
     """Seeds with which a signed-rank test would find the difference that is seen now.
 

@@ -156,6 +156,35 @@ def _first_reached(iqm: np.ndarray, steps: np.ndarray, levels: np.ndarray) -> np
     return np.append(steps.astype(np.float64), np.inf)[places]
 
 
+def iqm_span(cells: Sequence[CellCurves]) -> tuple[float, float]:
+    """The lowest first and the highest IQM of the cells' curves: the way there is to go; NaN without curves."""
+    curves = [interquartile_mean(returns.T) for _, returns in map(on_common_steps, cells) if returns.size]
+    if not curves:
+        return math.nan, math.nan
+    return min(float(curve[0]) for curve in curves), max(float(np.nanmax(curve)) for curve in curves)
+
+
+def areas_under_curves(*cells: CellCurves) -> list[dict[int, float]]:
+    """Mean return along the way of every seed that came to its end, cell by cell.
+
+    It is the area under the seed's curve, piecewise linear, over the steps that all of these seeds were measured at,
+    divided by their number: in units of the return. No seed has one where there are no such steps.
+    """
+    curves = [{s: cell.returns[s] for s in cell.final_returns if s in cell.returns} for cell in cells]
+    measured = [curve.env_steps for own in curves for curve in own.values()]
+    start, end = max((s[0] for s in measured), default=1), min((s[-1] for s in measured), default=0)
+    if start > end:
+        return [{} for _ in cells]
+    return [{seed: _mean_between(curve, start, end) for seed, curve in own.items()} for own in curves]
+
+
+def _mean_between(curve: SeedCurve, start: int, end: int) -> float:
+    inside = curve.env_steps[(curve.env_steps > start) & (curve.env_steps < end)]
+    steps = np.concatenate([[start], inside, [end]])
+    values = np.interp(steps, curve.env_steps, curve.values)
+    return float(np.trapezoid(values, steps) / (end - start)) if end > start else float(values[0])
+
+
 # -- final returns -----------------------------------------------------------------------------------------------
 
 
@@ -259,6 +288,19 @@ def mann_whitney_p(a: CellCurves, b: CellCurves) -> float:
     method = "asymptotic" if ties or len(x) * len(y) > 10_000 else "exact"
     p = float(stats.mannwhitneyu(x, y, alternative="two-sided", method=method).pvalue)
     return 1.0 if math.isnan(p) else p  # all values equal
+
+
+def equivalence_p(a: CellCurves, b: CellCurves, margin: float) -> float:
+    """p value of the hypothesis that two cells' final returns lie ``margin`` or more apart.
+
+    The larger of two one-sided Mann-Whitney tests of the returns that are moved towards each other by the margin
+    (Schuirmann's two one-sided tests, 1987); NaN without seeds or margin.
+    """
+    x, y = _scores(a), _scores(b)
+    if not len(x) or not len(y) or math.isnan(margin):
+        return math.nan
+    pairs = ((x + margin, y), (y + margin, x))
+    return max(float(stats.mannwhitneyu(*pair, alternative="greater").pvalue) for pair in pairs)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -9,16 +9,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from vagram_ray.records.results import write_atomically
-from vagram_ray.records.seed_statistics import interquartile_mean, summarize
+from vagram_ray.records.seed_statistics import summarize
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, Comparison
-from vagram_ray.report.statistics import MAX_SEEDS, Interval, on_common_steps, steps_to_reach_each
+from vagram_ray.report.statistics import (
+    MAX_SEEDS,
+    Interval,
+    areas_under_curves,
+    iqm_span,
+    steps_to_reach_each,
+)
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
 from vagram_ray.sweep.plan.cells import format_value
 from vagram_ray.text import format_number, format_seeds
@@ -61,8 +68,8 @@ def final_table(comparison: Comparison) -> pd.DataFrame:
     """One row per cell: its axes, and the final return as in the sweep's ``summary.csv``.
 
     Columns: ``cell``, ``experiment``, one per axis, then ``iqm``, ``low_95``, ``high_95``, ``mean``,
-    ``standard_error``, ``num_seeds`` (those that came to their end), ``num_planned``, ``missing`` and
-    ``counted_as_worst``.
+    ``standard_error``, ``way_iqm``, ``way_low_95``, ``way_high_95`` (of the mean returns along the way), ``num_seeds``
+    (those that came to their end), ``num_planned``, ``missing`` and ``counted_as_worst``.
     """
     return _final_returns(comparison).data
 
@@ -99,11 +106,13 @@ def _final_returns(comparison: Comparison) -> ReportTable:
     several = len({cell.experiment for cell in comparison.cells}) > 1
     axes = list(dict.fromkeys(axis for cell in comparison.cells for axis in cell.axes))
     definition = next((facts.details.get("Final return", "") for facts in comparison.experiments), "")
-    caption = f"Final return ({comparison.return_metric}){f': {definition}' if definition else ''}"
+    caption = f"Final return{f': {definition}' if definition else ''}; along the way: mean return over all steps"
 
     def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
         for cell in comparison.cells:
             s = summarize(list(cell.scores.values()))
+            along = replace(cell, final_returns=areas_under_curves(cell)[0])
+            way = summarize(list(along.scores.values()))
             yield (
                 {
                     "cell": cell.label,
@@ -114,6 +123,9 @@ def _final_returns(comparison: Comparison) -> ReportTable:
                     "high_95": s.high,
                     "mean": s.mean,
                     "standard_error": s.standard_error,
+                    "way_iqm": way.iqm,
+                    "way_low_95": way.low,
+                    "way_high_95": way.high,
                     "num_seeds": len(cell.final_returns),
                     "num_planned": len(cell.seeds),
                     "missing": describe_missing(cell.missing),
@@ -126,13 +138,15 @@ def _final_returns(comparison: Comparison) -> ReportTable:
                     "95 % interval": format_ends(Interval(s.iqm, s.low, s.high)),
                     "mean ± s.e.": format_number(s.mean)
                     + ("" if math.isnan(s.standard_error) else f" ± {format_number(s.standard_error)}"),
+                    "along the way (IQM)": format_interval(Interval(way.iqm, way.low, way.high)),
                     "seeds": f"{len(cell.final_returns)}/{len(cell.seeds)}",
                     "missing": describe_missing(cell.missing),
                     "counted as the worst": format_seeds(cell.worst),
                 },
             )
 
-    table = _table("final_returns", caption, rows(), ["IQM", "95 % interval", "mean ± s.e.", "seeds"])
+    numeric = ["IQM", "95 % interval", "mean ± s.e.", "along the way (IQM)", "seeds"]
+    table = _table("final_returns", caption, rows(), numeric)
     if any(cell.missing for cell in comparison.cells):
         return table
     return table._replace(text=table.text.drop(columns=["missing", "counted as the worst"]))
@@ -143,8 +157,9 @@ def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
         "Pairs of methods by final return. By seed: IQM of the seeds' differences, probability that the first is "
         "higher on a seed, two-sided Wilcoxon signed-rank p. Unpaired, where the seeds differ: difference of the IQMs, "
         "probability that a seed of the first ends above one of the second, two-sided Mann-Whitney p. Each with its "
-        "95 % bootstrap interval; p also after Holm's correction for all pairs; seeds per cell for a firm answer "
-        "(power 0.8, corrected)"
+        "95 % bootstrap interval; p also after Holm's correction for all comparisons with "
+        "the reference, or for all other pairs; seeds per cell for a firm answer "
+        "(power 0.8, corrected); along the way: the same difference of the mean returns over all steps"
     )
 
     def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
@@ -152,11 +167,12 @@ def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
             if pair.comparable:
                 yield _pair_data(pair), _pair_text(pair)
 
-    numeric = ["difference", "probability of improvement", "p", "p (Holm)", "seeds needed"]
+    numeric = ["difference", "probability of improvement", "p", "p (Holm)", "seeds needed", "along the way"]
     return _table("pairs", caption, rows(), numeric)
 
 
 def _pair_data(pair: PairComparison) -> dict[str, Any]:
+    way = pair.way
     return {
         "panel": pair.panel,
         "first": pair.first_name,
@@ -172,10 +188,17 @@ def _pair_data(pair: PairComparison) -> dict[str, Any]:
         "test": "wilcoxon" if pair.paired else "mann_whitney",
         "p": pair.p_value,
         "holm_p": pair.adjusted_p_value,
-        "certainty": pair.certainty,
+        "equivalence_p": pair.equivalence_p_value,
+        "margin": pair.margin,
+        "verdict": pair.standing,
         "seeds_needed": "" if pair.seeds_needed is None else pair.seeds_needed,
         "paired_seeds": len(pair.seeds),
         "first_higher_on_paired_seeds": pair.wins,
+        "way_difference": math.nan if way is None else way.difference.value,
+        "way_low_95": math.nan if way is None else way.difference.low,
+        "way_high_95": math.nan if way is None else way.difference.high,
+        "way_holm_p": math.nan if way is None else way.adjusted_p_value,
+        "way_verdict": "" if way is None else way.standing,
     }
 
 
@@ -189,8 +212,10 @@ def _pair_text(pair: PairComparison) -> dict[str, str]:
         "probability of improvement": format_probability(pair.probability),
         "p": _p_value(pair.p_value),
         "p (Holm)": _p_value(pair.adjusted_p_value),
-        "certainty": pair.certainty,
+        "verdict": pair.standing,
         "seeds needed": _seeds_needed(pair),
+        "along the way": "-" if pair.way is None else format_interval(pair.way.difference),
+        "verdict on the way": "-" if pair.way is None else pair.way.standing,
     }
 
 
@@ -201,7 +226,7 @@ def _against_reference(comparison: Comparison, compared: Sequence[PairComparison
     caption = (
         f"Final return of every method minus that of {focus}, panel by panel: IQM of the seeds' differences with its "
         "95 % bootstrap interval over seeds, seeds on which the method is better, two-sided p of Wilcoxon's "
-        "signed-rank test and after Holm's correction for all pairs (unpaired where it says so: difference of the "
+        "signed-rank test and after Holm's correction for all rows (unpaired where it says so: difference of the "
         "IQMs, Mann-Whitney p)"
     )
 
@@ -209,7 +234,7 @@ def _against_reference(comparison: Comparison, compared: Sequence[PairComparison
         for pair in own if comparison.reference is not None or len(comparison.lines) > 2 else ():
             yield _reference_row(seen_from(pair, pair.second_name if pair.first_name == focus else pair.first_name))
 
-    return _table("against_reference", caption, rows(), ["IQM", "difference", "p", "p (Holm)"])
+    return _table("against_reference", caption, rows(), ["IQM", "difference", "p", "p (Holm)", "along the way"])
 
 
 def _reference_row(pair: PairComparison) -> tuple[dict[str, Any], dict[str, str]]:
@@ -227,6 +252,9 @@ def _reference_row(pair: PairComparison) -> tuple[dict[str, Any], dict[str, str]
         "holm_p": pair.adjusted_p_value,
         "paired_seeds": len(pair.seeds),
         "better_on": pair.wins,
+        "way_difference": math.nan if pair.way is None else pair.way.difference.value,
+        "way_low_95": math.nan if pair.way is None else pair.way.difference.low,
+        "way_high_95": math.nan if pair.way is None else pair.way.difference.high,
     }
     text = {
         "panel": pair.panel,
@@ -236,12 +264,13 @@ def _reference_row(pair: PairComparison) -> tuple[dict[str, Any], dict[str, str]
         "better on": f"{pair.wins} of {len(pair.seeds)} seeds" if pair.paired else "unpaired",
         "p": _p_value(pair.p_value),
         "p (Holm)": _p_value(pair.adjusted_p_value),
+        "along the way": "-" if pair.way is None else format_interval(pair.way.difference),
     }
     return data, text
 
 
 def _seeds_needed(pair: PairComparison) -> str:
-    if pair.certainty == "firm":
+    if pair.verdict != "undecided":
         return "-"
     return f"> {MAX_SEEDS:,}" if pair.seeds_needed is None else f"{pair.seeds_needed:,}"
 
@@ -293,11 +322,7 @@ def _steps_row(
 
 def thresholds_of(cells: Sequence[CellCurves]) -> np.ndarray:
     """Returns (K,) at ``THRESHOLD_SHARES`` of the way from the cells' lowest first IQM to their highest, or none."""
-    curves = [interquartile_mean(returns.T) for _, returns in map(on_common_steps, cells) if returns.size]
-    if not curves:
-        return np.zeros(0)
-    low = min(float(curve[0]) for curve in curves)
-    high = max(float(np.nanmax(curve)) for curve in curves)
+    low, high = iqm_span(cells)
     return low + np.array(THRESHOLD_SHARES) * (high - low) if high > low else np.zeros(0)
 
 

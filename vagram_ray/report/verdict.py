@@ -1,15 +1,15 @@
-"""The answer in words: which method is better where, by how much, how sure that is, and how many seeds would settle it.
+"""The answer in words: which method is better where, by how much, how sure that is, and how many seeds would decide.
 
-The words are those of :mod:`vagram_ray.report.comparisons`. No sentence says more than its intervals do.
+The three verdicts are those of :mod:`vagram_ray.report.comparisons`. No sentence says more than its intervals do.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
 from vagram_ray.report.comparisons import (
+    MARGIN_SHARE,
     MIN_SEEDS,
     PairComparison,
     compare_pairs,
@@ -18,6 +18,7 @@ from vagram_ray.report.comparisons import (
     seen_from,
 )
 from vagram_ray.report.curves import Comparison
+from vagram_ray.report.statistics import MAX_SEEDS
 from vagram_ray.report.text import (
     describe_missing,
     describe_panel,
@@ -29,21 +30,26 @@ from vagram_ray.report.text import (
 from vagram_ray.text import format_number, plural
 
 MAX_SENTENCES = 24
-"""More comparisons than this are told only where they are firm or likely, and the others counted."""
+"""More comparisons than this are told only where one is better, and the others counted."""
 MAX_MISSING = 12
 """Cells with missing seeds that are named one by one."""
 
 
 def verdict(comparison: Comparison, pairs: Sequence[PairComparison] | None = None) -> list[str]:
-    """Sentences for a researcher, most general first.
+    """Sentences for a researcher, most general first, and at the end what their words mean.
 
     Args:
         comparison: What was measured.
         pairs: ``compare_pairs(comparison)``, where it has been computed already.
     """
     compared = compare_pairs(comparison) if pairs is None else pairs
+    return [*findings(comparison, compared), *definitions(comparison, compared)]
+
+
+def findings(comparison: Comparison, compared: Sequence[PairComparison]) -> list[str]:
+    """What was found, in sentences."""
     focus = comparison.focus
-    told = [pair for pair in compared if pair.comparable and focus in (pair.first_name, pair.second_name)]
+    told = _told(comparison, compared)
     return [
         *_completeness(comparison),
         *_over_panels(comparison, focus, told),
@@ -51,8 +57,13 @@ def verdict(comparison: Comparison, pairs: Sequence[PairComparison] | None = Non
         *_without_answer(comparison, told),
         *_missing(comparison),
         *_fit_limits(comparison),
-        *_definition(compared, told),
+        *next_step(comparison, compared),
     ]
+
+
+def _told(comparison: Comparison, compared: Sequence[PairComparison]) -> list[PairComparison]:
+    focus = comparison.focus
+    return [pair for pair in compared if pair.comparable and focus in (pair.first_name, pair.second_name)]
 
 
 def _completeness(comparison: Comparison) -> Iterator[str]:
@@ -76,7 +87,7 @@ def _over_panels(comparison: Comparison, focus: str, told: Sequence[PairComparis
         elif probability.high < 0.5:
             words = "less often than not"
         else:
-            words = "which leaves open who is ahead overall"
+            words = "who is ahead overall is undecided"
         yield (
             f"Over {len(cells)} panels together, {spoken(focus)} ends above {spoken(name)} "
             f"{'on the same seed' if all(pair.paired for pair in cells) else '(unpaired, a seed above a seed)'} with "
@@ -88,43 +99,52 @@ def _over_panels(comparison: Comparison, focus: str, told: Sequence[PairComparis
 
 
 def _pair_sentences(comparison: Comparison, focus: str, told: Sequence[PairComparison]) -> Iterator[str]:
-    clear = [pair for pair in told if pair.certainty in ("firm", "likely")]
+    clear = [pair for pair in told if "better" in (pair.verdict, pair.way and pair.way.verdict)]
     chosen = told if len(told) <= MAX_SENTENCES else clear[:MAX_SENTENCES]
     for pair in chosen:
         yield _sentence(comparison, seen_from(pair, focus))
     if left := len(told) - len(chosen):
-        rest = f", {len(clear) - len(chosen)} of them firm or likely" if len(clear) > len(chosen) else ""
+        rest = f", {len(clear) - len(chosen)} of them firm" if len(clear) > len(chosen) else ""
         yield f"{plural(left, 'more comparison')} of {spoken(focus)}{rest}: see the table of pairs."
 
 
 def _sentence(comparison: Comparison, pair: PairComparison) -> str:
-    """The sentence on a pair whose first cell is the one it is about."""
-    if pair.certainty in ("firm", "likely") and pair.difference.value < 0:
+    """The sentences on a pair whose first cell is the one they are about."""
+    if pair.verdict == "better" and pair.difference.value < 0:
         pair = seen_from(pair, pair.second_name)
     where = describe_panel(comparison, pair.first, pair.second)
     a, b = spoken(pair.first_name), spoken(pair.second_name)
-    difference = format_interval(pair.difference)
     iqms = f"IQM {format_number(pair.first_iqm.value)} against {format_number(pair.second_iqm.value)}"
-    probability = f"{_how(pair)}; probability of improvement {format_probability(pair.probability)}"
-    if pair.certainty == "firm":
-        sentence = f"{a} is better than {b} by {difference} ({iqms}; {probability}): firm{_apart(pair)}."
-    elif pair.certainty == "likely":
-        sentence = (
-            f"{a} is likely better than {b}, by {difference} ({iqms}; {probability}): not firm; {_needed(pair, 'it')}."
-        )
-    elif pair.certainty == "level":
-        seeds = _num_seeds(pair)
-        sentence = f"{a} and {b} are level as far as {seeds} tell: {iqms}, difference {difference}; {probability}."
-    elif pair.fewest_seeds < MIN_SEEDS:
-        sentence = f"{a} against {b} is open, {_num_seeds(pair)} are too few to say more: {iqms}."
+    numbers = f"({iqms}; {_how(pair)}; probability of improvement {format_probability(pair.probability)})"
+    if pair.fewest_seeds < MIN_SEEDS:
+        sentence = f"{a} against {b} is undecided, {_num_seeds(pair)} are too few to say more: {iqms}."
+        return f"{where}, {sentence}" if where else sentence
+    difference = format_interval(pair.difference)
+    if pair.verdict == "better":
+        sentence = f"{a} is better than {b} at the end by {difference}, firm {numbers}."
+    elif pair.verdict == "equivalent":
+        sentence = f"{a} and {b} are equivalent at the end, within {_margin(pair)}: {difference} {numbers}."
     else:
-        ahead = "ahead of" if pair.difference.value >= 0 else "behind"
-        by = format_interval(pair.difference if pair.difference.value >= 0 else negative(pair.difference))
-        sentence = (
-            f"{a} is {ahead} {b} by {by} ({iqms}; {probability}), but {_num_seeds(pair)} leave it open: "
-            f"{_needed(pair, 'a difference of this size')}."
-        )
+        sentence = f"{a} against {b} is undecided at the end: {difference} {numbers}, {_needed(pair)}."
+    sentence += f" {_along_the_way(pair, a)}" if pair.way else ""
     return f"{where}, {sentence}" if where else sentence
+
+
+def _along_the_way(pair: PairComparison, name: str) -> str:
+    way = pair.way
+    assert way is not None
+    if way.verdict == "better":
+        ahead = way.difference.value > 0
+        shown = format_interval(way.difference if ahead else negative(way.difference))
+        return f"Along the way {name} is {'better' if ahead else 'worse'} by {shown}, firm."
+    difference = format_interval(way.difference)
+    if way.verdict == "equivalent":
+        return f"Along the way they are equivalent within {_margin(way)}: {difference}."
+    return f"Along the way undecided: {difference}, {_needed(way)}."
+
+
+def _margin(pair: PairComparison) -> str:
+    return f"±{format_number(pair.margin)}"
 
 
 def _how(pair: PairComparison) -> str:
@@ -134,17 +154,41 @@ def _how(pair: PairComparison) -> str:
     return "unpaired, their seeds differ"
 
 
-def _apart(pair: PairComparison) -> str:
-    every = "every seed of the one is above every seed of the other"
-    return f", {every}" if pair.probability.value == 1.0 and not pair.paired else ""
-
-
-def _needed(pair: PairComparison, what: str) -> str:
+def _needed(pair: PairComparison) -> str:
     if pair.seeds_needed is None:
-        return f"no realistic number of seeds would settle {what}"
+        return f"more than {MAX_SEEDS:,} seeds per cell would be needed to decide"
     if pair.seeds_needed <= pair.fewest_seeds:  # the test alone would do, an interval does not exclude no difference
-        return f"a few more seeds would settle {what}"
-    return f"about {pair.seeds_needed} seeds per cell would settle {what}"
+        return "a few more seeds per cell would decide"
+    return f"about {pair.seeds_needed:,} seeds per cell would decide"
+
+
+def next_step(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
+    """What to run next: the undecided comparison that the fewest seeds would decide."""
+    focus = comparison.focus
+    open_ends = [pair for pair in _told(comparison, compared) if pair.verdict == "undecided"]
+    known = [pair for pair in open_ends if pair.seeds_needed is not None and pair.fewest_seeds >= MIN_SEEDS]
+    if not open_ends:
+        return
+    if not known:
+        few = min(pair.fewest_seeds for pair in open_ends) < MIN_SEEDS
+        yield f"Next: {f'{MIN_SEEDS} seeds per cell are the fewest that decide anything' if few else _hopeless()}."
+        return
+    closest = min(known, key=lambda pair: pair.seeds_needed or 0)
+    needed = max(closest.seeds_needed or 0, closest.fewest_seeds + 1)
+    pair = seen_from(closest, focus)
+    where = describe_panel(comparison, pair.first, pair.second).removeprefix("With ")
+    seeds = sorted({seed for cell in comparison.cells for seed in cell.seeds})
+    one_sweep = len(comparison.experiments) == 1 and comparison.experiments[0].kind == "sweep"
+    how = f"; the sweep's command with --seeds 0-{needed - 1} adds them" if one_sweep and seeds[0] == 0 else ""
+    yield (
+        f"Next: of {plural(len(open_ends), 'undecided comparison')} at the end the closest to a decision is "
+        f"{spoken(pair.first_name)} against {spoken(pair.second_name)}{f' ({where})' if where else ''}, with about "
+        f"{needed} seeds per cell{how}."
+    )
+
+
+def _hopeless() -> str:
+    return f"none of the undecided comparisons would be decided by {MAX_SEEDS:,} seeds per cell"
 
 
 # -- what is not there -------------------------------------------------------------------------------------------
@@ -182,16 +226,25 @@ def _fit_limits(comparison: Comparison) -> Iterator[str]:
             yield warning
 
 
-def _definition(compared: Sequence[PairComparison], told: Sequence[PairComparison]) -> Iterator[str]:
-    tests = sum(not math.isnan(pair.p_value) for pair in compared)
+def definitions(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
+    """What the verdicts mean here, for a footnote; nothing where there is no comparison."""
+    told = _told(comparison, compared)
     if not told:
         return
-    among = f" after Holm's correction for the {tests} pairs compared" if tests > 1 else ""
+    tests = len(told)
+    among = f" after Holm's correction for the {tests} comparisons with {spoken(comparison.focus)}" if tests > 1 else ""
+    margin = (
+        f"{format_number(comparison.margin)}, as given"
+        if comparison.margin is not None
+        else f"{100 * MARGIN_SHARE:g} % of the panel's way from its lowest first to its highest IQM"
+    )
     yield (
         "Firm means: the 95 % bootstrap intervals of the difference and of the probability of improvement both exclude "
-        f"no difference, and the test gives p below 0.05{among}. {_ways(told)} Intervals are for each comparison "
-        f"alone. Numbers of seeds are for that test with power 0.8{', corrected too' if tests > 1 else ''}, if the "
-        "probability of improvement is what it looks like now."
+        f"no difference, and the test gives p below 0.05{among}. Equivalent means: two one-sided tests exclude "
+        f"differences beyond the margin (p below 0.05, so corrected), which is {margin}. Everything else is undecided. "
+        f"{_ways(told)} The end is the final return, the way the mean return over all steps (area under the curve), "
+        "each with tests of its own. Intervals are for each comparison alone. Numbers of seeds are for a firm answer "
+        f"with power 0.8{', corrected too' if tests > 1 else ''}, if the difference is what it looks like now."
     )
 
 
