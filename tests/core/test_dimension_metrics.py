@@ -6,7 +6,13 @@ import torch
 
 from tests.core.toy import PointEnvs, never, small_agent, small_settings
 from vagram_ray.core import dimension_metrics
-from vagram_ray.core.dimension_metrics import by_dimension, evenly_spaced, prediction_metrics, value_gradient_metrics
+from vagram_ray.core.dimension_metrics import (
+    by_dimension,
+    evenly_spaced,
+    prediction_metrics,
+    sensitivity_shares,
+    value_gradient_metrics,
+)
 from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.core.model_losses import value_gradient_weights
 from vagram_ray.core.random_streams import RandomStreams
@@ -36,7 +42,20 @@ def test_weights_are_the_means_of_those_in_the_loss() -> None:
         torch.testing.assert_close(metrics[f"weight_dim_{d}"], weight[:, d])
     torch.testing.assert_close(metrics["weight_real"], weight[:, :3].mean(dim=1))
     torch.testing.assert_close(metrics["weight_distractors"], weight[:, 3])
-    torch.testing.assert_close(metrics["weight_distractors_share"], weight[:, 3] / weight.sum(dim=1))
+
+
+def test_the_distractors_share_is_that_of_the_values_variance_whatever_the_units() -> None:
+    """Of a linear value the part of a dimension is the variance that its own term has."""
+    states = torch.randn(S, N, D, dtype=torch.float64) * torch.tensor([1.0, 0.1, 50.0, 3.0])
+    slopes = torch.tensor([2.0, -30.0, 0.01, 0.5], dtype=torch.float64)
+    parts = np.var((slopes * states).numpy(), axis=1)
+    shares = sensitivity_shares(slopes.square().expand(S, D), states.var(dim=1, correction=0))
+    np.testing.assert_allclose(shares, parts / parts.sum(axis=1, keepdims=True))
+    assert sensitivity_shares(torch.ones(1, 2), torch.zeros(1, 2)).isnan().all()
+    values, next_obs = values_of(), torch.randn(S, N, D) * torch.tensor([1.0, 2.0, 3.0, 4.0])
+    metrics = value_gradient_metrics(values, next_obs, num_real_dims=3)
+    weighted = [metrics[f"weight_dim_{d}"].numpy() * next_obs[..., d].numpy().var(axis=1) for d in range(D)]
+    np.testing.assert_allclose(metrics["sensitivity_distractors_share"], weighted[3] / sum(weighted), rtol=1e-5)
 
 
 def test_norm_and_clip_threshold_are_those_of_numpy() -> None:
@@ -54,7 +73,7 @@ def test_dimensions_that_the_value_ignores_have_no_weight() -> None:
         for critic in (values.sac.critic, values.sac.target_critic):
             critic.network.views[0][:, 2:D] = 0.0  # the first layer's weights of dimensions 2 and 3
     metrics = value_gradient_metrics(values, torch.randn(S, N, D), num_real_dims=2)
-    assert torch.equal(metrics["weight_distractors_share"], torch.zeros(S))
+    assert torch.equal(metrics["sensitivity_distractors_share"], torch.zeros(S))
     assert (metrics["weight_real"] > 0).all()
 
 
@@ -124,8 +143,7 @@ def test_training_reports_them_for_every_loss(model_loss: str) -> None:
     metrics = agent.train_epoch(PointEnvs(agent.seeds))
     for name in ("value_gradient_norm", "value_gradient_clip", "weight_real", "weight_distractors", "weight_dim_1"):
         assert (metrics[f"model/{name}"] > 0).all(), name
-    share = metrics["model/weight_distractors_share"]
-    assert ((share > 0) & (share < 1)).all()
+    assert (metrics["model/sensitivity_distractors_share"] == 0).all()  # dimension 1 never varies, whatever its weight
     assert np.isfinite(metrics["model/unexplained_real"]).all()
     assert np.isfinite(metrics["model/unexplained_reward"]).all()
     assert set(np.unique(metrics["model/fit_limit_reached"])) <= {0.0, 1.0}

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from vagram_ray.play.dimensions import dimension_names
 from vagram_ray.play.errors import PlayError
-from vagram_ray.play.model_figure import draw_model_view, reading, save_model_view
+from vagram_ray.play.model_figure import LARGEST_BAR, draw_model_view, reading, save_model_view
 from vagram_ray.play.model_table import model_table, short_number, short_percent
 from vagram_ray.play.model_view import Forecast, ModelView
 
@@ -123,7 +123,7 @@ def test_the_table_names_what_matters() -> None:
     line = view.summary()[0]
     row = next(row for row in text.splitlines() if row.startswith("cos θ"))
     assert row.split()[2:] == [
-        short_number(line.one_step), short_number(line.horizon), short_percent(line.weight),
+        short_number(line.one_step), short_number(line.horizon), short_percent(line.sensitivity),
         short_percent(line.weighted_one_step), short_percent(line.weighted_horizon),
     ]  # fmt: skip
 
@@ -133,3 +133,12 @@ def test_short_forms() -> None:
         "0.08", "9.99", "34", "1,234", "-", "∞",
     ]  # fmt: skip
     assert [short_percent(x) for x in (0.0, 0.001, 0.0096, 0.284, float("nan"))] == ["0%", "<1%", "1%", "28%", "-"]
+
+
+def test_bars_that_are_cut_off_have_a_break_mark() -> None:
+    view = random_view("Pendulum-v1", 4, 1)
+    view.forecast.states[..., 1] += 50.0
+    (bars, *_) = draw_model_view(view, "a title").axes
+    marks = [line for line in bars.lines if line.get_color() == "white"]
+    assert {round(float(np.mean(line.get_xdata()))) for line in marks} == {1}
+    assert all(max(line.get_ydata()) < LARGEST_BAR for line in marks)

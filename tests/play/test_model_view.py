@@ -146,7 +146,7 @@ def test_errors_by_hand() -> None:
     assert (task.is_distractor, distractor.is_distractor) == (False, True)
     assert (task.one_step, distractor.one_step) == (1.0, 1.0)
     assert task.horizon == pytest.approx(np.sqrt((1 + 0 + 2) / (1 + 2.5 + 9)))
-    assert task.weight == pytest.approx(4 * 4 / (4 * 4 + 0.25 * 16))
+    assert task.sensitivity == pytest.approx(4 * 4 / (4 * 4 + 0.25 * 16))
     assert task.weighted_one_step == pytest.approx(4 * 1 / (4 * 1 + 0.25 * 4))
     assert task.weighted_horizon == pytest.approx(4 * 3 / (4 * 3 + 0.25 * 18))
     assert distractor.weighted_horizon == pytest.approx(1 - task.weighted_horizon)

@@ -40,8 +40,8 @@ def value_gradient_metrics(
     Returns:
         Metrics (S,) in units of value per unit of observation: ``value_gradient_norm`` (mean L2 norm before
         clipping), ``value_gradient_clip`` (the clip threshold, mean over the K), squared units: ``weight_real``,
-        ``weight_distractors`` (means over dimensions) and ``weight_dim_<d>``; ``weight_distractors_share`` is the
-        distractors' share of the sum over all dimensions.
+        ``weight_distractors`` (means over dimensions) and ``weight_dim_<d>``. Without a unit:
+        ``sensitivity_distractors_share``, the distractors' part of :func:`sensitivity_shares`.
     """
     sample = evenly_spaced(next_obs.shape[1], next_obs.device)
     ended = None if terminated is None else terminated[:, sample]
@@ -54,8 +54,26 @@ def value_gradient_metrics(
         **by_dimension("weight", weight, num_real_dims),
     }
     if num_real_dims < weight.shape[1]:
-        metrics["weight_distractors_share"] = weight[:, num_real_dims:].sum(dim=1) / weight.sum(dim=1)
+        shares = sensitivity_shares(weight, next_obs[:, sample].var(dim=1, correction=0))
+        metrics["sensitivity_distractors_share"] = shares[:, num_real_dims:].sum(dim=1)
     return metrics
+
+
+def sensitivity_shares(weight: Tensor, variance: Tensor) -> Tensor:
+    """How much of the value's sensitivity lies in each dimension: w_d var_d over its sum, (S, D).
+
+    To first order (dV/ds_d)^2 var_d is the variance of the value that the dimension's own variation causes. Shares of
+    the weights alone would depend on the dimensions' units, these do not.
+
+    Args:
+        weight: Mean squared value gradient w_d of each dimension, (S, D).
+        variance: Variance of each dimension over the same states, (S, D).
+
+    Returns:
+        Shares that sum to 1; NaN where the value depends on nothing that varies.
+    """
+    sensitivity = weight * variance
+    return sensitivity / sensitivity.sum(dim=1, keepdim=True)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ DISTRACTOR_BACKGROUND = "#fdf4ea"
 NUM_WINDOWS = 4
 """Start states that are drawn; errors are averaged over all of them."""
 LARGEST_BAR = 1.4
-"""Relative errors above are cut off, and their numbers written."""
+"""Relative errors above are cut off: their bars have a break mark, and their numbers are written."""
 _WIDTH, _MARGIN, _PANEL_HEIGHT, _SUMMARY_HEIGHT, _HEADER_HEIGHT = 13.0, 0.55, 1.05, 2.5, 0.95
 _BETWEEN = 1.6
 """Inches from the summary's axes to the first panels: labels, a heading and its explanation."""
@@ -31,7 +31,7 @@ _COLORS = 256
 
 
 def draw_model_view(view: ModelView, title: str) -> Figure:
-    """Bars of error and weight by dimension, their growth with the steps ahead, and a panel for each dimension.
+    """Bars of error and sensitivity by dimension, their growth with the steps ahead, and a panel for each dimension.
 
     Args:
         view: What to draw.
@@ -87,9 +87,9 @@ def reading(view: ModelView) -> str:
 
 
 def _overall(view: ModelView, which: np.ndarray) -> tuple[float, float]:
-    """Relative error after one step as root mean square over some dimensions, and their share of the weight."""
+    """Relative error after one step as root mean square over some dimensions, and their share of the sensitivity."""
     errors = view.relative_error[0, which]
-    weight = sum(line.weight for line, chosen in zip(view.summary(), which, strict=True) if chosen)
+    weight = sum(line.sensitivity for line, chosen in zip(view.summary(), which, strict=True) if chosen)
     return float(np.sqrt(np.nanmean(np.square(errors)))) if np.isfinite(errors).any() else math.nan, float(weight)
 
 
@@ -125,7 +125,7 @@ def _draw_bars(upper: Axes, lower: Axes, view: ModelView) -> None:
     x = np.arange(len(lines))
     colors = [DISTRACTOR if line.is_distractor else TASK for line in lines]
     errors = np.nan_to_num([line.one_step for line in lines], nan=0.0, posinf=LARGEST_BAR * 10)
-    weights = np.nan_to_num([line.weight for line in lines])
+    weights = np.nan_to_num([line.sensitivity for line in lines])
     upper.bar(x, np.minimum(errors, LARGEST_BAR), color=colors, width=0.72)
     lower.bar(x, weights, color=colors, width=0.72, alpha=0.55)
     upper.axhline(1.0, color=REAL, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -138,13 +138,15 @@ def _draw_bars(upper: Axes, lower: Axes, view: ModelView) -> None:
             upper.text(d, min(errors[d], LARGEST_BAR) + (-0.04 if inside else 0.03), short_number(line.one_step),
                        ha="center", va="top" if inside else "bottom", fontsize=size,
                        color="white" if inside else MUTED)  # fmt: skip
-            lower.text(d, weights[d] + lower.get_ylim()[0] * 0.03, short_percent(line.weight), ha="center", va="top",
-                       fontsize=size, color=MUTED)  # fmt: skip
+            lower.text(d, weights[d] + lower.get_ylim()[0] * 0.03, short_percent(line.sensitivity), ha="center",
+                       va="top", fontsize=size, color=MUTED)  # fmt: skip
     upper.set_title(
         "Up: error after one step (dashed: predicting no change). Down: share of the value's sensitivity",
         fontsize=10, loc="left",
     )  # fmt: skip
-    for axes, name in ((upper, "relative error"), (lower, "weight")):
+    for d in np.flatnonzero(errors > LARGEST_BAR):
+        _break_mark(upper, d)
+    for axes, name in ((upper, "relative error"), (lower, "sensitivity")):
         axes.set_xlim(-0.6, len(lines) - 0.4)
         axes.set_ylabel(name, fontsize=8.5)
         axes.tick_params(labelsize=8, length=2)
@@ -161,6 +163,12 @@ def _draw_bars(upper: Axes, lower: Axes, view: ModelView) -> None:
         text.set_color(color)
         text.set_horizontalalignment("right" if rotated else "center")
         text.set_rotation_mode("anchor")
+
+
+def _break_mark(axes: Axes, d: int) -> None:
+    """Two slanted gaps through a bar that goes on beyond the axis."""
+    for height in (1.16, 1.22):
+        axes.plot([d - 0.42, d + 0.42], [height - 0.025, height + 0.025], color="white", linewidth=2.2)
 
 
 def _draw_growth(errors: Axes, weighted: Axes, view: ModelView) -> None:
@@ -221,7 +229,7 @@ def _describe_windows(figure: Figure, view: ModelView, windows: np.ndarray, top:
     height = figure.get_figheight()
     left = _MARGIN / _WIDTH
     places = [f"step {t} of episode {e + 1}" for e, t in view.starts[windows]]
-    heading = "Open loop, dimension by dimension (on the right of each: error after one step · weight)"
+    heading = "Open loop, dimension by dimension (right of each: error after one step · share of the sensitivity)"
     figure.text(left, top + 0.55 / height, heading, fontsize=10)
     text = (
         f"Black: real. Color: mean and span of the elite members, {view.horizon} steps ahead without feedback, from "
@@ -239,7 +247,7 @@ def _draw_panel(axes: Axes, view: ModelView, d: int, line: DimensionError | None
         name = line.name
         color, background = (DISTRACTOR, DISTRACTOR_BACKGROUND) if line.is_distractor else (TASK, "white")
         real, forecast = view.real[windows][..., d], view.forecast.states[..., d][:, windows]
-        numbers = f"{short_number(line.one_step)} · {short_percent(line.weight)}"
+        numbers = f"{short_number(line.one_step)} · {short_percent(line.sensitivity)}"
         axes.set_title(numbers, fontsize=7.5, loc="right", color=MUTED, pad=3)
     axes.set_title(name, fontsize=9, loc="left", color=color, weight="bold", pad=3)
     axes.set_facecolor(background)

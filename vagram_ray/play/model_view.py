@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vagram_ray.core.dimension_metrics import sensitivity_shares
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.value_gradients import ValueEstimates
 from vagram_ray.play.episodes import Episode
@@ -55,8 +56,8 @@ class DimensionError(NamedTuple):
     """Relative error after one step."""
     horizon: float
     """Relative error over the whole horizon: the root of summed squared errors by the root of summed changes."""
-    weight: float
-    """Share of sum_d mean(w_d) deviation_d^2: how much of the value's sensitivity lies in this dimension."""
+    sensitivity: float
+    """Share of the value's sensitivity that lies in this dimension (``core.dimension_metrics.sensitivity_shares``)."""
     weighted_one_step: float
     """Share of the value-weighted error after one step, sum_d v_d(1)."""
     weighted_horizon: float
@@ -79,7 +80,7 @@ class ModelView:
         real_reward: (M, H).
         forecast: The predictions of the same.
         weights: (M, H, D), VaGraM's weights at the real states.
-        deviation: (D,), standard deviation over the played episodes; 1 where constant.
+        deviation: (D,), standard deviation over the played episodes; 0 where constant.
     """
 
     names: tuple[str, ...]
@@ -151,10 +152,11 @@ class ModelView:
         """One line per dimension, in order."""
         squared_error, squared_change = np.square(self.error[:, :-1]), np.square(self.change)
         horizon = relative(np.sqrt(squared_error.sum(axis=0)), np.sqrt(squared_change.sum(axis=0)))
-        sensitivity = np.nanmean(self.weights, axis=(0, 1)) * np.square(self.deviation)
+        weight, variance = np.nanmean(self.weights, axis=(0, 1)), np.square(self.deviation)
+        sensitivity = sensitivity_shares(torch.from_numpy(weight)[None], torch.from_numpy(variance)[None])[0].numpy()
         weighted = np.nanmean(self.weighted_error, axis=0)
         columns = (
-            self.relative_error[0], horizon, shares(sensitivity), shares(weighted[0]), shares(weighted.sum(axis=0))
+            self.relative_error[0], horizon, sensitivity, shares(weighted[0]), shares(weighted.sum(axis=0))
         )  # fmt: skip
         return [
             DimensionError(name, bool(distractor), *(float(column[d]) for column in columns))
@@ -232,7 +234,7 @@ def view_model(
         real_reward=_windows([episode.rewards for episode in episodes], starts, horizon),
         forecast=open_loop(dynamics, first, np.nan_to_num(actions)),
         weights=_windows(weights, starts, horizon),
-        deviation=np.where(deviation < MIN_DEVIATION, 1.0, deviation),
+        deviation=np.where(deviation < MIN_DEVIATION, 0.0, deviation),
     )
 
 

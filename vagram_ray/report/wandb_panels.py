@@ -48,7 +48,7 @@ _FURTHER_SECTIONS = (
                       ("model/value_gradient_norm", "model/value_gradient_clip"), log_y=True),
             LinePanel("Weight of real and distractor dimensions",
                       ("model/weight_real", "model/weight_distractors"), log_y=True),
-            LinePanel("Distractors' share of the weight", ("model/weight_distractors_share",)),
+            LinePanel("Share of the value's sensitivity in the distractors", ("model/sensitivity_distractors_share",)),
             LinePanel("Unexplained share of real dimensions", ("model/unexplained_real",), log_y=True),
             LinePanel("Unexplained share of the reward", ("model/unexplained_reward",), log_y=True),
             LinePanel("Unexplained share of distractors", ("model/unexplained_distractors",), log_y=True),
