@@ -34,9 +34,14 @@ from benchmarks.agents import ACTION_DIM, LAPTOP, WIDE
 from benchmarks.tensor_counter import TensorCounter, run_cohort
 from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep.plan.estimates import memory_bytes, resident_bytes
-from vagram_ray.sweep.plan.gpu_memory import gpu_memory
-from vagram_ray.sweep.plan.tensor_memory import TensorMemory, tensor_memory
+from vagram_ray.sweep.plan.memory import (
+    CUDA_BYTES,
+    TensorMemory,
+    gpu_bytes,
+    memory_bytes,
+    resident_bytes,
+    tensor_memory,
+)
 from vagram_ray.sweep.plan.workload import Workload
 
 MB, GB = 10**6, 10**9
@@ -44,7 +49,7 @@ OBS_DIM = 26  # Hopper with 15 distractors
 SHORT: dict[str, Any] = {"model_patience": 1, "model_max_epochs": 3}
 """Fits of as many epochs as it takes until two seeds have stopped."""
 CORE_PROCESS_BYTES = 360 * 2**20
-"""Of a process that trains without RLlib, beside its tensors; what ``estimates.PROCESS_BYTES`` is with it."""
+"""Of a process that trains without RLlib, beside its tensors; what ``memory.PROCESS_BYTES`` is with it."""
 LIMIT = 40 * GB
 """Of the GPU memory that 32 seeds are to fit into."""
 
@@ -152,9 +157,8 @@ def cuda(case: Case) -> dict[str, int]:
     """PyTorch's own account of a GPU's memory."""
     torch.cuda.reset_peak_memory_stats()
     case.run("cuda")
-    memory = gpu_memory(case.workload, case.num_seeds, 1)
     return {
-        "estimated": memory.tensors.total + memory.workspace,
+        "estimated": gpu_bytes(case.workload, case.num_seeds, 1) - CUDA_BYTES,
         "measured": torch.cuda.max_memory_allocated(),
         "reserved": torch.cuda.max_memory_reserved(),
     }
@@ -180,16 +184,16 @@ def report_limit() -> list[dict[str, Any]]:
     results = []
     for width, changes in ((256, {}), (1024, WIDE)):
         case = Case(f"2 x {width}", 32, 500_000, {"model_loss": "vagram", **changes})
-        memory = gpu_memory(case.workload, case.num_seeds, 1)
-        parts = {"networks": memory.tensors.networks, "buffers": memory.tensors.buffers, **memory.tensors.phases}
-        parts |= {"workspace": memory.workspace, "process": memory.process}
-        verdict = f"{'fit' if memory.total <= LIMIT else 'do not fit'} into {LIMIT / GB:.0f} GB"
-        print(f"\n32 seeds x 500,000 steps x 26 observations, SAC {case.name}, {verdict}: {memory.total / GB:.1f} GB")
-        largest = max(memory.tensors.phases, key=lambda name: memory.tensors.phases[name])
+        tensors, total = case.estimate(), gpu_bytes(case.workload, case.num_seeds, 1)
+        parts = {"networks": tensors.networks, "buffers": tensors.buffers, **tensors.phases}
+        parts |= {"workspace": total - CUDA_BYTES - tensors.total, "process": CUDA_BYTES}
+        verdict = f"{'fit' if total <= LIMIT else 'do not fit'} into {LIMIT / GB:.0f} GB"
+        print(f"\n32 seeds x 500,000 steps x 26 observations, SAC {case.name}, {verdict}: {total / GB:.1f} GB")
+        largest = max(tensors.phases, key=lambda name: tensors.phases[name])
         for name, size in parts.items():
-            also = "" if name not in memory.tensors.phases or name == largest else "  (not at the peak)"
+            also = "" if name not in tensors.phases or name == largest else "  (not at the peak)"
             print(f"  {name:20s}{size / GB:8.2f} GB{also}")
-        results.append({"case": case.name, "total": memory.total, "fits": memory.total <= LIMIT, "parts": parts})
+        results.append({"case": case.name, "total": total, "fits": total <= LIMIT, "parts": parts})
     return results
 
 

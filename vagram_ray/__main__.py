@@ -8,7 +8,6 @@ from vagram_ray.commands import SETTINGS, Command, version_option, version_text
 
 COMMANDS = """
   python -m vagram_ray.sweep                    run experiments, or vagram-sweep
-  python -m vagram_ray.sweep.plan.placement          how their trials would share GPUs
   python -m vagram_ray.report                   figures, tables and the answer in words, or vagram-report
   python -m vagram_ray.play                     a policy's returns and film, or vagram-play
   python -m vagram_ray.studies.loss_landscape   Figure 1 of the paper

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from vagram_ray.records.launches import begin_launch, end_launch
 from vagram_ray.records.results import append_record
 from vagram_ray.sweep.commandline import default_name, main
-from vagram_ray.sweep.plan import cost_source
+from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.run import run as run_module
 
 SWEEP_FILE = """
@@ -60,7 +60,7 @@ def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, "")  # prepare_wandb sets them; monkeypatch takes them back
         monkeypatch.delenv(name)
     # What work costs is measured where the command is a process.
-    monkeypatch.setattr(cost_source.Prober, "__call__", lambda prober, work: [None] * len(work))
+    monkeypatch.setattr(probe.Prober, "__call__", lambda prober, work, on_gpu: [None] * len(work))
     return write_files(tmp_path)
 
 

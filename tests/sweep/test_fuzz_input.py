@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vagram_ray.rllib import MBPOConfig
 from vagram_ray.sweep import commandline
-from vagram_ray.sweep.plan import cost_source
+from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.plan.overrides import parse_assignments
 from vagram_ray.sweep.run import run
 
@@ -68,7 +68,7 @@ def nothing_runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
         raise ReachedRunError
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(cost_source.Prober, "__call__", lambda prober, work: [None] * len(work))
+    patch.setattr(probe.Prober, "__call__", lambda prober, work, on_gpu: [None] * len(work))
     patch.setattr(run, "run_sweep", reached)
     patch.setattr(run, "connect_to_ray", reached)
     patch.delenv("RAY_ADDRESS", raising=False)

@@ -15,7 +15,6 @@ from vagram_ray.__main__ import main as package_main
 from vagram_ray.sweep import packaged
 from vagram_ray.sweep.commandline import main
 from vagram_ray.sweep.packaged import describe_sweep_file, find_sweep_file, packaged_sweeps
-from vagram_ray.sweep.plan.placement import main as placement
 from vagram_ray.sweep.spec import SweepError, load_sweep_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,12 +96,6 @@ def test_a_packaged_sweep_is_planned_by_its_name(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.iterdir())
 
 
-def test_the_schedule_takes_names_too() -> None:
-    refused = CliRunner().invoke(placement, ["distractor"])
-    assert refused.exit_code == 2
-    assert "did you mean distractors?" in refused.stderr
-
-
 def test_copy_writes_a_file_that_can_be_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for destination, written in ((".", "distractors.py"), ("mine.py", "mine.py")):
@@ -158,7 +151,7 @@ def test_version_is_the_packages(command: object) -> None:
 
 def test_the_package_shows_its_commands() -> None:
     shown = CliRunner().invoke(package_main, []).output
-    for module in ("sweep", "sweep.placement", "report", "play", "studies.loss_landscape", "studies.value_error"):
+    for module in ("sweep", "report", "play", "studies.loss_landscape", "studies.value_error"):
         assert f"python -m vagram_ray.{module} " in shown
         assert (ROOT / "vagram_ray" / module.replace(".", "/")).exists() or (
             ROOT / "vagram_ray" / f"{module.replace('.', '/')}.py"

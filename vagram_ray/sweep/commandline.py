@@ -65,7 +65,6 @@ class Request:
     dry_run: bool
     gpus: int | None
     gpu_memory: float
-    gpu_speed: Path | None
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -136,10 +135,6 @@ _COUNT = click.IntRange(min=1)
     "--gpu-memory", type=FiniteRange(min=0, min_open=True), default=80.0, show_default=True, metavar="GIB",
     help="Memory of each of the --gpus.",
 )  # fmt: skip
-@click.option(
-    "--gpu-speed", type=click.Path(path_type=Path), metavar="FILE",
-    help="Times on a GPU, as `python -m vagram_ray.sweep.plan.placement FILE.py --measure-speed FILE` wrote them.",
-)  # fmt: skip
 @version_option()
 @click.pass_context
 def main(context: click.Context, listed: bool, copy: tuple[str, Path] | None, **options: Any) -> None:
@@ -174,7 +169,7 @@ def launch(request: Request, console: Console) -> int:
     Raises:
         SweepError: The input cannot work.
     """
-    from vagram_ray.sweep.plan.shares import check_placement
+    from vagram_ray.sweep.plan.plan import check_gpu_memory
     from vagram_ray.sweep.resume.continuation import continue_sweep
     from vagram_ray.sweep.run.ray_address import find_ray
     from vagram_ray.sweep.storage.lock import DriverLock
@@ -195,7 +190,7 @@ def launch(request: Request, console: Console) -> int:
         per_trial = request.seeds_per_trial
         shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
         continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)
-        check_placement(continuation.todo, continuation.plan.sharing)
+        check_gpu_memory(continuation.plan, continuation.todo)
         if continuation.todo and not request.restart:
             shared = _shared(continuation.plan, request, storage, lock)
         _show_plan(continuation, storage, wandb_mode, request, place, shared, console)
@@ -262,11 +257,11 @@ def _wandb_mode(request: Request, storage: SweepStorage) -> str:
 
 
 def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request) -> tuple[SweepPlan, Machine]:
-    from vagram_ray.sweep.plan.cost_source import CostSource
     from vagram_ray.sweep.plan.plan import make_plan
+    from vagram_ray.sweep.plan.probe import Prober
 
     machine = _machine(request)
-    costs = CostSource(machine, config.extensions, request.gpu_speed)
+    prober = Prober(machine, config.extensions)
     plan = make_plan(
         sweep,
         config,
@@ -274,10 +269,10 @@ def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: 
         scale=_scale(sweep, request),
         seeds_per_trial=request.seeds_per_trial,
         max_concurrent=request.max_concurrent,
-        measure=costs,
+        measure=prober,
         overrides=overrides,
     )
-    return replace(plan, assumption=costs.note), machine
+    return replace(plan, assumption=prober.note), machine
 
 
 def _machine(request: Request) -> Machine:
@@ -328,10 +323,6 @@ def _show_plan(
     folder = storage.uri if storage.is_remote else storage.shown
     console.print(render_plan(continuation, Surroundings(folder, wandb, storage.free_bytes(), place.shown, shared)))
     console.print()
-    if request.gpus is not None:
-        from vagram_ray.sweep.plan.placement import print_schedule
-
-        print_schedule(continuation.plan, continuation.todo, console)
 
 
 def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_artifacts: tuple[str, ...]) -> int:

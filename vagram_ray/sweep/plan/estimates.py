@@ -1,4 +1,4 @@
-"""What a trial will need: memory, disk and time, estimated from its settings.
+"""What a trial will need: memory, disk and time.
 
 The time is a sum of measured costs (``vagram_ray.sweep.plan.probe``), each times how often its work is done. Three
 things are assumed: a model fit takes ``model_patience + EXTRA_FIT_EPOCHS`` fit epochs (early stopping decides in the
@@ -11,17 +11,10 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from vagram_ray.checkpoint.segments import SEGMENT_BYTES
-from vagram_ray.core.allocator import KEEP_BELOW_BYTES
 from vagram_ray.sweep.plan.costs import Costs
-from vagram_ray.sweep.plan.tensor_memory import TensorMemory, tensor_memory
-from vagram_ray.sweep.plan.workload import FLOAT_BYTES, Workload, imagined_transitions, parameters, real_transitions
+from vagram_ray.sweep.plan.memory import disk_bytes, memory_bytes
+from vagram_ray.sweep.plan.workload import Workload, real_transitions
 
-CHECKPOINTS_KEPT = 2
-PROCESS_BYTES = 560 * 2**20
-"""Memory of a trial's process beside its tensors: PyTorch, RLlib, their libraries' buffers, what is kept for later."""
-RESULT_BYTES = 25_000
-"""Tune's and our own records of one training iteration."""
 START_SECONDS = 12.0
 """Starting a trial's process and importing RLlib in it."""
 EXTRA_FIT_EPOCHS = 5
@@ -59,53 +52,6 @@ def estimate_trial(workload: Workload, num_seeds: int, epochs: int, costs: Costs
     )
 
 
-# -- memory and disk -------------------------------------------------------------------------------------------
-
-
-def checkpoint_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
-    """What a checkpoint at the end of the run has for itself: networks, their Adam and the imagined buffer."""
-    settings = workload.settings
-    floats = 3 * parameters(workload.actor_sizes) + 2 * 4 * parameters(workload.critic_sizes)
-    if settings.model_based:
-        floats += 3 * settings.ensemble_size * parameters(workload.model_sizes)
-        floats += imagined_transitions(settings, epochs) * workload.transition_floats
-    return num_seeds * floats * FLOAT_BYTES
-
-
-def disk_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
-    """Most that one trial has on disk: its checkpoints and the one being written, the real buffer, the results.
-
-    Checkpoints share the segments of the real buffer; while small ones are merged the disk holds them twice.
-    """
-    real = num_seeds * real_transitions(workload.settings, epochs) * workload.transition_floats * FLOAT_BYTES
-    return (CHECKPOINTS_KEPT + 1) * checkpoint_bytes(workload, num_seeds, epochs) + 2 * real + epochs * RESULT_BYTES
-
-
-def memory_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
-    """Peak of a trial on a CPU like this one: the process, its tensors, and in the end a checkpoint of them."""
-    settings, row = workload.settings, workload.transition_floats * FLOAT_BYTES
-    tensors = tensor_memory(workload, num_seeds, epochs)
-    # A file is made as bytes, twice. Real transitions are copied for that, the new ones and with them segments that
-    # are still small.
-    segments = 2 * SEGMENT_BYTES + num_seeds * settings.epoch_length * row
-    real = min(num_seeds * real_transitions(settings, epochs) * row, segments)
-    checkpoint = max(2 * num_seeds * imagined_transitions(settings, epochs) * row, 3 * real)
-    return PROCESS_BYTES + resident_bytes(tensors, checkpoint)
-
-
-def resident_bytes(tensors: TensorMemory, *phases: int) -> int:
-    """What tensors take of a process's memory, with further phases: at their peak, and what other phases have left.
-
-    Freed blocks stay with the process (``core.allocator``), in a heap that other phases only partly reuse. How much
-    that is has been measured to be at most what the phase with the second largest need takes.
-    """
-    second, largest = sorted((0, *tensors.phases.values(), *phases))[-2:]
-    return tensors.networks + tensors.buffers + largest + min(second, KEEP_BELOW_BYTES)
-
-
-# -- time ------------------------------------------------------------------------------------------------------
-
-
 def epoch_seconds(workload: Workload, num_seeds: int, epochs: int, costs: Costs) -> tuple[float, ...]:
     """Seconds of each epoch of a cohort, the first with the warm-up."""
     settings, own = workload.settings, costs.of(num_seeds)
@@ -118,12 +64,6 @@ def epoch_seconds(workload: Workload, num_seeds: int, epochs: int, costs: Costs)
         seconds = [constant + _model_seconds(workload, epoch, own) for epoch in range(epochs)]
     seconds[0] += settings.num_steps_sampled_before_learning_starts * own.env_step_s
     return tuple(seconds)
-
-
-def environment_seconds(workload: Workload, num_seeds: int, epochs: int, costs: Costs) -> float:
-    """Of all epochs, those in which environments step: with a GPU, the part that a core works."""
-    nothing_else = Costs(costs.num_seeds, costs.env_step_s, 0.0)
-    return sum(epoch_seconds(workload, num_seeds, epochs, nothing_else))
 
 
 def _model_seconds(workload: Workload, epoch: int, costs: Costs) -> float:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.sweep.plan.autoscaling import Autoscaling, describe_coming, find_autoscaling
-from vagram_ray.sweep.plan.gpus import GIB, GpuNode, cluster_gpus, local_gpus
+from vagram_ray.sweep.plan.shares import GIB, GpuNode, cluster_gpus, local_gpus
+from vagram_ray.sweep.run.processes import load_psutil
 
 _PACKAGES = ("vagram-ray", "ray", "torch", "numpy", "gymnasium", "mujoco", "wandb", "scipy")
 CPUS_PER_GPU = 8.0
@@ -36,16 +37,37 @@ class Machine:
 
 def local_machine() -> Machine:
     """The computer this runs on, within the limits of its container."""
-    import torch
-    from ray._private.utils import get_num_cpus, get_system_memory
+    cpus = max(1, min(_cores(), os.cpu_count() or 1))
+    gpus = local_gpus(float(cpus))
+    count = sum(node.gpus for node in gpus)
+    return Machine(cpus, count, _memory(), processor_name(), gpu_nodes=gpus)
 
-    cpus = int(get_num_cpus())
-    if hasattr(os, "sched_getaffinity"):
-        cpus = min(cpus, len(os.sched_getaffinity(0)))
-    gpus = torch.cuda.device_count()
-    return Machine(
-        max(1, cpus), gpus, int(get_system_memory()), processor_name(), gpu_nodes=local_gpus(float(max(1, cpus)))
-    )
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def _cores() -> int:
+    """Cores that this process may use, by its affinity and the container's quota of CPU time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _numbers("cpu.max") or _numbers("cpu/cpu.cfs_quota_us") + _numbers("cpu/cpu.cfs_period_us")
+    if len(quota) == 2 and quota[0] > 0 and quota[1] > 0:
+        cores = min(cores, int(quota[0] / quota[1]))
+    return cores
+
+
+def _memory() -> int:
+    """Bytes of memory, at most those of the container."""
+    total = int(load_psutil().virtual_memory().total)
+    limits = _numbers("memory.max") or _numbers("memory/memory.limit_in_bytes")
+    return min([total, *(int(limit) for limit in limits if limit > 0)])
+
+
+def _numbers(name: str) -> list[float]:
+    """The numbers in a file of the container's limits; none where there is no limit or no such file."""
+    try:
+        return [float(word) for word in (_CGROUP / name).read_text().split()]
+    except (OSError, ValueError):  # "max" among them
+        return []
 
 
 def cluster_machine() -> Machine:
@@ -75,12 +97,12 @@ def machine_of(nodes: Sequence[Mapping[str, Any]], autoscaling: Autoscaling | No
     )
 
 
-def assumed_machine(gpus: int, memory_gib: float, cpus_per_gpu: float = CPUS_PER_GPU) -> Machine:
-    """A machine or cluster with that many GPUs, each on a node of its own, for plans without it."""
-    node = GpuNode(int(memory_gib * GIB), 1, cpus_per_gpu)
+def assumed_machine(gpus: int, memory_gib: float) -> Machine:
+    """A cluster with that many GPUs, each on a node of its own, for plans that are made before it is there."""
+    node = GpuNode(int(memory_gib * GIB), 1, CPUS_PER_GPU)
     noun = "GPU" if gpus == 1 else "GPUs"
-    description = f"{gpus} {noun} of {memory_gib:g} GiB with {cpus_per_gpu:g} CPUs each (assumed)"
-    return Machine(max(1, int(gpus * cpus_per_gpu)), gpus, None, description, local=False, gpu_nodes=(node,) * gpus)
+    description = f"{gpus} {noun} of {memory_gib:g} GiB with {CPUS_PER_GPU:g} CPUs each (assumed)"
+    return Machine(max(1, int(gpus * CPUS_PER_GPU)), gpus, None, description, local=False, gpu_nodes=(node,) * gpus)
 
 
 def processor_name() -> str:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vagram_ray.sweep.plan.cells import Cell, canonical, expand_cells, trial_name
 from vagram_ray.sweep.plan.costs import Costs
-from vagram_ray.sweep.plan.estimates import TrialEstimate, Workload, estimate_trial
-from vagram_ray.sweep.plan.gpu_memory import gpu_memory
+from vagram_ray.sweep.plan.estimates import TrialEstimate, estimate_trial
 from vagram_ray.sweep.plan.machine import Machine
+from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
 from vagram_ray.sweep.plan.resources import cell_requests, largest_request, quiet_ray
-from vagram_ray.sweep.plan.shares import GpuSharing, Placement
+from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing, Placement
+from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.sweep.spec import Sweep, SweepError, describe, seed_tuple
+from vagram_ray.text import format_bytes, plural
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -110,13 +112,6 @@ class SweepPlan:
         """The trials that train the seeds of a cell."""
         return [trial for trial in self.trials if trial.cell.index == cell.index]
 
-    def work(self) -> list[tuple[Workload, int]]:
-        """What each cell asks for, and the seeds of its largest trial."""
-        largest: dict[int, int] = {}
-        for trial in self.trials:
-            largest[trial.cell.index] = max(len(trial.seeds), largest.get(trial.cell.index, 0))
-        return [(self.workloads[index], seeds) for index, seeds in largest.items()]
-
     def estimate(self, cell: int, num_seeds: int) -> TrialEstimate:
         """Needs of a trial of the cell with this index; ``UNKNOWN_ESTIMATE`` where there is nothing to tell it from."""
         if cell not in self.workloads:
@@ -154,7 +149,7 @@ class SweepPlan:
 
     def gpu_bytes(self, cell: int, num_seeds: int) -> int:
         """Estimated need of GPU memory of a trial of the cell with this index."""
-        return gpu_memory(self.workloads[cell], num_seeds, self.epochs).total
+        return gpu_bytes(self.workloads[cell], num_seeds, self.epochs)
 
     def packs(
         self, cell: Cell, seeds: Sequence[int], num_cells: int, seeds_per_trial: int | None = None
@@ -207,8 +202,7 @@ def make_plan(
 ) -> SweepPlan:
     """Plan the trials of a sweep whose seeds, epochs and configuration are settled.
 
-    Every cell is validated. ``measure`` gives what their work costs (``cost_source.CostSource``); without it no time
-    is known.
+    Every cell is validated. ``measure`` gives what their work costs (``probe.Prober``); without it no time is known.
 
     Raises:
         SweepError: A cell cannot work; the message names it.
@@ -273,6 +267,24 @@ def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:
     """A trial of one of the plan's cells; its name follows from the cells and the seeds alone."""
     pack = tuple(seeds)
     return TrialPlan(0, cell, pack, trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
+
+
+def check_gpu_memory(plan: SweepPlan, trials: Sequence[TrialPlan]) -> None:
+    """Refuse trials that need more memory than the largest GPU has.
+
+    Raises:
+        SweepError: The first of them, what it needs, what there is, and the way out.
+    """
+    for trial in trials:
+        if plan.sharing is None or trial.placement is None or trial.placement.fits:
+            continue
+        fewer = "give fewer --seeds-per-trial, " if len(trial.seeds) > 1 else ""
+        raise SweepError(
+            f"The trial {trial.name} ({plural(len(trial.seeds), 'seed')}) needs about "
+            f"{format_bytes(trial.placement.memory_bytes * HEADROOM)} of GPU memory, and the largest GPU has "
+            f"{format_bytes(plan.sharing.largest_bytes)}: {fewer}lower replay_capacity, rollouts_per_step or "
+            "hidden_size with --set, or train on CPUs with --set num_gpus_per_learner=0."
+        )
 
 
 def split_pack(plan: SweepPlan, trial_name: str) -> SweepPlan:

@@ -19,6 +19,7 @@ from dataclasses import asdict, replace
 
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan.costs import CostFiles, Costs, seeds_measured, work_key
+from vagram_ray.sweep.plan.machine import Machine, processor_name
 from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.text import plural
 
@@ -45,33 +46,44 @@ Sized = tuple[Workload, int]
 """A workload and the seeds of its cohort."""
 
 
+NOT_MEASURED = "times are unknown, as nothing was measured on such a GPU: the sweep's own first epochs tell."
+
+
 class Prober:
     """Gives the costs of workloads: from the disk, or measured now on this machine.
 
     Args:
-        machine: Name of the processor or the GPU.
+        machine: What the sweep is planned for.
         extensions: What a trial imports first.
-        device: Where the trials compute.
 
     Attributes:
-        note: A sentence about what was not measured; empty if everything was.
+        note: A sentence about what was not measured, or not there; empty if everything was.
     """
 
-    def __init__(self, machine: str, extensions: Sequence[str] = (), device: str = "cpu") -> None:
-        self._files, self._extensions, self._device = CostFiles(machine), tuple(extensions), device
+    def __init__(self, machine: Machine, extensions: Sequence[str] = ()) -> None:
+        self._machine, self._extensions = machine, tuple(extensions)
         self.note = ""
 
-    def __call__(self, work: Sequence[Sized]) -> list[Costs | None]:
-        """The costs of each workload, None where they could not be measured in time."""
+    def __call__(self, work: Sequence[Sized], on_gpu: bool = False) -> list[Costs | None]:
+        """The costs of each workload on a core or on a GPU; None where they are not known or took too long."""
+        import torch
+
+        if on_gpu and not (self._machine.local and torch.cuda.is_available()):
+            self.note = NOT_MEASURED
+            return [None] * len(work)
+        name = self._machine.description if self._machine.local else processor_name()
+        files = CostFiles(torch.cuda.get_device_name(0) if on_gpu else name)
         keys = [work_key(*each) for each in work]
-        found = {key: self._files.read(key) for key in dict.fromkeys(keys)}
+        found = {key: files.read(key) for key in dict.fromkeys(keys)}
         missing = {key: each for key, each in zip(keys, work, strict=True) if found[key] is None}
         if missing:
-            measured, error = _in_a_process(missing, self._extensions, self._device)
+            measured, error = _in_a_process(missing, self._extensions, "cuda" if on_gpu else "cpu")
             for key, costs in measured.items():
-                self._files.write(key, costs)
+                files.write(key, costs)
             found |= measured
             self._tell(len(missing) - len(measured), len(found), error)
+        if not self._machine.local and not self.note:
+            self.note = "times were measured on this machine, not on the cluster's."
         return [found[key] for key in keys]
 
     def _tell(self, lacking: int, sizes: int, error: str) -> None:

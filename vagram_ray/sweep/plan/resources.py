@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.sweep.plan.gpus import ACCELERATOR
+from vagram_ray.sweep.plan.shares import ACCELERATOR
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig

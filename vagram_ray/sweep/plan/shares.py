@@ -1,33 +1,85 @@
-"""Which share of a GPU each trial asks for, so that trials together never need more memory than a GPU has.
+"""GPUs, and which share of one each trial asks for, so that trials never need more memory than a GPU has.
 
-Ray hands out shares of a GPU but knows nothing of its memory. A share is therefore what a trial's estimated memory,
-with ``HEADROOM``, is of the smallest GPU that the trial may come to; shares on one GPU add up to at most 1, and with
-them the memory. PyTorch then holds each trial to its share (``vagram_ray.rllib.gpu_share``).
+Ray hands out shares of a GPU but knows nothing of its memory. A share is therefore a trial's estimated memory, with
+``HEADROOM``, divided by the memory of the smallest GPU that the trial may come to. Shares on one GPU add up to at most
+1, and so does the memory. PyTorch then holds each trial to its share (``vagram_ray.rllib.gpu_share``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.sweep.plan.gpu_memory import gpu_memory
-from vagram_ray.sweep.plan.gpus import ACCELERATOR_AMOUNT, Fleet, GpuNode
-from vagram_ray.sweep.spec import SweepError
-from vagram_ray.text import format_bytes, plural
+from vagram_ray.sweep.plan.memory import gpu_bytes
+from vagram_ray.sweep.plan.workload import Workload
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
-    from vagram_ray.sweep.plan.estimates import Workload
-    from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 
+GIB = 2**30
+ACCELERATOR_GIB: Mapping[str, float] = {
+    "T4": 14.5, "P4": 7.5, "V100": 15.7, "P100": 15.9, "A10G": 22.0, "L4": 22.0, "L40S": 44.0, "A100": 39.0,
+    "A100-40G": 39.0, "A100-80G": 79.0, "H100": 79.0, "H20": 95.0, "H200": 139.0, "B200": 178.0,
+}  # fmt: skip
+"""Usable memory by Ray's name of the accelerator, a little less than what it is sold as: 16 GB are 14.5 GiB on a T4
+with error correction. Ray calls A100s of 40 and of 80 GB the same: the smaller counts, unless the node also has the
+resource ``accelerator_type:A100-80G``. From data sheets and drivers' reports, not measured by this project."""
+ACCELERATOR = "accelerator_type:"
+ACCELERATOR_AMOUNT = 0.001
+"""Of a node's ``accelerator_type:...``, of which it has 1: what Ray itself asks for."""
 HEADROOM = 1.1
 """The estimate is multiplied by this before it becomes a share."""
 STEPS = 20
 """Shares are multiples of 1 / 20, so at most 20 trials share a GPU."""
 LEAST_CPUS = 0.25
 """At most four trials share a core: each has a process that launches its kernels."""
+
+
+@dataclass(frozen=True)
+class GpuNode:
+    """One machine with GPUs of one kind."""
+
+    memory_bytes: int
+    """Of each GPU."""
+    gpus: int = 1
+    cpus: float = 8.0
+    kind: str | None = None
+    """Ray's name of the accelerator, with which a trial can ask for it; None if there is no other kind."""
+
+    @property
+    def resource(self) -> str | None:
+        """Ray's resource that only nodes of this kind have."""
+        return None if self.kind is None else f"{ACCELERATOR}{self.kind}"
+
+
+def local_gpus(cpus: float) -> tuple[GpuNode, ...]:
+    """The GPUs of this machine; the smallest speaks for all, as a trial cannot choose among those of one machine."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if not count:
+        return ()
+    memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
+    return (GpuNode(memory, count, cpus),)
+
+
+def cluster_gpus(nodes: Iterable[Mapping[str, Any]]) -> tuple[GpuNode, ...]:
+    """The GPUs of a cluster by ``ray.nodes()``; none if the memory of any of them is not known."""
+    found = []
+    for node in nodes:
+        resources = node["Resources"]
+        gpus = int(resources.get("GPU", 0))
+        if not node["Alive"] or not gpus:
+            continue
+        names = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
+        known = [name for name in names if name in ACCELERATOR_GIB]
+        if not known:
+            return ()
+        kind = max(known, key=lambda name: ACCELERATOR_GIB[name])
+        found.append(GpuNode(int(ACCELERATOR_GIB[kind] * GIB), gpus, float(resources.get("CPU", 0.0)), kind))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -85,7 +137,7 @@ class GpuSharing:
         return next(fitting, 1)
 
     def _fits(self, workload: Workload, num_seeds: int, epochs: int) -> bool:
-        return gpu_memory(workload, num_seeds, epochs).total * HEADROOM <= self.largest_bytes
+        return gpu_bytes(workload, num_seeds, epochs) * HEADROOM <= self.largest_bytes
 
     def place(self, needs: Sequence[int]) -> list[Placement]:
         """The requests of trials that need so many bytes of GPU memory.
@@ -98,10 +150,18 @@ class GpuSharing:
         return [self._placement(need, home, least) for need, home in zip(needs, homes, strict=True)]
 
     def together(self, placements: Iterable[Placement], cpus: float = 1.0) -> int:
-        """How many of these trials run at the same time, each started in its turn if there is room."""
-        fleet = Fleet(self.nodes)
-        taken = (fleet.take(each.gpus, cpus if each.cpus is None else each.cpus, each.kind) for each in placements)
-        count = sum(place is not None for place in taken)
+        """How many of these trials run at the same time, where each starts in its turn if there is room.
+
+        As Ray does it, a trial goes to the node with the most room, and there to the fullest GPU on which it fits.
+        """
+        free = [_Room(node, node.cpus, [1.0] * node.gpus) for node in self.nodes]
+        count = 0
+        for each in placements:
+            needed = cpus if each.cpus is None else each.cpus
+            open_to = [room for room in free if room.takes(each, needed)]
+            if open_to:
+                max(open_to, key=lambda room: sum(room.gpus)).take(each, needed)
+                count += 1
         return max(1, min(count, self.max_concurrent or count))
 
     def _home(self, need: int) -> GpuNode:
@@ -149,33 +209,25 @@ class GpuSharing:
         return max(LEAST_CPUS, min(1.0, math.floor(per_gpu * gpus * 100 + 1e-9) / 100))
 
 
-def check_placement(trials: Iterable[TrialPlan], sharing: GpuSharing | None) -> None:
-    """Refuse trials that need more memory than the largest GPU has.
+@dataclass
+class _Room:
+    """What is left of a node."""
 
-    Raises:
-        SweepError: The first of them, what it needs, what there is, and the way out.
-    """
-    for trial in trials:
-        if sharing is None or trial.placement is None or trial.placement.fits:
-            continue
-        several = len(trial.seeds) > 1
-        fewer = "give fewer --seeds-per-trial, " if several else ""
-        raise SweepError(
-            f"The trial {trial.name} ({plural(len(trial.seeds), 'seed')}) needs about "
-            f"{format_bytes(trial.placement.memory_bytes * HEADROOM)} of GPU memory, and the largest GPU has "
-            f"{format_bytes(sharing.largest_bytes)}: {fewer}lower replay_capacity, rollouts_per_step or "
-            "hidden_size with --set, or train on CPUs with --set num_gpus_per_learner=0."
-        )
+    node: GpuNode
+    cpus: float
+    gpus: list[float]
+
+    def takes(self, trial: Placement, cpus: float) -> bool:
+        """Whether a trial fits."""
+        if trial.kind not in (None, self.node.kind) or self.cpus < cpus - _ROUNDING:
+            return False
+        return max(self.gpus) >= trial.gpus - _ROUNDING
+
+    def take(self, trial: Placement, cpus: float) -> None:
+        """Give the trial its share."""
+        fitting = [index for index, left in enumerate(self.gpus) if left >= trial.gpus - _ROUNDING]
+        self.gpus[min(fitting, key=lambda index: self.gpus[index])] -= trial.gpus
+        self.cpus -= cpus
 
 
-def share_warnings(plan: SweepPlan) -> Iterator[str]:
-    """A sentence about shares of the user's own that are less than the memory a trial may need."""
-    if plan.sharing is not None or not plan.machine.gpu_nodes or not 0 < plan.resources["GPU"] < 1:
-        return
-    share = plan.resources["GPU"] * min(node.memory_bytes for node in plan.machine.gpu_nodes)
-    most = max(plan.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in plan.trials)
-    if most > share:
-        yield (
-            f"a trial may need {format_bytes(most)} of GPU memory, and num_gpus_per_learner="
-            f"{plan.resources['GPU']:g} gives it {format_bytes(share)}; leave the setting away to have it chosen."
-        )
+_ROUNDING = 1e-9

@@ -70,6 +70,14 @@ class Workload:
         outputs = (self.obs_dim + 1) * (2 if settings.has_variance_head else 1)
         return (self.obs_dim + self.action_dim, *[settings.hidden_size] * settings.num_layers, outputs)
 
+    @property
+    def ensemble_parameters(self) -> int:
+        """Weights and biases of all ensemble members, the bounds of their variances among them; 0 for plain SAC."""
+        if not self.settings.model_based:
+            return 0
+        bounds = 2 * (self.obs_dim + 1) if self.settings.has_variance_head else 0
+        return self.settings.ensemble_size * (parameters(self.model_sizes) + bounds)
+
 
 def parameters(sizes: Sequence[int]) -> int:
     """Weights and biases of a multilayer perceptron."""

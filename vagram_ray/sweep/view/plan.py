@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -13,9 +13,6 @@ from rich.text import Text
 
 from vagram_ray.sweep.plan.packing import makespan
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
-from vagram_ray.sweep.plan.schedule import simulate
-from vagram_ray.sweep.plan.schedule_view import job_of
-from vagram_ray.sweep.plan.shares import share_warnings
 from vagram_ray.sweep.resume.continuation import Continuation, describe_new
 from vagram_ray.text import format_bytes, format_duration, format_seeds, plural
 
@@ -74,7 +71,20 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
         )
     if plan.assumption:
         warnings.append(plan.assumption)
-    return [*warnings, *share_warnings(plan)]
+    return [*warnings, *_share_warnings(plan)]
+
+
+def _share_warnings(plan: SweepPlan) -> Iterator[str]:
+    """A sentence about shares of the user's own that are less than the memory a trial may need."""
+    if plan.sharing is not None or not plan.machine.gpu_nodes or not 0 < plan.resources["GPU"] < 1:
+        return
+    share = plan.resources["GPU"] * min(node.memory_bytes for node in plan.machine.gpu_nodes)
+    most = max(plan.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in plan.trials)
+    if most > share:
+        yield (
+            f"a trial may need {format_bytes(most)} of GPU memory, and num_gpus_per_learner="
+            f"{plan.resources['GPU']:g} gives it {format_bytes(share)}; leave the setting away to have it chosen."
+        )
 
 
 def _headline(plan: SweepPlan) -> Text:
@@ -152,12 +162,9 @@ def _time_left(continuation: Continuation, slots: int) -> str:
         others = f"and what {plural(len(left) - len(known), 'trial')} of unmeasured size will take"
         about = format_duration(makespan(known, slots))
         return f"about {about}, {others}" if known else "unknown until the first epochs have run"
-    if plan.sharing is None:
-        return f"about {format_duration(makespan(left, slots))} (by measured updates, fits and environment steps)"
-    rest = plan.only({trial.name for trial in todo})
-    jobs = [job_of(rest, trial).cut(seconds) for trial, seconds in zip(rest.trials, left, strict=True)]
-    whole = simulate(jobs, plan.machine.gpu_nodes, plan.max_concurrent)
-    return f"about {format_duration(whole.makespan)} (simulated, with what trials on one GPU cost each other)"
+    sharing = "" if plan.sharing is None else "; trials that share a GPU may slow each other"
+    measured = "by measured updates, fits and environment steps"
+    return f"about {format_duration(makespan(left, slots))} ({measured}{sharing})"
 
 
 def _memory_bytes(trial: TrialPlan) -> int:

@@ -136,7 +136,7 @@ def test_a_process_of_this_machine_counts_as_long_as_it_lives(storage: SweepStor
         [sys.executable, "-c", HOLD, storage.location],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
     )
     try:
         assert process.stdout is not None

@@ -17,13 +17,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.core.generated.autoscaler_pb2 import ClusterConfig
 
 from vagram_ray.sweep.plan import autoscaling
-from vagram_ray.sweep.plan.autoscaling import MOST_PLANNED, Autoscaling, NodeType, monitors, of_config, of_reported
-from vagram_ray.sweep.plan.gpus import GIB
+from vagram_ray.sweep.plan.autoscaling import MOST_PLANNED, Autoscaling, NodeType, read_config
 from vagram_ray.sweep.plan.machine import machine_of
 from vagram_ray.sweep.plan.plan import make_plan
+from vagram_ray.sweep.plan.shares import GIB
 from vagram_ray.sweep.spec import Sweep
 
 HEAD = {"Alive": True, "Resources": {"node:__internal_head__": 1.0, "memory": 8.0 * GIB}}
@@ -50,6 +49,15 @@ CONFIG = {
 
 def worker(name: str, *, alive: bool = True) -> dict[str, Any]:
     return {"Alive": alive, "Resources": CONFIG["available_node_types"][name]["resources"]}  # type: ignore[index]
+
+
+def of_config(config: dict[str, Any]) -> Autoscaling:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        json.dump(config, file)  # as `ray up` writes it: YAML that is JSON
+        file.flush()
+        found = read_config(Path(file.name))
+    assert found is not None
+    return found
 
 
 def names(coming: list[NodeType]) -> list[str]:
@@ -118,16 +126,6 @@ def test_limits_that_are_not_given_are_rays_own() -> None:
     assert len(of_config({**config, "max_workers": 10**9}).still_to_come([HEAD])) == MOST_PLANNED
 
 
-def test_what_rays_control_process_was_told_is_understood() -> None:
-    told = ClusterConfig()
-    for name, cpus, gpus, most in (("head", 0, 0, 1), ("a", 8, 1, 3), ("b", 4, 0, -1)):
-        group = told.node_group_configs.add(name=name, max_count=most)
-        group.resources.update({"CPU": cpus, "GPU": gpus})
-    found = of_reported(told)
-    assert [(each.name, each.most) for each in found.types] == [("a", 3), ("b", MOST_PLANNED)]
-    assert names(found.still_to_come([HEAD]))[:4] == ["a", "a", "a", "b"]
-
-
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"head_node_type": "h"}', '{"max_workers": "many"}', "\x00"])
 def test_a_file_that_is_none_is_passed_over(tmp_path: Path, content: str) -> None:
     path = tmp_path / "config.yaml"
@@ -146,7 +144,7 @@ def test_the_autoscaler_of_a_cluster_is_found_by_its_process(tmp_path: Path) -> 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        found = dict(monitors())
+        found = dict(autoscaling._autoscalers())
         process.communicate(b"\n")
     assert autoscaling.read_config(found["192.0.2.1:6379"]) == of_config(CONFIG)
 

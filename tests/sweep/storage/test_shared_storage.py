@@ -22,7 +22,7 @@ from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.shared_storage import ask, judge, other_nodes, sees
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NODES = {f"id{index}": f"192.0.2.{index}" for index in range(1, 7)}
 
 

@@ -37,7 +37,7 @@ def hold_elsewhere(storage: SweepStorage) -> subprocess.Popen[str]:
         [sys.executable, "-c", HOLD, str(storage.folder.parent)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"

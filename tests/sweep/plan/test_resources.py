@@ -15,10 +15,10 @@ from vagram_ray.records.launches import begin_launch
 from vagram_ray.records.recorded import RecordedSweep, read_recorded
 from vagram_ray.records.results import plan_content, read_info
 from vagram_ray.rllib import MBPO
-from vagram_ray.sweep.plan.gpus import GIB, GpuNode
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
 from vagram_ray.sweep.plan.resources import recorded_amount, trial_resources
+from vagram_ray.sweep.plan.shares import GIB, GpuNode
 from vagram_ray.sweep.resume.joining import join_plan
 from vagram_ray.sweep.spec import Sweep, SweepError
 

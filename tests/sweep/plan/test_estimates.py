@@ -11,7 +11,7 @@ import pytest
 
 from vagram_ray.core.allocator import KEEP_BELOW_BYTES
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep.plan import estimates, tensor_memory
+from vagram_ray.sweep.plan import estimates, memory
 from vagram_ray.sweep.plan.costs import Costs
 from vagram_ray.sweep.plan.workload import Workload, imagined_transitions, parameters, real_transitions
 
@@ -61,29 +61,29 @@ def test_buffers_hold_what_the_schedules_allow() -> None:
 
 def test_disk_by_hand() -> None:
     actor, critic, model = 3 * 4 + 4 + 4 * 2 + 2, 4 * 5 + 5 + 5 + 1, (4 * 6 + 6) + (6 * 6 + 6) + (6 * 4 + 4)
-    assert tensor_memory.network_floats(workload()) == 4 * actor + 2 * 5 * critic + 4 * 3 * model
+    assert memory.network_floats(workload()) == 4 * actor + 2 * 5 * critic + 4 * 3 * model
     real, imagined = 250, 3 * 82 * 1 * 2
     checkpoint = 2 * (imagined * 9 + 3 * actor + 2 * 4 * critic + 3 * 3 * model) * 4
-    assert estimates.checkpoint_bytes(workload(), num_seeds=2, epochs=2) == checkpoint
+    assert memory.checkpoint_bytes(workload(), num_seeds=2, epochs=2) == checkpoint
     whole = estimates.estimate_trial(workload(), 2, 2, None)
-    assert whole.disk_bytes == 3 * checkpoint + 2 * (2 * real * 9 * 4) + 2 * estimates.RESULT_BYTES
+    assert whole.disk_bytes == 3 * checkpoint + 2 * (2 * real * 9 * 4) + 2 * memory.RESULT_BYTES
 
 
 def test_memory_is_the_process_its_tensors_and_a_checkpoint_in_bytes() -> None:
     plain = dataclasses.replace(SETTINGS, model_loss="none", replay_capacity=10**6, epoch_length=20_000)
-    tensors = tensor_memory.tensor_memory(workload(plain), 2, 2)
+    tensors = memory.tensor_memory(workload(plain), 2, 2)
     checkpoint = 3 * 2 * (2 * 20_000 + 50) * 9 * 4  # all that is stored is copied, and twice made into bytes
     assert checkpoint > max(tensors.phases.values())
-    assert estimates.memory_bytes(workload(plain), 2, 2) == (
-        estimates.PROCESS_BYTES + tensors.networks + tensors.buffers + checkpoint + max(tensors.phases.values())
+    assert memory.memory_bytes(workload(plain), 2, 2) == (
+        memory.PROCESS_BYTES + tensors.networks + tensors.buffers + checkpoint + max(tensors.phases.values())
     )
 
 
 def test_freed_memory_that_stays_with_a_process_is_counted_up_to_a_limit() -> None:
     limit = KEEP_BELOW_BYTES
-    tensors = tensor_memory.TensorMemory(1000, 100, {"a": 10 * limit, "b": 7})
-    assert estimates.resident_bytes(tensors) == 1100 + 10 * limit + 7
-    assert estimates.resident_bytes(tensors, 2 * limit) == 1100 + 10 * limit + limit
+    tensors = memory.TensorMemory(1000, 100, {"a": 10 * limit, "b": 7})
+    assert memory.resident_bytes(tensors) == 1100 + 10 * limit + 7
+    assert memory.resident_bytes(tensors, 2 * limit) == 1100 + 10 * limit + limit
 
 
 COSTS = Costs(2, env_step_s=1e-3, sac_update_s=1e-2, fit_s=0.5, fit_row_s=1e-4, fit_epoch_row_s=1e-3, imagined_s=1e-5)
@@ -105,7 +105,6 @@ def test_time_is_the_costs_times_how_often_their_work_is_done() -> None:
     assert estimates.epoch_seconds(workload(), 6, 2, COSTS) == pytest.approx([3 * each for each in seconds])
     sac = dataclasses.replace(SETTINGS, model_loss="none")
     assert estimates.epoch_seconds(workload(sac), 2, 2, COSTS)[1] == pytest.approx(constant)
-    assert estimates.environment_seconds(workload(sac), 2, 2, COSTS) == pytest.approx((50 + 2 * steps) * 1e-3)
 
 
 def test_an_estimate_tells_what_is_left() -> None:

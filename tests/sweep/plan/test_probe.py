@@ -13,8 +13,14 @@ import pytest
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan import costs, probe
 from vagram_ray.sweep.plan.costs import CostFiles, Costs, work_key
-from vagram_ray.sweep.plan.probe import Prober
+from vagram_ray.sweep.plan.machine import Machine
+from vagram_ray.sweep.plan.probe import NOT_MEASURED, Prober
 from vagram_ray.sweep.plan.workload import Workload
+
+
+def prober_on(processor: str) -> Prober:
+    return Prober(Machine(1, 0, None, processor))
+
 
 COSTS = Costs(2, env_step_s=1e-3, sac_update_s=2e-3, fit_s=3e-3, fit_row_s=4e-6, fit_epoch_row_s=5e-6, imagined_s=6e-6)
 
@@ -74,7 +80,7 @@ def test_measured_costs_are_kept_and_found_again(
     make_config: Callable[..., Any], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = [(Workload.of(make_config(model_loss=loss)), seeds) for loss in ("none", "mse") for seeds in (4, 9)]
-    prober = Prober("a processor")
+    prober = prober_on("a processor")
     measured = prober(work)
     assert all(measured) and not prober.note
     assert [each.num_seeds for each in measured if each] == [4, 4] * 2
@@ -85,9 +91,9 @@ def test_measured_costs_are_kept_and_found_again(
         raise AssertionError("measured again")
 
     monkeypatch.setattr(probe, "_in_a_process", no_process)
-    assert Prober("a processor")(work) == measured
+    assert prober_on("a processor")(work) == measured
     with pytest.raises(AssertionError):
-        Prober("another processor")(work)
+        prober_on("another processor")(work)
 
 
 def test_a_key_is_of_all_that_changes_a_cost_and_of_nothing_else(make_config: Callable[..., Any]) -> None:
@@ -139,11 +145,18 @@ def test_costs_of_a_cohort_are_those_of_its_seeds() -> None:
 def test_what_cannot_be_measured_is_said(make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     sound = Workload.of(make_config(model_loss="none"))
     broken = dataclasses.replace(sound, environment=dataclasses.replace(sound.environment, env_id="Nowhere-v0"))
-    prober = Prober("a processor")
+    prober = prober_on("a processor")
     assert prober([(sound, 1), (broken, 1)])[1] is None
     assert prober.note.startswith("the time of 1 of 2 sizes of networks and data was not measured: a probe failed (")
     assert "Nowhere" in prober.note
     monkeypatch.setattr(probe, "_in_a_process", lambda *arguments: ({}, ""))
-    late = Prober("another processor")
+    late = prober_on("another processor")
     assert late([(sound, 1)]) == [None]
     assert "was not measured: probes take 20 s at most; a plan that is made again measures further" in late.note
+
+
+def test_a_gpu_that_is_not_here_has_no_times(make_config: Callable[..., Any]) -> None:
+    cluster = Prober(Machine(8, 1, None, "Ray cluster of 2 nodes", local=False))
+    assert cluster([(Workload.of(make_config()), 1)], True) == [None] and cluster.note == NOT_MEASURED
+    measured = cluster([(Workload.of(make_config(model_loss="none")), 1)])
+    assert all(measured) and cluster.note == "times were measured on this machine, not on the cluster's."

@@ -1,0 +1,282 @@
+"""Shares of GPUs: against sums by hand, bounds that hold for any cluster, and the trials that Ray makes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray import tune
+
+from vagram_ray.records.recorded import RecordedSweep
+from vagram_ray.records.results import plan_content
+from vagram_ray.rllib import MBPO, gpu_share
+from vagram_ray.sweep import commandline
+from vagram_ray.sweep.plan.machine import Machine
+from vagram_ray.sweep.plan.memory import gpu_bytes
+from vagram_ray.sweep.plan.packing import pack_seeds
+from vagram_ray.sweep.plan.plan import SweepPlan, check_gpu_memory, make_plan, split_pack
+from vagram_ray.sweep.plan.shares import GIB, HEADROOM, GpuNode, GpuSharing, Placement, cluster_gpus
+from vagram_ray.sweep.resume.joining import join_plan
+from vagram_ray.sweep.run.search import TrialNamer
+from vagram_ray.sweep.spec import Sweep, SweepError
+from vagram_ray.sweep.view.plan import Surroundings, plan_warnings
+
+LARGE, SMALL = GpuNode(80 * GIB, 1, 8.0, "H100"), GpuNode(22 * GIB, 1, 8.0, "L4")
+
+
+def machine(*nodes: GpuNode) -> Machine:
+    return Machine(int(sum(node.cpus for node in nodes)), sum(node.gpus for node in nodes), None, "GPUs", False, nodes)
+
+
+def plan_on(config: Any, *nodes: GpuNode, seeds: Any = 4, epochs: int = 10, **options: Any) -> SweepPlan:
+    sweep = Sweep(name="s", config=config, epochs=epochs, seeds=seeds)
+    return make_plan(sweep, config, machine(*nodes), scale="smoke", **options)
+
+
+# -- shares ------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> tuple[GpuNode, ...]:
+    kinds = [("T4", 14), ("L4", 22), ("A100", 39), ("H100", 79)]
+    nodes = draw(
+        st.lists(st.tuples(st.sampled_from(kinds), st.integers(1, 4), st.integers(1, 64)), min_size=1, max_size=6)
+    )
+    return tuple(GpuNode(gib * GIB, gpus, float(cpus), kind) for (kind, gib), gpus, cpus in nodes)
+
+
+@given(nodes=clusters(), needs=st.lists(st.floats(0.8, 120.0), min_size=1, max_size=40), data=st.data())
+@settings(deadline=None)
+def test_no_gpu_ever_holds_more_than_its_memory(
+    nodes: tuple[GpuNode, ...], needs: list[float], data: st.DataObject
+) -> None:
+    sharing = GpuSharing(nodes, max_concurrent=data.draw(st.none() | st.integers(1, 10)))
+    placements = sharing.place([int(need * GIB) for need in needs])
+    for need, each in zip(needs, placements, strict=True):
+        assert each.fits == (int(need * GIB) * HEADROOM <= sharing.largest_bytes)
+        assert 0 < each.gpus <= 1 and 0.25 <= (each.cpus or 0) <= 1
+    # Shares, and not bytes, are what Ray adds up: as many as have room on a GPU have memory there, wherever they go.
+    for node in nodes:
+        here = [each for each in placements if each.fits and each.kind in (None, node.kind)]
+        for each in here:
+            assert each.memory_bytes * HEADROOM <= each.gpus * node.memory_bytes * (1 + 1e-9)
+    assert 1 <= sharing.together(placements) <= min(len(needs), sharing.max_concurrent or len(needs))
+
+
+@given(
+    trials=st.integers(1, 60),
+    gpus=st.integers(1, 70),
+    need=st.floats(0.8, 60.0),
+)
+def test_no_gpu_waits_while_another_has_several_trials(trials: int, gpus: int, need: float) -> None:
+    nodes = (GpuNode(80 * GIB, gpus, 8.0 * gpus),)  # on one machine Ray fills one GPU after another
+    placements = GpuSharing(nodes).place([int(need * GIB)] * trials)
+    if trials <= gpus:
+        assert {each.gpus for each in placements} == {1.0}
+    else:
+        assert min(each.gpus for each in placements) >= 1 / -(-trials // gpus) - 0.01
+    assert GpuSharing(nodes).together(placements) >= min(trials, gpus)
+
+
+@pytest.mark.parametrize(
+    ("gib", "share"), [(1.0, 0.1), (4.5, 0.25), (9.0, 0.5), (10.0, 0.55), (18.0, 1.0), (19.0, 1.0)]
+)
+def test_a_share_is_the_need_with_headroom(gib: float, share: float) -> None:
+    (*_, first) = GpuSharing((GpuNode(20 * GIB, 1, 8.0),)).place([int(gib * GIB)] * 20)
+    assert first.gpus == share
+    assert first.fits == (gib < 19)
+    assert first.parameters == {"num_gpus_per_learner": share, "num_cpus_for_main_process": min(1.0, 8 * share)}
+
+
+def test_large_trials_go_where_they_fit() -> None:
+    sharing = GpuSharing((SMALL, LARGE, SMALL), custom=(("team", 1.0),))
+    little, much, too_much = sharing.place([10 * GIB, 30 * GIB, 90 * GIB])
+    assert (little.gpus, little.kind) == (0.5, None)  # of the smaller GPU, as it may come to that
+    assert little.parameters["custom_resources_for_main_process"] == {"team": 1.0}
+    assert (much.kind, much.fits) == ("H100", True)
+    assert much.parameters["custom_resources_for_main_process"] == {"team": 1.0, "accelerator_type:H100": 0.001}
+    assert too_much.kind == "H100" and not too_much.fits
+    assert sharing.together([too_much, too_much, little]) == 2  # there is one H100, which the first one fills
+
+
+# -- plans -------------------------------------------------------------------------------------------------------
+
+
+def test_trials_carry_their_shares_and_keep_their_names(make_config: Callable[..., Any]) -> None:
+    config = make_config(hidden_size=tune.grid_search([8, 1600]), replay_capacity=200_000)
+    plan = plan_on(config, GpuNode(6 * GIB, 1, 16.0), seeds=10, epochs=300, seeds_per_trial=1)
+    shares = [trial.parameters["num_gpus_per_learner"] for trial in plan.trials]
+    for trial, share in zip(plan.trials, shares, strict=True):
+        need = gpu_bytes(plan.workloads[trial.cell.index], 1, 300)
+        assert need * HEADROOM <= share * 6 * GIB < need * HEADROOM + 0.05 * 6 * GIB
+    small, large = shares[0], shares[-1]
+    assert shares == [small] * 10 + [large] * 10 and small < large
+    assert not {"num_gpus_per_learner", "num_cpus_for_main_process"} & set(plan.base_parameters())
+    assert dict(plan.resources) == {"CPU": 1.0, "GPU": large}
+    assert plan.slots == int(1 / small + 1e-9)  # the small ones come first, and then there is no room
+
+    class Trial:
+        def __init__(self, config: dict[str, Any]) -> None:
+            self.config = config
+
+    for trial in plan.trials:
+        as_tune_has_it = json.loads(json.dumps(trial.parameters))
+        assert TrialNamer(plan)(Trial({**plan.base_parameters(), **as_tune_has_it})) == trial.name
+
+
+def test_one_trial_is_one_bundle_on_one_node(make_config: Callable[..., Any]) -> None:
+    config = make_config(replay_capacity=3_000_000).environment("Pendulum-v1", num_distractors=120)
+    plan = plan_on(config, SMALL, LARGE, epochs=40_000)
+    (trial,) = plan.trials
+    assert trial.placement is not None and trial.placement.kind == "H100"
+    request = MBPO.default_resource_request({**plan.base_parameters(), **trial.parameters})
+    assert request.bundles == [
+        {"CPU": trial.placement.cpus, "GPU": trial.placement.gpus, "accelerator_type:H100": 0.001}
+    ]
+
+
+def test_the_user_has_the_last_word(make_config: Callable[..., Any]) -> None:
+    for config, options in [
+        (make_config().learners(num_gpus_per_learner=0.5), {}),
+        (make_config().learners(num_gpus_per_learner=0.5), {"overrides": {"num_gpus_per_learner": 0.5}}),
+        (make_config().learners(num_gpus_per_learner=tune.grid_search([0.25, 0.5])), {}),
+    ]:
+        plan = plan_on(config, LARGE, **options)
+        assert plan.sharing is None and plan.resources["GPU"] == 0.5
+        assert plan.trials[0].placement is None
+    cpu = plan_on(make_config(), LARGE, overrides={"num_gpus_per_learner": 0})
+    assert cpu.resources["GPU"] == 0
+    cpus = plan_on(make_config().resources(num_cpus_for_main_process=2), LARGE)
+    assert "num_cpus_for_main_process" not in cpus.trials[0].parameters
+    unknown = make_plan(
+        Sweep(name="s", config=make_config(), epochs=2), make_config(), Machine(8, 2, None, "m"), scale=""
+    )
+    assert unknown.sharing is None and unknown.resources["GPU"] == 1.0
+    tight = plan_on(make_config().learners(num_gpus_per_learner=0.005), LARGE)
+    (warning,) = plan_warnings(tight, Surroundings("r", "w"))
+    assert "num_gpus_per_learner=0.005 gives it 410 MiB" in warning
+
+
+def test_cohorts_are_divided_until_they_fit(make_config: Callable[..., Any]) -> None:
+    config = make_config(replay_capacity=400_000)
+    whole = plan_on(config, GpuNode(200 * GIB), seeds=16, epochs=10_000)
+    assert [len(trial.seeds) for trial in whole.trials] == [16]
+    need = [gpu_bytes(whole.workloads[0], seeds, 10_000) for seeds in range(1, 17)]
+    node = GpuNode(int(need[5] * HEADROOM) + 1)  # six seeds fit
+    divided = plan_on(config, node, seeds=16, epochs=10_000)
+    assert [len(trial.seeds) for trial in divided.trials] == [5, 6, 5]
+    check_gpu_memory(divided, divided.trials)
+    halves = split_pack(divided, divided.trials[0].name)
+    assert all(trial.placement is not None for trial in halves.trials)
+    joined = join_plan(divided, RecordedSweep.of(_recorded(halves)))
+    assert [(trial.name, trial.placement) for trial in joined.trials] == [
+        (trial.name, trial.placement) for trial in halves.trials
+    ]
+    large = plan_on(config, node, seeds=16, epochs=10_000, seeds_per_trial=8)
+    with pytest.raises(
+        SweepError, match=r"\(8 seeds\) needs about .* GiB of GPU memory, and the largest GPU has .*: give"
+    ):
+        check_gpu_memory(large, large.trials)
+    single = plan_on(config, GpuNode(int(need[0])), seeds=2, epochs=10_000)
+    with pytest.raises(SweepError, match=r"\(1 seed\).*: lower replay_capacity.*num_gpus_per_learner=0"):
+        check_gpu_memory(single, single.trials)
+
+
+def _recorded(plan: SweepPlan) -> Any:
+    return json.loads(json.dumps({**plan_content(plan), "sweep_id": "abc", "launches": [{"command": "python"}]}))
+
+
+@given(count=st.integers(1, 100), most=st.integers(1, 100))
+def test_packs_are_the_fewest_that_fit(count: int, most: int) -> None:
+    packs = pack_seeds(range(count), 1, 1, on_gpu=True, most=most)
+    assert [seed for pack in packs for seed in pack] == list(range(count))
+    assert max(map(len, packs)) <= most
+    assert len(packs) == -(-count // most)
+
+
+def test_trials_that_run_together_are_counted_in_their_turn() -> None:
+    def trial(share: float, kind: str | None = None, cpus: float = 0.5) -> Placement:
+        return Placement(share, cpus, kind, GIB)
+
+    one = GpuSharing((GpuNode(GIB, 2, 8.0),))
+    assert one.together([trial(share) for share in (0.5, 0.3, 0.4, 0.2, 0.3, 0.3)]) == 6  # two full GPUs
+    assert one.together([trial(share) for share in (0.6, 0.6, 0.6, 0.4)]) == 3  # the third waits, a smaller one starts
+    two = GpuSharing((GpuNode(GIB, 1, 4.0), GpuNode(GIB, 1, 4.0, "A100")))
+    assert two.together([trial(1.0, "A100"), trial(1.0, "A100"), trial(1.0)]) == 2
+    assert GpuSharing((GpuNode(GIB, 4, 1.0),)).together([trial(1.0)] * 4) == 2  # cores
+    assert one.together([trial(0.5, cpus=9.0)]) == 1  # at least one, or nothing ever ran
+
+
+def test_gpus_of_a_cluster() -> None:
+    def node(alive: bool = True, **resources: float) -> dict[str, Any]:
+        return {"Alive": alive, "Resources": {key.replace("__", ":"): value for key, value in resources.items()}}
+
+    head = node(CPU=4.0)
+    l4 = node(CPU=8.0, GPU=1.0, accelerator_type__L4=1.0)
+    a100 = node(CPU=96.0, GPU=8.0, accelerator_type__A100=1.0)
+    gone = node(False, CPU=8.0, GPU=1.0, accelerator_type__T4=1.0)
+    assert [(each.kind, each.gpus, each.cpus) for each in cluster_gpus([head, l4, a100, gone])] == [
+        ("L4", 1, 8.0),
+        ("A100", 8, 96.0),
+    ]
+    large = {"Alive": True, "Resources": {**a100["Resources"], "accelerator_type:A100-80G": 1.0}}
+    assert cluster_gpus([large])[0].memory_bytes == 79 * GIB
+    assert cluster_gpus([l4, node(CPU=8.0, GPU=1.0, accelerator_type__X1=1.0)]) == ()
+    assert cluster_gpus([head]) == ()
+
+
+# -- a process and its share -------------------------------------------------------------------------------------
+
+
+def test_a_process_is_held_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    properties = type("Properties", (), {"total_memory": 60 * gpu_share.CONTEXT_BYTES})
+    monkeypatch.setattr(gpu_share.torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(gpu_share.torch.cuda, "set_per_process_memory_fraction", limits.append)
+    for share in (0, 1, 0.5, 0.02):
+        gpu_share.hold_to_gpu_share(share)
+    assert limits == pytest.approx([0.5 - 1 / 60, 0.01])
+
+
+# -- commands ----------------------------------------------------------------------------------------------------
+
+SWEEP_FILE = """
+from ray import tune
+from vagram_ray.rllib import MBPOConfig
+from vagram_ray.sweep import Sweep
+
+config = MBPOConfig().environment("Pendulum-v1").training(model_loss=tune.grid_search(["vagram", "nll", "none"]))
+SWEEP = Sweep(name="NAME", config=config, seeds=4, epochs=3)
+"""
+
+
+@pytest.fixture
+def sweep_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    files = [tmp_path / f"{name}.py" for name in ("one", "two")]
+    for file in files:
+        file.write_text(SWEEP_FILE.replace("NAME", file.stem))
+    return [str(file) for file in files]
+
+
+def test_a_dry_run_shows_the_plan_on_gpus_that_are_not_there(sweep_files: list[str]) -> None:
+    arguments = [sweep_files[0], "--wandb", "disabled", "--gpus", "3", "--gpu-memory", "40"]
+    result = CliRunner().invoke(commandline.main, [*arguments, "--dry-run", "--address", "local"])
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.output.split())
+    assert "3 GPUs of 40 GiB with 8 CPUs each (assumed)" in text
+    assert "3, 3 at a time, each with 1 CPU + 1 GPU" in text
+    assert "GPU memory" in text and "nothing was measured on such a GPU" in text
+    refused = CliRunner().invoke(commandline.main, [*arguments, "--address", "local"])
+    assert refused.exit_code == 2
+    assert "--gpus 3 plans for GPUs that are not there" in refused.output
+    small = CliRunner().invoke(commandline.main, [*arguments, "--dry-run", "--address", "local", "--gpu-memory", "0.5"])
+    assert small.exit_code == 2
+    assert "of GPU memory, and the largest GPU has 512 MiB" in " ".join(small.output.split())
