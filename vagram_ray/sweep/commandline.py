@@ -181,7 +181,7 @@ def launch(request: Request, console: Console) -> int:
     config = _configured(sized, scale_overrides, assignments, request)
     storage = SweepStorage(request.storage, request.name or default_name(sweep.name, _scale(sweep, request)))
     _check_name(storage.name)
-    storage.check()
+    storage.check(console.print)
     wandb_mode = _wandb_mode(request, storage)
     place = find_ray(request.address)
     request = replace(request, address=place.address)

@@ -156,7 +156,8 @@ def test_what_cannot_be_measured_is_said(make_config: Callable[..., Any], monkey
 
 
 def test_a_gpu_that_is_not_here_has_no_times(make_config: Callable[..., Any]) -> None:
-    cluster = Prober(Machine(8, 1, None, "Ray cluster of 2 nodes", local=False))
-    assert cluster([(Workload.of(make_config()), 1)], True) == [None] and cluster.note == NOT_MEASURED
-    measured = cluster([(Workload.of(make_config(model_loss="none")), 1)])
-    assert all(measured) and cluster.note == "times were measured on this machine, not on the cluster's."
+    machine = Machine(8, 1, None, "Ray cluster of 2 nodes", local=False)
+    gpus, cores = Prober(machine), Prober(machine)
+    assert gpus([(Workload.of(make_config()), 1)], True) == [None] and gpus.note == NOT_MEASURED
+    measured = cores([(Workload.of(make_config(model_loss="none")), 1)])
+    assert all(measured) and cores.note == "times were measured on this machine, not on the cluster's."

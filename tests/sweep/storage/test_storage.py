@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from pyarrow import fs
 
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage import remote
+from vagram_ray.sweep.storage import folder as storage_folder
 from vagram_ray.sweep.storage.folder import SweepStorage
 
 
@@ -108,7 +109,7 @@ def test_a_bucket_that_can_only_be_read_is_refused(tmp_path: Path, monkeypatch: 
     def resolve(uri: str) -> tuple[fs.FileSystem, str]:
         return fs.PyFileSystem(ReadOnlyStore()), uri.removeprefix("s3://")
 
-    monkeypatch.setattr(remote, "resolve", resolve)
+    monkeypatch.setattr("vagram_ray.checkpoint.files.resolve", resolve)
     message = refusal("s3://bucket/prefix")
     assert message == (
         "--storage 's3://bucket/prefix' cannot be written (AccessDenied for bucket); give a location that can."
@@ -119,3 +120,32 @@ def test_a_bucket_that_can_only_be_read_is_refused(tmp_path: Path, monkeypatch: 
 def test_results_that_cannot_be_made_beside_a_uri_are_named(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     assert refusal(f"file://{tmp_path}/remote").startswith("The sweep's own files cannot be written to 'results' (")
+
+
+def test_a_query_stays_at_the_end_of_a_uri() -> None:
+    storage = SweepStorage("s3://bucket/some/?endpoint_override=localhost:9000&scheme=http", "run")
+    assert storage.uri == "s3://bucket/some/run?endpoint_override=localhost:9000&scheme=http"
+    filesystem, path = fs.FileSystem.from_uri(storage.trial_folder("trial"))
+    assert (type(filesystem), path) == (fs.S3FileSystem, "bucket/some/run/trial")
+    assert SweepStorage("gs://bucket", "run").trial_folder("trial") == "gs://bucket/run/trial"
+
+
+@pytest.mark.parametrize("location", ["s3://", "s3:///path", "gs://", "s3://?region=eu-west-1"])
+def test_a_uri_without_a_bucket_is_refused(location: str) -> None:
+    assert refusal(location) == f"--storage {location!r} names no bucket; give {location[:2]}://BUCKET/PATH."
+
+
+def test_a_storage_that_does_not_answer_is_waited_for_and_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, said = threading.Event(), list[str]()
+
+    def resolve(uri: str) -> tuple[fs.FileSystem, str]:
+        answered.wait(60)
+        raise OSError("too late")
+
+    monkeypatch.setattr("vagram_ray.checkpoint.files.resolve", resolve)
+    monkeypatch.setattr(storage_folder, "SAY_AFTER_S", 0.01)
+    monkeypatch.setattr(storage_folder, "ANSWER_WITHIN_S", 0.02)
+    with pytest.raises(SweepError, match="'gs://bucket' has not answered within 0 s; check the network"):
+        SweepStorage("gs://bucket", "run").check(said.append)
+    answered.set()
+    assert said == ["Waiting for gs://bucket to answer, at most 0 s."]

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vagram_ray.records.recorded import SWEEP_FILE
 from vagram_ray.sweep.spec import SweepError
 
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
 DEFAULT_STORAGE = "results"
+WITH_BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")
+"""Schemes of URIs that begin with a bucket or container."""
+ANSWER_WITHIN_S = 30.0
+"""A storage that has not answered by then is refused: PyArrow itself would wait for minutes."""
+SAY_AFTER_S = 3.0
+"""From then on the user is told what is waited for."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +64,28 @@ class SweepStorage:
     @property
     def uri(self) -> str:
         """URI of the sweep, where the location is one."""
-        return f"{self.location.rstrip('/')}/{self.name}"
+        return self._below(self.name)
 
-    def check(self) -> None:
+    def trial_folder(self, name: str) -> str:
+        """Path or URI of a trial's folder."""
+        return self._below(self.name, name) if self.is_remote else f"{self.folder}/{name}"
+
+    def _below(self, *names: str) -> str:
+        """URI of something below the location; a query, such as ``?endpoint_override=...``, stays at its end."""
+        path, mark, query = self.location.partition("?")
+        return "/".join((path.rstrip("/"), *names)) + mark + query
+
+    def check(self, say: Callable[[str], None] = lambda sentence: None) -> None:
         """Refuse a location that cannot be written and a folder that is no sweep's; leaves nothing behind.
+
+        Args:
+            say: Is told that a storage takes long to answer.
 
         Raises:
             SweepError: One sentence with the way out.
         """
         try:
-            existing = self.folder
-            while not existing.exists():
-                existing = existing.parent
+            existing = first_existing(self.folder)
             if not existing.is_dir():
                 raise NotADirectoryError(f"{existing} is not a directory")
             with tempfile.TemporaryFile(dir=existing):
@@ -71,9 +95,33 @@ class SweepStorage:
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a home directory that nobody has
             raise self.not_writable(error) from error
         if self.is_remote:
-            from vagram_ray.sweep.storage.remote import check_writable
+            self._check_uri(say)
 
-            check_writable(self)
+    def _check_uri(self, say: Callable[[str], None]) -> None:
+        scheme, _, rest = self.location.partition("://")
+        if scheme in WITH_BUCKETS and not rest.partition("?")[0].partition("/")[0]:
+            raise SweepError(f"--storage {self.location!r} names no bucket; give {scheme}://BUCKET/PATH.")
+        refusals: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                check_writable(self)
+            except BaseException as error:
+                refusals.append(error)
+
+        asking = threading.Thread(target=ask, name="storage-check", daemon=True)  # nothing ends a call of PyArrow
+        asking.start()
+        asking.join(SAY_AFTER_S)
+        if asking.is_alive():
+            say(f"Waiting for {self.location} to answer, at most {ANSWER_WITHIN_S:.0f} s.")
+            asking.join(ANSWER_WITHIN_S - SAY_AFTER_S)
+        if asking.is_alive():
+            raise SweepError(
+                f"--storage {self.location!r} has not answered within {ANSWER_WITHIN_S:.0f} s; check the network and "
+                "the credentials, or give a directory."
+            )
+        if refusals:
+            raise refusals[0]
 
     def create(self) -> None:
         """Make the folder, unless it is there.
@@ -90,10 +138,7 @@ class SweepStorage:
         """Free disk where results go, as far as it can be told."""
         if self.is_remote:
             return None
-        existing = self.folder.parent
-        while not existing.exists():
-            existing = existing.parent
-        return shutil.disk_usage(existing).free
+        return shutil.disk_usage(first_existing(self.folder.parent)).free
 
     def not_writable(self, error: Exception) -> SweepError:
         """What to say when the driver's folder cannot be written."""
@@ -104,6 +149,57 @@ class SweepStorage:
                 "start it in a directory that can be written."
             )
         return SweepError(f"--storage {self.location!r} cannot be written ({why}); give a directory that can.")
+
+
+def first_existing(path: Path) -> Path:
+    """The path itself, or the nearest of its parents that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def check_writable(storage: SweepStorage) -> None:
+    """Refuse a URI that cannot be used or written; leaves nothing behind.
+
+    Raises:
+        SweepError: One sentence with the way out.
+    """
+    from vagram_ray.checkpoint.files import resolve  # brings PyArrow along, which a folder does without
+
+    with telling(storage, "be used"):
+        filesystem, path = resolve(storage.uri)
+        filesystem.get_file_info(path)
+    with telling(storage, "be written", "; give a location that can"):
+        _write_probe(filesystem, path)
+
+
+@contextlib.contextmanager
+def telling(storage: SweepStorage, what: str, way_out: str = "") -> Iterator[None]:
+    """Turn what an object store raises into one sentence: the location cannot ``what``.
+
+    Raises:
+        SweepError: The sentence.
+    """
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except (ArrowException, OSError, ValueError) as error:
+        end = f" ({reason(error)}){way_out}" if way_out else f": {reason(error)}"
+        raise SweepError(f"--storage {storage.location!r} cannot {what}{end}.") from error
+
+
+def _write_probe(filesystem: FileSystem, path: str) -> None:
+    """Write and delete a small object beside ``path``."""
+    from pyarrow import fs
+
+    parent, _, name = path.rpartition("/")
+    if isinstance(filesystem, fs.LocalFileSystem):  # object stores need no directory to be there
+        parent = str(first_existing(Path(parent)))
+    probe = f"{parent}/.{name}-{uuid.uuid4().hex}.probe"
+    with filesystem.open_output_stream(probe) as stream:
+        stream.write(b"probe")
+    filesystem.delete_file(probe)
 
 
 def is_sweep_folder(folder: Path) -> bool:

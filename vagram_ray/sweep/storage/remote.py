@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import threading
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 from vagram_ray.checkpoint.files import resolve
 from vagram_ray.records.results import RECORDS_FOLDER, SWEEP_FILE, read_info, read_records, whole_epochs
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage.folder import SweepStorage, reason
+from vagram_ray.sweep.storage.folder import SweepStorage, reason, telling
 from vagram_ray.sweep.storage.lease import LostSweepError, check_held
 
 if TYPE_CHECKING:
@@ -30,19 +29,6 @@ logger = logging.getLogger(__name__)
 UPLOAD_EVERY_S = 30.0
 
 
-def check_writable(storage: SweepStorage) -> None:
-    """Refuse a URI that cannot be used or written; leaves nothing behind.
-
-    Raises:
-        SweepError: One sentence with the way out.
-    """
-    with _telling(storage, "be used"):
-        filesystem, path = resolve(storage.uri)
-        filesystem.get_file_info(path)
-    with _telling(storage, "be written", "; give a location that can"):
-        _write_probe(filesystem, path)
-
-
 def has_sweep(storage: SweepStorage) -> bool:
     """Whether there is a sweep at the URI.
 
@@ -51,7 +37,7 @@ def has_sweep(storage: SweepStorage) -> bool:
     """
     from pyarrow import fs
 
-    with _telling(storage, "be used"):
+    with telling(storage, "be used"):
         filesystem, path = resolve(storage.uri)
         if filesystem.get_file_info(f"{path}/{SWEEP_FILE}").type == fs.FileType.File:
             return True
@@ -67,7 +53,7 @@ def fetch(storage: SweepStorage, folder: Path) -> None:
     Raises:
         SweepError: They cannot be read, or ``folder`` holds another sweep.
     """
-    with _telling(storage, "be read"):
+    with telling(storage, "be read"):
         filesystem, path = resolve(storage.uri)
         _fetch_file(filesystem, filesystem.get_file_info(f"{path}/{SWEEP_FILE}"), folder / f"{SWEEP_FILE}.remote")
         _take_sweep_file(storage, folder)
@@ -206,17 +192,6 @@ def _state(file: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-@contextlib.contextmanager
-def _telling(storage: SweepStorage, what: str, way_out: str = "") -> Iterator[None]:
-    from pyarrow import ArrowException
-
-    try:
-        yield
-    except (ArrowException, OSError, ValueError) as error:
-        end = f" ({reason(error)}){way_out}" if way_out else f": {reason(error)}"
-        raise SweepError(f"--storage {storage.location!r} cannot {what}{end}.") from error
-
-
 def _files_below(filesystem: FileSystem, path: str) -> list[FileInfo]:
     from pyarrow import fs
 
@@ -232,17 +207,3 @@ def _fetch_file(filesystem: FileSystem, info: FileInfo, target: Path) -> None:
     if info.mtime_ns:  # when a trial reported last is told by its file
         os.utime(temporary, ns=(info.mtime_ns, info.mtime_ns))
     os.replace(temporary, target)
-
-
-def _write_probe(filesystem: FileSystem, path: str) -> None:
-    """Write and delete a small object beside ``path``."""
-    from pyarrow import fs
-
-    parent, _, name = path.rpartition("/")
-    if isinstance(filesystem, fs.LocalFileSystem):  # object stores need no directory to be there
-        while parent and filesystem.get_file_info(parent).type == fs.FileType.NotFound:
-            parent = parent.rpartition("/")[0]
-    probe = f"{parent}/.{name}-{uuid.uuid4().hex}.probe"
-    with filesystem.open_output_stream(probe) as stream:
-        stream.write(b"probe")
-    filesystem.delete_file(probe)

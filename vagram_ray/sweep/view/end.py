@@ -52,11 +52,11 @@ def _wall_time(outcome: Outcome) -> str:
 
 def _places(outcome: Outcome, storage: SweepStorage) -> list[tuple[str, str]]:
     folder = storage.shown
-    trials = storage.uri if storage.is_remote else folder
+    trials = storage.trial_folder("*,seeds=*") if storage.is_remote else f"{folder}/*,seeds=*"
     places = [
         ("summary", f"{folder}/{SUMMARY_MARKDOWN}, {SUMMARY_CSV}"),
         ("results", f"{folder}/{RESULTS_FILE} (a row per seed and epoch), {RECORDS_FOLDER}/, {SWEEP_FILE}"),
-        ("trials", f"{trials}/*,seeds=*/ (checkpoints and logs)"),
+        ("trials", f"{trials} (checkpoints and logs)"),
     ]
     if outcome.offline_runs:
         runs = short_path(outcome.offline_runs[0].parent)
