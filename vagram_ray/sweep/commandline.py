@@ -172,6 +172,7 @@ def launch(request: Request, console: Console) -> int:
     from vagram_ray.sweep.plan.plan import check_gpu_memory
     from vagram_ray.sweep.resume.continuation import continue_sweep
     from vagram_ray.sweep.run.ray_address import find_ray
+    from vagram_ray.sweep.run.ray_files import prepare_ray_files
     from vagram_ray.sweep.storage.lock import DriverLock
 
     sweep = load_sweep_file(request.config_file)
@@ -185,6 +186,8 @@ def launch(request: Request, console: Console) -> int:
     wandb_mode = _wandb_mode(request, storage)
     place = find_ray(request.address)
     request = replace(request, address=place.address)
+    if request.address is None and not request.dry_run:
+        prepare_ray_files()
     with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
         plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request)
         per_trial = request.seeds_per_trial
