@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import click
@@ -88,6 +89,14 @@ def make_console() -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(**plain, width=max(MIN_WIDTH, console.width))
     return console
+
+
+def first_existing(path: Path) -> Path:
+    """The path itself, or the nearest of its parents that is there."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
 
 
 def exact_command(module: str) -> str:

@@ -1,9 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers and words as people read them."""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 def format_duration(seconds: float) -> str:
@@ -53,6 +54,28 @@ def format_number(value: float) -> str:
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """``1 trial``, ``2 trials``; ``nouns`` is the plural where an s does not make it."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or noun + 's'}"
+
+
+def did_you_mean(word: str, known: Iterable[str], most: int = 3, show: Callable[[str], str] = str) -> str:
+    """``did you mean vagram or vaml_sac?``; empty where no known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=most)
+    return f"did you mean {' or '.join(map(show, close))}?" if close else ""
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, on one line and without a full stop, to stand inside a sentence."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return " ".join(text.split()).replace(". Detail:", ":").rstrip(".")
+
+
+def printable(text: str) -> str:
+    """The text with control characters and the like escaped, as terminals and file names take it: ``\\x1b[2J``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def csv_text(text: str) -> str:
+    """The text for a cell of a CSV file: spreadsheets take what begins with one of ``= + - @`` for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def format_seeds(seeds: Sequence[int]) -> str:

@@ -248,7 +248,7 @@ def test_what_is_returned_is_the_callers() -> None:
 
 
 def test_an_unknown_task_is_refused_with_the_closest() -> None:
-    with pytest.raises(ValueError, match=r"task='Hoper-v4' has no published settings.*Did you mean 'Hopper'\?"):
+    with pytest.raises(ValueError, match=r"task='Hoper-v4' has no published settings.*did you mean 'Hopper'\?"):
         published_settings("Hoper-v4")
     with pytest.raises(ValueError, match=r"task='Pendulum-v1' has no settings of Janner et al.; there are Hopper, "):
         janner_settings("Pendulum-v1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import operator
 import re
@@ -28,6 +27,7 @@ from vagram_ray.envs.generators import layers, why_not_saved
 from vagram_ray.envs.not_made import UNEXPECTED_ARGUMENT, first_line, why_not_made
 from vagram_ray.envs.returned import RESET_FORM, STEP_FORM, not_finite, wrong_reset, wrong_step
 from vagram_ray.envs.spaces import check_spaces, middle_action
+from vagram_ray.text import did_you_mean
 
 # An environment can be made without PyTorch.
 if TYPE_CHECKING:
@@ -294,8 +294,8 @@ def _check_id(env_id: Any) -> None:
         return
     usable = [key for key in gym.registry if not _successor_of_gone(key)]
     versions = sorted(key for key in usable if re.fullmatch(re.escape(name) + r"-v\d+", key))
-    close = versions or difflib.get_close_matches(name, usable, n=3)
-    hint = f"did you mean {' or '.join(close)}? Otherwise " if close else ""
+    hint = f"did you mean {' or '.join(versions)}?" if versions else did_you_mean(name, usable)
+    hint += " Otherwise " if hint else ""
     raise EnvironmentSpecError(
         f"environment {env_id!r} is not registered with Gymnasium: {hint}register it with gymnasium.register first"
     )

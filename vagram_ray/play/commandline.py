@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from vagram_ray.commands import SETTINGS, Command, make_console
+from vagram_ray.commands import SETTINGS, Command, first_existing, make_console
 from vagram_ray.play.errors import PlayError
 
 if TYPE_CHECKING:
@@ -165,10 +165,7 @@ def _show_model(agent: SavedAgent, episodes: list[Episode], request: Request, co
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise PlayError(f"--output {str(folder)!r} is a file; give a folder.")
-    existing = folder.expanduser().resolve()
-    while not existing.exists():
-        existing = existing.parent
-    if not os.access(existing, os.W_OK):
+    if not os.access(first_existing(folder.expanduser().resolve()), os.W_OK):
         raise PlayError(f"--output {str(folder)!r} cannot be written; give a folder that can.")
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.commands import SETTINGS, Command, make_console
+from vagram_ray.commands import SETTINGS, Command, first_existing, make_console
 from vagram_ray.records.results import SWEEP_FILE
 from vagram_ray.report.curves import Comparison, load_comparison, with_reference
 from vagram_ray.report.errors import ReportError
@@ -123,9 +123,7 @@ def _watch(sources: Sequence[Path], console: Console) -> None:
 
 def _check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be written before any work is done; leaves nothing behind."""
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = first_existing(folder)
     try:
         if not existing.is_dir():
             raise NotADirectoryError(f"{existing} is not a directory")

@@ -14,8 +14,9 @@ seconds on two cores.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
+
+from vagram_ray.text import did_you_mean
 
 _PAPER_MIX = (0, 40, 1.0, 0.05)
 """Appendix E.1: from 0 to 95 % imagined data over the first 40 epochs."""
@@ -211,9 +212,8 @@ def _settings_of(task: str, tasks: tuple[str, ...], table: dict[str, tuple[Any, 
     name = _task_name(task)
     if name not in tasks:
         known = [known for known in tasks if " " not in known]  # a variant is asked for by an argument
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"task={task!r} has no {what}; there are {', '.join(known)}.{hint}")
+        hint = did_you_mean(name, known, most=1, show=repr)
+        raise ValueError(f"task={task!r} has no {what}; there are {', '.join(known)}{f'; {hint}' if hint else '.'}")
     column = tasks.index(name)
     return {key: values[column] for key, values in table.items()}
 

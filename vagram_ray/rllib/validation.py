@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import numbers
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from ray.tune.search.sample import Domain
 from vagram_ray.rllib.env_runner import MBPOEnvRunner
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.rl_module import MBPORLModule
+from vagram_ray.text import did_you_mean
 
 if TYPE_CHECKING:
     from vagram_ray.rllib.config import MBPOConfig
@@ -84,8 +84,7 @@ def unknown_key_message(keys: Iterable[str], known: Iterable[str]) -> str:
     known = sorted(known)
     parts = []
     for key in sorted(keys):
-        close = difflib.get_close_matches(key, known, n=3)
-        hint = _HINTS.get(key) or (f"did you mean {' or '.join(map(repr, close))}?" if close else "")
+        hint = _HINTS.get(key) or did_you_mean(key, known, show=repr)
         parts.append(f"{key!r}" + (f" ({hint})" if hint else ""))
     return f"MBPOConfig has no setting {', '.join(parts)}."
 

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.commands import first_existing
 from vagram_ray.studies.errors import StudyError
+from vagram_ray.text import reason
 
 
 def check_folder(folder: Path) -> None:
@@ -27,10 +29,7 @@ def check_folder(folder: Path) -> None:
     try:
         if folder.is_dir() and any(folder.iterdir()):
             raise StudyError(f"There are results at {str(folder)!r} already: give another --output or remove them.")
-        existing = folder.absolute()
-        while not existing.exists():
-            existing = existing.parent
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=first_existing(folder)):
             pass
     except OSError as error:
         raise _not_writable(folder, error) from error
@@ -82,5 +81,4 @@ def write_facts(path: Path, command: str, facts: Mapping[str, Any]) -> None:
 
 
 def _not_writable(folder: Path, error: OSError) -> StudyError:
-    reason = error.strerror or str(error)
-    return StudyError(f"--output {str(folder)!r} cannot be written ({reason}): give a folder that can.")
+    return StudyError(f"--output {str(folder)!r} cannot be written ({reason(error)}): give a folder that can.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 import vagram_ray
 from vagram_ray.sweep.spec import SweepError
+from vagram_ray.text import did_you_mean
 
 
 def packaged_sweeps() -> dict[str, Path]:
@@ -50,11 +50,10 @@ def find_sweep_file(text: str) -> Path:
         return sweeps[text]
     if path.exists():
         return path
-    close = difflib.get_close_matches(text, sweeps, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = did_you_mean(text, sweeps, most=1)
+    listed = "`vagram-sweep --list` shows those of the package."
     raise SweepError(
-        f"There is no sweep file and no packaged sweep at {text!r}: {hint}`vagram-sweep --list` shows those of the "
-        "package."
+        f"There is no sweep file and no packaged sweep at {text!r}: {f'{hint} {listed}' if hint else listed}"
     )
 
 

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import tune
 
-from vagram_ray.sweep.plan.cells import canonical, expand_cells, format_value
+from vagram_ray.sweep.plan.cells import canonical, expand_cells, format_value, trial_name
 from vagram_ray.sweep.spec import SweepError
+
+NAMES = ["$x_1$", "=1+1", "@cmd", "größe ✓", "a/../b", "two\nlines", "\x1b[2Jclear", "\u202egnp"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_of_a_variant_makes_a_cell_that_can_be_shown_and_a_folder(
+    name: str, make_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    variants = {"size": {name: {"hidden_size": 8}, "plain": {"hidden_size": 9}}}
+    cells = expand_cells(make_config(), variants=variants)
+    assert cells[0].axes["size"] == name and cells[0].label.isprintable()
+    if name.isprintable():
+        assert cells[0].label == f"size={name}"
+    names = [trial_name(cells, cell, range(4)) for cell in cells]
+    assert len(set(names)) == 2
+    for folder in names:
+        (tmp_path / folder).mkdir()
+        assert (tmp_path / folder).resolve().parent == tmp_path.resolve() and folder.isascii()
 
 
 def test_grids_are_crossed_in_the_order_in_which_values_are_listed(make_config: Callable[..., Any]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vagram_ray.sweep.plan.overrides import apply_overrides
 from vagram_ray.sweep.spec import SweepError, describe
-from vagram_ray.text import format_seeds
+from vagram_ray.text import format_seeds, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,7 +211,7 @@ def _name_cells(combinations: Sequence[_Combination], keys: Sequence[str]) -> tu
         seen.add(identity)
         index, axes = len(cells), combination.axes()
         label = ", ".join(f"{name}={format_value(value)}" for name, value in axes.items())
-        label = label or str(combination.resolved.get("env"))
+        label = printable(label or str(combination.resolved.get("env")))
         label = label if label not in taken else f"{label}, cell={index}"
         taken.add(label)
         cells.append(Cell(index, label, axes, {key: combination.resolved[key] for key in keys}))

@@ -16,12 +16,12 @@ An axis of the sweep that is set to one value is no axis any more.
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.sweep.spec import MAX_SEEDS, SweepError, describe, seed_tuple
+from vagram_ray.text import did_you_mean
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -176,6 +176,5 @@ def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: st
 def _unknown(key: str, known: Collection[str]) -> str:
     if key in _HINTS:
         return _HINTS[key]
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(close)}" if close else "see vagram_ray.core.settings for the keys"
+    hint = did_you_mean(key, known).rstrip("?") or "see vagram_ray.core.settings for the keys"
     return f"MBPOConfig has no such key; {hint}"

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vagram_ray.commands import first_existing
 from vagram_ray.records.recorded import SWEEP_FILE
 from vagram_ray.sweep.spec import SweepError
+from vagram_ray.text import reason
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -151,13 +153,6 @@ class SweepStorage:
         return SweepError(f"--storage {self.location!r} cannot be written ({why}); give a directory that can.")
 
 
-def first_existing(path: Path) -> Path:
-    """The path itself, or the nearest of its parents that is there."""
-    while not path.exists():
-        path = path.parent
-    return path
-
-
 def check_writable(storage: SweepStorage) -> None:
     """Refuse a URI that cannot be used or written; leaves nothing behind.
 
@@ -206,12 +201,6 @@ def is_sweep_folder(folder: Path) -> bool:
     """Whether a folder is a sweep's, or has nothing in it but what a driver leaves that is killed at its start."""
     own = (entry.name.startswith(".") or entry.suffix == ".tmp" for entry in folder.iterdir())
     return (folder / SWEEP_FILE).is_file() or all(own)
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, to stand inside a sentence."""
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return " ".join(text.split()).replace(". Detail:", ":").rstrip(".")
 
 
 def short_path(path: Path | str) -> str:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from vagram_ray.checkpoint.files import resolve
 from vagram_ray.records.results import RECORDS_FOLDER, SWEEP_FILE, read_info, read_records, whole_epochs
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage.folder import SweepStorage, reason, telling
+from vagram_ray.sweep.storage.folder import SweepStorage, telling
 from vagram_ray.sweep.storage.lease import LostSweepError, check_held
+from vagram_ray.text import reason
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
