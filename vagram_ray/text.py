@@ -69,7 +69,7 @@ def reason(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters and the like escaped, as terminals and file names take it: ``\\x1b[2J``."""
+    """The text with control characters and the like escaped, as terminals and files take it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
