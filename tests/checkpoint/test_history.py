@@ -138,11 +138,17 @@ def test_one_of_another_version_is_not_passed_over(run_folder):
         CheckpointHistory(LocalFileSystem(), str(run_folder)).read_newest()
 
 
-def test_what_a_killed_process_left_is_deleted(run_folder):
+def test_what_a_killed_process_left_is_deleted(run_folder, tmp_path):
     history, ring = CheckpointHistory(LocalFileSystem(), str(run_folder)), NumberedRing(1, 1000)
     run(history, ring, range(1, 3))
     (run_folder / ".tmp-checkpoint_000003-abcd").mkdir()
     (run_folder / "replay" / ".tmp-half").touch()
+    (run_folder / ".tmp-stdout-abcd").touch()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    (run_folder / ".tmp-old-checkpoint_000002-abcd").symlink_to(elsewhere)
+    (run_folder / ".tmp-old-checkpoint_000001-abcd").symlink_to(tmp_path / "nowhere")
     (run_folder / "replay" / "000000000020-000000000030-00000000.safetensors").touch()
     (run_folder / "progress.csv").touch()
     before = {segment.name for segment in history._segments}
@@ -151,6 +157,7 @@ def test_what_a_killed_process_left_is_deleted(run_folder):
     history.clean()
     assert names(run_folder) == ["checkpoint_000001", "checkpoint_000002", "progress.csv", "replay"]
     assert set(names(run_folder / "replay")) >= before
+    assert names(elsewhere) == ["kept"]
     assert history.read_newest()[0] == 2
 
 

@@ -60,12 +60,19 @@ def test_the_newest_checkpoint_of_a_trial(sweep: Path, monkeypatch: pytest.Monke
     [
         ("config.json", r"checkpoint_000010' is damaged: config.json is missing\. It is passed over\."),
         ("manifest.json", r"checkpoint_000010' is not complete: it has no manifest.json\. It is passed over\."),
+        ("a byte of agent.safetensors", r"has not the size or checksum that was written\. It is passed"),
         ("imagined.safetensors", r"a buffer's file is missing or cut short\. It is passed over\."),
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over_and_named(sweep: Path, damage: str, says: str) -> None:
     trial = sweep / "b,seeds=0-3"
-    (trial / "checkpoint_000010" / damage).unlink()
+    file = trial / "checkpoint_000010" / damage.removeprefix("a byte of ")
+    if file.name == damage:
+        file.unlink()
+    else:
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
     notes: list[str] = []
     assert find_checkpoint(trial, tell=notes.append).name == "checkpoint_000009"
     (note,) = notes

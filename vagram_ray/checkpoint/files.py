@@ -105,7 +105,10 @@ def read_file(filesystem: FileSystem, path: str) -> bytes:
 
 
 def delete_folder(filesystem: FileSystem, path: str) -> None:
-    """Delete a folder if it is there."""
+    """Delete a folder if it is there; of a link to one, the link alone."""
+    if is_local(filesystem) and os.path.islink(path):
+        os.unlink(path)
+        return
     with contextlib.suppress(FileNotFoundError):
         if filesystem.get_file_info(path).type == FileType.Directory:
             filesystem.delete_dir(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyarrow.fs import FileSystem
@@ -63,10 +63,12 @@ class CheckpointHistory:
             self._prune(number)
         return manifest
 
-    def read_newest(self) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+    def read_newest(
+        self, tell: Callable[[str], None] = lambda sentence: None
+    ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
         """Number, settings and state of the newest checkpoint that can be read; None without one.
 
-        One that is damaged is passed over with a warning, and the one before is taken.
+        One that is damaged is passed over with a warning, which ``tell`` gets too, and the one before is taken.
 
         Raises:
             ForeignCheckpointError: It was written by another version.
@@ -80,6 +82,7 @@ class CheckpointHistory:
                 raise
             except CheckpointError as error:
                 logger.warning("%s It is passed over.", error)
+                tell(f"{error} It is passed over.")
                 self._damaged.append(folder)
                 continue
             return number, config, state
@@ -91,6 +94,7 @@ class CheckpointHistory:
             for info in list_folder(self.filesystem, self.path):
                 if info.base_name.startswith(TEMPORARY):
                     delete_folder(self.filesystem, info.path)
+                    delete_file(self.filesystem, info.path)
             used = {segment.name for segment in self._segments_of_all()}
             for info in list_folder(self.filesystem, f"{self.path}/{REPLAY}"):
                 if info.base_name not in used:

@@ -81,38 +81,46 @@ def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
     from vagram_ray.checkpoint.files import STORAGE_ERRORS
     from vagram_ray.checkpoint.history import numbered_checkpoints
 
-    damaged = []
+    problems: list[str] = []
     try:
         numbered = numbered_checkpoints(LocalFileSystem(), str(trial))
         for _, own in reversed(numbered):
-            if own.is_whole():
+            if not (problem := _problem(own)):
                 break
-            damaged.append(own)
+            problems.append(problem)
     except STORAGE_ERRORS as error:
         raise PlayError(f"The trial {str(trial)!r} cannot be read ({error}).") from error
     if not numbered:
         raise PlayError(f"The trial {str(trial)!r} holds no checkpoint yet; wait for its first one.")
-    if len(damaged) == len(numbered):
-        refuse_older_format(Path(damaged[0].path))
+    if len(problems) == len(numbered):
+        refuse_older_format(Path(numbered[-1][1].path))
         other = f" The trial {str(trial)!r} holds no other that is whole." if len(numbered) > 1 else ""
-        raise PlayError(f"{_problem(damaged[0])}{other}")
+        raise PlayError(f"{problems[0]}{other}")
     if tell is not None:
-        for passed_over in damaged:
-            tell(f"{_problem(passed_over)} It is passed over.")
+        for problem in problems:
+            tell(f"{problem} It is passed over.")
     return Path(own.path)
 
 
 def _problem(folder: CheckpointFolder) -> str:
-    """Why a checkpoint is not whole."""
+    """Why a checkpoint cannot be played; empty where it can, or where it is another version's, which reading it says.
+
+    Its files are read, except the buffers': a file that is as long as it should be may still be damaged.
+    """
     from vagram_ray.checkpoint import CheckpointError, read_checkpoint
+    from vagram_ray.checkpoint.errors import ForeignCheckpointError
     from vagram_ray.checkpoint.files import STORAGE_ERRORS
 
     try:
         read_checkpoint(folder, with_buffers=False)
+    except ForeignCheckpointError:
+        return ""
     except CheckpointError as error:
         return str(error)
     except STORAGE_ERRORS as error:
         return f"The checkpoint {folder.path!r} cannot be read ({error})."
+    if folder.is_whole():
+        return ""
     return f"The checkpoint {folder.path!r} is damaged: a buffer's file is missing or cut short."
 
 
