@@ -99,6 +99,24 @@ def test_what_is_finished_stays_and_the_rest_goes_on(
     assert found.notes == ()
 
 
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_trial_whose_seeds_have_all_failed_is_not_started_again(
+    plan: SweepPlan, storage: SweepStorage, started: Continuation, make_result: Callable[..., dict[str, Any]], dry: bool
+) -> None:
+    append_record(storage.folder, "utd_ratio=1,seeds=2", make_result(5, {2: 1.0}, failed=(2,)))
+    some = make_result(1, dict.fromkeys((0, 1, 2), 1.0), failed=(0, 2))
+    append_record(storage.folder, "utd_ratio=2,seeds=0-1-2", some)
+    found = again(plan, storage, dry=dry)
+    assert names(found) == ["utd_ratio=2,seeds=0-1-2"]  # one of its seeds is left
+    assert found.counts(plan.trials) == {"finished": 2, "going on": 1, "new": 0}
+    assert found.seconds_left(plan.trials[1]) == 0.0
+    assert found.notes == (
+        "utd_ratio=1,seeds=2 is not started again, because all its seeds had failed in epoch 5 "
+        "(--restart begins anew).",
+    )
+    assert names(again(replace(plan, epochs=12), storage, dry=True))[1:] == ["utd_ratio=2,seeds=0-1-2"]
+
+
 def test_a_gap_in_the_records_is_run_again(
     plan: SweepPlan, storage: SweepStorage, started: Continuation, make_result: Callable[..., dict[str, Any]]
 ) -> None:

@@ -339,6 +339,14 @@ def check_records(records: Sequence[Mapping[str, Any]]) -> None:
             raise TypeError(f"epoch {epoch} at step {record['env_steps']} are no whole numbers")
 
 
+def epoch_of_death(records: Sequence[Mapping[str, Any]]) -> int | None:
+    """The epoch in which the last of a trial's seeds has failed; None while one is left."""
+    if not records or not records[-1]["seeds"]:
+        return None
+    dead = all(metrics.get("failed") for metrics in records[-1]["seeds"].values())
+    return int(records[-1]["training_iteration"]) if dead else None
+
+
 def whole_epochs(records: Sequence[Mapping[str, Any]]) -> int:
     """Epochs that are recorded without a gap, counted from the first."""
     whole = 0

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
-from vagram_ray.records.results import SweepResults, TrialRecords, write_atomically
+from vagram_ray.records.results import SweepResults, TrialRecords, epoch_of_death, write_atomically
 from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
 from vagram_ray.text import format_duration, format_number, format_seeds, plural
 
@@ -67,7 +67,7 @@ class SweepSummary:
     epochs: int
     cells: tuple[CellSummary, ...]
     unfinished: int = 0
-    """Trials whose records lack epochs: running the sweep's command again goes on with them."""
+    """Trials that lack epochs and have a seed left: running the sweep's command again goes on with them."""
     warnings: tuple[str, ...] = ()
     """One sentence per cell whose model fits reach their limit too often."""
 
@@ -126,7 +126,7 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
                     early[seed] = last
         statistics = summarize(list(counted_returns(returns, lost).values()))
         cells.append(CellSummary(label, returns, missing, statistics, early, tuple(sorted(lost))))
-    unfinished = sum(bool(trial.lacking(epochs)) for trial in results.trials)
+    unfinished = sum(bool(trial.lacking(epochs)) and not epoch_of_death(trial.records) for trial in results.trials)
     warnings = tuple(filter(None, (_fit_limit(results, index, label) for index, label in enumerate(results.labels))))
     return SweepSummary(results.info["name"], metric, epochs, tuple(cells), unfinished, warnings)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.records.recorded import SWEEP_FILE, WAYS_OUT, RecordedSweep, new_sweep_id, read_recorded
-from vagram_ray.records.results import RECORDS_FOLDER, check_records, read_records, whole_epochs
+from vagram_ray.records.results import RECORDS_FOLDER, check_records, epoch_of_death, read_records, whole_epochs
 from vagram_ray.sweep.plan.machine import git_commit, versions
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 from vagram_ray.sweep.resume.joining import ChangedSweepError, join_plan
@@ -37,6 +37,8 @@ class Continuation:
     """What earlier launches left; None for a new sweep."""
     done: Mapping[str, int] = field(default_factory=dict)
     """Epochs that are recorded without a gap, by name of the trial; none of those that are not named."""
+    dead: frozenset[str] = frozenset()
+    """Names of the trials all of whose seeds have failed: they are at their end."""
     notes: tuple[str, ...] = ()
 
     def epochs_done(self, trial: TrialPlan) -> int:
@@ -46,17 +48,22 @@ class Continuation:
     @property
     def todo(self) -> tuple[TrialPlan, ...]:
         """The trials that are still to be run, in order."""
-        return tuple(trial for trial in self.plan.trials if self.epochs_done(trial) < self.plan.epochs)
+        return tuple(trial for trial in self.plan.trials if not self.is_finished(trial))
+
+    def is_finished(self, trial: TrialPlan) -> bool:
+        """Whether a trial has come to its last epoch, or all its seeds have failed."""
+        return trial.name in self.dead or self.epochs_done(trial) >= self.plan.epochs
 
     def counts(self, trials: Sequence[TrialPlan]) -> dict[str, int]:
         """How many of these trials are finished, go on, and are new."""
-        done = [self.epochs_done(trial) for trial in trials]
-        finished = sum(epochs >= self.plan.epochs for epochs in done)
-        going_on = sum(0 < epochs < self.plan.epochs for epochs in done)
-        return {"finished": finished, "going on": going_on, "new": len(done) - finished - going_on}
+        finished = sum(map(self.is_finished, trials))
+        going_on = sum(self.epochs_done(trial) > 0 and not self.is_finished(trial) for trial in trials)
+        return {"finished": finished, "going on": going_on, "new": len(trials) - finished - going_on}
 
     def seconds_left(self, trial: TrialPlan) -> float:
         """Estimated time of what is left of a trial."""
+        if self.is_finished(trial):
+            return 0.0
         done = self.epochs_done(trial)
         if not done:
             return trial.estimate.seconds
@@ -91,8 +98,10 @@ def continue_sweep(
         recorded = read_recorded(folder, storage.shown)
         joined = _joined(plan, recorded, storage, seeds_per_trial)
         done, damaged = _epochs_done(recorded, folder, mend=lock is not None)
-        notes = (*_damage(damaged), *_other_versions(recorded), *_other_packs(recorded, seeds_per_trial))
-        return Continuation(joined, recorded.sweep_id, recorded, done, notes)
+        dead = {name: epoch for name in done if (epoch := epoch_of_death(read_records(folder, name)))}
+        losses = (*_deaths(dead), *_damage(damaged))
+        notes = (*losses, *_other_versions(recorded), *_other_packs(recorded, seeds_per_trial))
+        return Continuation(joined, recorded.sweep_id, recorded, done, frozenset(dead), notes)
 
 
 @contextmanager
@@ -168,6 +177,11 @@ def _refusal(storage: SweepStorage, changes: Sequence[str]) -> str:
         return f"{where} ({changes[0]}): ask for those again, {ways_out}."
     listed = "".join(f"  {change}\n" for change in changes)
     return f"{where}:\n{listed}Ask for those again, {ways_out}."
+
+
+def _deaths(dead: Mapping[str, int]) -> Iterator[str]:
+    for name, epoch in dead.items():
+        yield f"{name} is not started again, because all its seeds had failed in epoch {epoch} (--restart begins anew)."
 
 
 def _damage(names: Sequence[str]) -> Iterator[str]:
