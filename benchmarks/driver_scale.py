@@ -308,25 +308,26 @@ def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
 
     from vagram_ray.records.summary import summarize_sweep, write_summary
     from vagram_ray.sweep.resume.continuation import Continuation
-    from vagram_ray.sweep.run.run import WandbChoice, connect_to_ray, run_sweep
-    from vagram_ray.sweep.run.trials import SweepController
+    from vagram_ray.sweep.run.callbacks import FollowTrials
+    from vagram_ray.sweep.run.local_ray import connect_to_ray
+    from vagram_ray.sweep.run.run import WandbChoice, run_sweep
     from vagram_ray.sweep.storage.folder import SweepStorage
     from vagram_ray.sweep.view.plan import Surroundings, render_plan
     from vagram_ray.sweep.wandb.logging import WandbSeedRuns, prepare_wandb
 
     watch = Watch()
-    own_step, own_finish = SweepController.step, WandbSeedRuns.finish_all
+    own_step, own_finish = FollowTrials.on_step_end, WandbSeedRuns.finish_all
 
-    def step(self: SweepController) -> None:
+    def step(self: FollowTrials, *arguments: Any, **named: Any) -> None:
         watch.turn()
-        own_step(self)
+        own_step(self, *arguments, **named)
 
     def finish_all(self: WandbSeedRuns, *arguments: Any, **named: Any) -> None:
         begin = time.perf_counter()
         own_finish(self, *arguments, **named)
         watch.wandb_s += time.perf_counter() - begin
 
-    SweepController.step, WandbSeedRuns.finish_all = step, finish_all  # type: ignore[method-assign]
+    FollowTrials.on_step_end, WandbSeedRuns.finish_all = step, finish_all  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere, force_terminal=True, width=120, height=50)
         storage = SweepStorage(place, "made-up")

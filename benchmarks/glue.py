@@ -150,11 +150,11 @@ def epoch_of(result: dict[str, Any], began: float, ended: float, cpu_s: dict[str
 def run_sweep(work: Work) -> list[Epoch]:
     """One trial through the command line of the sweep; results are noted as the first callback gets them."""
     from vagram_ray.sweep.commandline import main as sweep_command
-    from vagram_ray.sweep.run.callbacks import RecordResults
+    from vagram_ray.sweep.run.callbacks import FollowTrials
 
     epochs: list[Epoch] = []
     clock = TreeClock()
-    own = RecordResults.on_trial_result
+    own = FollowTrials.on_trial_result
 
     def on_trial_result(self: Any, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> Any:
         cpu_s = clock.lap(result["pid"])
@@ -163,7 +163,7 @@ def run_sweep(work: Work) -> list[Epoch]:
         epochs.append(epoch_of(result, began, arrived, cpu_s))
         return own(self, iteration, trials, trial, result, **info)
 
-    RecordResults.on_trial_result = on_trial_result  # type: ignore[method-assign]
+    FollowTrials.on_trial_result = on_trial_result  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as place:
         words = [str(SWEEP_FILE), "--scale", SCALE, "--storage", place, "--wandb", "offline", "--address", "local"]
         words += ["--seeds", str(work.seeds), "--seeds-per-trial", str(work.seeds), "--epochs", str(work.epochs)]

@@ -11,10 +11,27 @@ import pytest
 from vagram_ray.sweep.run.interruption import STOP_SIGNALS, Interruption
 
 SCRIPT = """
-import time
+import signal, sys, time
 from vagram_ray.commands import make_console
-from vagram_ray.sweep.run.interruption import stop_on_signals
+from vagram_ray.sweep.run.interruption import TRIALS_RUN, stop_on_signals
+
+def rays_handler(number, frame):
+    sys.exit(number)
+
 with stop_on_signals(make_console()) as interruption:
+    if {phase!r} == "ray starts":
+        with interruption.while_ray_starts():
+            signal.signal(signal.SIGTERM, rays_handler)
+            print("ready", flush=True)
+            try:
+                time.sleep(30)
+            except SystemExit:
+                if {swallowed}:
+                    print("swallowed", flush=True)
+                else:
+                    raise
+    if {phase!r} == "trials run":
+        interruption.note_signals(TRIALS_RUN)
     print("ready", flush=True)
     for _ in range(600):
         if interruption.happened and not {stubborn}:
@@ -25,8 +42,8 @@ raise SystemExit(interruption.exit_status)
 """
 
 
-def start(stubborn: bool) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SCRIPT.format(stubborn=stubborn)]
+def start(phase: str = "trials run", stubborn: bool = False, swallowed: bool = False) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT.format(phase=phase, stubborn=stubborn, swallowed=swallowed)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -35,12 +52,12 @@ def start(stubborn: bool) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_the_first_signal_ends_in_order(number: signal.Signals) -> None:
-    process = start(stubborn=False)
+    process = start()
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert output.endswith("in order\n")
-    assert "topping the trials" in output
+    assert "received: stopping the trials" in output
     assert errors == ""
 
 
@@ -56,17 +73,47 @@ def test_the_second_signal_ends_at_once() -> None:
     assert errors == ""
 
 
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_before_anything_runs_a_signal_ends_the_command(number: signal.Signals) -> None:
+    process = start("planning")
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "received: nothing is running yet, so the sweep ends." in output and "in order" not in output
+    assert errors == ""
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_what_comes_while_ray_has_its_own_handler_counts(swallowed: bool) -> None:
+    process = start("ray starts", swallowed=swallowed)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "SIGTERM received: the sweep ends as soon as Ray has started" in output
+    assert ("swallowed" in output) == swallowed and "in order" not in output
+    assert errors == ""
+
+
 def test_without_a_signal_nothing_happened() -> None:
     assert not Interruption().happened
     assert Interruption().exit_status == 0
     assert Interruption(signal.SIGHUP).exit_status == 129
 
 
-def test_programs_started_meanwhile_take_no_notice_of_a_closed_terminal() -> None:
-    script = (
-        "import subprocess, sys\nfrom vagram_ray.sweep.run.interruption import spared_from_hangup\n"
-        "ask = [sys.executable, '-c', 'import signal; print(signal.getsignal(signal.SIGHUP).name)']\n"
-        "with spared_from_hangup():\n    subprocess.run(ask)\nsubprocess.run(ask)\n"
-    )
+def test_a_closed_terminal_ends_no_program_started_meanwhile_and_reaches_this_one() -> None:
+    script = """
+import os, signal, subprocess, sys
+from vagram_ray.sweep.run.interruption import spared_from_hangup
+signal.signal(signal.SIGHUP, lambda number, frame: print("heard", flush=True))
+with spared_from_hangup():
+    child = subprocess.Popen([sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"],
+                             stdout=subprocess.PIPE)
+    child.stdout.readline()
+    child.send_signal(signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("block", flush=True)
+child.terminate()
+print(-child.wait(), flush=True)
+"""
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert output.split() == ["SIG_IGN", "SIG_DFL"]
+    assert output.split() == ["block", "heard", str(int(signal.SIGTERM))]

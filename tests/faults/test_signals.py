@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import SweepRun, Undisturbed, check_equal, write_sweep_file
+from tests.faults.signal_moments import moments, send, table
 
 
 def test_stopping_is_clean_and_the_same_command_goes_on(
@@ -25,7 +26,7 @@ def test_stopping_is_clean_and_the_same_command_goes_on(
     output = run.read_output()
     assert "Traceback" not in output
     assert "SIGTERM received: stopping the trials" in output
-    assert "Stopping the trials; press Ctrl-C again" in output
+    assert "Ctrl-C received: stopping the trials" in output
     assert output.count("NOT COMPLETE") == 2
     assert output.count(f"python -m vagram_ray.sweep {run.file}") == 2  # the way to go on
     assert run.run() == 0, run.read_output()
@@ -61,3 +62,19 @@ def test_a_second_signal_leaves_at_once_and_nothing_is_lost(
     assert run.left_behind() == []
     assert run.run() == 0, run.read_output()
     check_equal(run.folder, undisturbed.folder)
+
+
+@pytest.mark.parametrize(("count", "seed"), [(6, 6), pytest.param(40, 40, marks=pytest.mark.slow)])
+def test_signals_at_the_start_and_at_the_end_are_all_heard(
+    count: int, seed: int, make_run: Callable[..., SweepRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = moments(count, seed)
+    for index, moment in enumerate(sent):
+        place = tmp_path / str(index)
+        file = write_sweep_file(place, epoch_length=60, epochs=1, seeds=(0,))
+        run = make_run(file, "--wandb", "disabled", storage=place / "results")
+        send(moment, run)
+        assert run.left_behind(helpers=False) == []
+    with capsys.disabled():
+        print(f"\n{table(sent)}")
+    assert [moment.problem for moment in sent if moment.problem] == []

@@ -19,6 +19,7 @@ from vagram_ray.records.launches import begin_launch, end_launch
 from vagram_ray.records.results import append_record
 from vagram_ray.sweep.commandline import default_name, main
 from vagram_ray.sweep.plan import probe
+from vagram_ray.sweep.run import local_ray
 from vagram_ray.sweep.run import run as run_module
 
 SWEEP_FILE = """
@@ -176,7 +177,9 @@ def test_the_same_command_has_the_same_folder() -> None:
 def recorded(sweep_file: Path, monkeypatch: pytest.MonkeyPatch, make_result: Callable[..., dict[str, Any]]) -> Path:
     """A sweep that has come to its end without being run: its plan and made-up records."""
 
-    def play(continuation: Any, storage: Any, wandb: Any, source: Path, console: Any) -> Any:
+    def play(
+        continuation: Any, storage: Any, wandb: Any, source: Path, console: Any, interruption: Any
+    ) -> Any:
         begin_launch(storage.folder, continuation.plan, continuation.sweep_id, {"command": "python -m x --restart"},
                      recorded=continuation.recorded)  # fmt: skip
         for trial in continuation.todo:
@@ -186,7 +189,7 @@ def recorded(sweep_file: Path, monkeypatch: pytest.MonkeyPatch, make_result: Cal
         return run_module.Outcome(60.0, {}, False, ())
 
     monkeypatch.chdir(sweep_file.parent)
-    monkeypatch.setattr(run_module, "connect_to_ray", lambda *args: None)
+    monkeypatch.setattr(local_ray, "connect_to_ray", lambda *args: None)
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "run_sweep", play)
         assert invoke(sweep_file, "--scale", "smoke", "--wandb", "disabled").exit_code == 0
@@ -194,7 +197,7 @@ def recorded(sweep_file: Path, monkeypatch: pytest.MonkeyPatch, make_result: Cal
 
 
 def test_nothing_is_run_when_nothing_is_left(recorded: Path, sweep_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "connect_to_ray", lambda *args: pytest.fail("Ray was started"))
+    monkeypatch.setattr(local_ray, "connect_to_ray", lambda *args: pytest.fail("Ray was started"))
     result = invoke(sweep_file, "--scale", "smoke", "--wandb", "disabled")
     assert result.exit_code == 0, result.output
     assert "Every trial has come to its end: nothing is left to run." in result.output
@@ -353,7 +356,7 @@ def test_a_ray_that_does_not_start_in_time_is_one_sentence(monkeypatch: pytest.M
     import ray
 
     from vagram_ray.sweep.plan.machine import Machine
-    from vagram_ray.sweep.run.run import connect_to_ray
+    from vagram_ray.sweep.run.local_ray import connect_to_ray
     from vagram_ray.sweep.spec import SweepError
 
     def fails(*args: Any, **kwargs: Any) -> None:

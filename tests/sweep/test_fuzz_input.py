@@ -18,7 +18,7 @@ from vagram_ray.rllib import MBPOConfig
 from vagram_ray.sweep import commandline
 from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.plan.overrides import parse_assignments
-from vagram_ray.sweep.run import run
+from vagram_ray.sweep.run import local_ray, run
 
 SWEEP_FILE = """
 from ray import tune
@@ -70,7 +70,7 @@ def nothing_runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
     patch = pytest.MonkeyPatch()
     patch.setattr(probe.Prober, "__call__", lambda prober, work, on_gpu: [None] * len(work))
     patch.setattr(run, "run_sweep", reached)
-    patch.setattr(run, "connect_to_ray", reached)
+    patch.setattr(local_ray, "connect_to_ray", reached)
     patch.delenv("RAY_ADDRESS", raising=False)
     patch.chdir(tmp_path_factory.mktemp("here"))
     yield

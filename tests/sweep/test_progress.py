@@ -16,8 +16,10 @@ from vagram_ray.records.results import make_record, read_records
 from vagram_ray.records.writer import RecordWriter
 from vagram_ray.sweep.plan.estimates import TrialEstimate
 from vagram_ray.sweep.plan.plan import SweepPlan
-from vagram_ray.sweep.run.callbacks import RecordResults, ShowProgress
+from vagram_ray.sweep.run.callbacks import FollowTrials
 from vagram_ray.sweep.run.faults import Faults
+from vagram_ray.sweep.run.trials import TrialQueue
+from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.view.progress import ProgressTable, ProgressView, SweepProgress, end_line, result_line
 
 FIRST, SECOND, OTHER = "a=1,seeds=0-1", "a=1,seeds=2", "a=2,seeds=0-1-2"
@@ -248,26 +250,37 @@ def test_results_without_returns_have_lines_too(
 
 
 def test_tunes_events_reach_records_and_progress(
-    progress: SweepProgress, tmp_path: Path, make_result: Callable[..., dict[str, Any]]
+    make_plan_of: Callable[..., SweepPlan], tmp_path: Path, make_result: Callable[..., dict[str, Any]]
 ) -> None:
     class Trial:
+        """What Tune hands to callbacks; its error's text lies in a file."""
+
+        pickled_error_file, error_file = str(tmp_path / "none.pkl"), str(tmp_path / "error")
+
         def __str__(self) -> str:
             return FIRST
 
-    faults = Faults(tmp_path)
-    show = ShowProgress(progress, ProgressView(progress, Console(file=io.StringIO())), faults)
-    record = RecordResults(RecordWriter(tmp_path))
+    plan = make_plan_of({"a=1": [(0, 1), (2,)]})
+    (tmp_path / "error").write_text("no such thing")
+    progress, faults = SweepProgress(plan), Faults(tmp_path)
+    queue = TrialQueue(plan, [FIRST], SweepStorage(str(tmp_path), "run"), faults)
+    view = ProgressView(progress, Console(file=io.StringIO()))
+    follow = FollowTrials(queue, faults, RecordWriter(tmp_path), view)
     trial: Any = Trial()
-    show.on_trial_start(1, [], trial)
-    for callback in (show, record):
-        callback.on_trial_result(1, [], trial, make_result(1, {0: 5.0}))
+    follow.on_trial_start(1, [], trial)
+    damage = "checkpoint_000003 is damaged. It is passed over."
+    result = make_result(1, {0: 5.0, 1: 5.0}, failed=(1,), damaged_checkpoints=[damage], config={})
+    follow.on_trial_result(1, [], trial, result)
     assert progress.trials[FIRST].epochs_done == 1
     assert len(read_records(tmp_path, FIRST)) == 1
-    faults.failed(FIRST, ValueError("no such thing"))
-    show.on_trial_recover(1, [], trial)
+    assert progress.warnings == [f"{FIRST}: {damage}", f"{FIRST}: seed 1 died in epoch 1: its networks became NaN."]
+    assert not {"seeds", "config"} & set(result)
+    follow.on_trial_error(1, [], trial)
     shown = progress.trials[FIRST]
-    assert (shown.retries, shown.error_path) == (1, str(tmp_path / FIRST / "error.txt"))
-    show.on_trial_error(1, [], trial)
+    assert (shown.status, shown.retries, shown.reason) == ("waiting", 1, "no such thing")
+    assert shown.error_path == str(tmp_path / FIRST / "error.txt")
+    for _ in range(2):
+        follow.on_trial_error(1, [], trial)
     assert (shown.status, shown.error_path) == ("failed", str(tmp_path / FIRST / "error.txt"))
 
 

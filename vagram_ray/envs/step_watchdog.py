@@ -11,7 +11,7 @@ import faulthandler
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 EXIT_STATUS = 75
@@ -27,13 +27,14 @@ class StepWatchdog:
     Args:
         limit_s: Seconds.
         output: An open file with a descriptor.
+        before_end: Called when the traceback is written, before this process ends.
     """
 
     GRACE_S = 60.0
     """Seconds beyond twice the limit that the thread may be kept from running before the process ends."""
 
-    def __init__(self, limit_s: float, output: IO[str]) -> None:
-        self.limit_s, self._output = limit_s, output
+    def __init__(self, limit_s: float, output: IO[str], before_end: Callable[[], None] | None = None) -> None:
+        self.limit_s, self._output, self._before_end = limit_s, output, before_end
         self._started: float | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="env-step-watchdog", daemon=True)
@@ -71,4 +72,8 @@ class StepWatchdog:
         )
         self._output.flush()
         faulthandler.dump_traceback(file=self._output, all_threads=True)
-        os._exit(EXIT_STATUS)
+        try:
+            if self._before_end is not None:
+                self._before_end()
+        finally:
+            os._exit(EXIT_STATUS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import tempfile
@@ -26,13 +27,21 @@ from ray.rllib.utils.metrics import (
 from ray.tune import Checkpoint
 from ray.tune.result import DONE, TIME_THIS_ITER_S
 
+from vagram_ray.checkpoint.files import resolve
 from vagram_ray.core.allocator import keep_freed_memory
-from vagram_ray.rllib.checkpointing import TrialCheckpoints, config_of_checkpoint, restore_algorithm, save_algorithm
+from vagram_ray.rllib.checkpointing import (
+    DAMAGED_CHECKPOINTS,
+    TrialCheckpoints,
+    config_of_checkpoint,
+    restore_algorithm,
+    save_algorithm,
+)
 from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.env_runner import MBPOEnvRunner, episode_metrics
 from vagram_ray.rllib.gpu_share import hold_to_gpu_share
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.results import cohort_results, merge, set_nested
+from vagram_ray.rllib.trial_output import TrialOutput
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +87,20 @@ class MBPO(Algorithm):
 
     def setup(self, config: Any) -> None:
         """Build environments, module and agent (called by RLlib's constructor)."""
+        self._output = None
+        if self._storage is not None and config.checkpoint_folder:
+            self._output = TrialOutput(*self._own_folder(config), self.logdir)
+        with self._output or contextlib.nullcontext():
+            self._set_up(config)
+
+    def _own_folder(self, config: MBPOConfig) -> tuple[FileSystem, str]:
+        """File system and path of the trial's folder."""
+        storage: Any = self._storage
+        if config.checkpoint_folder is None:
+            return storage.storage_filesystem, storage.trial_fs_path
+        return resolve(config.checkpoint_folder)
+
+    def _set_up(self, config: Any) -> None:
         if config.num_gpus_per_learner > 0 and not torch.cuda.is_available():
             raise ValueError(
                 f"num_gpus_per_learner={config.num_gpus_per_learner!r} is not usable: PyTorch finds no GPU in this "
@@ -94,7 +117,8 @@ class MBPO(Algorithm):
         limit = self.config.env_step_time_limit_s
         if limit is not None and (limit != "auto" or in_trial):
             seconds = TRIAL_STEP_LIMIT_S if limit == "auto" else float(limit)
-            self.env_runner.limit_steps(seconds, self._stderr_fp or sys.__stderr__)
+            keep_output = self._output.keep if self._output is not None else None
+            self.env_runner.limit_steps(seconds, self._stderr_fp or sys.__stderr__, keep_output)
         self._checkpoints: TrialCheckpoints | None = None
         self._result_to_repeat: dict[str, Any] | None = None
         if in_trial and self.config.checkpoint_every is not None:
@@ -102,10 +126,8 @@ class MBPO(Algorithm):
 
     def _checkpoint_own_trial(self, every: int | Literal["auto"]) -> None:
         """Write checkpoints into the trial's folder from now on, and go on from the newest that is there."""
-        storage: Any = self._storage
         self._checkpoints = TrialCheckpoints(
-            storage.storage_filesystem,
-            storage.trial_fs_path,
+            *self._own_folder(self.config),
             every,
             keep=self.config.checkpoints_kept,
             last_epoch=self.config.checkpoint_last_epoch,
@@ -116,17 +138,32 @@ class MBPO(Algorithm):
             self._time_total -= self._result_to_repeat[TIME_THIS_ITER_S]
 
     def step(self) -> dict[str, Any]:
-        """One training iteration; after resuming from a trial's own checkpoint, its result once more."""
+        """Run one iteration; right after a resume, return the checkpointed result again."""
         repeated, self._result_to_repeat = self._result_to_repeat, None
         if repeated is not None:
             self._epoch_results = repeated
-            return repeated
-        started = time.time()
-        result: dict[str, Any] = super().step()
-        self._tell_of_failures(result)
-        if self._checkpoints is not None:
-            self._checkpoints.save_if_due(self, self._iteration + 1, result, seconds=time.time() - started)
+            return self._with_damage(repeated)
+        with self._output or contextlib.nullcontext():
+            started = time.time()
+            result: dict[str, Any] = super().step()
+            self._tell_of_failures(result)
+            if self._checkpoints is not None:
+                self._checkpoints.save_if_due(self, self._iteration + 1, result, seconds=time.time() - started)
+        if self._output is not None:
+            self._output.keep_if_due()
+        return self._with_damage(result)
+
+    def _with_damage(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The first result of this process tells of damaged checkpoints that were passed over."""
+        if self._checkpoints is not None and self._checkpoints.damaged:
+            result[DAMAGED_CHECKPOINTS], self._checkpoints.damaged = self._checkpoints.damaged, []
         return result
+
+    def cleanup(self) -> None:
+        """Stop (called at the end of a trial)."""
+        super().cleanup()
+        if self._output is not None:
+            self._output.keep()
 
     def save_to_path(
         self,

@@ -37,6 +37,8 @@ AUTO_INTERVAL_S, AUTO_SHARE = 60.0, 0.02
 """``checkpoint_every="auto"``: seconds between checkpoints, and the share of the wall time that they may take."""
 CHECKPOINT_ERROR = "checkpoint_error"
 """Key of a result whose checkpoint could not be written: why."""
+DAMAGED_CHECKPOINTS = "damaged_checkpoints"
+"""Key of a process's first result: a sentence on each damaged checkpoint that was passed over."""
 EARLIER_RESULTS = "earlier_results"
 """Key of the first result after resuming: the results of all epochs before it, for a driver that lost some."""
 KEPT_SECTIONS = (TRAINING_ITERATION, "env_steps", TIME_TOTAL_S, "time", "perf", "seeds")
@@ -136,6 +138,8 @@ class TrialCheckpoints:
         self._every, self._last_epoch = every, last_epoch
         self._last_saved, self._last_cost = time.monotonic(), 0.0
         self._results: list[dict[str, Any]] = []
+        self.damaged: list[str] = []
+        """Sentences on the damaged checkpoints that ``resume`` has passed over."""
 
     def resume(self, algo: MBPO) -> dict[str, Any] | None:
         """Go on from the newest whole checkpoint; returns the result of its epoch, or None without a checkpoint.
@@ -143,7 +147,7 @@ class TrialCheckpoints:
         Raises:
             ValueError: The checkpoint is of other settings.
         """
-        saved = self._history.read_newest()
+        saved = self._history.read_newest(self.damaged.append)
         self._history.clean()
         if saved is None:
             return None

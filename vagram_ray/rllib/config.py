@@ -75,6 +75,7 @@ class MBPOConfig(AlgorithmConfig):
         self.checkpoint_every: int | Literal["auto"] | None = None
         self.checkpoints_kept = 2
         self.checkpoint_last_epoch: int | None = None
+        self.checkpoint_folder: str | None = None
         self.env_step_time_limit_s: float | Literal["auto"] | None = "auto"
 
     @classmethod
@@ -133,6 +134,7 @@ class MBPOConfig(AlgorithmConfig):
         checkpoint_every: int | Literal["auto"] | None = _UNSET,
         checkpoints_kept: int = _UNSET,
         checkpoint_last_epoch: int | None = _UNSET,
+        checkpoint_folder: str | None = _UNSET,
         **kwargs: Any,
     ) -> MBPOConfig:
         """Set how a Tune trial checkpoints itself; without Tune, and with ``None``, it does not.
@@ -145,6 +147,8 @@ class MBPOConfig(AlgorithmConfig):
                 wall time; None leaves checkpoints to Tune.
             checkpoints_kept: The newest that are kept.
             checkpoint_last_epoch: An epoch that is saved in any case, the trial's last one.
+            checkpoint_folder: Path or URI of the trial's folder, for checkpoints and what its process prints; by
+                default its folder in Tune's storage.
             **kwargs: RLlib's own.
 
         Raises:
@@ -154,6 +158,7 @@ class MBPOConfig(AlgorithmConfig):
             "checkpoint_every": checkpoint_every,
             "checkpoints_kept": checkpoints_kept,
             "checkpoint_last_epoch": checkpoint_last_epoch,
+            "checkpoint_folder": checkpoint_folder,
         }
         _refuse_unknown(kwargs, AlgorithmConfig.checkpointing, set(own))
         super().checkpointing(**kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -77,11 +77,11 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         self.module = cast(MBPORLModule, spec.build())
         self._shares_module = False
 
-    def limit_steps(self, limit_s: float, output: IO[str]) -> None:
+    def limit_steps(self, limit_s: float, output: IO[str], before_end: Callable[[], None] | None = None) -> None:
         """End this process, with a traceback in ``output``, when a step or reset takes longer than ``limit_s``."""
         if self._watchdog is not None:
             self._watchdog.stop()
-        self._watchdog = StepWatchdog(limit_s, output)
+        self._watchdog = StepWatchdog(limit_s, output, before_end)
         self.env.guard = self.evaluation_env.guard = self._watchdog.guard
 
     def share_module(self, module: MBPORLModule) -> None:

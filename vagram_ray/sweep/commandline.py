@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vagram_ray.sweep.plan.machine import Machine
     from vagram_ray.sweep.plan.plan import SweepPlan
     from vagram_ray.sweep.resume.continuation import Continuation
+    from vagram_ray.sweep.run.interruption import Interruption
     from vagram_ray.sweep.run.ray_address import RayPlace
     from vagram_ray.sweep.run.run import Outcome
     from vagram_ray.sweep.storage.lock import DriverLock
@@ -168,7 +170,22 @@ def launch(request: Request, console: Console) -> int:
 
     Raises:
         SweepError: The input cannot work.
+        SystemExit: A signal has come before anything was running.
     """
+    from vagram_ray.sweep.run.interruption import stop_on_signals
+
+    # Of processes that died the views tell in a line; Ray, which reads this when it is imported, in a paragraph.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    with stop_on_signals(console) as interruption:
+        status, ray_lost = _launch(request, console, interruption)
+        if ray_lost:  # Ray would wait for itself at the end
+            sys.stdout.flush()
+            os._exit(interruption.exit_status or status)
+        return interruption.exit_status or status
+
+
+def _launch(request: Request, console: Console, interruption: Interruption) -> tuple[int, bool]:
+    """Exit status, and whether Ray has died."""
     from vagram_ray.sweep.plan.plan import check_gpu_memory
     from vagram_ray.sweep.resume.continuation import continue_sweep
     from vagram_ray.sweep.run.ray_address import find_ray
@@ -189,7 +206,7 @@ def launch(request: Request, console: Console) -> int:
     if request.address is None and not request.dry_run:
         prepare_ray_files()
     with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
-        plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request)
+        plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request, interruption)
         per_trial = request.seeds_per_trial
         shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
         continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)
@@ -200,15 +217,16 @@ def launch(request: Request, console: Console) -> int:
         if not continuation.todo:
             console.print("Every trial has come to its end: nothing is left to run.")
         if request.dry_run:
-            return COMPLETE
+            return COMPLETE, False
 
-        from vagram_ray.sweep.run.run import WandbChoice, connect_to_ray, run_sweep
+        from vagram_ray.sweep.run.local_ray import connect_to_ray
+        from vagram_ray.sweep.run.run import WandbChoice, run_sweep
 
         if request.address is None and continuation.todo:
-            connect_to_ray(None, machine)
+            connect_to_ray(None, machine, interruption)
         choice = WandbChoice(wandb_mode, request.wandb_project)
-        outcome = run_sweep(continuation, storage, choice, request.config_file, console)
-        return _finish(storage, outcome, console, request.wandb_artifacts)
+        outcome = run_sweep(continuation, storage, choice, request.config_file, console, interruption)
+        return _finish(storage, outcome, console, request.wandb_artifacts), outcome.ray_lost
 
 
 def default_name(sweep_name: str, scale: str) -> str:
@@ -259,11 +277,13 @@ def _wandb_mode(request: Request, storage: SweepStorage) -> str:
     return mode
 
 
-def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request) -> tuple[SweepPlan, Machine]:
+def _plan(
+    sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request, interruption: Interruption
+) -> tuple[SweepPlan, Machine]:
     from vagram_ray.sweep.plan.plan import make_plan
     from vagram_ray.sweep.plan.probe import Prober
 
-    machine = _machine(request)
+    machine = _machine(request, interruption)
     prober = Prober(machine, config.extensions)
     plan = make_plan(
         sweep,
@@ -278,7 +298,7 @@ def _plan(sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: 
     return replace(plan, assumption=prober.note), machine
 
 
-def _machine(request: Request) -> Machine:
+def _machine(request: Request, interruption: Interruption) -> Machine:
     """What the sweep is planned for; connects to Ray where an address is given."""
     from vagram_ray.sweep.plan.machine import assumed_machine, cluster_machine, local_machine
 
@@ -288,9 +308,9 @@ def _machine(request: Request) -> Machine:
             "a cluster that starts machines when trials ask for them."
         )
     if request.address is not None:
-        from vagram_ray.sweep.run.run import connect_to_ray
+        from vagram_ray.sweep.run.local_ray import connect_to_ray
 
-        connect_to_ray(request.address)
+        connect_to_ray(request.address, interruption=interruption)
     if request.gpus is not None:
         machine = assumed_machine(request.gpus, request.gpu_memory)
         return (
@@ -340,7 +360,7 @@ def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_art
     upload_all(storage)
     print_closing(summary, outcome, storage, console)
     if outcome.interrupted:
-        return outcome.exit_status
+        return INCOMPLETE
     if wandb_artifacts:
         from vagram_ray.sweep.wandb.artifacts import log_artifacts
 

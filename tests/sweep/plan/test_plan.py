@@ -20,7 +20,6 @@ from vagram_ray.sweep.plan.machine import GIB, Machine
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
 from vagram_ray.sweep.plan.plan import CellNamer, SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
 from vagram_ray.sweep.resume.continuation import Continuation
-from vagram_ray.sweep.run.search import PlannedTrials, TrialNamer
 from vagram_ray.sweep.spec import Sweep, SweepError
 from vagram_ray.sweep.view.plan import Surroundings, plan_warnings, render_plan
 from vagram_ray.text import format_seeds
@@ -88,24 +87,10 @@ def test_trials_are_cells_times_packs(make_config: Callable[..., Any]) -> None:
     assert plan.base_parameters()["hidden_size"] == 8
 
 
-def test_tune_gets_every_trial_once_and_gets_back_its_name(make_config: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_cell_is_found_by_its_settings(make_config: Callable[..., Any]) -> None:
     plan = plan_for(make_config(critic_hidden_sizes=tune.grid_search([(8, 8), (16,)])), seeds_per_trial=2)
-    searcher = PlannedTrials([trial.parameters for trial in plan.trials])
-    first = [searcher.suggest(str(number)) for number in range(3)]
-    searcher.save(str(tmp_path / "state"))
-    resumed = PlannedTrials([trial.parameters for trial in plan.trials])
-    resumed.restore(str(tmp_path / "state"))
-    suggestions = [*first, resumed.suggest("3")]
-    assert suggestions == [trial.parameters for trial in plan.trials]
-    assert resumed.suggest("4") == PlannedTrials.FINISHED
-
-    class Trial:
-        def __init__(self, config: dict[str, Any]) -> None:
-            self.config = {**plan.base_parameters(), **config}
-
-    namer, cell_of = pickle.loads(pickle.dumps((TrialNamer(plan), CellNamer.of(plan.cells))))
-    as_lists = {"critic_hidden_sizes": [16], "seeds": [0, 1]}  # what a restored trial looks like
-    assert namer(Trial(as_lists)) == "critic_hidden_sizes=16,seeds=0-1"
+    cell_of = pickle.loads(pickle.dumps(CellNamer.of(plan.cells)))
+    as_lists = {"critic_hidden_sizes": [16], "seeds": [0, 1]}  # what has been through JSON
     assert cell_of({**plan.base_parameters(), **as_lists}) == "critic_hidden_sizes=16"
 
 

@@ -23,7 +23,6 @@ from vagram_ray.sweep.plan.packing import pack_seeds
 from vagram_ray.sweep.plan.plan import SweepPlan, check_gpu_memory, make_plan, split_pack
 from vagram_ray.sweep.plan.shares import GIB, HEADROOM, GpuNode, GpuSharing, Placement, cluster_gpus
 from vagram_ray.sweep.resume.joining import join_plan
-from vagram_ray.sweep.run.search import TrialNamer
 from vagram_ray.sweep.spec import Sweep, SweepError
 from vagram_ray.sweep.view.plan import Surroundings, plan_warnings
 
@@ -120,14 +119,6 @@ def test_trials_carry_their_shares_and_keep_their_names(make_config: Callable[..
     assert not {"num_gpus_per_learner", "num_cpus_for_main_process"} & set(plan.base_parameters())
     assert dict(plan.resources) == {"CPU": 1.0, "GPU": large}
     assert plan.slots == int(1 / small + 1e-9)  # the small ones come first, and then there is no room
-
-    class Trial:
-        def __init__(self, config: dict[str, Any]) -> None:
-            self.config = config
-
-    for trial in plan.trials:
-        as_tune_has_it = json.loads(json.dumps(trial.parameters))
-        assert TrialNamer(plan)(Trial({**plan.base_parameters(), **as_tune_has_it})) == trial.name
 
 
 def test_one_trial_is_one_bundle_on_one_node(make_config: Callable[..., Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 MAX_FAILURES = 3
 MAX_LOST_NODES = 10
 """Failures in a row, without a new epoch in between, after which a trial is given up."""
-ERROR_FILE, STDOUT_FILE, STDERR_FILE = "error.txt", "stdout", "stderr"
+ERROR_FILE = "error.txt"
 
 STEP_LIMIT = "an environment step exceeded its time limit"
 OUT_OF_MEMORY = "out of memory"

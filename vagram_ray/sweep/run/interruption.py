@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -14,12 +14,23 @@ from rich.console import Console
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C; what `kill`, batch systems and containers send; a closed terminal or connection."""
 
+NOTHING_RUNS = "nothing is running yet, so the sweep ends."
+RAY_STARTS = "the sweep ends as soon as Ray has started; a second signal ends it at once."
+TRIALS_RUN = "stopping the trials; a second signal ends the sweep at once."
+ENDING = "the trials have ended; what is being written is finished first."
 
-@dataclass
+
 class Interruption:
-    """Whether a sweep has been asked to stop."""
+    """Whether a sweep has been asked to stop.
 
-    signal_number: int | None = None
+    While nothing runs, a signal ends the command by ``SystemExit``. Later its handler only notes it: what it raised
+    would be lost where Python calls it in a hook, as while Ray starts processes.
+    """
+
+    def __init__(self, signal_number: int | None = None, console: Console | None = None) -> None:
+        self.signal_number, self._console = signal_number, console
+        self._announcement = NOTHING_RUNS
+        self._handled: tuple[int, ...] = ()
 
     @property
     def happened(self) -> bool:
@@ -31,54 +42,100 @@ class Interruption:
         """128 and the number of the signal, as shells count; 0 without one."""
         return 0 if self.signal_number is None else 128 + self.signal_number
 
+    def note_signals(self, announcement: str) -> None:
+        """From now on a signal is noted and announced in these words, and ends nothing by itself."""
+        self._announcement = announcement
+
+    @contextlib.contextmanager
+    def while_ray_starts(self) -> Iterator[None]:
+        """Within the block signals are noted alone; at its end they end the command.
+
+        Ray takes over SIGTERM while it starts, with a handler that raises; so the signals are also read from the
+        descriptor that Python writes them to, whatever handler there is.
+        """
+        before, self._announcement = self._announcement, RAY_STARTS
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        failure: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:  # SystemExit is of Ray's handler
+            failure = error
+        signal.set_wakeup_fd(previous)
+        self._take_signals()
+        with contextlib.suppress(BlockingIOError):  # there was none
+            for number in os.read(reader, 1024):
+                self._note(number)
+        os.close(reader)
+        os.close(writer)
+        self._announcement = before
+        if self.happened:
+            raise SystemExit(self.exit_status) from failure
+        if failure is not None:
+            raise failure
+
+    def _take_signals(self) -> dict[int, Any]:
+        """Set the handler, again where Ray has set its own; returns the handlers before."""
+        return {number: signal.signal(number, self._on_signal) for number in self._handled}
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self.happened:
+            if self._console is not None:
+                self._console.show_cursor(True)  # a live table hides it
+            os._exit(128 + number)
+        self._note(number)
+        if self._announcement is NOTHING_RUNS:
+            raise SystemExit(self.exit_status)
+
+    def _note(self, number: int) -> None:
+        if number not in self._handled or self.happened:
+            return
+        self.signal_number = number
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        with contextlib.suppress(OSError, RuntimeError):  # the terminal may be gone, or in the midst of a line
+            if self._console is not None:
+                self._console.print(f"{name} received: {self._announcement}", soft_wrap=True)
+
 
 @contextlib.contextmanager
 def stop_on_signals(console: Console) -> Iterator[Interruption]:
-    """Within the block the first of ``STOP_SIGNALS`` is noted and announced, and the second ends this process at once.
+    """Within the block the first of ``STOP_SIGNALS`` is announced and answered, and the second ends this process.
 
-    Processes that Ray has started in this one end with it.
+    Processes that Ray has started in this one end with it. While Python itself ends afterwards, a signal ends it at
+    once.
     """
-    interruption = Interruption()
-
-    def on_signal(number: int, frame: Any) -> None:
-        if interruption.happened:
-            console.show_cursor(True)  # a live table hides it
-            os._exit(128 + number)
-        interruption.signal_number = number
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            console.print(_announcement(number), soft_wrap=True)
-
-    before = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS if not _under_nohup(number)}
+    interruption = Interruption(console=console)
+    interruption._handled = tuple(number for number in STOP_SIGNALS if not _under_nohup(number))
+    before = interruption._take_signals()
     try:
         yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        atexit.register(_leave_at_once_on_signals)
+
+
+def _leave_at_once_on_signals() -> None:
+    for number in STOP_SIGNALS:
+        if not _under_nohup(number):
+            signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
 @contextlib.contextmanager
 def spared_from_hangup() -> Iterator[None]:
     """Programs that are started within the block take no notice of SIGHUP, which a closed terminal sends to all.
 
-    A sweep's driver stops in order then, and needs Ray's processes for that.
+    A sweep's driver stops in order then, and needs Ray's processes for that. In this process the signal waits.
     """
-    try:
-        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    except ValueError:  # not in the main thread, where signals cannot be set
-        yield
-        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _under_nohup(number: int) -> bool:
     """Whether this is the signal of a closed terminal, and whoever started this process had it ignored."""
     return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
-
-
-def _announcement(number: int) -> str:
-    if number == signal.SIGINT:
-        return "Stopping the trials; press Ctrl-C again to leave at once."
-    return f"{signal.Signals(number).name} received: stopping the trials; a second signal ends the sweep at once."

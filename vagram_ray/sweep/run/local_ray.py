@@ -1,26 +1,240 @@
-"""The files of a Ray that a sweep starts for itself."""
+"""The Ray that a sweep uses: connecting to it or starting one, noticing its death, removing what is left of it."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import json
+import logging
+import os
+import re
 import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vagram_ray.sweep.plan.machine import Machine
+from vagram_ray.sweep.run.interruption import Interruption, spared_from_hangup
+from vagram_ray.sweep.run.processes import load_psutil
+from vagram_ray.sweep.spec import SweepError, describe
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Ray's shared memory on a local start: trials pass no large objects, and Ray's default is a third of the memory."""
+OWNER_FILE = "vagram_ray_driver.json"
+"""In the session folder of a Ray that a sweep has started: which process did."""
+_LOOK_EVERY_S = 5.0
+_PATIENCE_S = {True: 4.0, False: 45.0}
+"""Seconds without Ray's control process, of one's own Ray and of a cluster's, which may come back."""
 
 
-def remove_files_at_exit() -> None:
-    """Remove logs and sockets of the Ray in this process when the process ends; of one that runs elsewhere, nothing.
+class RayLostError(BaseException):
+    """Ray itself has died; no ``Exception``, for Tune would try to end the trials through Ray and wait for ever."""
 
-    Ray keeps them in its temporary folder for ever, a megabyte or more for every start. What trials have printed lies
-    with the results.
+
+def connect_to_ray(
+    address: str | None, machine: Machine | None = None, interruption: Interruption | None = None
+) -> None:
+    """Connect to a running Ray at ``address``, or start one embedded in this process with the machine's resources.
+
+    Signals that come meanwhile are noted in ``interruption``.
+
+    Raises:
+        SweepError: There is no Ray at the address, or it cannot be started.
+        SystemExit: A signal has come.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns about its future at every start
+    with interruption.while_ray_starts() if interruption is not None else contextlib.nullcontext():
+        if address is not None:
+            _connect(address)
+        else:
+            assert machine is not None
+            _start(machine)
+
+
+def _start(machine: Machine) -> None:
     import ray
 
-    node = ray._private.worker._global_node
-    if node is None or not node.head:
-        return
-    folder = node.get_session_dir_path()
+    # Without its control process, Ray would wait for a minute before it gives up.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
+    # Ray's own logs, in its temporary folder: half a gigabyte each and five old ones of it by default.
+    os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(16 * 2**20))
+    os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
+    try:
+        with spared_from_hangup():
+            context: Any = ray.init(
+                "local",
+                num_cpus=machine.cpus,
+                num_gpus=machine.gpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:  # a bare one where its processes do not answer in time
+        reason = describe(error).rstrip(".")
+        raise SweepError(
+            f"Ray cannot be started on this machine ({reason}); it needs room for its files in RAY_TMPDIR "
+            f"({os.environ.get('RAY_TMPDIR', '/tmp')}) and some memory."
+        ) from error
+    session = Path(context.address_info["session_dir"])
+    with contextlib.suppress(OSError):
+        (session / OWNER_FILE).write_text(json.dumps(_this_process()))
+        remove_leftovers(session.parent)
+    atexit.register(_remove_own_files, session)
 
-    def remove() -> None:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
-    atexit.register(remove)
+def _connect(address: str) -> None:
+    import ray
+
+    try:
+        if endpoint := re.fullmatch(r"(?P<host>[^:/]+):(?P<port>\d+)", address):  # Ray itself would go on for minutes
+            socket.create_connection((endpoint["host"], int(endpoint["port"])), timeout=10).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises a different class for every way of not getting through
+        reason = describe(error).rstrip(".")
+        raise SweepError(
+            f"There is no Ray at --address {address!r} ({reason}); start it with `ray start --head`, or leave "
+            "--address (and RAY_ADDRESS) away to run on this machine."
+        ) from error
+
+
+# -- files and processes ---------------------------------------------------------------------------------------
+
+
+def _remove_own_files(session: Path) -> None:
+    """Ray keeps logs and sockets for ever, a megabyte or more for every start; what trials print is in the results."""
+    import ray
+
+    ray.shutdown()
+    shutil.rmtree(session, ignore_errors=True)
+
+
+def keep_ray_files() -> None:
+    """Leave the logs of this process's own Ray where they are: they may tell more of what went wrong."""
+    atexit.unregister(_remove_own_files)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """End and remove what killed sweeps of this user on this machine have left of the Rays inside them.
+
+    Such a Ray's session folder in ``folder`` names the process that started it. When that has ended, all of the
+    session is left over: its agents live on for a minute and more.
+    """
+    psutil = load_psutil()
+    here = _this_process()
+    for session in folder.glob("session_2*"):
+        try:
+            owner = json.loads((session / OWNER_FILE).read_text())
+            same_machine = all(owner[key] == here[key] for key in ("boot", "pid_namespace", "user"))
+            if not same_machine or session.stat().st_uid != os.getuid() or _lives(owner, psutil):
+                continue
+        except (OSError, ValueError, KeyError, TypeError):  # not a sweep's, or somebody else's
+            continue
+        for process in psutil.process_iter(["cmdline", "uids"]):
+            command, users = process.info["cmdline"] or (), process.info["uids"]
+            if users is not None and users.real == os.getuid() and any(session.name in part for part in command):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        shutil.rmtree(session, ignore_errors=True)
+
+
+def _this_process() -> dict[str, Any]:
+    own = load_psutil().Process()
+    pid_namespace = boot = ""
+    with contextlib.suppress(OSError):  # no Linux
+        pid_namespace = os.readlink("/proc/self/ns/pid")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return {
+        "pid": own.pid, "started": own.create_time(), "user": os.getuid(), "pid_namespace": pid_namespace,
+        "boot": boot or socket.gethostname(),
+    }  # fmt: skip
+
+
+def _lives(owner: dict[str, Any], psutil: Any) -> bool:
+    try:
+        process = psutil.Process(int(owner["pid"]))
+        return abs(process.create_time() - float(owner["started"])) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+# -- its death -------------------------------------------------------------------------------------------------
+
+
+class RayWatch:
+    """Notices that Ray has died, and says how the sweep goes on before Ray ends this process.
+
+    A thread looks for Ray's control process, because calls to Ray wait for it, and Ray then aborts this process.
+
+    Args:
+        own: Whether Ray runs inside this process.
+        warn: Is told in a sentence.
+        command: What goes on with the sweep.
+    """
+
+    def __init__(self, own: bool, warn: Callable[[str], None], command: str) -> None:
+        import ray
+
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._endpoint = host.strip("[]"), int(port)
+        self._own, self._warn, self._command = own, warn, command
+        self._lost: str | None = None
+        self._next_look = time.monotonic() + _LOOK_EVERY_S
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
+
+    def check(self) -> None:
+        """Look.
+
+        Raises:
+            RayLostError: Ray has died: nothing would ever happen any more.
+        """
+        if self._lost is None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_EVERY_S
+            if not _has_nodes():
+                self._tell("Ray has no machine left to run trials on: its own process has died.")
+        if self._lost is not None:
+            raise RayLostError(self._lost)
+
+    def __enter__(self) -> RayWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+
+    def _watch(self) -> None:
+        answered = time.monotonic()
+        while not self._ended.wait(1.0):
+            try:
+                socket.create_connection(self._endpoint, timeout=_LOOK_EVERY_S).close()
+                answered = time.monotonic()
+            except ConnectionRefusedError:
+                pass
+            except OSError:
+                if self._own:  # only busy
+                    answered = time.monotonic()
+            if time.monotonic() - answered > _PATIENCE_S[self._own]:
+                self._tell("Ray's control process has died, and the sweep ends.")
+                return
+
+    def _tell(self, sentence: str) -> None:
+        if not self._ended.is_set():
+            self._lost = f"{sentence} The same command goes on: {self._command}"
+            self._warn(self._lost)
+
+
+def _has_nodes() -> bool:
+    import ray
+
+    try:
+        return any(node["Alive"] for node in ray.nodes())
+    except Exception:  # it does not answer just now
+        return True

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vagram_ray.ray_internals import address_of_last_start
 from vagram_ray.sweep.run.processes import load_psutil, options_of
 from vagram_ray.sweep.spec import SweepError
 
@@ -58,7 +59,7 @@ def find_ray(asked: str | None) -> RayPlace:
     if asked:
         return RayPlace(asked, f"the one at {asked}")
     own = "one of its own on this machine"
-    address = _started_last()
+    address = address_of_last_start()
     if address is None:
         return RayPlace(None, own)
     nodes = [node for node in local_nodes() if node.gcs_address == address and not node.embedded]
@@ -98,16 +99,6 @@ def _is_embedded(arguments: dict[str, str], parent: int, psutil: Any) -> bool:
     with contextlib.suppress(psutil.Error):
         return "start" not in psutil.Process(parent).cmdline()
     return False
-
-
-def _started_last() -> str | None:
-    """The address that ``ray start`` has left on this machine."""
-    from ray._private.utils import read_ray_address
-
-    try:
-        return read_ray_address() or None
-    except (OSError, ValueError):  # somebody else's
-        return None
 
 
 def _answers(address: str) -> bool:

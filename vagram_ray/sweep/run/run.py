@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import re
 import shutil
-import socket
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -30,19 +27,17 @@ from vagram_ray.records.launches import (
 from vagram_ray.records.results import RESULTS_FILE, SWEEP_FILE, SweepResults, read_info, read_records, rewrite_plan
 from vagram_ray.records.summary import summarize_sweep
 from vagram_ray.records.writer import RecordWriter
-from vagram_ray.sweep.plan.machine import Machine, describe_machine, git_commit, versions
+from vagram_ray.sweep.plan.machine import describe_machine, git_commit, versions
 from vagram_ray.sweep.plan.plan import CellNamer, SweepPlan
 from vagram_ray.sweep.resume.continuation import Continuation
 from vagram_ray.sweep.run.faults import Faults
-from vagram_ray.sweep.run.interruption import Interruption, spared_from_hangup, stop_on_signals
-from vagram_ray.sweep.run.local_ray import remove_files_at_exit
-from vagram_ray.sweep.spec import SweepError, describe
+from vagram_ray.sweep.run.interruption import ENDING, TRIALS_RUN, Interruption
+from vagram_ray.sweep.run.local_ray import RayLostError, RayWatch, keep_ray_files
+from vagram_ray.sweep.spec import describe
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.remote import DriverFiles
 from vagram_ray.sweep.view.progress import FAILED, ProgressView, SweepProgress
 
-OBJECT_STORE_BYTES = 256 * 2**20
-"""Ray's shared memory on a local start: trials pass no large objects, and Ray's default is a third of the memory."""
 SWEEP_FILE_COPY = "sweep_file.py"
 
 
@@ -73,65 +68,17 @@ class Outcome:
     """Why each failed trial did, in a few words, by name."""
     unwritten: str = ""
     """A sentence about what the disk did not take; empty if there is nothing."""
-    exit_status: int = 0
-    """128 and the number of the signal that stopped the sweep; 0 without one."""
-
-
-def connect_to_ray(address: str | None, machine: Machine | None = None) -> None:
-    """Connect to a running Ray at ``address``, or start one embedded in this process with the machine's resources.
-
-    Raises:
-        SweepError: There is no Ray at the address.
-    """
-    import ray
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns about its future at every start
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        assert machine is not None
-        # Without its control process, Ray would wait for a minute before it gives up.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
-        # Ray's own logs, in its temporary folder: half a gigabyte each and five old ones of it by default.
-        os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(16 * 2**20))
-        os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
-        try:
-            with spared_from_hangup():
-                ray.init(
-                    "local",
-                    num_cpus=machine.cpus,
-                    num_gpus=machine.gpus,
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    **quiet,
-                )
-        except Exception as error:  # a bare one where its processes do not answer in time
-            reason = describe(error).rstrip(".")
-            raise SweepError(
-                f"Ray cannot be started on this machine ({reason}); it needs room for its files in RAY_TMPDIR "
-                f"({os.environ.get('RAY_TMPDIR', '/tmp')}) and some memory."
-            ) from error
-        return
-    try:
-        _check_reachable(address)
-        ray.init(address, **quiet)
-    except Exception as error:  # Ray raises a different class for every way of not getting through
-        reason = describe(error).rstrip(".")
-        raise SweepError(
-            f"There is no Ray at --address {address!r} ({reason}); start it with `ray start --head`, or leave "
-            "--address (and RAY_ADDRESS) away to run on this machine."
-        ) from error
-
-
-def _check_reachable(address: str) -> None:
-    """Try the port first: Ray itself goes on for minutes."""
-    endpoint = re.fullmatch(r"(?:ray://)?(?P<host>[^:/]+):(?P<port>\d+)", address)
-    if endpoint:
-        socket.create_connection((endpoint["host"], int(endpoint["port"])), timeout=10).close()
+    ray_lost: bool = False
+    """Whether Ray itself has died."""
 
 
 def run_sweep(
-    continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Path, console: Console
+    continuation: Continuation,
+    storage: SweepStorage,
+    wandb: WandbChoice,
+    source: Path,
+    console: Console,
+    interruption: Interruption | None = None,
 ) -> Outcome:
     """Run the trials that are still to be run. Writes the sweep's records as they come.
 
@@ -143,25 +90,29 @@ def run_sweep(
         wandb: Mode and project.
         source: The sweep file, kept as a copy with the results.
         console: Where progress is shown.
+        interruption: Tells of signals; without it there are none.
     """
-    todo = continuation.todo
+    todo, interruption = continuation.todo, interruption or Interruption()
+    interruption.note_signals(TRIALS_RUN if todo else ENDING)
     if todo:
         _begin(continuation, storage, wandb, source)
     logging.raiseExceptions = False  # a full disk is told of once, not for every line of a log
     progress = _progress(continuation, storage)
     started = time.monotonic()
     copying = DriverFiles(storage).uploading() if storage.is_remote else contextlib.nullcontext()
-    with copying, ProgressView(progress, console) as view, stop_on_signals(console) as interruption:
+    ray_lost = False
+    with copying, ProgressView(progress, console) as view:
         seed_runs = _seed_runs(continuation, storage, wandb)
         faults, writer = Faults(storage.folder), RecordWriter(storage.folder, view.warn)
         if todo:
-            _fit(continuation, storage, view, seed_runs, interruption, faults, writer)
+            ray_lost = not _fit(continuation, storage, view, seed_runs, interruption, faults, writer)
+        interruption.note_signals(ENDING)
         if seed_runs is not None:
             seed_runs.finish_all()
         writer.flush()
     seconds = time.monotonic() - started if todo else None
-    if todo and continuation.plan.machine.local and not faults.happened:
-        remove_files_at_exit()  # otherwise they may tell more
+    if faults.happened:
+        keep_ray_files()
     failed = {name: trial.error_path for name, trial in progress.trials.items() if trial.status == FAILED}
     results = SweepResults.load(storage.folder)
     complete = not failed and summarize_sweep(results).complete
@@ -180,7 +131,7 @@ def run_sweep(
         launches=len(launches),
         total_seconds=total_seconds(launches),
         command=going_on_command(launches),
-        exit_status=interruption.exit_status,
+        ray_lost=ray_lost,
         reasons={name: faults.reason(name) for name in failed},
         unwritten=writer.describe_unwritten(),
     )
@@ -207,6 +158,8 @@ def _progress(continuation: Continuation, storage: SweepStorage) -> SweepProgres
     for trial in continuation.plan.trials:
         if epochs := continuation.epochs_done(trial):
             progress.restored(trial.name, read_records(storage.folder, trial.name)[:epochs])
+        if trial.name in continuation.dead:
+            progress.finished(trial.name)
     return progress
 
 
@@ -218,21 +171,31 @@ def _fit(
     interruption: Interruption,
     faults: Faults,
     writer: RecordWriter,
-) -> None:
-    """Run the trials."""
-    from vagram_ray.sweep.run.callbacks import RecordResults, ShowProgress
-    from vagram_ray.sweep.run.trials import run_trials
+) -> bool:
+    """Run the trials; returns whether Ray is alive at the end."""
+    from ray.tune import TuneError
+
+    from vagram_ray.sweep.run.callbacks import FollowTrials
+    from vagram_ray.sweep.run.trials import TrialQueue, run_trials
 
     def replanned(plan: SweepPlan, running: Collection[str]) -> None:
         view.progress.replanned(plan)
         writer.attempt(SWEEP_FILE, lambda: rewrite_plan(storage.folder, plan, running))
 
-    callbacks: list[Any] = [RecordResults(writer), ShowProgress(view.progress, view, faults)]
-    names = [trial.name for trial in continuation.todo]
     for trial in continuation.todo:  # what it has done before counts: it did fit into memory
         faults.progressed(trial.name, continuation.epochs_done(trial))
-    callbacks += [seed_runs] if seed_runs is not None else []
-    run_trials(continuation.plan, names, storage, callbacks, faults, interruption, replanned, view.warn)
+    plan, names = continuation.plan, [trial.name for trial in continuation.todo]
+    queue = TrialQueue(plan, names, storage, faults, replanned)
+    command = going_on_command(read_info(storage.folder).get("launches", ()))
+    with RayWatch(plan.machine.local, view.warn, command) as watch:
+        callbacks = [FollowTrials(queue, faults, writer, view, watch, seed_runs)]
+        try:
+            run_trials(queue, callbacks, interruption)
+        except RayLostError:
+            return False
+        except TuneError as error:
+            view.warn(f"Tune cannot go on ({describe(error)}).")
+    return True
 
 
 def _seed_runs(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice) -> Any:

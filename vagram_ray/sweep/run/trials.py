@@ -1,281 +1,222 @@
-"""Running a sweep's trials with Tune: its controller, with our own answer to failures and without its snapshots.
+"""Running a sweep's trials with ``ray.tune.run``: which trial starts next, and what becomes of those that fail.
 
-Tune keeps the state of an experiment in files from which ``Tuner.restore`` goes on. A sweep goes on from its own
-records and the trials' own checkpoints, so those files are not written: they hold pickles, grow with every trial, and
-a disk that takes no more of them would end the sweep.
+Only public parts of Tune are used. ``TrialQueue`` is the searcher that hands over the trials, ``FollowTrials``
+(``callbacks``) hears of results and failures, ``SweepStopper`` ends trials. Tune starts nothing again by itself: a
+trial that has failed comes back from the queue as a new trial of Tune's under the same name, and goes on from the
+checkpoints in its folder. So each failure is answered at once, whatever the other trials do.
+
+Tune's snapshots of an experiment go to a temporary folder: a sweep goes on from its records and checkpoints.
+
+Schedulers, searchers and stoppers of Tune go in here. A scheduler is an argument of ``tune.run``. A stopper is combined
+with ``SweepStopper`` by ``ray.tune.stopper.CombinedStopper``. A searcher is asked by ``TrialQueue.suggest`` where the
+queue is empty, and told by its ``on_trial_result`` and ``on_trial_complete``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 import os
-import re
 import shutil
 import sys
-import time
+import tempfile
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import ray
 from ray import tune
-from ray._private.ray_logging import stdout_deduplicator
-from ray.tune.execution.tune_controller import TuneController
-from ray.tune.experiment import Experiment, Trial
-from ray.tune.impl.placeholder import create_resolvers_map, inject_placeholders
-from ray.tune.search import ConcurrencyLimiter, SearchGenerator
+from ray.tune.search import Searcher
 
-from vagram_ray.sweep.plan.plan import SweepPlan, split_pack
-from vagram_ray.sweep.run.faults import STDERR_FILE, STDOUT_FILE, Faults, describe_memory
+from vagram_ray.rllib.trial_output import OUTPUT_FILES
+from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan, split_pack
+from vagram_ray.sweep.run.faults import Faults, describe_memory
 from vagram_ray.sweep.run.interruption import Interruption
-from vagram_ray.sweep.run.search import PlannedTrials, TrialNamer
 from vagram_ray.sweep.spec import SWEEP_MODULE
 from vagram_ray.sweep.storage.folder import SweepStorage
 
+SCRATCH = ".tune-"
+"""How the folder in the sweep's begins that holds Tune's snapshots while it runs."""
+
 Replanned = Callable[[SweepPlan, Collection[str]], None]
 
-logger = logging.getLogger(__name__)
-_LOOK_EVERY_S = 5.0
 
+class TrialQueue(Searcher):
+    """Hands planned trials to Tune, in order, and those that have failed once more.
 
-def run_trials(
-    plan: SweepPlan,
-    names: Collection[str],
-    storage: SweepStorage,
-    callbacks: Sequence[tune.Callback],
-    faults: Faults,
-    interruption: Interruption,
-    replanned: Replanned = lambda plan, running: None,
-    warn: Callable[[str], None] = logger.warning,
-) -> SweepPlan:
-    """Run trials of a plan until each has come to its end, has failed for good, or the sweep is interrupted.
-
-    A trial that is out of memory at its start is divided into two, which run when all others are through, and so on
-    down to one seed. Single seeds that were out of memory beside others have a last try, one at a time.
+    A trial that is out of memory at its start is divided into two with half its seeds, and so on down to one seed.
+    Single seeds that were out of memory beside others have a last try, one at a time, when nothing else runs.
 
     Args:
         plan: The whole sweep.
         names: The trials that are to be run.
-        storage: Where they keep their checkpoints.
-        callbacks: Of Tune; none of their hooks may raise. ``on_experiment_end`` is called once, at the end.
-        faults: Learns of every failure, and decides.
-        interruption: Looked at between two events.
-        replanned: Is told the whole plan and the names of the trials that run next, when a trial has been divided or
-            runs once more: each round shares the GPUs anew.
-        warn: Is told when no trial can run any more because Ray itself has died.
+        storage: Where each trial has a folder.
+        faults: Decides which trials are tried again.
+        replanned: Is told the whole plan and the names of the trials that run next, where these have changed.
+    """
 
-    Returns:
-        The plan with the packs that were run.
+    def __init__(
+        self,
+        plan: SweepPlan,
+        names: Collection[str],
+        storage: SweepStorage,
+        faults: Faults,
+        replanned: Replanned = lambda plan, running: None,
+    ) -> None:
+        super().__init__()
+        self.plan, self.storage, self._faults, self._replanned = plan, storage, faults, replanned
+        self._waiting = deque(plan.only(names).trials)
+        self._alone: deque[TrialPlan] = deque()
+        self._tried_alone: set[str] = set()
+        self._running: set[str] = set()
+        self.names: dict[str, str] = {}
+        """Names in the plan, by Tune's id."""
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's parameters; None while there may be more later; ``FINISHED`` after the last one."""
+        trial = self._next()
+        if trial is None:
+            return None if self._running else Searcher.FINISHED
+        self._running.add(trial_id)
+        self.names[trial_id] = trial.name
+        return copy.deepcopy(trial.parameters) | {"checkpoint_folder": self.storage.trial_folder(trial.name)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial has ended, well or not."""
+        self._running.discard(trial_id)
+
+    def retry(self, name: str, again: bool) -> bool:
+        """A trial has failed; returns whether it runs once more, at once or alone in the end.
+
+        Args:
+            name: The trial's.
+            again: Whether ``Faults`` starts it again.
+        """
+        trial = self._planned(name)
+        if again:
+            self._waiting.append(self.plan.only([name]).trials[0] if name in self._tried_alone else trial)
+            return True
+        if self._faults.too_large(name) and len(trial.seeds) == 1 and name not in self._tried_alone:
+            self._alone.append(trial)
+            return True
+        return False
+
+    def replace(self, name: str) -> None:
+        """Divide a trial that was too large, or say that it cannot be divided; nothing if it failed otherwise."""
+        if not self._faults.too_large(name):
+            return
+        trial = self._planned(name)
+        if len(trial.seeds) == 1:
+            self._conclude(trial)
+            return
+        before = {own.name for own in self.plan.trials}
+        self.plan = split_pack(self.plan, name)
+        halves = [own.name for own in self.plan.trials if own.name not in before]
+        self._waiting.extend(self.plan.only(halves).trials)
+        self._replanned(self.plan, halves)
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """The parameters are settled: there is nothing to search for."""
+        return True
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: no sweep goes on from Tune's snapshots."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+    def _next(self) -> TrialPlan | None:
+        if self._waiting:
+            return self._waiting.popleft()
+        if not self._alone or self._running:
+            return None
+        name = self._alone.popleft().name
+        self._tried_alone.add(name)
+        self._faults.forget(name)
+        self._replanned(self.plan, [name])
+        return self.plan.only([name]).trials[0]
+
+    def _planned(self, name: str) -> TrialPlan:
+        return next(trial for trial in self.plan.trials if trial.name == name)
+
+    def _conclude(self, trial: TrialPlan) -> None:
+        known = describe_memory(trial.estimate.memory_bytes, self.plan.machine.memory_bytes)
+        self._faults.conclude(
+            trial.name,
+            f"The trial {trial.name} is out of memory with one seed and no other trial beside it"
+            f"{f' ({known})' if known else ''}: use smaller networks, a smaller replay_capacity or fewer imagined "
+            "transitions (rollouts_per_step), or a machine with more memory.",
+        )
+
+
+class SweepStopper(tune.Stopper):
+    """Ends a trial after its last epoch, and all of them when the sweep is interrupted."""
+
+    def __init__(self, epochs: int, interruption: Interruption) -> None:
+        self._epochs, self._interruption = epochs, interruption
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether this was the trial's last epoch."""
+        return bool(result["training_iteration"] >= self._epochs)
+
+    def stop_all(self) -> bool:
+        """Whether a signal has come."""
+        return self._interruption.happened
+
+    def __reduce__(self) -> Any:  # for Tune's snapshots, from which nothing goes on
+        return SweepStopper, (self._epochs, Interruption())
+
+
+def run_trials(queue: TrialQueue, callbacks: Sequence[tune.Callback], interruption: Interruption) -> None:
+    """Run a queue's trials until each has come to its end or has failed for good, or the sweep is interrupted.
+
+    Args:
+        queue: The trials.
+        callbacks: Of Tune; none of their hooks may raise, but for ``RayLostError``.
+        interruption: Looked at between two events.
+
+    Raises:
+        RayLostError: Ray itself has died.
+        TuneError: Tune cannot go on.
     """
     _prepare_tune()
-    ended: list[Trial] = []
-    todo, single_file = list(names), False
-    alone: list[str] = []
-    while todo and not interruption.happened:
-        controller = _controller(plan.only(todo), storage, callbacks, faults, single_file=single_file)
-        alive = _run(controller, interruption)
-        ended += controller.get_trials()
-        if not alive:
-            warn("Ray has no machine left to run trials on: its own process has died. The same command goes on.")
-            break
-        too_large = [name for name in todo if faults.too_large(name)]
-        plan, todo, singles = _divided(plan, too_large)
-        if single_file:
-            _give_up(plan, singles, faults)
-        else:
-            alone += singles
-        if not todo and alone:
-            todo, alone, single_file = alone, [], True
-            for name in todo:
-                faults.forget(name)
-        if todo:
-            replanned(plan, todo)
-    for callback in callbacks:
-        callback.on_experiment_end(trials=ended)
-    return plan
+    plan, storage, names = queue.plan, queue.storage, queue.names
+    algorithm: Any = plan.config.algo_class
 
+    def name_of(trial: Any) -> str:
+        return names[trial.trial_id]
 
-def _divided(plan: SweepPlan, too_large: Sequence[str]) -> tuple[SweepPlan, list[str], list[str]]:
-    """The plan with these trials divided, the names of the new ones, and those that cannot be divided further."""
-    before = {trial.name: trial for trial in plan.trials}
-    singles = [name for name in too_large if len(before[name].seeds) == 1]
-    for name in too_large:
-        if name not in singles:
-            plan = split_pack(plan, name)
-    return plan, [trial.name for trial in plan.trials if trial.name not in before], singles
-
-
-def _give_up(plan: SweepPlan, names: Sequence[str], faults: Faults) -> None:
-    for trial in plan.trials:
-        if trial.name in names:
-            known = describe_memory(trial.estimate.memory_bytes, plan.machine.memory_bytes)
-            faults.conclude(
-                trial.name,
-                f"The trial {trial.name} is out of memory with one seed and no other trial beside it"
-                f"{f' ({known})' if known else ''}: use smaller networks, a smaller replay_capacity or fewer imagined "
-                "transitions (rollouts_per_step), or a machine with more memory.",
-            )
+    for left in storage.folder.glob(f"{SCRATCH}*"):  # of drivers that were killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=storage.folder, ignore_cleanup_errors=True) as scratch:
+        tune.run(
+            algorithm,
+            name=storage.name,
+            config=plan.base_parameters(),
+            search_alg=queue,
+            num_samples=-1,
+            # All trials wait in Tune's queue from the start, so that an autoscaler sees what is wanted.
+            max_concurrent_trials=plan.max_concurrent or sum(len(trial.seeds) for trial in plan.trials),
+            stop=SweepStopper(plan.epochs, interruption),
+            storage_path=scratch,
+            trial_name_creator=name_of,
+            trial_dirname_creator=name_of,
+            log_to_file=cast(Any, OUTPUT_FILES),
+            callbacks=list(callbacks),
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
 
 
 def _prepare_tune() -> None:
     if SWEEP_MODULE in sys.modules:  # classes of the sweep file travel to the trials by value
         ray.cloudpickle.register_pickle_by_value(sys.modules[SWEEP_MODULE])
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it repeats what the views and the summary say
-    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"
-    stdout_deduplicator.skip_re = re.compile("")  # Ray's paragraphs about processes that died
-
-
-def _controller(
-    plan: SweepPlan, storage: SweepStorage, callbacks: Sequence[tune.Callback], faults: Faults, *, single_file: bool
-) -> SweepController:
-    """Tune's controller of one round, as ``tune.run`` makes it."""
-    namer = TrialNamer(plan)
-    algorithm: Any = plan.config.algo_class
-    resolvers = create_resolvers_map()
-    experiment = Experiment(
-        storage.name,
-        algorithm,
-        config=inject_placeholders(copy.deepcopy(plan.base_parameters()), resolvers),
-        num_samples=len(plan.trials),
-        stop={"training_iteration": plan.epochs},
-        storage_path=storage.tune_path,
-        # What trials print lies beside their results, within a minute, also from other machines.
-        sync_config=tune.SyncConfig(sync_artifacts=True, sync_period=60),
-        log_to_file=cast(Any, (STDOUT_FILE, STDERR_FILE)),
-        trial_name_creator=namer,
-        trial_dirname_creator=namer,
-    )
-    # All trials wait in Tune's queue from the start, so that an autoscaler sees what is wanted.
-    limit = 1 if single_file else plan.max_concurrent or len(plan.trials)
-    searcher = PlannedTrials([trial.parameters for trial in plan.trials])
-    search = SearchGenerator(ConcurrencyLimiter(searcher, max_concurrent=limit))
-    controller = SweepController(
-        faults,
-        storage.folder,
-        search_alg=search,
-        placeholder_resolvers=resolvers,
-        stopper=experiment.stopper,
-        callbacks=list(callbacks),
-        storage=experiment.storage,
-    )
-    search.add_configurations([experiment])
-    controller.update_max_pending_trials()
-    controller.setup_experiments([experiment], total_num_samples=len(plan.trials))
-    return controller
-
-
-def _run(controller: SweepController, interruption: Interruption) -> bool:
-    """Run until the end or an interruption; False if Ray has died, for then nothing would ever happen any more."""
-    alive = True
-    next_look = time.monotonic() + _LOOK_EVERY_S
-    try:
-        while alive and not controller.is_finished() and not interruption.happened:
-            controller.step()
-            if time.monotonic() >= next_look:
-                alive = _has_nodes()
-                next_look = time.monotonic() + _LOOK_EVERY_S
-    finally:
-        controller.cleanup()
-    return alive
-
-
-def _has_nodes() -> bool:
-    try:
-        return any(node["Alive"] for node in ray.nodes())
-    except Exception:  # it does not answer just now; if that lasts, Ray ends this process
-        return True
-
-
-class SweepController(TuneController):
-    """Tune's controller, which asks ``Faults`` what to do when a trial fails and writes no snapshots.
-
-    Args:
-        faults: Decides.
-        folder: The sweep's folder, for what trials have printed.
-        **kwargs: Of Tune's controller.
-    """
-
-    def __init__(self, faults: Faults, folder: Path, **kwargs: Any) -> None:
-        self._faults, self._folder = faults, folder
-        self._told: dict[str, int] = {}  # length of a trial's stderr at its last failure
-        super().__init__(**kwargs)
-
-    def step(self) -> None:
-        """Handle one event."""
-        super().step()
-        self._forget_answered()
-
-    def checkpoint(self, force: bool = False, wait: bool = False) -> None:
-        """Nothing: see above."""
-
-    def end_experiment_callbacks(self) -> None:
-        """Nothing: there may be a further round."""
-
-    def stop_trial(self, trial: Trial) -> None:
-        """A trial has come to its end."""
-        self._keep_output(trial)
-        super().stop_trial(trial)
-        self._forget_numbers(trial)
-
-    def _process_trial_result(self, trial: Trial, result: dict[str, Any]) -> Any:
-        self._faults.progressed(str(trial), int(result["training_iteration"]))
-        result.pop("config", None)  # Tune would keep statistics of every setting
-        return super()._process_trial_result(trial, result)
-
-    def _process_trial_failure(self, trial: Trial, exception: Exception) -> None:
-        """Tune's own, but for who decides; nor is anything written where a full disk would end the sweep."""
-        self._has_errored = True
-        again = self._faults.failed(str(trial), exception, self._new_stderr(trial))
-        hook = {"iteration": self._iteration, "trials": self._trials, "trial": trial}
-        if trial.status == Trial.RUNNING and again:
-            self._try_recover(trial, exc=cast(Any, exception))
-            self._callbacks.on_trial_recover(**hook)
-        elif trial.status in {Trial.RUNNING, Trial.PENDING}:
-            self._scheduler_alg.on_trial_error(self, trial)
-            self._search_alg.on_trial_complete(trial.trial_id, error=True)
-            self._schedule_trial_stop(trial, exception=exception)
-            self._callbacks.on_trial_error(**hook)
-            self._forget_numbers(trial)
-
-    def _forget_answered(self) -> None:
-        """Let go of results that have arrived: Ray's manager of actors keeps each (13 KiB) until its trial ends."""
-        waiting = self._actor_manager._actor_task_events.get_futures()
-        kept = self._actor_manager._tracked_actors_to_task_futures
-        if sum(map(len, kept.values())) > 2 * len(waiting) + 100:
-            for futures in kept.values():
-                futures.intersection_update(waiting)
-
-    def _forget_numbers(self, trial: Trial) -> None:
-        """Drop what Tune keeps of the results of a trial that has ended: half a megabyte for nobody."""
-        data = trial.run_metadata
-        data.last_result, data.metric_analysis, data.metric_n_steps = {}, {}, {}
-
-    def _new_stderr(self, trial: Trial) -> str:
-        """What a trial has written to its stderr since its last failure, if it ran on this machine."""
-        self._keep_output(trial)
-        path = _working_directory(trial) / STDERR_FILE
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            file.seek(self._told.get(str(trial), 0))
-            content = file.read()
-            self._told[str(trial)] = file.tell()
-            return content[-_LAST_WORDS:].decode(errors="replace")
-        return ""
-
-    def _keep_output(self, trial: Trial) -> None:
-        """Copy what a trial has printed to its folder; a process that dies cannot do it itself."""
-        source, target = _working_directory(trial), self._folder / str(trial)
-        for name in (STDOUT_FILE, STDERR_FILE):
-            with contextlib.suppress(OSError):  # it ran elsewhere, or the disk is full
-                target.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / name, target / name)
-
-
-def _working_directory(trial: Trial) -> Path:
-    """Where a trial's process works and its output goes, on the machine that it runs on."""
-    return Path(cast(Any, trial.storage).trial_working_directory)
-
-
-_LAST_WORDS = 20_000
-"""Bytes of a trial's stderr in which the reason of its end is looked for."""
+    os.environ |= {
+        "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a box even where it shall print nothing
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the records hold what they would write
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are the sweep's own
+        "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # no snapshots in between: a full disk would end the sweep
+        "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # or Tune starts such trials again by itself
+    }

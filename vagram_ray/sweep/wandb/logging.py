@@ -143,12 +143,12 @@ class WandbSeedRuns(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Finish the trial's runs."""
-        self._guard(self._close_trial, trial.trial_id, 0, str(trial))
+        self._guard(self._close_trial, str(trial), 0, str(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Finish the trial's runs as failed. Before a retry Tune calls ``on_trial_recover`` instead: runs stay open."""
         self._failed.add(str(trial))
-        self._guard(self._close_trial, trial.trial_id, 1)
+        self._guard(self._close_trial, str(trial), 1)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Finish what is still open, and log the sweep's own run."""
@@ -221,18 +221,18 @@ class WandbSeedRuns(Callback):
         return True
 
     def _open_trial(self, trial: Any) -> None:
-        if trial.trial_id in self._runs:
+        if str(trial) in self._runs:
             return
         config = trial.config.to_dict() if hasattr(trial.config, "to_dict") else dict(trial.config)
         cell, name = self.cell_of(config), str(trial)
         self._configs[name] = config
-        self._runs[trial.trial_id] = []
+        self._runs[str(trial)] = []
         for seed in seeds_of(config):
             identity = seed_identity(
                 config, cell, seed, sweep_id=self.sweep_id, sweep_name=self.sweep_name, trial=name
             )  # fmt: skip
             run, progress = SeedRun(identity, seed), Progress()
-            self._runs[trial.trial_id].append(run)
+            self._runs[str(trial)].append(run)
             self._progress[run.run_id] = progress
             self._worker.submit(self._open_run, run, progress, name)
         self._worker.submit(self._read.clear)
@@ -244,7 +244,7 @@ class WandbSeedRuns(Callback):
         env_steps = int(result["env_steps"])
         shared = flatten({"time": result.get("time", {}), "perf": result.get("perf", {})})
         shared |= flatten({key: result[key] for key in ("env_steps", "training_iteration") if key in result})
-        for run in self._runs[trial.trial_id]:
+        for run in self._runs[str(trial)]:
             own = result["seeds"].get(f"seed_{run.seed}")
             if own is not None:
                 progress = self._progress[run.run_id]

@@ -1,0 +1,83 @@
+"""Signals to a sweep's command at seeded random moments of its start and its end, each to a command of its own."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from dataclasses import dataclass
+
+from tests.faults.harness import SweepRun, until
+
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
+PLAN, END = "W&B          ", "Final return"
+"""What is printed just before Ray starts, and just after the trials have ended."""
+NOT_HEARD_S = 120.0
+"""A command that has not ended by then hangs."""
+
+
+@dataclass
+class Moment:
+    """One signal."""
+
+    number: signal.Signals
+    after: str
+    """``"plan"`` or ``"trials"``: it comes when the plan has been shown, or when the trials have ended."""
+    delay_s: float
+    outcome: str = ""
+    problem: str = ""
+
+
+LATEST_S = {"plan": 12.0, "trials": 3.0}
+"""So long after an event a signal comes at the latest."""
+
+
+def moments(count: int, seed: int) -> list[Moment]:
+    """Three of four while Ray and trials start, the others at the end, at seeded random moments."""
+    generator = random.Random(seed)
+    found = []
+    for index in range(count):
+        after = "trials" if index % 4 == 3 else "plan"
+        number = NUMBERS[index // 4 % 2 if after == "trials" else index % 2]
+        found.append(Moment(number, after, generator.uniform(0.0, LATEST_S[after])))
+    return found
+
+
+def send(moment: Moment, run: SweepRun) -> None:
+    """Give the command, send the signal, and note what came of it."""
+    run.start()
+    words = PLAN if moment.after == "plan" else END
+    until(lambda: words in run.read_output() or run.driver.poll() is not None, 600.0)
+    time.sleep(moment.delay_s)
+    if run.driver.poll() is not None:
+        moment.outcome = "the command had ended before"
+        return
+    run.driver.send_signal(moment.number)
+    began = time.monotonic()
+    if not until(lambda: run.driver.poll() is not None, NOT_HEARD_S):
+        moment.outcome, moment.problem = "hung", f"hung:\n{run.read_output()}"
+        run.clean_up()
+        return
+    status, output = run.driver.returncode, run.read_output()
+    moment.outcome = f"exit status {status} after {time.monotonic() - began:.1f} s"
+    if status != 128 + moment.number:
+        moment.problem = f"exit status {status}:\n{output}"
+    elif "Traceback" in output or "Exception ignored" in output:
+        moment.problem = f"noise:\n{output}"
+    elif " received: " not in output:
+        moment.outcome += ", no sentence"
+        if moment.after == "plan":
+            moment.problem = f"no sentence:\n{output}"
+    elif moment.after == "plan" and "Final return" not in output and "stopping the trials" in output:
+        moment.problem = f"no closing text:\n{output}"
+
+
+def table(sent: list[Moment]) -> str:
+    """What came of each."""
+    lines = [
+        f"{index + 1:3d}  {moment.number.name:8s} {moment.delay_s:5.2f} s after the {moment.after:6s}  {moment.outcome}"
+        f"{'  PROBLEM' if moment.problem else ''}"
+        for index, moment in enumerate(sent)
+    ]
+    heard = sum(not moment.problem for moment in sent)
+    return "\n".join([f"{heard} of {len(sent)} signals heard, none without an answer:", *lines])

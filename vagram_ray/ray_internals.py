@@ -1,0 +1,43 @@
+"""What this package needs of Ray and finds in no public part of it, each with its reason: nothing else uses internals.
+
+A new version of Ray has to be tried against this module alone.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+
+def error_of(trial: Any) -> Exception:
+    """Why a trial has failed, as Ray told Tune.
+
+    Tune's callbacks get the trial without the error, and the public ``Result.error`` exists when all trials have ended.
+    """
+    path = trial.pickled_error_file
+    try:
+        with open(path, "rb") as file:
+            error: Exception = pickle.load(file)  # Tune wrote it a moment ago, in this process
+        return error
+    except Exception:  # no error of Ray's, a full disk, or a class that this process does not have
+        text = ""
+        if trial.error_file:
+            try:
+                with open(trial.error_file, encoding="utf-8", errors="replace") as file:
+                    text = file.read()
+            except OSError:
+                pass
+        return RuntimeError(text.strip() or "Tune tells no reason")
+
+
+def address_of_last_start() -> str | None:
+    """The address that ``ray start`` has left on this machine, for ``ray.init("auto")``.
+
+    ``ray.init`` would connect to it, whosever cluster it is and however long that takes.
+    """
+    from ray._private.utils import read_ray_address
+
+    try:
+        return read_ray_address() or None
+    except (OSError, ValueError):  # somebody else's
+        return None
