@@ -126,6 +126,13 @@ def list_folder(filesystem: FileSystem, path: str) -> list[Any]:
     return entries
 
 
+def folder_names(filesystem: FileSystem, path: str) -> list[str]:
+    """Names of what lies directly in a folder; on this machine also of links that lead nowhere."""
+    if is_local(filesystem):
+        return os.listdir(path) if os.path.isdir(path) else []
+    return [info.base_name for info in list_folder(filesystem, path)]
+
+
 def file_size(filesystem: FileSystem, path: str) -> int | None:
     """Size in bytes, or None where there is no such file."""
     info = filesystem.get_file_info(path)

@@ -11,7 +11,7 @@ from typing import Any
 from pyarrow.fs import FileSystem
 
 from vagram_ray.checkpoint.errors import CheckpointError, ForeignCheckpointError
-from vagram_ray.checkpoint.files import STORAGE_ERRORS, TEMPORARY, delete_file, delete_folder, list_folder
+from vagram_ray.checkpoint.files import STORAGE_ERRORS, TEMPORARY, delete_file, delete_folder, folder_names, list_folder
 from vagram_ray.checkpoint.folder import REPLAY, CheckpointFolder, Manifest, read_checkpoint, write_checkpoint
 from vagram_ray.checkpoint.segments import Segment
 
@@ -91,10 +91,10 @@ class CheckpointHistory:
     def clean(self) -> None:
         """Delete what a killed process has left: folders and files under way, and segments of no checkpoint."""
         with contextlib.suppress(*STORAGE_ERRORS):
-            for info in list_folder(self.filesystem, self.path):
-                if info.base_name.startswith(TEMPORARY):
-                    delete_folder(self.filesystem, info.path)
-                    delete_file(self.filesystem, info.path)
+            for name in folder_names(self.filesystem, self.path):
+                if name.startswith(TEMPORARY):
+                    delete_folder(self.filesystem, f"{self.path}/{name}")
+                    delete_file(self.filesystem, f"{self.path}/{name}")
             used = {segment.name for segment in self._segments_of_all()}
             for info in list_folder(self.filesystem, f"{self.path}/{REPLAY}"):
                 if info.base_name not in used:

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from vagram_ray.sweep.plan.machine import Machine
@@ -26,7 +25,7 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """Ray's shared memory on a local start: trials pass no large objects, and Ray's default is a third of the memory."""
 OWNER_FILE = "vagram_ray_driver.json"
 """In the session folder of a Ray that a sweep has started: which process did."""
-_LOOK_EVERY_S = 5.0
+_LOOK_EVERY_S = 2.0
 _PATIENCE_S = {True: 4.0, False: 45.0}
 """Seconds without Ray's control process, of one's own Ray and of a cluster's, which may come back."""
 
@@ -169,7 +168,7 @@ def _lives(owner: dict[str, Any], psutil: Any) -> bool:
 class RayWatch:
     """Notices that Ray has died, and says how the sweep goes on before Ray ends this process.
 
-    A thread looks for Ray's control process, because calls to Ray wait for it, and Ray then aborts this process.
+    A thread looks, because calls to Ray wait for its control process, and Ray aborts this process in the end.
 
     Args:
         own: Whether Ray runs inside this process.
@@ -183,52 +182,40 @@ class RayWatch:
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         self._endpoint = host.strip("[]"), int(port)
         self._own, self._warn, self._command = own, warn, command
-        self._lost: str | None = None
-        self._next_look = time.monotonic() + _LOOK_EVERY_S
+        self._lost = ""
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="ray-watch", daemon=True)
 
     def check(self) -> None:
-        """Look.
-
-        Raises:
-            RayLostError: Ray has died: nothing would ever happen any more.
-        """
-        if self._lost is None and time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + _LOOK_EVERY_S
-            if not _has_nodes():
-                self._tell("Ray has no machine left to run trials on: its own process has died.")
-        if self._lost is not None:
+        """Raise ``RayLostError`` if Ray has died: nothing would ever happen any more."""
+        if self._lost:
             raise RayLostError(self._lost)
 
     def __enter__(self) -> RayWatch:
-        self._thread.start()
+        threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
 
     def _watch(self) -> None:
-        answered = time.monotonic()
-        while not self._ended.wait(1.0):
-            try:
-                socket.create_connection(self._endpoint, timeout=_LOOK_EVERY_S).close()
+        answered, lost = time.monotonic(), ""
+        while not lost and not self._ended.wait(_LOOK_EVERY_S):
+            if self._answers():
                 answered = time.monotonic()
-            except ConnectionRefusedError:
-                pass
-            except OSError:
-                if self._own:  # only busy
-                    answered = time.monotonic()
-            if time.monotonic() - answered > _PATIENCE_S[self._own]:
-                self._tell("Ray's control process has died, and the sweep ends.")
-                return
-
-    def _tell(self, sentence: str) -> None:
+                lost = "" if _has_nodes() else "Ray has no machine left to run trials on: its own process has died."
+            elif time.monotonic() - answered > _PATIENCE_S[self._own]:
+                lost = "Ray's control process has died, and the sweep ends."
         if not self._ended.is_set():
-            self._lost = f"{sentence} The same command goes on: {self._command}"
+            self._lost = f"{lost} The same command goes on: {self._command}"
             self._warn(self._lost)
+
+    def _answers(self) -> bool:
+        """Whether Ray's control process takes connections; one on this machine that is only busy counts as there."""
+        try:
+            socket.create_connection(self._endpoint, timeout=10.0).close()
+        except OSError as error:
+            return self._own and not isinstance(error, ConnectionRefusedError)
+        return True
 
 
 def _has_nodes() -> bool:
