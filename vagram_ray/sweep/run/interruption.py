@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import signal
@@ -103,8 +102,7 @@ class Interruption:
 def stop_on_signals(console: Console) -> Iterator[Interruption]:
     """Within the block the first of ``STOP_SIGNALS`` is announced and answered, and the second ends this process.
 
-    Processes that Ray has started in this one end with it. While Python itself ends afterwards, a signal ends it at
-    once.
+    Processes that Ray has started in this one end with it.
     """
     interruption = Interruption(console=console)
     interruption._handled = tuple(number for number in STOP_SIGNALS if not _under_nohup(number))
@@ -114,10 +112,10 @@ def stop_on_signals(console: Console) -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        atexit.register(_leave_at_once_on_signals)
 
 
-def _leave_at_once_on_signals() -> None:
+def leave_at_once_on_signals() -> None:
+    """From now on a signal ends this process with the status that it stands for: all is written, Python is ending."""
     for number in STOP_SIGNALS:
         if not _under_nohup(number):
             signal.signal(number, lambda number, frame: os._exit(128 + number))
