@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from benchmarks import timing
 from benchmarks.agents import make_agent
-from vagram_ray.core.fast.build import load_library
+from vagram_ray.core.fast.library import find_library
 from vagram_ray.core.model_fitting import ModelFit
 from vagram_ray.core.model_losses import get_model_loss, model_loss_names
 from vagram_ray.core.settings import MBPOSettings
@@ -47,25 +47,24 @@ SIZES = (Size(7, 4, 200, 256), Size(7, 2, 64, 256))
 
 def epoch(loss: str, size: Size, compiled: bool) -> timing.Operation:
     """One pass over ``MINIBATCHES`` minibatches of each member."""
-    library = load_library() if compiled else None
-    if library is not None and library.handle is None:
-        raise RuntimeError(library.reason)
+    library, reason = find_library(may_compile=True)
+    if compiled and library is None:
+        raise RuntimeError(reason)
     settings = MBPOSettings(
         model_loss=loss, ensemble_size=size.members, num_elites=1, num_layers=size.layers, hidden_size=size.width,
         model_batch_size=size.batch, validation_fraction=0.2, execution="eager",
     )  # fmt: skip
     agent = make_agent(settings, 1, MINIBATCHES * size.batch * 5 // 4)
     data, streams = agent.replay.layout.split(agent.replay.rows), agent._streams["fit"]
-    handle = library.handle if library is not None else None
-    values = ValueEstimates(agent.sac)
-    fit = ModelFit(agent.dynamics, agent.model_optimizer, data, values, settings, streams, library=handle)
+    values, used = ValueEstimates(agent.sac), library if compiled else None
+    fit = ModelFit(agent.dynamics, agent.model_optimizer, data, values, settings, streams, library=used)
     return lambda: fit._train_epoch(fit.cohort)
 
 
 def measure(loss: str, size: Size, peer: str | None, rounds: int) -> list[timing.Samples]:
     """All sides of a loss at one size; milliseconds per minibatch."""
     sides: dict[str, timing.Factory | timing.Peer] = {}
-    if get_model_loss(loss).family is not None and load_library().handle is not None:
+    if get_model_loss(loss).family is not None and find_library(may_compile=True)[0] is not None:
         sides["native"] = functools.partial(epoch, loss, size, True)
     sides["eager"] = functools.partial(epoch, loss, size, False)
     if peer is not None and loss in LOSSES:
@@ -88,8 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     timing.prepare(arguments)
-    if load_library().handle is None:
-        print(f"Compiled fits are left out: {load_library().reason}", file=sys.stderr)
+    library, reason = find_library(may_compile=True)
+    if library is None:
+        print(f"Compiled fits are left out: {reason}", file=sys.stderr)
     sizes = [Size(3, 2, 8, 16)] if arguments.tiny else SIZES
     samples = [
         sample

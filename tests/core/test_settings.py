@@ -58,6 +58,7 @@ def test_the_variance_head_follows_the_loss(loss, expected):
         ("normalize_dynamics_targets", 1, "normalize_dynamics_targets=1 .* True or False"),
         ("normalize_reward_targets", "yes", "normalize_reward_targets='yes' .* True or False"),
         ("execution", "off", "execution='off' .* 'auto', 'eager', 'native' or 'cuda_graphs'"),
+        ("matmul_precision", "medium", "matmul_precision='medium' .* 'highest' or 'high'"),
         ("prediction_target", "state", "prediction_target='state' .* 'delta' or 'next_obs'"),
         ("model_max_epochs", 0, "None for no limit"),
         ("reward_weight", -1.0, "reward_weight=-1.0 .* 'mean_value_weight' or a number of at least 0"),

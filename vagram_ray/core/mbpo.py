@@ -9,7 +9,6 @@ end of an epoch (``state_dict`` here, the environments' generators beside it) is
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,9 +22,7 @@ from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.core.dimension_metrics import prediction_metrics, value_gradient_metrics
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.environments import SeedEnvironments, TerminationFn
-from vagram_ray.core.execution import choose_execution, library_to_go_on_with
-from vagram_ray.core.fast.sac import NativeSAC
-from vagram_ray.core.fast.values import NativeValues
+from vagram_ray.core.execution import Library, choose_execution, library_to_go_on_with, precision_of_products
 from vagram_ray.core.graphs import RepeatedWork
 from vagram_ray.core.metrics import EpochMetrics, MetricSums
 from vagram_ray.core.model_fitting import ModelFit
@@ -123,7 +120,20 @@ class MBPOAgent:
         Returns:
             Metrics by name, each (S,); NaN where a seed has nothing to report.
         """
-        settings, metrics = self.settings, EpochMetrics(len(self.seeds), self.clock)
+        metrics = EpochMetrics(len(self.seeds), self.clock)
+        with precision_of_products(self.settings.matmul_precision, self.device):
+            self._learn(envs, metrics)
+        self._report_schedules(metrics)
+        self.epoch += 1
+        result = metrics.result()
+        self._freeze_failed_seeds()
+        return result
+
+    # -- the parts of Algorithm 1, in its order ------------------------------------------------------------
+
+    def _learn(self, envs: SeedEnvironments, metrics: EpochMetrics) -> None:
+        """Algorithm 1 for an epoch."""
+        settings = self.settings
         if self.env_steps == 0 and settings.num_steps_sampled_before_learning_starts > 0:
             self._warm_up(envs)
         if settings.model_based:
@@ -136,13 +146,6 @@ class MBPOAgent:
                 self._refresh_model(metrics)
             with metrics.timed("sac"):
                 self._improve_policy(metrics)
-        self._report_schedules(metrics)
-        self.epoch += 1
-        result = metrics.result()
-        self._freeze_failed_seeds()
-        return result
-
-    # -- the parts of Algorithm 1, in its order ------------------------------------------------------------
 
     def _warm_up(self, envs: SeedEnvironments) -> None:
         """Fill the buffer with uniformly random actions."""
@@ -171,16 +174,8 @@ class MBPOAgent:
             return
         with metrics.timed("model_fit"):
             values = ValueEstimates.of_settings(self.sac, settings)
-            fit = ModelFit(
-                self.dynamics,
-                self.model_optimizer,
-                data,
-                values,
-                settings,
-                self._streams["fit"],
-                self._recorder,
-                self._library,
-            )
+            streams, faster = self._streams["fit"], (self._recorder, self._library)
+            fit = ModelFit(self.dynamics, self.model_optimizer, data, values, settings, streams, *faster)
             metrics.add("model", fit.run())
             metrics.add("model", value_gradient_metrics(values, data.next_obs, self.num_real_dims, data.terminated))
             metrics.add("model", prediction_metrics(self.dynamics, data, fit.split.validation, self.num_real_dims))
@@ -285,13 +280,13 @@ class MBPOAgent:
         if self.settings.model_based:
             self.model_optimizer.freeze(seed)
 
-    def _use_library(self, library: ctypes.CDLL | None) -> None:
+    def _use_library(self, library: Library | None) -> None:
         """From now on the compiled library computes what it knows, or PyTorch alone does."""
         self._library = library
-        self._native = None if library is None else NativeSAC(self.sac, library)
+        self._native = None if library is None else library.sac(self.sac)
         networks = [self.actor.network, self.sac.critic.network, self.sac.target_critic.network]
         for network in networks + ([self.dynamics.network] if self.settings.model_based else []):
-            network.evaluator = None if library is None else NativeValues(library)
+            network.evaluator = None if library is None else library.values
 
     # -- state -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ so that its numbers do not depend on how long its neighbours go on.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vagram_ray.core.dynamics import DynamicsEnsemble
-from vagram_ray.core.fast.model import NativeFit, can_fit
+from vagram_ray.core.execution import FitEpochs, Library
 from vagram_ray.core.graphs import Recorder, RepeatedWork
 from vagram_ray.core.model_losses import ModelLoss, Target, delta_mse, get_model_loss, output_errors, output_units
 from vagram_ray.core.networks import StackedAdam
@@ -112,7 +111,7 @@ class ModelFit:
         settings: Hyperparameters.
         streams: Random streams of the fit.
         recorder: Records what a minibatch does, to issue it at once for the next ones; None does not.
-        library: The compiled passes, for losses that they know; None leaves all to autograd.
+        library: Computes epochs of losses that it knows; None leaves all to autograd.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class ModelFit:
         settings: MBPOSettings,
         streams: RandomStreams,
         recorder: Recorder | None = None,
-        library: ctypes.CDLL | None = None,
+        library: Library | None = None,
     ) -> None:
         self.dynamics, self.optimizer, self.settings = dynamics, optimizer, settings
         self.loss: ModelLoss = get_model_loss(settings.model_loss)
@@ -149,10 +148,9 @@ class ModelFit:
         )
         if self.loss.family == "gaussian":
             self._total_weight = self._sum_of_weights()
-        if library is not None and can_fit(dynamics, self.loss):
-            targets, weights = self._all_targets(values), self.output_weights()
-            assert weights is not None
-            self.cohort.native = NativeFit(library, dynamics, self.loss, targets, weights)
+        weights = self.output_weights() if library is not None else None
+        if library is not None and weights is not None:
+            self.cohort.native = library.fit(dynamics, self.loss, self._all_targets(values), weights)
 
     def _sum_of_weights(self) -> Tensor:
         """Mean over the transitions of the sum of the outputs' weights, (S, 1)."""
@@ -347,7 +345,7 @@ class _WorkingSet:
         self.dynamics, self.optimizer, self.table, self.split = dynamics, optimizer, table, split
         self.values, self.streams, self.validation_streams = values, streams, validation_streams
         self.recorder, self.repeat = recorder, RepeatedWork(recorder, streams)
-        self.native: NativeFit | None = None
+        self.native: FitEpochs | None = None
         self.loss_sum = torch.zeros(split.train.shape[:2], device=split.train.device)  # of an epoch so far, (S, E)
 
     def rows(self, index: Tensor) -> Tensor:

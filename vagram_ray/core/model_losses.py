@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -261,7 +262,7 @@ def with_reward_weight(state: Tensor, target: Target) -> Tensor:
     """Weights (..., D) of the dimensions' squared errors and that of the reward's, c_r / sigma_r^2, (..., D + 1)."""
     weight = 1.0 if target.reward_weight is None else target.reward_weight
     reward = in_reward_units(state.new_ones(1, 1, 1) * weight, target).unsqueeze(-1)
-    leading = torch.broadcast_shapes(state.shape[:-1], reward.shape[:-1])
+    leading = np.broadcast_shapes(state.shape[:-1], reward.shape[:-1])  # PyTorch's imports SymPy, which takes a second
     return torch.cat([state.expand(*leading, -1), reward.expand(*leading, 1)], dim=-1)
 
 

@@ -153,6 +153,9 @@ class MBPOSettings:
     """``"eager"`` is PyTorch, operation by operation; ``"native"`` a library that is compiled for this CPU;
     ``"cuda_graphs"`` records the updates and issues them whole (GPUs); ``"auto"`` is ``"native"`` on a CPU where that
     pays, ``"eager"`` otherwise. The numbers are the same but for rounding."""
+    matmul_precision: Literal["highest", "high"] = "highest"  # of no group: TF32 is more than another order of sums
+    """Of matrix products in training on a GPU: ``"highest"`` is float32, ``"high"`` rounds the factors to TF32 (10 bits
+    of mantissa), which tensor cores multiply many times as fast. On a CPU products are float32 always."""
 
     def __post_init__(self) -> None:
         check_fields(self)

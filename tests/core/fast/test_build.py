@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vagram_ray.core.fast import build, private_folder
+from vagram_ray.core import private_folder
+from vagram_ray.core.fast import build
 
 REAL_COMPILER = next((found for name in build.COMPILERS if (found := shutil.which(name))), None)
 needs_compiler = pytest.mark.skipif(REAL_COMPILER is None, reason="needs a C++ compiler")

@@ -6,7 +6,7 @@ import torch
 
 from tests.core.toy import small_settings
 from vagram_ray.core.dynamics import DynamicsEnsemble
-from vagram_ray.core.fast.build import load_library
+from vagram_ray.core.fast.library import find_library
 from vagram_ray.core.fast.model import can_fit
 from vagram_ray.core.model_fitting import ModelFit
 from vagram_ray.core.model_losses import get_model_loss
@@ -16,7 +16,7 @@ from vagram_ray.core.replay import Transitions
 from vagram_ray.core.sac import SAC
 from vagram_ray.core.value_gradients import ValueEstimates
 
-LIBRARY = load_library().handle
+LIBRARY, _ = find_library(may_compile=True)
 pytestmark = pytest.mark.usefixtures("native_library")  # which skips them where there is none
 
 D, A = 3, 2

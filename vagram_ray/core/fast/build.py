@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from vagram_ray.core.fast.private_folder import (
+from vagram_ray.core.private_folder import (
     NotPrivateError,
     check_private,
     private_folder,

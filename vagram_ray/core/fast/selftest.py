@@ -1,4 +1,4 @@
-"""Whether a loaded library computes what PyTorch does: values, SAC updates and a fit of small networks.
+"""Whether a loaded library computes what PyTorch does: values, a SAC update and a step of fits, for small networks.
 
 A compiler with an error, or one that was told of another processor, can make a library that computes something else
 without failing.
@@ -7,15 +7,17 @@ without failing.
 from __future__ import annotations
 
 import ctypes
-import functools
+from collections.abc import Iterator
+from copy import deepcopy
 
 import torch
 from torch import Tensor
 
 from vagram_ray.core.dynamics import DynamicsEnsemble
+from vagram_ray.core.fast.model import NativeFit
 from vagram_ray.core.fast.sac import NativeSAC
 from vagram_ray.core.fast.values import NativeValues
-from vagram_ray.core.model_fitting import ModelFit
+from vagram_ray.core.model_losses import Target, get_model_loss
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import TransitionLayout
@@ -28,63 +30,70 @@ TOLERANCE = 1e-3
 """Of a result's largest number: more than rounding makes of it, less than a wrong term does."""
 LOSSES = ("mse", "nll")  # the compiled fit's two families
 
+Pairs = Iterator[tuple[str, Tensor, Tensor]]
+"""What was computed, the library's numbers and PyTorch's."""
 
-@functools.cache
+
 def wrong_parts(library: ctypes.CDLL) -> tuple[str, ...]:
-    """What the library computes otherwise than PyTorch, in words; tested once per process."""
-    parts = {"values of networks": _values, "SAC's updates": _sac_update}
-    parts |= {f"fits of {loss!r}": functools.partial(_fit, loss) for loss in LOSSES}
-    return tuple(name for name, compute in parts.items() if not _equal(compute(library), compute(None)))
+    """What the library computes otherwise than PyTorch, in words."""
+    sac = SAC(_settings("mse"), 1, OBS_DIM, ACTION_DIM, RandomStreams([0], "init"))
+    pairs = [*_of_actor_and_critics(library, sac), *(pair for loss in LOSSES for pair in _of_fit(library, sac, loss))]
+    wrong = (name for name, ours, theirs in pairs if not _equal(ours, theirs))
+    return tuple(dict.fromkeys(wrong))
 
 
-def _equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
-    pairs = zip(ours, theirs, strict=True)
-    return all(bool((a - b).abs().max() <= TOLERANCE * b.abs().max()) for a, b in pairs)  # NaN is not equal
+def _equal(ours: Tensor, theirs: Tensor) -> bool:
+    return bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max())  # NaN is not equal
 
 
-def _settings(loss: str = "mse") -> MBPOSettings:
+def _settings(loss: str) -> MBPOSettings:
     return MBPOSettings(
         model_loss=loss, actor_hidden_sizes=(WIDTH, WIDTH), critic_hidden_sizes=(WIDTH, WIDTH), hidden_size=WIDTH,
-        num_layers=2, ensemble_size=2, num_elites=1, model_batch_size=ROWS, train_batch_size_per_learner=ROWS,
-        execution="eager",
+        num_layers=2, ensemble_size=2, num_elites=1, train_batch_size_per_learner=ROWS,
     )  # fmt: skip
 
 
-def _sac(settings: MBPOSettings) -> SAC:
-    return SAC(settings, 1, OBS_DIM, ACTION_DIM, RandomStreams([0], "init"))
+def _of_actor_and_critics(library: ctypes.CDLL, sac: SAC) -> Pairs:
+    """Values, and gradients (Adam's first moments) of an update."""
+    rows, noise = _rows(), RandomStreams([0], "noise").normal(ROWS, 2 * ACTION_DIM)
+    with torch.no_grad():
+        network, inputs = sac.critic.network, rows[..., : OBS_DIM + ACTION_DIM]
+        yield "values of networks", NativeValues(library)(network, inputs), network(inputs)
+    optimizers, before = (sac.actor_optimizer, sac.critic_optimizer, sac.alpha_optimizer), deepcopy(sac.state_dict())
+    sac.update(_layout().split(rows), noise)
+    expected = [optimizer.exp_avg.clone() for optimizer in optimizers]
+    sac.load_state_dict(before)
+    NativeSAC(sac, library).updates(0, rows.unsqueeze(1), noise.unsqueeze(1))
+    for optimizer, theirs in zip(optimizers, expected, strict=True):
+        yield "SAC's updates", optimizer.exp_avg, theirs
 
 
-def _rows(count: int) -> Tensor:
-    layout, streams = TransitionLayout(OBS_DIM, ACTION_DIM), RandomStreams([0], "selftest")
-    rows = streams.normal(count, layout.width)
-    layout.split(rows).action.tanh_()
+def _of_fit(library: ctypes.CDLL, sac: SAC, loss_name: str) -> Pairs:
+    """Losses, and gradients (Adam's first moments) of a minibatch that is the same for all members."""
+    name, settings, loss = f"fits of {loss_name!r}", _settings(loss_name), get_model_loss(loss_name)
+    dynamics = DynamicsEnsemble(settings, 1, OBS_DIM, ACTION_DIM, RandomStreams([0], "init"))
+    optimizer, members = StackedAdam(dynamics.network.flat, 1, settings.model_lr), dynamics.ensemble_size
+    data = _layout().split(_rows().unsqueeze(1))
+    target = Target(data.obs, data.action, data.next_obs - data.obs, data.reward, {}, ValueEstimates(sac))
+    obs, action = (column.expand(-1, members, -1, -1) for column in (data.obs, data.action))
+    losses = loss.function(dynamics.predict(obs, action), target).mean(dim=-1)
+    objective = losses + dynamics.variance_bound_penalty() if dynamics.probabilistic else losses
+    gradients = torch.autograd.grad(objective.sum(), dynamics.network.views)
+    assert loss.output_weights is not None  # such are the losses of a family
+    fit, index = NativeFit(library, dynamics, loss, target, loss.output_weights(target)), torch.arange(ROWS)
+    yield name, fit.mean_loss(dynamics, index.unsqueeze(0)), losses.detach()
+    yield name, fit.train(dynamics, optimizer, index.expand(1, members, -1), ROWS) / ROWS, losses.detach()
+    expected = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1).view(1, -1)
+    yield name, optimizer.exp_avg / (1.0 - 0.9), expected  # beta_1 = 0.9
+
+
+def _layout() -> TransitionLayout:
+    return TransitionLayout(OBS_DIM, ACTION_DIM)
+
+
+def _rows() -> Tensor:
+    """Transitions (1, ROWS, width), some of them terminal."""
+    rows = RandomStreams([0], "selftest").normal(ROWS, _layout().width)
+    _layout().split(rows).action.tanh_()
     rows[..., -1] = (rows[..., -1] > 0.5).float()
     return rows
-
-
-@torch.no_grad()
-def _values(library: ctypes.CDLL | None) -> list[Tensor]:
-    network, inputs = _sac(_settings()).critic.network, _rows(ROWS)[..., : OBS_DIM + ACTION_DIM]
-    return [network(inputs) if library is None else NativeValues(library)(network, inputs)]
-
-
-def _sac_update(library: ctypes.CDLL | None) -> list[Tensor]:
-    """Gradients (Adam's first moments) of an update."""
-    sac, rows = _sac(_settings()), _rows(ROWS)
-    noise = RandomStreams([0], "noise").normal(ROWS, 2 * ACTION_DIM)
-    if library is None:
-        sac.update(TransitionLayout(OBS_DIM, ACTION_DIM).split(rows), noise)
-    else:
-        NativeSAC(sac, library).updates(0, rows.unsqueeze(1), noise.unsqueeze(1))
-    return [optimizer.exp_avg for optimizer in (sac.actor_optimizer, sac.critic_optimizer, sac.alpha_optimizer)]
-
-
-def _fit(loss: str, library: ctypes.CDLL | None) -> list[Tensor]:
-    """Gradients of a minibatch, and the losses."""
-    settings, streams = _settings(loss), RandomStreams([0], "init")
-    dynamics = DynamicsEnsemble(settings, 1, OBS_DIM, ACTION_DIM, streams)
-    optimizer = StackedAdam(dynamics.network.flat, 1, settings.model_lr, settings.model_weight_decay)
-    data = TransitionLayout(OBS_DIM, ACTION_DIM).split(_rows(ROWS + ROWS // 4))
-    values, fitting = ValueEstimates(_sac(settings)), RandomStreams([0], "fit")
-    fit = ModelFit(dynamics, optimizer, data, values, settings, fitting, library=library)
-    return [fit._train_epoch(fit.cohort), optimizer.exp_avg, fit._validate(fit.cohort)]

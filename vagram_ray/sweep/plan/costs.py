@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.core.execution import UPDATES_WORTH_COMPILING
-from vagram_ray.core.fast.private_folder import private_folder, user_cache_folder
+from vagram_ray.core.private_folder import private_folder, user_cache_folder
 from vagram_ray.core.settings import MODEL_SETTINGS
 from vagram_ray.sweep.plan.workload import Workload
 
