@@ -1,39 +1,64 @@
-"""What a GPU makes of cohorts: updates per second over all seeds, as they are and recorded, beside what it could do.
+"""What a GPU makes of updates, fits and cohorts: as they are, recorded, compiled, and with TF32 products.
 
-    python -m benchmarks.gpu [--seeds 1 4 16 32] [--rounds 20] [--steps 1000] [--json FILE]
+    python -m benchmarks.gpu [--minutes 9] [--rounds 10] [--json FILE]
 
-Hopper's dimensions with 15 distractors, SAC 2 x 256, batch 256, 20 updates per environment step, model 7 x (4 x 200).
-Four questions: how fast the device multiplies and copies (the ceilings); what an environment step's updates cost with
-each ``execution``, and how far from the floor of operations and bytes that is; what a fit's minibatch costs; and, with
-the real environment where Gymnasium and MuJoCo are installed, what a whole environment step costs and how long 300,000
-of them would take. Sides take turns. ``--device cpu --tiny`` shows that it runs; there is no recording on a CPU.
+Hopper's dimensions with 15 distractors. The tables come in this order, each row as soon as it is measured: SAC updates
+of one seed; a minibatch of model fitting; updates of cohorts; memory against its estimate. Then details: the device's
+ceilings, fit epochs of growing buffers, and, where Gymnasium and MuJoCo are installed, whole environment steps with the
+hours of 300,000. What does not fit into the time is left out with a line, a row that fails is told and the rest goes
+on, and an interruption loses only what had not been measured. "compiled" is an experiment that no setting offers:
+``torch.compile`` of the losses inside the recorded graph. ``--device cpu --tiny`` shows that it runs; there is no
+recording on a CPU. Times are of the clock, from an idle device to an idle device.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import importlib.util
+import signal
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import torch
 
 from benchmarks import timing
-from benchmarks.agents import ACTION_DIM, make_agent
-from benchmarks.sac_products import update_products
-from vagram_ray.core.environments import SeedEnvironments
+from benchmarks.agents import make_agent
+from benchmarks.gpu_report import Report, Row
+from benchmarks.memory import Case
+from benchmarks.tensor_counter import TensorCounter
+from vagram_ray.core import sac_losses
+from vagram_ray.core.execution import precision_of_products
 from vagram_ray.core.graphs import CudaRecorder
 from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.core.metrics import EpochMetrics
 from vagram_ray.core.model_fitting import ModelFit
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
+from vagram_ray.sweep.plan.gpu_memory import gpu_memory
 
 OBS_DIM, NUM_DISTRACTORS = 26, 15
+WIDTHS = (64, 128, 256)
+ENSEMBLES = ((4, 200), (2, 64))  # layers, width
+COHORTS = (1, 8, 16)
+MEMORY = ((1, 100_000), (16, 100_000))  # seeds, transitions
 FIT_SIZES = (10_000, 100_000, 300_000)
-TARGET_STEPS = 300_000
-FIT_EVERY = 250
+TARGET_STEPS, FIT_EVERY = 300_000, 250
+WARM_UP = 3  # as it is, recorded, replayed
+ROW_SECONDS = 20.0
+"""After which a row gets no further rounds."""
+COMPILER = "inductor"
+WAYS: dict[str, dict[str, Any]] = {
+    "eager": {"execution": "eager"},
+    "recorded": {"execution": "cuda_graphs"},
+    "recorded, high": {"execution": "cuda_graphs", "matmul_precision": "high"},
+    "recorded, compiled": {"execution": "cuda_graphs"},
+}
 TINY: dict[str, Any] = {
     "actor_hidden_sizes": (8, 8), "critic_hidden_sizes": (8, 8), "train_batch_size_per_learner": 16, "utd_ratio": 2,
     "num_layers": 2, "hidden_size": 8, "ensemble_size": 3, "num_elites": 2, "model_batch_size": 16,
@@ -58,9 +83,14 @@ class Device:
         """For people."""
         return torch.cuda.get_device_name(self.device) if self.is_cuda else "CPU"
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Those of ``WAYS`` that can be tried here."""
+        return tuple(WAYS) if self.is_cuda else ("eager",)
+
     def settings(self, **changes: Any) -> MBPOSettings:
-        """The hyperparameters, with changes."""
-        return MBPOSettings(**{**self.changes, **changes})
+        """The hyperparameters, with changes; those of the tiny sizes win."""
+        return MBPOSettings(**{**changes, **self.changes})
 
     def milliseconds(self, operation: Callable[[], object]) -> float:
         """One run, from an idle device to an idle device."""
@@ -72,144 +102,140 @@ class Device:
         if self.is_cuda:
             torch.cuda.synchronize(self.device)
 
-    def compare(self, case: str, sides: Mapping[str, Callable[[], object]], divisor: int = 1) -> list[timing.Samples]:
-        """The sides in turns, after warm-up; milliseconds over ``divisor``."""
-        for operation in sides.values():
-            for _ in range(3):  # as it is, recorded, replayed
+    def median(self, operation: Callable[[], object], prepared: contextlib.AbstractContextManager[Any]) -> float:
+        """Milliseconds of an operation that is warmed up in a context."""
+        with prepared:
+            for _ in range(WARM_UP):
                 operation()
-        samples = {name: timing.Samples(case, name) for name in sides}
-        for _ in range(self.rounds):
-            for name, operation in sides.items():
-                samples[name].milliseconds.append(self.milliseconds(operation) / divisor)
-        return list(samples.values())
-
-    def choices(self) -> tuple[str, ...]:
-        """Values of ``execution`` that can be tried here."""
-        return ("eager", "cuda_graphs") if self.is_cuda else ("eager",)
+        found, since = [], time.monotonic()
+        while not found or (len(found) < self.rounds and time.monotonic() < since + ROW_SECONDS):
+            found.append(self.milliseconds(operation))
+        return statistics.median(found)
 
 
-def ceilings(device: Device) -> dict[str, float]:
-    """Float32 operations and bytes per second: a large product and a large copy, best of the rounds."""
-    size, length = (256, 2**20) if device.tiny else (8192, 2**30) if device.is_cuda else (2048, 2**27)
+# -- one agent's work ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def compiled_losses() -> Iterator[None]:
+    """Within, SAC's losses are functions that the compiler made, differentiated by it, too."""
+    with contextlib.ExitStack() as stack:
+        for name in ("critic_loss", "actor_loss"):
+            made = torch.compile(getattr(sac_losses, name), backend=COMPILER, dynamic=False)
+            stack.enter_context(mock.patch.object(sac_losses, name, made))
+        yield
+
+
+def preparation(way: str) -> contextlib.AbstractContextManager[None]:
+    """What the first runs of a way need; recordings keep what they were made of."""
+    return compiled_losses() if "compiled" in way else contextlib.nullcontext()
+
+
+def update_ms(device: Device, way: str, num_seeds: int, width: int) -> float:
+    """Milliseconds of a SAC update of all seeds, a share of an environment step's, sampling included."""
+    sizes = {"actor_hidden_sizes": (width, width), "critic_hidden_sizes": (width, width)}
+    settings = device.settings(model_loss="none", **WAYS[way], **sizes)
+    agent = make_agent(settings, num_seeds, 10_000, OBS_DIM, device.device)
+
+    def improve() -> None:
+        with precision_of_products(settings.matmul_precision, device.device):
+            agent._improve_policy(EpochMetrics(num_seeds))
+
+    return device.median(improve, preparation(way)) / settings.utd_ratio
+
+
+def update_row(device: Device, way: str, num_seeds: int, width: int) -> list[Row]:
+    """A row of the updates' tables."""
+    ms = update_ms(device, way, num_seeds, width)
+    found: Row = {"networks": f"2 x {width}", "seeds": num_seeds, "way": way, "ms": ms}
+    return [found | {"updates_per_s": 1e3 * num_seeds / ms}]
+
+
+def make_fit(device: Device, settings: MBPOSettings, num_seeds: int, transitions: int) -> Callable[[], ModelFit]:
+    """Prepares a fit, recorded if the settings ask for it."""
+    agent = make_agent(settings, num_seeds, transitions, OBS_DIM, device.device)
+    recorder = CudaRecorder(device.device) if settings.execution == "cuda_graphs" else None
+    data, values = agent.replay.layout.split(agent.replay.rows), ValueEstimates(agent.sac)
+    streams = agent._streams["fit"]
+    return lambda: ModelFit(agent.dynamics, agent.model_optimizer, data, values, settings, streams, recorder)
+
+
+def minibatch_row(device: Device, way: str, layers: int, width: int, loss: str = "vagram") -> list[Row]:
+    """A minibatch of one seed's seven members, a share of an epoch's."""
+    settings = device.settings(model_loss=loss, num_layers=layers, hidden_size=width, **WAYS[way])
+    fit = make_fit(device, settings, 1, 200 if device.tiny else 10_000)()
+    if "compiled" in way:
+        fit._losses = torch.compile(fit._losses, backend=COMPILER, dynamic=False)  # type: ignore[method-assign]
+
+    def epoch() -> None:
+        with precision_of_products(settings.matmul_precision, device.device):
+            fit._train_epoch(fit.cohort)
+
+    minibatches = -(-fit.split.train.shape[-1] // settings.model_batch_size)
+    ms = device.median(epoch, contextlib.nullcontext()) / minibatches
+    return [{"members": f"{settings.ensemble_size} x ({layers} x {width})", "loss": loss, "way": way, "ms": ms}]
+
+
+def memory_row(device: Device, way: str, num_seeds: int, stored: int) -> list[Row]:
+    """The most that PyTorch allocated for a cohort that fits, imagines and updates, beside the estimate."""
+    changes = {"model_loss": "vagram", "model_patience": 1, "model_max_epochs": 3}
+    case = Case("", num_seeds, stored, changes | WAYS[way] | device.changes)
+    estimate = gpu_memory(case.workload, num_seeds, 1)
+    if device.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        case.run(str(device.device))
+        measured, expected = torch.cuda.max_memory_allocated() - before, estimate.tensors.total + estimate.workspace
+    else:
+        with TensorCounter() as counter:
+            case.run()
+        measured, expected = counter.peak, estimate.tensors.total
+    found: Row = {"seeds": num_seeds, "stored": case.stored, "way": way, "MB": measured / 1e6}
+    return [found | {"estimated_MB": expected / 1e6, "estimated/measured": expected / measured}]
+
+
+# -- details -------------------------------------------------------------------------------------------------------
+
+
+def ceiling_rows(device: Device) -> list[Row]:
+    """A large product in each precision, and a large copy."""
+    size, length = (256, 2**20) if device.tiny else (8192, 2**30)
     left, right = (torch.randn(size, size, device=device.device) for _ in range(2))
     source = torch.randn(length // 4, device=device.device)
     target = torch.empty_like(source)
-    product, copy = device.compare(
-        "ceilings", {"product": lambda: torch.mm(left, right), "copy": lambda: target.copy_(source)}
-    )
-    return {"flop_per_s": 2e3 * size**3 / product.least, "bytes_per_s": 2e3 * length / copy.least}
+    rows = []
+    for precision in ("highest", "high"):
+        with precision_of_products(precision, device.device):
+            ms = device.median(lambda: torch.mm(left, right), contextlib.nullcontext())
+        rows.append({"what": f"product, {precision}", "per_s": 2e3 * size**3 / ms, "unit": "FLOP"})
+    ms = device.median(lambda: target.copy_(source), contextlib.nullcontext())
+    return [*rows, {"what": "copy", "per_s": 2e3 * length / ms, "unit": "bytes"}]
 
 
-# -- an environment step's updates --------------------------------------------------------------------------------
+def fit_row(device: Device, way: str, num_seeds: int, transitions: int) -> list[Row]:
+    """A fit epoch with its validation, and what comes before the first one."""
+    settings = device.settings(model_loss="vagram", **WAYS[way])
+    prepare = make_fit(device, settings, num_seeds, transitions)
+    prepare_ms = statistics.median(device.milliseconds(prepare) for _ in range(3))
+    fit = prepare()
+
+    def epoch() -> None:
+        fit._train_epoch(fit.cohort)
+        fit._validate(fit.cohort)
+
+    found: Row = {"seeds": num_seeds, "transitions": transitions, "way": way, "prepare_ms": prepare_ms}
+    return [found | {"epoch_ms": device.median(epoch, contextlib.nullcontext())}]
 
 
-def update_floor(settings: MBPOSettings, num_seeds: int, ceiling: Mapping[str, float]) -> float:
-    """Milliseconds that one update of all seeds takes at least: its products, and each number moved once.
-
-    Moved are weights and both of Adam's moments of actor and critics, the targets, each read and written, and the
-    batch.
-    """
-    batch, hidden = settings.train_batch_size_per_learner, settings.critic_hidden_sizes
-    flop = num_seeds * update_products(batch, OBS_DIM, ACTION_DIM, hidden)[1]
-    actor, critic = (OBS_DIM, *hidden, 2 * ACTION_DIM), (OBS_DIM + ACTION_DIM, *hidden, 1)
-    weights = [sum(i * o + o for i, o in zip(sizes[:-1], sizes[1:], strict=True)) for sizes in (actor, critic)]
-    floats = 6 * weights[0] + 8 * 2 * weights[1] + batch * (2 * OBS_DIM + ACTION_DIM + 2)
-    return 1e3 * max(flop / ceiling["flop_per_s"], 4 * num_seeds * floats / ceiling["bytes_per_s"])
-
-
-def improve(agent: MBPOAgent) -> None:
-    """An environment step's updates, sampling included."""
-    agent._improve_policy(EpochMetrics(len(agent.seeds)))
-
-
-def updates(device: Device, num_seeds: int, ceiling: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Each way of executing an environment step's updates, and the products alone."""
-    sides: dict[str, Callable[[], object]] = {}
-    for choice in device.choices():
-        settings = device.settings(model_loss="none", execution=choice)
-        agent = make_agent(settings, num_seeds, 10_000, OBS_DIM, device.device)
-        sides[f"execution={choice}"] = functools.partial(improve, agent)
-    count = settings.utd_ratio
-    with device.device:
-        products, _ = update_products(
-            settings.train_batch_size_per_learner, OBS_DIM, ACTION_DIM, settings.critic_hidden_sizes, num_seeds
-        )
-    if device.is_cuda:
-        recorder = CudaRecorder(device.device)
-        recorder.warm_up(products)
-        products, _ = recorder.record(products)
-    sides["products alone"] = lambda: [products() for _ in range(count)]
-    floor = update_floor(settings, num_seeds, ceiling)
-    return [
-        {
-            "seeds": num_seeds,
-            "side": sample.side,
-            "median_ms_per_env_step": sample.median,
-            "least_ms_per_env_step": sample.least,
-            "updates_per_s": 1e3 * num_seeds * count / sample.median,
-            "share_of_ceiling": count * floor / sample.median,
-        }
-        for sample in device.compare(f"{num_seeds} seeds", sides)
-    ]
-
-
-# -- a fit ---------------------------------------------------------------------------------------------------------
-
-
-def one_fit_epoch(fit: ModelFit) -> None:
-    """Every minibatch, and the validation."""
-    fit._train_epoch(fit.cohort)
-    fit._validate(fit.cohort)
-
-
-def fit_epochs(device: Device, loss: str, num_seeds: int, env_steps: int) -> list[dict[str, Any]]:
-    """A fit epoch with its validation, as it is and recorded, and what comes before the first one."""
-    recorder = CudaRecorder(device.device) if device.is_cuda else None
-    sides: dict[str, Callable[[], object]] = {}
-    for name, used in {"execution=eager": None, "execution=cuda_graphs": recorder}.items():
-        if name != "execution=eager" and used is None:
-            continue
-        settings = device.settings(model_loss=loss)
-        agent = make_agent(settings, num_seeds, env_steps, OBS_DIM, device.device)
-        data, values = agent.replay.layout.split(agent.replay.rows), ValueEstimates(agent.sac)
-        streams = agent._streams["fit"]
-        prepare = functools.partial(
-            ModelFit, agent.dynamics, agent.model_optimizer, data, values, settings, streams, used
-        )
-        prepared_ms = statistics.median(device.milliseconds(prepare) for _ in range(3))
-        fit = prepare()
-        sides[name] = functools.partial(one_fit_epoch, fit)
-    minibatches = -(-fit.split.train.shape[-1] // settings.model_batch_size)
-    return [
-        {
-            "loss": loss,
-            "seeds": num_seeds,
-            "transitions": env_steps,
-            "side": sample.side,
-            "median_ms_per_epoch": sample.median,
-            "median_ms_per_minibatch": sample.median / minibatches,
-            "median_ms_to_prepare": prepared_ms,
-        }
-        for sample in device.compare(loss, sides)
-    ]
-
-
-# -- everything ----------------------------------------------------------------------------------------------------
-
-
-def train_into(result: dict[str, Any], agent: MBPOAgent, envs: SeedEnvironments) -> None:
-    """An epoch, whose metrics go to ``result``."""
-    result.update(agent.train_epoch(envs))
-
-
-def whole_steps(device: Device, num_seeds: int, env_steps: int, choice: str) -> dict[str, Any]:
-    """Train on the real environment for ``env_steps`` steps after the warm-up; milliseconds per environment step."""
+def whole_row(device: Device, way: str, num_seeds: int, env_steps: int, fits: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Training on the real environment: milliseconds per environment step of all seeds, and the projected hours."""
     from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
 
     warm_up, length = (60, 20) if device.tiny else (5000, FIT_EVERY)
     settings = device.settings(
-        model_loss="vagram", execution=choice, num_steps_sampled_before_learning_starts=warm_up,
-        epoch_length=length, model_train_freq=length, real_ratio=(0, 1, 1.0, 0.05),
+        model_loss="vagram", num_steps_sampled_before_learning_starts=warm_up, epoch_length=length,
+        model_train_freq=length, real_ratio=(0, 1, 1.0, 0.05), **WAYS[way],
     )  # fmt: skip
     spec = EnvironmentSpec("Hopper-v4", NUM_DISTRACTORS)
     envs = SeedVectorEnv(spec, range(num_seeds))
@@ -218,19 +244,16 @@ def whole_steps(device: Device, num_seeds: int, env_steps: int, choice: str) -> 
         termination=spec.termination(), device=device.device,
     )  # fmt: skip
     agent.train_epoch(envs)  # the warm-up, and all that is done once
-    total, fit_s, epochs = [], [], []
+    total, fit_ms, epochs = [], [], []
     for _ in range(max(1, env_steps // length)):
         result: dict[str, Any] = {}
-        total.append(device.milliseconds(functools.partial(train_into, result, agent, envs)) / length)
-        fit_s.append(float(result["time/model_fit_s"][0]))
+        total.append(device.milliseconds(lambda result=result: result.update(agent.train_epoch(envs))) / length)
+        fit_ms.append(1e3 * float(result["time/model_fit_s"][0]) / length)
         epochs.append(float(result["model/fit_epochs"].max()))
     envs.close()
-    fit = [1e3 * seconds / length for seconds in fit_s]
-    return {
-        "seeds": num_seeds, "execution": choice, "env_steps": length * len(total),
-        "median_ms_per_env_step": statistics.median(total), "of_it_model_fit": statistics.median(fit),
-        "median_fit_epochs": statistics.median(epochs),
-    }  # fmt: skip
+    row: Row = {"seeds": num_seeds, "way": way, "step_ms": statistics.median(total)}
+    row |= {"fit_ms": statistics.median(fit_ms), "fit_epochs": statistics.median(epochs)}
+    return [row | {f"hours_for_{TARGET_STEPS}": projected_hours(row, fits)}]
 
 
 def projected_hours(whole: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> float | None:
@@ -239,8 +262,7 @@ def projected_hours(whole: Mapping[str, Any], fits: Sequence[Mapping[str, Any]])
     A fit's preparation and its epochs are interpolated between the measured sizes. It takes as many epochs as those of
     the run did for the seed that took most, all of them with all seeds. The metrics of a fit are left out.
     """
-    side = f"execution={whole['execution']}"
-    measured = sorted((f for f in fits if f["side"] == side), key=lambda f: f["transitions"])
+    measured = sorted((fit for fit in fits if fit["way"] == whole["way"]), key=lambda fit: fit["transitions"])
     if len(measured) < 2:
         return None
 
@@ -249,61 +271,72 @@ def projected_hours(whole: Mapping[str, Any], fits: Sequence[Mapping[str, Any]])
         share = (TARGET_STEPS / 2 - first["transitions"]) / (last["transitions"] - first["transitions"])
         return float(first[name] + (last[name] - first[name]) * share)
 
-    fit_ms = mean_over_run("median_ms_to_prepare") + whole["median_fit_epochs"] * mean_over_run("median_ms_per_epoch")
-    steps_ms = TARGET_STEPS * (whole["median_ms_per_env_step"] - whole["of_it_model_fit"])
+    fit_ms = mean_over_run("prepare_ms") + whole["fit_epochs"] * mean_over_run("epoch_ms")
+    steps_ms = TARGET_STEPS * (whole["step_ms"] - whole["fit_ms"])
     return (steps_ms + TARGET_STEPS / FIT_EVERY * fit_ms) / 3.6e6
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print tables, write JSON."""
-    parser = timing.parser(__doc__, rounds=20)
+# -- everything ----------------------------------------------------------------------------------------------------
+
+
+def measure(device: Device, report: Report, env_steps: int) -> None:
+    """All tables, what matters most first."""
+    of, tiny = functools.partial, device.tiny
+    widths, cohorts, sizes = (8,) if tiny else WIDTHS, (1, 2) if tiny else COHORTS, (100, 200) if tiny else FIT_SIZES
+    ensembles, memory = ((2, 8),) if tiny else ENSEMBLES, ((1, 1_000),) if tiny else MEMORY
+    most, ways = cohorts[-1], device.ways
+    plain = [way for way in ways if way in ("eager", "recorded")]
+    report.add("updates", "SAC updates of one seed, batch 256", [
+        of(update_row, device, way, 1, width) for width in widths for way in ways
+    ])  # fmt: skip
+    report.add("minibatches", "A minibatch of model fitting, batch 256", [
+        of(minibatch_row, device, way, *size) for size in ensembles for way in ways
+    ])  # fmt: skip
+    report.add("cohorts", "SAC updates of cohorts", [
+        of(update_row, device, way, seeds, widths[-1]) for seeds in cohorts for way in plain
+    ])  # fmt: skip
+    report.add("memory", "Memory of a cohort, 7 x (4 x 200) and 2 x 256", [
+        of(memory_row, device, way, *case) for case in memory for way in plain
+    ])  # fmt: skip
+    report.add("ceilings", "What the device can do", [of(ceiling_rows, device)])
+    fits = report.add("fits", "Fit epochs of growing buffers", [
+        of(fit_row, device, way, most, size) for way in plain for size in sizes
+    ])  # fmt: skip
+    if importlib.util.find_spec("mujoco") is not None:
+        report.add("whole", "Whole environment steps, Hopper with distractors", [
+            of(whole_row, device, way, most, env_steps, fits) for way in plain
+        ])  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print tables, write JSON; 1 if a row failed."""
+    parser = timing.parser(__doc__, rounds=10)
     parser.add_argument("--device", default="cuda", help="cuda or cpu (default %(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 4, 16, 32], help="sizes of cohorts")
+    parser.add_argument("--minutes", type=float, default=9.0, help="no row begins after so many (default %(default)s)")
     parser.add_argument("--steps", type=int, default=1000, help="environment steps of the whole run")
     arguments = parser.parse_args(argv)
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("PyTorch finds no GPU here; --device cpu measures the CPU.")
     timing.prepare(arguments)
     device = Device(arguments.device, arguments.rounds, arguments.tiny)
-    most = min(16, max(arguments.seeds))
-    found = ceilings(device)
-    print(f"{device.name}: {found['flop_per_s'] / 1e12:.2f} TFLOP/s float32, {found['bytes_per_s'] / 1e12:.3f} TB/s")
-    parts: dict[str, list[dict[str, Any]]] = {"updates": [], "fits": [], "whole": []}
-
-    def keep(part: str, title: str, rows: list[dict[str, Any]]) -> None:
-        parts[part] = rows  # written at once: a later part may fail, and time on a GPU is dear
-        print_rows(title, rows)
-        timing.write_json(arguments.json, "gpu", [], device=device.name, ceilings=found, **parts)
-
-    steps = [row for num_seeds in arguments.seeds for row in updates(device, num_seeds, found)]
-    keep("updates", "An environment step's updates", steps)
-    sizes, losses = ((200,), ("vagram",)) if device.tiny else (FIT_SIZES, ("vagram", "nll"))
-    fits = [row for loss in losses for size in sizes for row in fit_epochs(device, loss, most, size)]
-    keep("fits", "A fit epoch", fits)
-    if importlib.util.find_spec("mujoco") is not None:
-        whole, vagram = [], [fit for fit in fits if fit["loss"] == "vagram"]
-        for choice in device.choices():
-            row = whole_steps(device, most, 40 if device.tiny else arguments.steps, choice)
-            whole.append(row | {f"hours_for_{TARGET_STEPS}": projected_hours(row, vagram)})
-        keep("whole", "Whole environment steps, Hopper with distractors", whole)
+    report = Report(arguments.json, arguments.minutes, device.name, after_row=lambda: tidy_up(device))
+    try:
+        measure(device, report, 40 if device.tiny else arguments.steps)
+    except KeyboardInterrupt:
+        print("Interrupted: what stands above was measured.")
+        return 130
+    return 1 if report.failures else 0
 
 
-def print_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table of rows with equal keys."""
-    print(title)
-    cells = [[*rows[0]], *([_shown(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.4g}" if value < 1e4 else f"{value:,.0f}"
+def tidy_up(device: Device) -> None:
+    """Give the memory of a row's agents back, so that the next row has all of it."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+    gc.collect()
+    if device.is_cuda and device.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as an interruption from the keyboard
+    sys.exit(main())
