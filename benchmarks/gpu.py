@@ -40,7 +40,7 @@ from vagram_ray.core.metrics import EpochMetrics
 from vagram_ray.core.model_fitting import ModelFit
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
-from vagram_ray.sweep.plan.gpu_memory import gpu_memory
+from vagram_ray.sweep.plan.memory import CUDA_BYTES, gpu_bytes
 
 OBS_DIM, NUM_DISTRACTORS = 26, 15
 WIDTHS = (64, 128, 256)
@@ -180,17 +180,17 @@ def memory_row(device: Device, way: str, num_seeds: int, stored: int) -> list[Ro
     """The most that PyTorch allocated for a cohort that fits, imagines and updates, beside the estimate."""
     changes = {"model_loss": "vagram", "model_patience": 1, "model_max_epochs": 3}
     case = Case("", num_seeds, stored, changes | WAYS[way] | device.changes)
-    estimate = gpu_memory(case.workload, num_seeds, 1)
     if device.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         case.run(str(device.device))
-        measured, expected = torch.cuda.max_memory_allocated() - before, estimate.tensors.total + estimate.workspace
+        measured = torch.cuda.max_memory_allocated() - before
+        expected = gpu_bytes(case.workload, num_seeds, 1) - CUDA_BYTES
     else:
         with TensorCounter() as counter:
             case.run()
-        measured, expected = counter.peak, estimate.tensors.total
+        measured, expected = counter.peak, case.estimate().total
     found: Row = {"seeds": num_seeds, "stored": case.stored, "way": way, "MB": measured / 1e6}
     return [found | {"estimated_MB": expected / 1e6, "estimated/measured": expected / measured}]
 

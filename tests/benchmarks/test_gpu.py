@@ -45,7 +45,7 @@ def test_every_row_is_measured_what_matters_most_first(tape, tmp_path, capsys):
         (seeds, way) for seeds in (1, 2) for way in WAYS[:2]
     ]
     assert all(row["MB"] > 0 for row in content["memory"])
-    assert content["memory"][0]["estimated/measured"] == pytest.approx(1.0, abs=0.2)
+    assert 0.8 < content["memory"][0]["estimated/measured"] < 1.5
     assert [row["what"] for row in content["ceilings"]] == ["product, highest", "product, high", "copy"]
     assert [(row["way"], row["transitions"]) for row in content["fits"]] == [
         (way, size) for way in WAYS[:2] for size in (100, 200)
