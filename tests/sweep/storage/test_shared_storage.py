@@ -20,42 +20,42 @@ import ray
 from vagram_ray.sweep.plan.resources import CPU, GPU
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
-from vagram_ray.sweep.storage.shared_storage import ask, judge, other_nodes, sees
+from vagram_ray.sweep.storage.shared_storage import all_see_folder, ask_nodes, is_file_soon, other_nodes
 
 ROOT = Path(__file__).resolve().parents[3]
 NODES = {f"id{index}": f"192.0.2.{index}" for index in range(1, 7)}
 
 
 def test_a_file_is_seen_or_not(tmp_path: Path) -> None:
-    assert not sees(str(tmp_path / "token"), patience_s=0.0)
+    assert not is_file_soon(str(tmp_path / "token"), patience_s=0.0)
     (tmp_path / "token").touch()
-    assert sees(str(tmp_path / "token"), patience_s=0.0)
+    assert is_file_soon(str(tmp_path / "token"), patience_s=0.0)
 
 
 def test_who_did_not_answer_is_not_counted_as_seeing(tmp_path: Path) -> None:
     storage = SweepStorage(str(tmp_path), "s")
-    assert judge(NODES, dict.fromkeys(NODES, True), storage)
-    assert not judge(NODES, dict.fromkeys(list(NODES)[1:], True), storage)
-    assert not judge(NODES, {}, storage)
+    assert all_see_folder(NODES, dict.fromkeys(NODES, True), storage)
+    assert not all_see_folder(NODES, dict.fromkeys(list(NODES)[1:], True), storage)
+    assert not all_see_folder(NODES, {}, storage)
 
 
 def test_who_does_not_see_the_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
     storage = SweepStorage(str(tmp_path), "s")
     with pytest.raises(SweepError) as one:
-        judge(NODES, {"id1": True, "id2": False}, storage)
+        all_see_folder(NODES, {"id1": True, "id2": False}, storage)
     assert f"{tmp_path / 's'}, which the node 192.0.2.2 does not see" in str(one.value)
     assert "--storage s3://BUCKET/PATH or a directory that all nodes share." in str(one.value)
     with pytest.raises(SweepError, match=r"the nodes 192\.0\.2\.1, 192\.0\.2\.2, 192\.0\.2\.3 and 3 more do not see"):
-        judge(NODES, dict.fromkeys(NODES, False), storage)
+        all_see_folder(NODES, dict.fromkeys(NODES, False), storage)
 
 
 def test_nodes_are_asked_and_who_is_gone_or_slow_says_nothing(ray_session: None, tmp_path: Path) -> None:
     (node,) = [each["NodeID"] for each in ray.nodes()]
     token, gone = tmp_path / "token", "1" * len(node)
-    assert ask([node], token, 0.5) == {}  # it goes on looking for longer
-    assert ask([node, gone], token, 60.0) == {node: False}
+    assert ask_nodes([node], token, 0.5) == {}  # it goes on looking for longer
+    assert ask_nodes([node, gone], token, 60.0) == {node: False}
     token.touch()
-    assert ask([node, gone], token, 60.0) == {node: True}
+    assert ask_nodes([node, gone], token, 60.0) == {node: True}
 
 
 def test_only_nodes_that_can_run_trials_are_asked(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ def shared_by_all(storage: SweepStorage, plan: SweepPlan, limit_s: float = ANSWE
     if not addresses:
         return False
     with _token(storage) as token:
-        seen = ask(list(addresses), token, limit_s)
-    return judge(addresses, seen, storage)
+        seen = ask_nodes(list(addresses), token, limit_s)
+    return all_see_folder(addresses, seen, storage)
 
 
 def other_nodes(kinds: Sequence[str]) -> dict[str, str]:
@@ -62,12 +62,12 @@ def other_nodes(kinds: Sequence[str]) -> dict[str, str]:
     }
 
 
-def ask(nodes: Sequence[str], token: Path, limit_s: float) -> dict[str, bool]:
+def ask_nodes(nodes: Sequence[str], token: Path, limit_s: float) -> dict[str, bool]:
     """Whether each of the nodes sees the file; without those that did not answer in ``limit_s`` seconds."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0, max_retries=0)(sees)
+    look = ray.remote(num_cpus=0, max_retries=0)(is_file_soon)
     asked = {
         look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(str(token)): node
         for node in nodes
@@ -82,7 +82,7 @@ def ask(nodes: Sequence[str], token: Path, limit_s: float) -> dict[str, bool]:
     return answers
 
 
-def judge(addresses: Mapping[str, str], seen: Mapping[str, bool], storage: SweepStorage) -> bool:
+def all_see_folder(addresses: Mapping[str, str], seen: Mapping[str, bool], storage: SweepStorage) -> bool:
     """Whether all of these nodes have said that they see the folder.
 
     Raises:
@@ -99,7 +99,7 @@ def judge(addresses: Mapping[str, str], seen: Mapping[str, bool], storage: Sweep
     return len(seen) == len(addresses)
 
 
-def sees(token: str, patience_s: float = _PATIENCE_S) -> bool:
+def is_file_soon(token: str, patience_s: float = _PATIENCE_S) -> bool:
     """Whether the file is there, or comes within some seconds: network file systems may be a moment late."""
     until = time.monotonic() + patience_s
     while not Path(token).is_file():
