@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 
 def format_duration(seconds: float) -> str:
@@ -73,9 +74,9 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def csv_text(text: str) -> str:
-    """The text for a cell of a CSV file: spreadsheets take what begins with one of ``= + - @`` for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+def csv_value(value: Any) -> Any:
+    """A value for a CSV file: text that begins with one of ``= + - @``, which spreadsheets run, gets a quote before."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
 def format_seeds(seeds: Sequence[int]) -> str:

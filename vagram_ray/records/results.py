@@ -32,6 +32,7 @@ import numpy as np
 from vagram_ray.records.recorded import SWEEP_FILE, split_settings
 from vagram_ray.sweep.plan.cells import format_value
 from vagram_ray.sweep.plan.resources import recorded_resources, resources_of_launch, trial_resources
+from vagram_ray.text import csv_value
 
 if TYPE_CHECKING:
     from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
@@ -359,9 +360,9 @@ def whole_epochs(records: Sequence[Mapping[str, Any]]) -> int:
 
 def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(map(csv_value, columns))
+    writer.writerows([csv_value(row.get(column, "")) for column in columns] for row in rows)
     return buffer.getvalue()
 
 

@@ -24,7 +24,7 @@ from rich.text import Text
 from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
 from vagram_ray.records.results import SweepResults, TrialRecords, epoch_of_death, write_atomically
 from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
-from vagram_ray.text import format_duration, format_number, format_seeds, plural
+from vagram_ray.text import csv_value, format_duration, format_number, format_seeds, plural
 
 FINAL_SHARE = 0.1
 """Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
@@ -245,7 +245,7 @@ def summary_csv(summary: SweepSummary) -> str:
         s = cell.statistics
         numbers = ["" if math.isnan(x) else repr(x) for x in (s.iqm, s.low, s.high, s.mean, s.standard_error)]
         seeds = [len(cell.returns), cell.num_seeds, describe_missing(cell), format_seeds(cell.worst)]
-        writer.writerow([cell.label, *numbers, *seeds, describe_notes(cell)])
+        writer.writerow([csv_value(cell.label), *numbers, *seeds, describe_notes(cell)])
     return buffer.getvalue()
 
 

@@ -28,7 +28,7 @@ from vagram_ray.report.statistics import (
 )
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
 from vagram_ray.sweep.plan.cells import format_value
-from vagram_ray.text import format_number, format_seeds
+from vagram_ray.text import csv_value, format_number, format_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def write_tables(comparison: Comparison, folder: Path, pairs: Sequence[PairCompa
     paths = []
     for table in report_tables(comparison, pairs):
         for suffix, text in (
-            ("csv", table.data.to_csv(index=False, lineterminator="\n")),
+            ("csv", table.data.map(csv_value).rename(columns=csv_value).to_csv(index=False, lineterminator="\n")),
             ("md", markdown(table)),
             ("tex", latex(table)),
         ):
