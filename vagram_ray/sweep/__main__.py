@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from typing import Any
 
 from vagram_ray.sweep.commandline import main as command
@@ -9,11 +12,25 @@ from vagram_ray.sweep.run.interruption import leave_at_once_on_signals
 
 
 def main(**options: Any) -> None:
-    """The command, and the end of this process, which a signal makes come at once."""
+    """The command, and the end of this process, which a signal makes come at once.
+
+    Python's last steps, in which it heeds no signal, are left out: nothing that was begun is left for them.
+    """
+    status = 1
+    atexit.register(lambda: _end(status))  # registered first, so it runs last
     try:
         command(**options)
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        raise
     finally:
         leave_at_once_on_signals()
+
+
+def _end(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
