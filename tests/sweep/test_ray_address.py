@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vagram_ray.sweep.run import ray_address as where
+from vagram_ray.sweep.run import ray_address
 from vagram_ray.sweep.run.ray_address import RayNode, find_ray, local_nodes
 from vagram_ray.sweep.spec import SweepError
 
@@ -99,10 +99,10 @@ def test_somebody_elses_is_not_taken(start: Start, address: str, monkeypatch: py
     start(address)
     (node,) = [node for node in local_nodes() if node.gcs_address == address]
     other = replace(node, user="ada", own=False)
-    monkeypatch.setattr(where, "local_nodes", lambda: iter([other]))
+    monkeypatch.setattr(ray_address, "local_nodes", lambda: iter([other]))
     place = find_ray(None)
     assert place.address is None and place.shown.endswith(f"the one of ada needs --address {address}")
-    monkeypatch.setattr(where, "local_nodes", lambda: iter([other, node]))
+    monkeypatch.setattr(ray_address, "local_nodes", lambda: iter([other, node]))
     assert find_ray(None).address == address
 
 
