@@ -363,8 +363,9 @@ def summarize_sweep_of(folder: Path, summarize: Any, write: Any) -> Any:
     """The closing tables, as the command makes them."""
     from vagram_ray.records.results import SweepResults
 
-    summary = summarize(SweepResults.load(folder))
-    write(summary, folder)
+    results = SweepResults.load(folder)
+    summary = summarize(results)
+    write(summary, results)
     return summary
 
 

@@ -138,7 +138,7 @@ def laptop_config(work: Work) -> Any:
 
 def epoch_of(result: dict[str, Any], began: float, ended: float, cpu_s: dict[str, float]) -> Epoch:
     """What a result says of an epoch."""
-    from vagram_ray.records.results import make_record
+    from vagram_ray.records.folder import make_record
 
     times = result["time"]
     return Epoch(

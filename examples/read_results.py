@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vagram_ray.records.results import SweepResults
+from vagram_ray.records import SweepResults
 from vagram_ray.records.summary import summarize_sweep
 
 SAMPLE = Path(__file__).parent / "data" / "pendulum_10_distractors"

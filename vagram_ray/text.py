@@ -1,11 +1,16 @@
-"""Numbers and words as people read them."""
+"""Numbers, words, values and places as people read them."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+_LABEL_LENGTH = 40
 
 
 def format_duration(seconds: float) -> str:
@@ -84,3 +89,27 @@ def format_seeds(seeds: Sequence[int]) -> str:
     if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}-{seeds[-1]}"
     return ",".join(str(seed) for seed in seeds)
+
+
+def format_value(value: Any) -> str:
+    """A short form for names and tables: ``64x64`` for layer sizes, ``0.0003`` for a step size."""
+    if isinstance(value, bool) or value is None or isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        integers = all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+        return ("x" if integers and len(value) < 4 else "-").join(format_value(item) for item in value)
+    text = getattr(value, "__name__", None) or str(value)
+    return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
+
+
+def canonical(values: Mapping[str, Any]) -> str:
+    """A text that is equal for equal settings, also after Tune has turned tuples into lists on the way."""
+    return json.dumps(values, sort_keys=True, default=format_value)
+
+
+def short_path(path: Path | str) -> str:
+    """A path relative to the working directory where it lies below it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

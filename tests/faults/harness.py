@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.results import read_records
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.sweep.wandb.reader import WandbFileError, read_offline_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,7 +284,7 @@ def recorded(folder: Path) -> Rows:
     rows: Rows = {}
     for trial in info["trials"]:
         label = info["cells"][trial["cell"]]["label"]
-        for record in read_records(folder, trial["name"]):
+        for record in SweepFolder(folder).records(trial["name"]):
             for seed, metrics in record["seeds"].items():
                 row = {"env_steps": record["env_steps"], **metrics}
                 rows[label, int(seed), record["training_iteration"]] = row

@@ -21,6 +21,8 @@ def sweep(tmp_path: Path, trial: Path) -> Path:
     names = ["a,seeds=0-1", "a,seeds=2-3", "b,seeds=0-3", "c,seeds=0-3"]
     cells, seeds = [0, 0, 1, 2], [[0, 1], [2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
     info = {
+        "epochs": 10,
+        "seeds": [0, 1, 2, 3],
         "cells": [{"label": label} for label in LABELS],
         "trials": [{"name": n, "cell": c, "seeds": s} for n, c, s in zip(names, cells, seeds, strict=True)],
     }
@@ -166,5 +168,5 @@ def test_a_trial_of_an_earlier_version(sweep: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"cells": 3, "trials": []}', '{"cells": [], "trials": [{}]}'])
 def test_a_broken_sweep_file(sweep: Path, content: str) -> None:
     (sweep / "sweep.json").write_text(content)
-    with pytest.raises(PlayError, match=r"sweep.json' cannot be read"):
+    with pytest.raises(PlayError, match=r"its sweep\.json is damaged"):
         find_checkpoint(sweep)

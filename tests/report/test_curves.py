@@ -101,33 +101,34 @@ def test_an_interrupted_sweep_names_failed_trials(tmp_path: Path) -> None:
 
 
 def test_damaged_records_cost_their_seeds_and_nothing_else(tmp_path: Path) -> None:
-    folder = write_sweep(tmp_path / "s", {**TWO, "mse": {0: [1.0, 2.0, 3.0]}, "none": {0: [5.0, 6.0, 7.0]}})
+    one, two = [1.0, 2.0, 3.0], [5.0, 6.0, 7.0]
+    more = {"mse": {0: one, 1: one}, "none": {0: two, 1: two}}
+    folder = write_sweep(tmp_path / "s", {**TWO, **more})
     records = folder / "records"
     of_text = {"training_iteration": 1, "env_steps": 150, "seeds": {"0": {RETURN: "high"}}}
     (records / "model_loss=vagram,seeds=0-1.jsonl").write_text(json.dumps(of_text))
     (records / "model_loss=nll,seeds=0-1.jsonl").write_bytes(b"\xff\xfe")
-    good = (records / "model_loss=mse,seeds=0-0.jsonl").read_text()
-    (records / "model_loss=mse,seeds=0-0.jsonl").write_text(good + '{"training_iter')  # cut short by a kill
+    good = (records / "model_loss=mse,seeds=0-1.jsonl").read_text()
+    (records / "model_loss=mse,seeds=0-1.jsonl").write_text(good + '{"training_iter')  # cut short by a kill
     vagram, nll, mse, none = load_comparison([folder]).cells
     for cell in (vagram, nll):
         assert "has records that cannot be read" in cell.missing[0]
         assert (cell.returns, cell.final_returns) == ({}, {})
-    assert (mse.final_returns, none.final_returns) == ({0: 3.0}, {0: 7.0})
+    assert (mse.final_returns, none.final_returns) == ({0: 3.0, 1: 3.0}, {0: 7.0, 1: 7.0})
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("{", "damaged"),
-        ('{"name": "x"}', "it lacks 'cells'"),
+        ('{"name": "x"}', "it lacks 'epochs'"),
         ("[]", "damaged"),
-        ('{"cells": [], "trials": [{"name": "a", "cell": 3, "seeds": []}], "epochs": 1, "seeds": []}', "do not fit"),
-        ('{"cells": [{}], "trials": [], "epochs": 1, "seeds": []}', "KeyError 'label'"),
-        ('{"cells": [], "trials": [{"cell": 0, "seeds": []}], "epochs": 1, "seeds": []}', "KeyError 'name'"),
-        ('{"cells": [], "trials": [], "epochs": "x", "seeds": []}', "'x' stands for a whole number"),
+        ('{"cells": [{}], "trials": [], "epochs": 1, "seeds": []}', "lacks 'label'"),
+        ('{"cells": [], "trials": [{"cell": 0, "seeds": []}], "epochs": 1, "seeds": []}', "lacks 'name'"),
+        ('{"cells": [], "trials": [], "epochs": "x", "seeds": []}', "epochs is 'x', not a whole number"),
         ('{"cells": [], "trials": [], "epochs": 1, "seeds": [], "wall_time_s": []}', "wall_time_s is"),
-        ('{"cells": [], "trials": [], "epochs": 1, "seeds": [], "machine": 3}', "machine is not a table"),
-        ('{"cells": [], "trials": [], "epochs": 1, "seeds": []}', "nothing has been planned"),
+        ('{"cells": [], "trials": [], "epochs": 1, "seeds": [], "machine": 3}', "machine is 3, not a table"),
+        ('{"cells": [], "trials": [], "epochs": 1, "seeds": []}', "no cells or no seeds"),
     ],
 )
 def test_a_damaged_sweep_file_is_one_sentence(tmp_path: Path, content: str, words: str) -> None:

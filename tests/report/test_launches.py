@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.report.synthetic import write_sweep
-from vagram_ray.report.curves import load_comparison
+from vagram_ray.report import load_comparison
 from vagram_ray.report.errors import ReportError
 
 TWO = {"vagram": {0: [1.0, 2.0], 1: [1.0, 2.0]}, "nll": {0: [1.0, 2.0], 1: [1.0, 2.0]}}
@@ -67,10 +67,10 @@ def test_seeds_of_two_sweeps_are_joined_when_their_settings_are_equal(tmp_path: 
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        ({"launches": [5]}, "launch 0 is not a table"),
-        ({"launches": 5}, "not iterable"),
-        ({"settings": [1]}, "settings is not a table"),
-        ({"resources": "GPU"}, "resources is not a table"),
+        ({"launches": [5]}, "launches.0. is 5, not a table"),
+        ({"launches": 5}, "launches is 5, not a list"),
+        ({"settings": [1]}, "settings is .*, not a table"),
+        ({"resources": "GPU"}, "resources is .*, not a table"),
     ],
 )
 def test_damage_is_one_sentence(tmp_path: Path, damage: dict[str, Any], says: str) -> None:
@@ -110,5 +110,5 @@ def test_resources_of_a_trial_that_are_no_table_are_one_sentence(tmp_path: Path)
     info = json.loads((folder / "sweep.json").read_text())
     info["trials"][0]["resources"] = [1]
     (folder / "sweep.json").write_text(json.dumps(info))
-    with pytest.raises(ReportError, match=r"resources of 'model_loss=.*' is not a table"):
+    with pytest.raises(ReportError, match=r"trials\[0\]\.resources is \[1\], not a table"):
         load_comparison([folder])

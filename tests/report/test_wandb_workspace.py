@@ -19,7 +19,7 @@ from rich.console import Console
 from tests.sweep.conftest import plan_of, result_of
 from tests.sweep.wandb_server import Server
 from tests.sweep.wandb_support import KEY, own_home  # noqa: F401
-from vagram_ray.records.results import append_record, write_sweep_file
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.report import ReportError, load_comparison
 from vagram_ray.report.wandb_workspace import (
     _literal,
@@ -29,6 +29,7 @@ from vagram_ray.report.wandb_workspace import (
     parse_target,
     run_filter,
 )
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.wandb.target import note_sweep_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pydantic, about wandb-workspaces
@@ -39,7 +40,7 @@ LOSSES = ("vagram", "nll")
 def write_sweep(folder: Path, seeds: tuple[int, ...] = (0, 1), epochs: int = 2, sweep_id: str = "f00d") -> Path:
     """A finished sweep of two losses at two numbers of distractors, with one of the model's metrics."""
     plan = plan_of({f"cell={number}": [seeds] for number in range(4)}, epochs=epochs)
-    write_sweep_file(folder, plan, {"command": "python -m vagram_ray.sweep x.py", "sweep_id": sweep_id})
+    SweepFolder(folder).write(plan_content(plan) | {"command": "python -m vagram_ray.sweep x.py", "sweep_id": sweep_id})
     info = json.loads((folder / "sweep.json").read_text())
     for index, cell in enumerate(info["cells"]):
         axes = {"num_distractors": 5 * (index // 2), "model_loss": LOSSES[index % 2]}
@@ -48,7 +49,7 @@ def write_sweep(folder: Path, seeds: tuple[int, ...] = (0, 1), epochs: int = 2, 
             result = result_of(epoch, {seed: float(index + seed) for seed in seeds})
             for own in result["seeds"].values():
                 own["model"] = {"validation_loss": 1.0, "weight_real": 2.0, "weight_distractors": 0.5}
-            append_record(folder, info["trials"][index]["name"], result)
+            SweepFolder(folder).append(info["trials"][index]["name"], result)
         params = folder / info["trials"][index]["name"] / "params.json"
         params.parent.mkdir()
         params.write_text(json.dumps({"gamma": 0.99, "seeds": seeds, **axes}))

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch, end_launch
-from vagram_ray.records.results import append_record
 from vagram_ray.sweep.commandline import default_name, main
 from vagram_ray.sweep.plan import probe
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.run import local_ray
 from vagram_ray.sweep.run import run as run_module
 
@@ -177,15 +178,14 @@ def test_the_same_command_has_the_same_folder() -> None:
 def recorded(sweep_file: Path, monkeypatch: pytest.MonkeyPatch, make_result: Callable[..., dict[str, Any]]) -> Path:
     """A sweep that has come to its end without being run: its plan and made-up records."""
 
-    def play(
-        continuation: Any, storage: Any, wandb: Any, source: Path, console: Any, interruption: Any
-    ) -> Any:
-        begin_launch(storage.folder, continuation.plan, continuation.sweep_id, {"command": "python -m x --restart"},
-                     recorded=continuation.recorded)  # fmt: skip
+    def play(continuation: Any, storage: Any, wandb: Any, source: Path, console: Any, interruption: Any) -> Any:
+        folder, content = SweepFolder(storage.folder), plan_content(continuation.plan)
+        details = {"command": "python -m x --restart"}
+        begin_launch(folder, content, continuation.sweep_id, details, recorded=continuation.recorded)
         for trial in continuation.todo:
             for epoch in range(1, continuation.plan.epochs + 1):
-                append_record(storage.folder, trial.name, make_result(epoch, dict.fromkeys(trial.seeds, 1.0)))
-        end_launch(storage.folder, 60.0, "complete", {})
+                SweepFolder(storage.folder).append(trial.name, make_result(epoch, dict.fromkeys(trial.seeds, 1.0)))
+        end_launch(SweepFolder(storage.folder), 60.0, "complete", {})
         return run_module.Outcome(60.0, {}, False, ())
 
     monkeypatch.chdir(sweep_file.parent)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch, end_launch
-from vagram_ray.records.results import append_record, read_records
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.resume import continuation as module
 from vagram_ray.sweep.resume.continuation import Continuation, continue_sweep, describe_new
@@ -53,11 +54,11 @@ def started(plan: SweepPlan, storage: SweepStorage, make_result: Callable[..., d
     """A sweep that was interrupted: one trial has come to its end, one to its fourth epoch, one has not begun."""
     with DriverLock(storage) as lock:
         new = continue_sweep(plan, storage, lock, restart=False, seeds_per_trial=None)
-        begin_launch(storage.folder, plan, new.sweep_id, STARTED)
+        begin_launch(SweepFolder(storage.folder), plan_content(plan), new.sweep_id, STARTED)
         for trial, epochs in zip(plan.trials, (10, 4, 0), strict=True):
             for epoch in range(1, epochs + 1):
-                append_record(storage.folder, trial.name, make_result(epoch, dict.fromkeys(trial.seeds, 1.0)))
-        end_launch(storage.folder, 50.0, "interrupted", {})
+                SweepFolder(storage.folder).append(trial.name, make_result(epoch, dict.fromkeys(trial.seeds, 1.0)))
+        end_launch(SweepFolder(storage.folder), 50.0, "interrupted", {})
     return new
 
 
@@ -103,9 +104,9 @@ def test_what_is_finished_stays_and_the_rest_goes_on(
 def test_a_trial_whose_seeds_have_all_failed_is_not_started_again(
     plan: SweepPlan, storage: SweepStorage, started: Continuation, make_result: Callable[..., dict[str, Any]], dry: bool
 ) -> None:
-    append_record(storage.folder, "utd_ratio=1,seeds=2", make_result(5, {2: 1.0}, failed=(2,)))
+    SweepFolder(storage.folder).append("utd_ratio=1,seeds=2", make_result(5, {2: 1.0}, failed=(2,)))
     some = make_result(1, dict.fromkeys((0, 1, 2), 1.0), failed=(0, 2))
-    append_record(storage.folder, "utd_ratio=2,seeds=0-1-2", some)
+    SweepFolder(storage.folder).append("utd_ratio=2,seeds=0-1-2", some)
     found = again(plan, storage, dry=dry)
     assert names(found) == ["utd_ratio=2,seeds=0-1-2"]  # one of its seeds is left
     assert found.counts(plan.trials) == {"finished": 2, "going on": 1, "new": 0}
@@ -121,7 +122,7 @@ def test_a_gap_in_the_records_is_run_again(
     plan: SweepPlan, storage: SweepStorage, started: Continuation, make_result: Callable[..., dict[str, Any]]
 ) -> None:
     for epoch in (7, 8, 9, 10):  # the machine lost what was written of epochs 5 and 6
-        append_record(storage.folder, "utd_ratio=1,seeds=2", make_result(epoch, {2: 1.0}))
+        SweepFolder(storage.folder).append("utd_ratio=1,seeds=2", make_result(epoch, {2: 1.0}))
     found = again(plan, storage)
     assert found.epochs_done(plan.trials[1]) == 4
     assert names(found)[0] == "utd_ratio=1,seeds=2"
@@ -138,6 +139,7 @@ def test_damaged_records_are_set_aside_and_their_trial_runs_again(
 ) -> None:
     records = storage.folder / "records"
     file = records / "utd_ratio=1,seeds=0-1.jsonl"
+    kept = []
     for damage in (b"\xff\xfe\n", b'{"training_iteration": "x"}\n{"training_iteration": 1}\n', b"[1, 2]\n"):
         file.write_bytes(damage)
         assert len(names(again(plan, storage, dry=True))) == 3
@@ -145,8 +147,9 @@ def test_damaged_records_are_set_aside_and_their_trial_runs_again(
         found = again(plan, storage)
         assert names(found)[0] == "utd_ratio=1,seeds=0-1"
         assert "records of utd_ratio=1,seeds=0-1 were damaged" in found.notes[0]
-        assert read_records(storage.folder, "utd_ratio=1,seeds=0-1") == ()
-        assert (records / "utd_ratio=1,seeds=0-1.damaged").read_bytes() == damage
+        assert SweepFolder(storage.folder).records("utd_ratio=1,seeds=0-1") == ()
+        kept.append(damage)
+        assert sorted(path.read_bytes() for path in records.glob("*.damaged*")) == sorted(kept)
 
 
 def test_other_settings_are_refused_old_and_new(
@@ -208,7 +211,7 @@ def test_a_restart_keeps_the_old_folder(plan: SweepPlan, storage: SweepStorage, 
         (aside,) = (folder for folder in storage.folder.parent.iterdir() if folder != storage.folder)
         assert new.notes == (f"the sweep that was there is now {aside.name}.",)
         assert json.loads((aside / "sweep.json").read_text())["sweep_id"] == started.sweep_id
-        assert len(read_records(aside, "utd_ratio=1,seeds=0-1")) == 10
+        assert len(SweepFolder(aside).records("utd_ratio=1,seeds=0-1")) == 10
         assert not any(not file.name.startswith(".") for file in storage.folder.iterdir())
 
 
@@ -251,7 +254,7 @@ def test_the_plan_of_a_finished_sweep_says_so(
 ) -> None:
     for trial in plan.trials:
         for epoch in range(1, 11):
-            append_record(storage.folder, trial.name, make_result(epoch, dict.fromkeys(trial.seeds, 1.0)))
+            SweepFolder(storage.folder).append(trial.name, make_result(epoch, dict.fromkeys(trial.seeds, 1.0)))
     found = again(plan, storage)
     assert found.todo == ()
     text = shown(found)

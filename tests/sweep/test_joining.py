@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ray import tune
 
 from vagram_ray.records.recorded import RecordedSweep
-from vagram_ray.records.results import plan_content
 from vagram_ray.rllib.plain_config import plain_settings
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.machine import GIB, Machine
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan, split_pack
 from vagram_ray.sweep.resume.joining import ChangedSweepError, join_plan

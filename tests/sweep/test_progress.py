@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vagram_ray.records.results import make_record, read_records
+from vagram_ray.records.folder import SweepFolder, make_record
 from vagram_ray.records.writer import RecordWriter
 from vagram_ray.sweep.plan.estimates import TrialEstimate
 from vagram_ray.sweep.plan.plan import SweepPlan
@@ -272,7 +272,7 @@ def test_tunes_events_reach_records_and_progress(
     result = make_result(1, {0: 5.0, 1: 5.0}, failed=(1,), damaged_checkpoints=[damage], config={})
     follow.on_trial_result(1, [], trial, result)
     assert progress.trials[FIRST].epochs_done == 1
-    assert len(read_records(tmp_path, FIRST)) == 1
+    assert len(SweepFolder(tmp_path).records(FIRST)) == 1
     assert progress.warnings == [f"{FIRST}: {damage}", f"{FIRST}: seed 1 died in epoch 1: its networks became NaN."]
     assert not {"seeds", "config"} & set(result)
     follow.on_trial_error(1, [], trial)

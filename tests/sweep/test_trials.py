@@ -15,7 +15,7 @@ from rich.console import Console
 
 import vagram_ray
 from tests.sweep.conftest import result_of, small_config
-from vagram_ray.records.results import read_records
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.writer import RecordWriter
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.run.callbacks import FollowTrials
@@ -152,7 +152,7 @@ def test_what_fails_starts_again_under_its_name_or_ends(
 
     trials, shown = view.progress.trials, console.file.getvalue()  # type: ignore[attr-defined]
     assert [trials[name].status for name in (once, always, dead)] == ["done", "failed", "done"]
-    assert [len(read_records(storage.folder, name)) for name in (once, dead)] == [3, 2]
+    assert [len(SweepFolder(storage.folder).records(name)) for name in (once, dead)] == [3, 2]
     assert [len(list((storage.folder / name).glob("attempt-*"))) for name in (once, always, dead)] == [2, 3, 1]
     assert (faults.reason(once), faults.reason(always), faults.reason(dead)) == (PROCESS_DIED, PROCESS_DIED, "")
     assert "an error after epoch 1 (its process died); trying again" in shown

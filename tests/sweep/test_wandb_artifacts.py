@@ -19,7 +19,8 @@ from rich.console import Console
 
 from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, wandb_service  # noqa: F401
 from vagram_ray.checkpoint import CheckpointHistory
-from vagram_ray.records.results import append_record, write_sweep_file
+from vagram_ray.records.folder import SweepFolder
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.wandb import artifacts as wandb_artifacts
 from vagram_ray.sweep.wandb.artifacts import _distinct_names, log_artifacts
@@ -59,12 +60,12 @@ def sweep(tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: C
     """The folder of a finished sweep of two cells, logged to W&B offline; seed 1 has the middle return."""
     folder = tmp_path / "sweep"
     plan = make_plan_of({"model_loss=vagram": [SEEDS], "model_loss=nll": [SEEDS]}, epochs=2)
-    write_sweep_file(folder, plan, {"command": "the command"})
+    SweepFolder(folder).write(plan_content(plan) | {"command": "the command"})
     runs = callback(folder, cell_of=lambda config: f"model_loss={config['model_loss']}", tags=("smoke",))
     trials = []
     for planned in plan.trials:
         for epoch in (1, 2):
-            append_record(folder, planned.name, make_result(epoch, {0: 0.0, 1: 10.0, 2: 30.0}))
+            SweepFolder(folder).append(planned.name, make_result(epoch, {0: 0.0, 1: 10.0, 2: 30.0}))
         write_checkpoints(folder / planned.name)
         config = {"seeds": SEEDS, **planned.cell.axes}
         trials.append(Trial(f"ab123_0000{planned.cell.index}", config, planned.name))

@@ -24,7 +24,7 @@ from tests.sweep.wandb_support import (  # noqa: F401
     warnings_in,
 )
 from tests.sweep.wandb_sweep import LOSSES, SEEDS, PlayedSweep, all_steps, offline
-from vagram_ray.records.results import EARLIER_RESULTS, append_record
+from vagram_ray.records.folder import EARLIER_RESULTS, SweepFolder
 from vagram_ray.sweep.wandb import logging as wandb_logging
 from vagram_ray.sweep.wandb.ledger import LEDGER_FILE, Ledger, Logged
 from vagram_ray.sweep.wandb.service import WandbWorker
@@ -122,8 +122,8 @@ def test_a_run_that_is_behind_is_closed_as_its_trial_ended(tmp_path: Path) -> No
     assert codes["model_loss=nll", 0] == [130]  # no success then, and none now
     nan = sweep.result(second, 4)
     nan["seeds"]["seed_1"]["failed"] = 1
-    append_record(tmp_path, second.name, nan)
-    append_record(tmp_path, second.name, sweep.result(second, 5) | {"seeds": nan["seeds"]})
+    SweepFolder(tmp_path).append(second.name, nan)
+    SweepFolder(tmp_path).append(second.name, sweep.result(second, 5) | {"seeds": nan["seeds"]})
     assert sweep.callback().refill() == 0
     pieces = offline(tmp_path)
     assert [run.exit_code for run in pieces["model_loss=nll", 0]] == [130, 0]
@@ -137,7 +137,7 @@ def test_results_that_a_trial_brings_along_are_logged_before_it(tmp_path: Path) 
     runs = sweep.callback()
     sweep.play(runs, trial, 1, 2)
     late = sweep.result(trial, 5) | {EARLIER_RESULTS: [sweep.result(trial, epoch) for epoch in (1, 2, 3, 4)]}
-    append_record(tmp_path, trial.name, late)
+    SweepFolder(tmp_path).append(trial.name, late)
     runs.on_trial_result(**HOOK, trial=trial, result=late)
     runs.finish_all()
     found = offline(tmp_path)
@@ -166,7 +166,7 @@ def test_the_best_return_is_that_of_all_launches(tmp_path: Path) -> None:
     runs = sweep.callback()
     good = sweep.result(trial, 1)
     good["seeds"]["seed_0"]["eval"]["episode_return"] = 99.0
-    append_record(tmp_path, trial.name, good)
+    SweepFolder(tmp_path).append(trial.name, good)
     runs.on_trial_result(**HOOK, trial=trial, result=good)
     runs.finish_all()
     runs = sweep.callback()

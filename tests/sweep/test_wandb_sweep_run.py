@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, read, wandb_service, warnings_in  # noqa: F401
-from vagram_ray.records.results import append_record, write_sweep_file
+from vagram_ray.records.folder import SweepFolder
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.wandb.reader import OfflineRun
 from vagram_ray.sweep.wandb.target import SWEEP_RUN_FILE, read_sweep_run_file
@@ -27,7 +28,9 @@ def make_sweep(
 
     def make(epochs_done: int = 20) -> list[tuple[Trial, list[dict[str, Any]]]]:
         plan = make_plan_of({"model_loss=vagram": [SEEDS], "model_loss=nll": [SEEDS]}, epochs=20)
-        write_sweep_file(tmp_path, plan, {"command": "python -m vagram_ray.sweep x.py", "git_commit": "abc"})
+        SweepFolder(tmp_path).write(
+            plan_content(plan) | {"command": "python -m vagram_ray.sweep x.py", "git_commit": "abc"}
+        )
         trials = []
         for planned in plan.trials:
             offset = 100.0 * planned.cell.index
@@ -36,7 +39,7 @@ def make_sweep(
                 for epoch in range(1, epochs_done + 1)
             ]
             for result in results:
-                append_record(tmp_path, planned.name, result)
+                SweepFolder(tmp_path).append(planned.name, result)
             config = {"seeds": SEEDS, **planned.cell.axes}
             trials.append((Trial(f"ab123_0000{planned.cell.index}", config, planned.name), results))
         return trials

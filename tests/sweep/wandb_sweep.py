@@ -7,7 +7,8 @@ from typing import Any
 
 from tests.sweep.conftest import plan_of, result_of
 from tests.sweep.wandb_support import HOOK, Trial, callback
-from vagram_ray.records.results import append_record, read_records, whole_epochs, write_sweep_file
+from vagram_ray.records.folder import SweepFolder, whole_epochs
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.wandb.logging import WandbSeedRuns
 from vagram_ray.sweep.wandb.reader import OfflineRun, WandbFileError, read_offline_run
 
@@ -20,7 +21,9 @@ class PlayedSweep:
     def __init__(self, directory: Path, epochs: int = 5, launch: str = "ab123") -> None:
         self.directory, self.epochs = directory, epochs
         plan = plan_of({f"model_loss={loss}": [SEEDS] for loss in LOSSES}, epochs=epochs)
-        write_sweep_file(directory, plan, {"sweep_id": "f00d", "command": "python -m vagram_ray.sweep x.py"})
+        SweepFolder(directory).write(
+            plan_content(plan) | {"sweep_id": "f00d", "command": "python -m vagram_ray.sweep x.py"}
+        )
         self.trials = [
             Trial(f"{launch}_0000{planned.index}", {"seeds": SEEDS, **planned.cell.axes}, planned.name)
             for planned in plan.trials
@@ -43,7 +46,7 @@ class PlayedSweep:
             runs.on_trial_start(**HOOK, trial=trial)
         for epoch in range(first, last + 1):
             result = self.result(trial, epoch)
-            append_record(self.directory, trial.name, result)
+            SweepFolder(self.directory).append(trial.name, result)
             if runs is not None:
                 runs.on_trial_result(**HOOK, trial=trial, result=result)
         if complete and runs is not None:
@@ -51,7 +54,7 @@ class PlayedSweep:
 
     def epochs_done(self, trial: Trial) -> int:
         """Epochs of which there is a record."""
-        return whole_epochs(read_records(self.directory, trial.name))
+        return whole_epochs(SweepFolder(self.directory).records(trial.name))
 
     @property
     def steps(self) -> list[int]:

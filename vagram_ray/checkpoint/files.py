@@ -13,10 +13,10 @@ from typing import Any
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from vagram_ray.files import TEMPORARY, sync_folder, write_atomically
+
 STORAGE_ERRORS = (OSError, ArrowException)
 """What a disk or an object store raises."""
-TEMPORARY = ".tmp-"
-"""How names of what is being written begin."""
 
 
 def resolve(path: str | Path, filesystem: FileSystem | None = None) -> tuple[FileSystem, str]:
@@ -48,19 +48,10 @@ def write_file(filesystem: FileSystem, path: str, content: bytes) -> None:
 
 def write_file_atomically(filesystem: FileSystem, path: str, content: bytes) -> None:
     """Write a file so that nobody ever sees half of it; object stores do that by themselves."""
-    if not is_local(filesystem):
+    if is_local(filesystem):
+        write_atomically(Path(path), content)
+    else:
         write_file(filesystem, path, content)
-        return
-    parent, _, name = path.rpartition("/")
-    temporary = f"{parent}/{TEMPORARY}{name}-{uuid.uuid4().hex[:8]}"
-    try:
-        write_file(filesystem, temporary, content)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(parent)
 
 
 @contextlib.contextmanager
@@ -79,12 +70,12 @@ def new_folder(filesystem: FileSystem, path: str) -> Iterator[str]:
     try:
         os.makedirs(temporary)
         yield temporary
-        _sync_folder(temporary)
+        sync_folder(temporary)
         replaced = f"{parent}/{TEMPORARY}old-{name}-{uuid.uuid4().hex[:8]}"
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, replaced)
         os.rename(temporary, path)
-        _sync_folder(parent)
+        sync_folder(parent)
         delete_folder(filesystem, replaced)
     except BaseException:
         delete_folder(filesystem, temporary)
@@ -142,12 +133,3 @@ def file_size(filesystem: FileSystem, path: str) -> int | None:
 def checksum(content: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _sync_folder(path: str) -> None:
-    with contextlib.suppress(OSError):  # not every file system can
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -11,9 +11,10 @@ from typing import Any
 from pyarrow.fs import FileSystem
 
 from vagram_ray.checkpoint.errors import CheckpointError, ForeignCheckpointError
-from vagram_ray.checkpoint.files import STORAGE_ERRORS, TEMPORARY, delete_file, delete_folder, folder_names, list_folder
+from vagram_ray.checkpoint.files import STORAGE_ERRORS, delete_file, delete_folder, folder_names, list_folder
 from vagram_ray.checkpoint.folder import REPLAY, CheckpointFolder, Manifest, read_checkpoint, write_checkpoint
 from vagram_ray.checkpoint.segments import Segment
+from vagram_ray.files import TEMPORARY
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from vagram_ray.commands import SETTINGS, Command, first_existing, make_console
 from vagram_ray.play.errors import PlayError
+from vagram_ray.text import short_path
 
 if TYPE_CHECKING:
     from vagram_ray.play.checkpoint import SavedAgent
@@ -121,7 +122,7 @@ def _play(agent: SavedAgent, act: Policy, request: Request, console: Console) ->
         episodes = play_episodes(act, envs, request.episodes)
     finally:
         envs.close()
-    console.print(f"{_shown(agent.folder)}: {agent.title}", soft_wrap=True)
+    console.print(f"{short_path(agent.folder)}: {agent.title}", soft_wrap=True)
     console.print()
     console.print(episode_table(episodes, "Deterministic policy"))
     return episodes
@@ -134,8 +135,8 @@ def _film(agent: SavedAgent, act: Policy, first: Episode, path: Path, console: C
     sheet = path.with_suffix(".png")
     write_contact_sheet(film, agent.title, sheet)
     console.print()
-    console.print(f"Episode 1: {_shown(path)} ({film.frames} frames, {film.fps:.3g} a second)", soft_wrap=True)
-    console.print(f"           {_shown(sheet)}", soft_wrap=True)
+    console.print(f"Episode 1: {short_path(path)} ({film.frames} frames, {film.fps:.3g} a second)", soft_wrap=True)
+    console.print(f"           {short_path(sheet)}", soft_wrap=True)
 
 
 def _show_model(agent: SavedAgent, episodes: list[Episode], request: Request, console: Console) -> None:
@@ -158,8 +159,8 @@ def _show_model(agent: SavedAgent, episodes: list[Episode], request: Request, co
     console.print(model_table(view))
     console.print()
     console.print(reading(view))
-    console.print(f"Model: {_shown(picture)}", soft_wrap=True)
-    console.print(f"       {_shown(numbers)}", soft_wrap=True)
+    console.print(f"Model: {short_path(picture)}", soft_wrap=True)
+    console.print(f"       {short_path(numbers)}", soft_wrap=True)
 
 
 def _check_folder(folder: Path) -> None:
@@ -171,9 +172,3 @@ def _check_folder(folder: Path) -> None:
 
 def _not_writable(folder: Path, error: OSError) -> PlayError:
     return PlayError(f"--output {str(folder)!r} cannot be written ({error.strerror}); give a folder that can.")
-
-
-def _shown(path: Path) -> str:
-    from vagram_ray.sweep.storage.folder import short_path
-
-    return short_path(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -15,12 +14,12 @@ from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.envs.distractors import current_distractor_settings
 from vagram_ray.play.errors import PlayError
-from vagram_ray.records.results import SWEEP_FILE
+from vagram_ray.records import SweepError, SweepFolder
+from vagram_ray.records.folder import SWEEP_FILE_COPY
 
 OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that was no plain data (``rllib.plain_config``)."""
 _DISTRACTOR_SETTINGS = ("num_distractors", "distractor_process", "distractor_scale", "distractor_reset")
-_SWEEP_FILE_COPY = "sweep_file.py"
 
 
 def load_named_extensions(names: Sequence[str]) -> None:
@@ -131,10 +130,10 @@ def _probable_path(folder: Path, name: str) -> str:
         return name
     sweep = folder.parent.parent
     try:
-        words = shlex.split(json.loads((sweep / SWEEP_FILE).read_text())["command"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        words = shlex.split(SweepFolder(sweep).read().get("command", ""))
+    except (FileNotFoundError, SweepError, ValueError):
         words = []
-    copy = sweep / _SWEEP_FILE_COPY
+    copy = sweep / SWEEP_FILE_COPY
     is_sweep_file = any(os.path.basename(word) == name for word in words)
     return str(copy) if is_sweep_file and copy.is_file() else name
 

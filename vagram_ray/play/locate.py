@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vagram_ray.play.errors import PlayError
-from vagram_ray.records.results import SWEEP_FILE
+from vagram_ray.records import SweepError, SweepFolder
 
 if TYPE_CHECKING:
     from vagram_ray.checkpoint import CheckpointFolder
@@ -39,7 +38,7 @@ def find_checkpoint(
         raise PlayError(f"There is nothing at {str(given)!r}; give the folder of a checkpoint, a trial or a sweep.")
     if not folder.is_dir():
         raise PlayError(f"{str(given)!r} is a file; give the folder of a checkpoint, a trial or a sweep.")
-    if (folder / SWEEP_FILE).is_file():
+    if SweepFolder(folder).is_there:
         return _newest(_trial_of_sweep(folder, cell, seed), tell)
     if cell is not None:
         raise PlayError(f"--cell {cell!r} goes with a sweep, and {str(given)!r} is not the folder of one.")
@@ -126,27 +125,24 @@ def _problem(folder: CheckpointFolder) -> str:
 
 def _trial_of_sweep(folder: Path, label: str | None, seed: int | None) -> Path:
     try:
-        info: Mapping[str, Any] = json.loads((folder / SWEEP_FILE).read_text())
-        labels = [str(cell["label"]) for cell in info["cells"]]
-        trials = [
-            (str(trial["name"]), int(trial["cell"]), [int(own) for own in trial["seeds"]]) for trial in info["trials"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PlayError(f"{str(folder / SWEEP_FILE)!r} cannot be read ({type(error).__name__}: {error}).") from error
+        info = SweepFolder(folder).read("be played")
+    except SweepError as error:
+        raise PlayError(error.message) from error
+    labels = [cell["label"] for cell in info["cells"]]
     index = _cell_index(folder, labels, label)
-    own_trials = [(name, seeds) for name, cell, seeds in trials if cell == index]
-    for name, seeds in own_trials:
-        if seed is None or seed in seeds:
-            return _here(folder, name, info.get("storage"))
-    known = sorted(own for _, seeds in own_trials for own in seeds)
+    own_trials = [trial for trial in info["trials"] if trial["cell"] == index]
+    for trial in own_trials:
+        if seed is None or seed in trial["seeds"]:
+            return _here(folder, trial["name"], info.get("storage"))
+    known = sorted(own for trial in own_trials for own in trial["seeds"])
     raise PlayError(f"--seed {seed} is not in {labels[index]!r}; its seeds are {', '.join(map(str, known))}.")
 
 
-def _here(folder: Path, name: str, storage: Any) -> Path:
+def _here(folder: Path, name: str, storage: str | None) -> Path:
     """A trial's folder, which lies beside ``sweep.json`` or in another storage."""
     trial = folder / name
     if storage and not trial.is_dir():
-        place = f"{str(storage).rstrip('/')}/{folder.name}/{name}"
+        place = f"{storage.rstrip('/')}/{folder.name}/{name}"
         raise PlayError(f"The trial's checkpoints are not on this machine; copy {place!r} here and give its path.")
     return trial
 
@@ -180,7 +176,7 @@ def _choices(labels: Iterable[str]) -> str:
 
 
 def _sweeps_inside(folder: Path) -> str:
-    inside = sorted(child.name for child in folder.iterdir() if (child / SWEEP_FILE).is_file())
+    inside = sorted(child.name for child in folder.iterdir() if SweepFolder(child).is_there)
     if inside:
         return f", but sweeps: give {_choices(str(folder / name) for name in inside[:5])}."
     return "; give the folder of a checkpoint, a trial or a sweep."

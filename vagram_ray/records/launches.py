@@ -11,15 +11,12 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.recorded import RecordedSweep
-from vagram_ray.records.results import RECORDS_FOLDER, SWEEP_FILE, complete_sweep_file, read_info, write_sweep_file
-from vagram_ray.sweep.plan.plan import SweepPlan
-from vagram_ray.sweep.plan.resources import resources_of_launch
 
 COMPLETE, INCOMPLETE, INTERRUPTED, KILLED = "complete", "incomplete", "interrupted", "killed"
 """How a launch ended."""
@@ -27,40 +24,32 @@ _END = ("wall_time_s", "interrupted", "failed_trials")
 
 
 def begin_launch(
-    folder: Path,
-    plan: SweepPlan,
+    folder: SweepFolder,
+    content: Mapping[str, Any],
     sweep_id: str,
     details: Mapping[str, Any],
     *,
     recorded: RecordedSweep | None = None,
-    running: Collection[str] | None = None,
     storage: str | None = None,
 ) -> None:
     """Write ``sweep.json`` at the begin of a launch.
 
     Args:
         folder: The driver's folder.
-        plan: The whole sweep.
+        content: The whole sweep as plain data (``vagram_ray.sweep.plan.content``).
         sweep_id: The sweep's own id, the same for all its launches.
         details: What is known of this launch: command, started, commit, versions, machine, W&B.
         recorded: What earlier launches have left, if there were any.
-        running: Names of the trials that this launch runs; all of them by default.
         storage: URI of the trials' folders, if they lie elsewhere.
     """
     before = close_launches(folder, recorded.launches) if recorded else []
     launch = {**details, "host": socket.gethostname(), "pid": os.getpid()}
     started = before[0].get("started", details.get("started")) if before else details.get("started")
     identity = {"sweep_id": sweep_id, "storage": storage, **details, "started": started}
-    earlier = recorded.trials if recorded else ()
-    resources = resources_of_launch(
-        plan,
-        {trial.name for trial in plan.trials} if running is None else running,
-        {trial.name: trial.resources for trial in earlier if trial.resources is not None},
-    )
-    write_sweep_file(folder, plan, {**identity, "launches": [*before, launch]}, resources)
+    folder.write({**content, **identity, "launches": [*before, launch]})
 
 
-def end_launch(folder: Path, seconds: float | None, ended: str, failed: Mapping[str, str]) -> None:
+def end_launch(folder: SweepFolder, seconds: float | None, ended: str, failed: Mapping[str, str]) -> None:
     """Note the end of the newest launch.
 
     Args:
@@ -69,21 +58,21 @@ def end_launch(folder: Path, seconds: float | None, ended: str, failed: Mapping[
         ended: How it ended.
         failed: Error files of the trials that failed, by name.
     """
-    info = read_info(folder)
+    info = folder.read()
     launches = list(info.get("launches", ()))
     if seconds is None:
         launches = close_launches(folder, launches)
     elif launches:
         launches[-1] = {**launches[-1], "wall_time_s": round(seconds, 1), "ended": ended}
     end = (total_seconds(launches, seconds or 0.0), ended == INTERRUPTED, dict(failed))
-    complete_sweep_file(folder, {"launches": launches, **dict(zip(_END, end, strict=True))})
+    folder.update({"launches": launches, **dict(zip(_END, end, strict=True))})
 
 
-def close_launches(folder: Path, launches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def close_launches(folder: SweepFolder, launches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The launches, with an end for one whose process was killed: it lasted at least until its last record."""
     closed = [dict(launch) for launch in launches]
     if closed and "ended" not in closed[-1]:
-        files = [folder / SWEEP_FILE, *(folder / RECORDS_FOLDER).glob("*.jsonl")]
+        files = [folder.file, *folder.records_files()]
         last = max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
         seconds = max(0.0, last - started_at(closed[-1], default=last))
         closed[-1] |= {"wall_time_s": round(seconds, 1), "ended": KILLED}
@@ -92,15 +81,12 @@ def close_launches(folder: Path, launches: Sequence[Mapping[str, Any]]) -> list[
 
 def total_seconds(launches: Sequence[Mapping[str, Any]], default: float = 0.0) -> float:
     """Wall time of all launches together; ``default`` where there are none."""
-    times = [launch.get("wall_time_s", 0.0) for launch in launches]
-    return round(sum(time for time in times if isinstance(time, (int, float))), 1) if launches else default
+    return round(sum(launch.get("wall_time_s") or 0.0 for launch in launches), 1) if launches else default
 
 
 def going_on_command(launches: Sequence[Mapping[str, Any]]) -> str:
     """The command that goes on with a sweep: that of its newest launch, which shall not set the sweep aside."""
-    command = launches[-1].get("command") if launches else None
-    if not isinstance(command, str):
-        return ""
+    command = (launches[-1].get("command") if launches else None) or ""
     try:
         return shlex.join(part for part in shlex.split(command) if part != "--restart")
     except ValueError:  # not as a sweep writes it

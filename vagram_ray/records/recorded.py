@@ -11,13 +11,14 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vagram_ray.records.errors import SweepError
+from vagram_ray.records.folder import SWEEP_FILE, SweepFolder
 
-SWEEP_FILE = "sweep.json"
 WAYS_OUT = "start anew with --restart (what is there is kept under another name) or give another --name"
+CPU, GPU, ACCELERATOR_TYPE = "CPU", "GPU", "accelerator_type"
+"""Keys of a trial's ``resources``; the last one is there if the trial asks for one kind of GPU."""
 
 
 @dataclass(frozen=True)
@@ -54,77 +55,51 @@ class RecordedSweep:
     storage: str | None
     """The URI of the trials' folders, or None where they lie beside ``sweep.json``."""
 
+    @property
+    def resources(self) -> dict[str, Mapping[str, Any]]:
+        """What each trial asked for when it last ran, by name, where that is known."""
+        return {trial.name: trial.resources for trial in self.trials if trial.resources is not None}
+
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> RecordedSweep:
-        """From the content of ``sweep.json``.
-
-        Raises:
-            KeyError, TypeError, ValueError: It is not as a sweep writes it.
-        """
-        for table in (info["settings"], *(cell[key] for cell in info["cells"] for key in ("axes", "settings"))):
-            _table(table)
-        cells = tuple(
-            RecordedCell(_text(cell["label"]), cell_axes(info, place), cell_settings(info, place))
-            for place, cell in enumerate(info["cells"])
+        """From the content of ``sweep.json``, which a version wrote that kept an id (``SweepFolder.read``)."""
+        return cls(
+            sweep_id=info["sweep_id"],
+            epochs=info["epochs"],
+            seeds=tuple(info["seeds"]),
+            return_metric=info["return_metric"],
+            cells=tuple(
+                RecordedCell(cell["label"], cell_axes(info, place), cell_settings(info, place))
+                for place, cell in enumerate(info["cells"])
+            ),
+            trials=tuple(
+                RecordedTrial(trial["name"], trial["cell"], tuple(trial["seeds"]), trial.get("resources"))
+                for trial in info["trials"]
+            ),
+            launches=tuple(info["launches"]),
+            storage=info.get("storage"),
         )
-        trials = tuple(
-            RecordedTrial(
-                _file_name(trial["name"]),
-                _count(trial["cell"]),
-                tuple(map(_count, trial["seeds"])),
-                None if trial.get("resources") is None else _table(trial["resources"]),
-            )
-            for trial in info["trials"]
-        )
-        storage = info.get("storage")
-        recorded = cls(
-            sweep_id=_text(info["sweep_id"]),
-            epochs=_count(info["epochs"]),
-            seeds=tuple(map(_count, info["seeds"])),
-            return_metric=_text(info["return_metric"]),
-            cells=cells,
-            trials=trials,
-            launches=tuple(_table(launch) for launch in info["launches"]),
-            storage=storage if storage is None else _text(storage),
-        )
-        recorded._check()
-        return recorded
-
-    def _check(self) -> None:
-        if not self.cells or not self.launches:
-            raise ValueError("it has no cells or no launches")
-        for what, values in (
-            ("two cells", [cell.label for cell in self.cells]),
-            ("two trials", [trial.name for trial in self.trials]),
-            ("two trials of a cell", [(trial.cell, seed) for trial in self.trials for seed in trial.seeds]),
-        ):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{what} are the same")
-        if any(trial.cell >= len(self.cells) or not trial.seeds for trial in self.trials):
-            raise ValueError("its trials do not fit its cells")
 
 
-def read_recorded(folder: Path, shown: str) -> RecordedSweep:
-    """The identity of the sweep in ``folder``, which holds a ``sweep.json`` and is told of as ``shown``.
+def read_recorded(folder: SweepFolder) -> RecordedSweep:
+    """The identity of the sweep in a folder that holds one.
 
     Raises:
-        SweepError: The file is damaged, or of a version that kept too little to go on from.
+        SweepError: Its file is damaged, or of a version that kept too little to go on from.
     """
-    try:
-        info = _table(json.loads((folder / SWEEP_FILE).read_text()))
-        old = "sweep_id" not in info and "cells" in info
-        recorded = None if old else RecordedSweep.of(info)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split()).rstrip(".")
+    way_out = f"restore that file from a copy, {WAYS_OUT}"
+    info = folder.read("go on", way_out)
+    if "sweep_id" not in info:
         raise SweepError(
-            f"The sweep in {shown} cannot go on, its {SWEEP_FILE} is damaged ({reason}): "
-            f"restore that file from a copy, {WAYS_OUT}."
-        ) from error
-    if recorded is None:
-        raise SweepError(
-            f"The sweep in {shown} was run by an earlier version, which kept too little to go on from: {WAYS_OUT}."
+            f"The sweep in {folder.shown} was run by an earlier version, which kept too little to go on from: "
+            f"{WAYS_OUT}."
         )
-    return recorded
+    if not info.get("launches") or "settings" not in info:
+        raise SweepError(
+            f"The sweep in {folder.shown} cannot go on, its {SWEEP_FILE} is damaged (it has no launches or no "
+            f"settings): {way_out}."
+        )
+    return RecordedSweep.of(info)
 
 
 def new_sweep_id() -> str:
@@ -135,7 +110,7 @@ def new_sweep_id() -> str:
 def split_settings(settings: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The settings that all cells share, and what each cell has beside them."""
     first, *others = settings
-    texts = [{key: _canonical(value) for key, value in cell.items()} for cell in settings]
+    texts = [{key: json.dumps(value, sort_keys=True) for key, value in cell.items()} for cell in settings]
     shared = {
         key: value
         for key, value in first.items()
@@ -164,34 +139,17 @@ def cell_axes(info: Mapping[str, Any], cell: int) -> dict[str, Any]:
     return axes
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+def recorded_resources(info: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What each trial asked for when it last ran by the content of ``sweep.json``, where that says it of the trial."""
+    return {trial["name"]: trial["resources"] for trial in info["trials"] if trial.get("resources") is not None}
 
 
-def _table(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{_shown(value)} stands for a table")
-    return value
+def recorded_amount(info: Mapping[str, Any], trial: str, kind: str) -> float | None:
+    """How much of ``CPU`` or ``GPU`` a trial asked for by the content of ``sweep.json``; None if not told.
 
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{_shown(value)} stands for a name")
-    return value
-
-
-def _file_name(value: Any) -> str:
-    if _text(value) in (".", "..") or "/" in value or "\\" in value or "\0" in value:
-        raise ValueError(f"{_shown(value)} is no name of a trial")
-    return value
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(f"{_shown(value)} stands for a whole number")
-    return value
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    Files of earlier versions say only what the most demanding trial asks for, under ``resources`` of the whole sweep.
+    """
+    for resources in (recorded_resources(info).get(trial), info.get("resources")):
+        if resources and resources.get(kind) is not None:
+            return float(resources[kind])
+    return None

@@ -13,7 +13,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -21,14 +20,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vagram_ray.files import write_atomically
 from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
-from vagram_ray.records.results import SweepResults, TrialRecords, epoch_of_death, write_atomically
+from vagram_ray.records.folder import SUMMARY_CSV, SUMMARY_MARKDOWN, epoch_of_death, whole_epochs
+from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
 from vagram_ray.text import csv_value, format_duration, format_number, format_seeds, plural
 
 FINAL_SHARE = 0.1
 """Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
-SUMMARY_CSV, SUMMARY_MARKDOWN = "summary.csv", "summary.md"
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,10 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
                     early[seed] = last
         statistics = summarize(list(counted_returns(returns, lost).values()))
         cells.append(CellSummary(label, returns, missing, statistics, early, tuple(sorted(lost))))
-    unfinished = sum(bool(trial.lacking(epochs)) and not epoch_of_death(trial.records) for trial in results.trials)
+    unfinished = sum(trial.unfinished(epochs) and not epoch_of_death(trial.records) for trial in results.trials)
     warnings = tuple(filter(None, (_fit_limit(results, index, label) for index, label in enumerate(results.labels))))
-    return SweepSummary(results.info["name"], metric, epochs, tuple(cells), unfinished, warnings)
+    name = results.info.get("name") or results.folder.resolve().name
+    return SweepSummary(name, metric, epochs, tuple(cells), unfinished, warnings)
 
 
 def _fit_limit(results: SweepResults, cell: int, label: str) -> str:
@@ -146,12 +147,15 @@ def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tu
     failed_at = trial.failed_at(seed)
     if failed_at is not None:
         return math.nan, f"became NaN in epoch {failed_at}"
+    if trial.damage:
+        return math.nan, f"has records that cannot be read ({trial.damage})"
     if not trial.records:
         return math.nan, "never reported"
     if trial.epochs_done < epochs:
         return math.nan, f"stopped after epoch {trial.epochs_done} of {epochs}"
-    if lacking := trial.lacking(epochs):
-        return math.nan, f"lost the records of {plural(len(lacking), 'epoch')} from epoch {lacking[0]} on"
+    if (whole := whole_epochs(trial.records)) < epochs:
+        lacking = epochs - sum(record["training_iteration"] <= epochs for record in trial.records)
+        return math.nan, f"lost the records of {plural(lacking, 'epoch')} from epoch {whole + 1} on"
     measured, _, values = trial.series(seed, metric)
     if not len(values):
         return math.nan, f"has no {metric}"
@@ -229,10 +233,10 @@ def _by_reason(reasons: Mapping[int, str]) -> str:
     return "; ".join(parts)
 
 
-def write_summary(summary: SweepSummary, folder: Path) -> None:
-    """``summary.csv`` and ``summary.md``."""
-    write_atomically(folder / SUMMARY_CSV, summary_csv(summary))
-    write_atomically(folder / SUMMARY_MARKDOWN, summary_markdown(summary, SweepResults.load(folder).info))
+def write_summary(summary: SweepSummary, results: SweepResults) -> None:
+    """``summary.csv`` and ``summary.md`` in the sweep's folder."""
+    write_atomically(results.folder / SUMMARY_CSV, summary_csv(summary))
+    write_atomically(results.folder / SUMMARY_MARKDOWN, summary_markdown(summary, results.info))
 
 
 def summary_csv(summary: SweepSummary) -> str:
@@ -265,6 +269,10 @@ def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
 
 def _origin(info: Mapping[str, Any]) -> list[str]:
     machine = info.get("machine", {})
+    parts = [
+        machine.get("processor"),
+        *(f"{machine[kind]} {kind[:-1].upper()}s" for kind in ("cpus", "gpus") if kind in machine),
+    ]
     seconds = info.get("wall_time_s")
     until = " (until it was interrupted)" if info.get("interrupted") else ""
     launches = len(info.get("launches", ()))
@@ -273,7 +281,7 @@ def _origin(info: Mapping[str, Any]) -> list[str]:
         "Command": f"`{info['command']}`" if "command" in info else None,
         "Seeds": format_seeds(info["seeds"]),
         "Epochs": info["epochs"],
-        "Machine": f"{machine['processor']}, {machine['cpus']} CPUs, {machine['gpus']} GPUs" if machine else None,
+        "Machine": ", ".join(part for part in parts if part) or None,
         "Wall time": None if seconds is None else format_duration(seconds) + until,
         "Started": info.get("started"),
         "Commit": info.get("git_commit"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.results import append_record
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.text import plural
 
 
@@ -24,6 +24,7 @@ class RecordWriter:
 
     def __init__(self, folder: Path, warn: Callable[[str], None] = lambda sentence: None) -> None:
         self.folder, self._warn = folder, warn
+        self._sweep = SweepFolder(folder)
         self._waiting: dict[str, deque[Mapping[str, Any]]] = {}
         self._lacking: dict[str, None] = {}
         self._reason = ""
@@ -74,7 +75,7 @@ class RecordWriter:
         waiting = self._waiting[trial_name]
         try:
             while waiting:
-                append_record(self.folder, trial_name, waiting[0])
+                self._sweep.append(trial_name, waiting[0])
                 waiting.popleft()
             del self._waiting[trial_name]
         except OSError as error:

@@ -10,9 +10,9 @@ from vagram_ray.report.curves import (
     ExperimentFacts,
     Panel,
     SeedCurve,
-    load_comparison,
 )
 from vagram_ray.report.errors import ReportError
+from vagram_ray.report.merging import load_comparison
 
 __all__ = [
     "CellCurves",

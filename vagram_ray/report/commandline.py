@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.commands import SETTINGS, Command, first_existing, make_console
-from vagram_ray.records.results import SWEEP_FILE
-from vagram_ray.report.curves import Comparison, load_comparison, with_reference
+from vagram_ray.records.folder import SWEEP_FILE
+from vagram_ray.report.curves import Comparison, with_reference
 from vagram_ray.report.errors import ReportError
-from vagram_ray.sweep.storage.folder import short_path
-from vagram_ray.text import plural
+from vagram_ray.report.merging import load_comparison
+from vagram_ray.text import plural, short_path
 
 DONE, INTERRUPTED = 0, 130
 REPORT_FOLDER = "report"

@@ -17,8 +17,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from vagram_ray.records.schema import RETURN_METRIC as RETURN_METRIC  # of sources that do not name theirs
 from vagram_ray.records.seed_statistics import counted_returns
-from vagram_ray.sweep.plan.cells import canonical, format_value
+from vagram_ray.report.errors import ReportError
+from vagram_ray.text import canonical, format_value
 
 METHOD_AXES = ("model_loss", "dynamics_model", "algorithm", "method", "agent")
 """Axes that name the method: what is compared inside a panel."""
@@ -30,8 +32,6 @@ FOCUS = "vagram"
 """The method that sentences are about, where it is there and no reference was chosen; else the first line."""
 NOT_GIVEN = "?"
 """Value of an axis that another source varies and that this one does not tell."""
-RETURN_METRIC = "eval/episode_return"
-"""The return of sources that do not name their metric."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,27 +255,12 @@ def varying_axes(cells: Sequence[CellCurves]) -> tuple[str, ...]:
     return tuple(axis for axis in axes if len(values(axis)) > 1)
 
 
-def load_comparison(sources: Sequence[str | Path]) -> Comparison:
-    """Read sweeps' folders, long-format CSV files and mbrl-lib's result folders into one comparison.
-
-    A sweep may be running, interrupted or damaged in part: what it lacks is named in ``missing``.
-
-    Raises:
-        ReportError: A source is not there or cannot be read, or the sources do not fit together; one sentence.
-    """
-    from vagram_ray.report.merging import merge_sources, read_source
-
-    return merge_sources([read_source(Path(source)) for source in sources])
-
-
 def with_reference(comparison: Comparison, reference: str | None) -> Comparison:
     """The comparison with a line that the others are held against.
 
     Raises:
         ReportError: No line has that name; the sentence lists those that there are.
     """
-    from vagram_ray.report.errors import ReportError
-
     if reference is not None and reference not in comparison.lines:
         raise ReportError(f"--reference {reference!r} is none of the methods: {'; '.join(comparison.lines)}.")
     return replace(comparison, reference=reference)

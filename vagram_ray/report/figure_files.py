@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.records.results import write_atomically
+from vagram_ray.files import write_atomically
 from vagram_ray.report.figure_style import RC_PARAMS, LineStyle, css_color
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.report.curves import CellCurves, Comparison
-from vagram_ray.sweep.plan.cells import format_value
+from vagram_ray.text import format_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

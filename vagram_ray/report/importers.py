@@ -19,8 +19,7 @@ import numpy as np
 from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source, final_returns_by_steps
-from vagram_ray.sweep.plan.cells import format_value
-from vagram_ray.text import format_seeds
+from vagram_ray.text import format_seeds, format_value
 
 if TYPE_CHECKING:
     import pandas as pd

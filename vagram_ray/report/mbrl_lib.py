@@ -19,8 +19,7 @@ from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts,
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.importers import parse_value
 from vagram_ray.report.sources import UNKNOWN, Source, final_returns_by_steps
-from vagram_ray.sweep.plan.cells import canonical, format_value
-from vagram_ray.text import format_seeds, plural
+from vagram_ray.text import canonical, format_seeds, format_value, plural
 
 RESULTS, CONFIG, OVERRIDES = "results.csv", ".hydra/config.yaml", ".hydra/overrides.yaml"
 _NOT_AXES = {"seed", "algorithm", "device", "root_dir", "save_video", "debug_mode", "log_frequency_agent"}

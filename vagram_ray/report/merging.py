@@ -13,11 +13,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vagram_ray.records.results import SWEEP_FILE
+from vagram_ray.records import SweepFolder
+from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.report.curves import METHOD_AXES, NOT_GIVEN, TASK_AXES, CellCurves, Comparison, varying_axes
 from vagram_ray.report.errors import ReportError
+from vagram_ray.report.importers import read_long_csv
+from vagram_ray.report.mbrl_lib import find_runs, read_mbrl_lib
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
-from vagram_ray.sweep.plan.cells import canonical, format_value
+from vagram_ray.report.sweep_source import read_sweep
+from vagram_ray.text import canonical, format_value
+
+
+def load_comparison(sources: Sequence[str | Path]) -> Comparison:
+    """Read sweeps' folders, long-format CSV files and mbrl-lib's result folders into one comparison.
+
+    A sweep may be running, interrupted or damaged in part: what it lacks is named in ``missing``.
+
+    Raises:
+        ReportError: A source is not there or cannot be read, or the sources do not fit together; one sentence.
+    """
+    return merge_sources([read_source(Path(source)) for source in sources])
 
 
 def read_source(path: Path) -> list[Source]:
@@ -26,10 +41,6 @@ def read_source(path: Path) -> list[Source]:
     Raises:
         ReportError: There is nothing of that kind, or it cannot be read.
     """
-    from vagram_ray.report.importers import read_long_csv
-    from vagram_ray.report.mbrl_lib import find_runs, read_mbrl_lib
-    from vagram_ray.report.sweep_source import read_sweep
-
     if not path.exists():
         raise ReportError(f"There is no file or folder {str(path)!r}: name a sweep's folder or a CSV file.")
     if path.is_file():
@@ -38,7 +49,7 @@ def read_source(path: Path) -> list[Source]:
         if path.suffix.lower() != ".csv":
             raise ReportError(f"{str(path)!r} is not a source of results: a file has to be a .csv in the long format.")
         return read_long_csv(path)
-    if (path / SWEEP_FILE).is_file():
+    if SweepFolder(path).is_there:
         return [read_sweep(path)]
     if find_runs(path):
         return [read_mbrl_lib(path)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vagram_ray.records.results import write_atomically
+from vagram_ray.files import write_atomically
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.figure_files import Figure

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.records.folder import SweepFolder
+from vagram_ray.records.recorded import CPU, GPU, recorded_amount, recorded_resources
 from vagram_ray.records.results import SweepResults
+from vagram_ray.records.schema import is_number
 from vagram_ray.records.summary import final_window
 from vagram_ray.report.curves import CellCurves
-from vagram_ray.sweep.plan.resources import CPU, GPU, recorded_amount, recorded_resources
 from vagram_ray.text import format_duration, format_number, format_seeds, plural
 
 WATTS_PER_TRIAL_CORE = 10.0
@@ -95,7 +96,7 @@ def _hours(results: SweepResults) -> Iterator[tuple[str, str]]:
     trial_seconds = core_seconds = gpu_seconds = 0.0
     for trial in results.trials:
         if trial.records:
-            seconds = float(trial.records[-1].get("time_total_s", 0.0))
+            seconds = float(trial.records[-1]["time_total_s"])
             cores = recorded_amount(results.info, trial.name, CPU)
             trial_seconds += seconds
             core_seconds += seconds * (1.0 if cores is None else cores)
@@ -121,12 +122,9 @@ def _gpus(results: SweepResults, trial: str) -> float:
         return 0.0  # of earlier versions, whose numbers say what was asked for and not whether it was there
     if (own := recorded_amount(results.info, trial, GPU)) is not None:
         return own
-    try:
-        config = json.loads((results.folder / trial / "params.json").read_text())
-    except (OSError, ValueError):
-        config = results.info.get("overrides", {})
-    gpus = config.get("num_gpus_per_learner") if isinstance(config, Mapping) else None
-    return float(gpus) if isinstance(gpus, (int, float)) else 0.0
+    config = SweepFolder(results.folder).tune_config(trial) or results.info.get("overrides", {})
+    gpus = config.get("num_gpus_per_learner")
+    return float(gpus) if is_number(gpus) else 0.0
 
 
 def _failed(info: Mapping[str, Any], folder: Path) -> str:

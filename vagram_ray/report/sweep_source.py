@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vagram_ray.envs.distractors import current_distractor_settings
+from vagram_ray.records import SweepError, SweepFolder
 from vagram_ray.records.recorded import cell_axes, cell_settings
-from vagram_ray.records.results import SWEEP_FILE, SweepResults, TrialRecords, check_records, read_records
+from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.summary import final_return, is_pending
-from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
+from vagram_ray.report.curves import CellCurves, ExperimentFacts, SeedCurve
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.report.sweep_facts import sweep_details
-from vagram_ray.sweep.plan.cells import canonical
+from vagram_ray.text import canonical
 
-_NEEDED = ("cells", "trials", "epochs", "seeds")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function, in the text that stands for it
 _Columns = dict[str, dict[int, tuple[list[int], list[float]]]]
 
@@ -26,79 +25,23 @@ _Columns = dict[str, dict[int, tuple[list[int], list[float]]]]
 def read_sweep(folder: Path) -> Source:
     """Read a sweep's folder.
 
-    A trial whose records cannot be read is left out and its seeds are missing, each with the reason.
+    The seeds of a trial whose records are damaged are missing, each with the reason.
 
     Raises:
         ReportError: ``sweep.json`` is damaged.
     """
-    results, damaged = _load(folder)
-    name = folder.resolve().name
-    metric = results.info.get("return_metric") or RETURN_METRIC
-    cells = tuple(_read_cell(results, index, name, metric, damaged) for index in range(len(results.info["cells"])))
+    try:
+        results = SweepResults.load(folder)
+    except SweepError as error:
+        raise ReportError(error.message) from error
+    name, metric = folder.resolve().name, results.info["return_metric"]
+    cells = tuple(_read_cell(results, index, name, metric) for index in range(len(results.info["cells"])))
     facts = ExperimentFacts(name, folder, "sweep", sweep_details(results, cells))
     configurations = _Configurations(results)
     return Source(facts, cells, metric, configurations.setting, configurations.lookup)
 
 
-def _load(folder: Path) -> tuple[SweepResults, dict[str, str]]:
-    """The sweep's results, and why the records of a trial cannot be read, by trial."""
-    try:
-        info = json.loads((folder / SWEEP_FILE).read_text())
-        _check_info(info)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
-        raise ReportError(
-            f"The sweep in {str(folder)!r} cannot be read, its {SWEEP_FILE} is damaged ({reason.rstrip('.')}): "
-            "restore that file from a copy, or leave this folder away."
-        ) from error
-    damaged: dict[str, str] = {}
-    trials = []
-    for plan in info["trials"]:
-        name, seeds = plan["name"], tuple(plan["seeds"])
-        try:
-            records = read_records(folder, name)
-            check_records(records)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            damaged[name] = f"has records that cannot be read ({type(error).__name__}: {error})"
-            records = ()
-        trials.append(TrialRecords(name, plan["cell"], seeds, records))
-    return SweepResults(folder, info, tuple(trials)), damaged
-
-
-def _check_info(info: Mapping[str, Any]) -> None:
-    """Raise an error that names what is not as a sweep writes it."""
-    if lacking := [key for key in _NEEDED if key not in info]:
-        raise ValueError(f"it lacks {lacking[0]!r}")
-    whole = [info["epochs"], *info["seeds"]]
-    for cell in info["cells"]:
-        if not isinstance(cell["label"], str) or not isinstance(cell.get("axes", {}), Mapping):
-            raise TypeError(f"the cell {cell['label']!r} has no axes")
-        whole += [cell.get("epoch_length", 0), cell.get("warmup_steps", 0)]
-    for trial in info["trials"]:
-        if not isinstance(trial["name"], str):
-            raise TypeError(f"a trial is called {trial['name']!r}")
-        if not isinstance(trial.get("resources") or {}, Mapping):
-            raise TypeError(f"resources of {trial['name']!r} is not a table")
-        whole += [trial["cell"], *trial["seeds"]]
-    if wrong := [number for number in whole if not isinstance(number, int) or number < 0]:
-        raise TypeError(f"{wrong[0]!r} stands for a whole number")
-    if not isinstance(info.get("wall_time_s", 0.0), (int, float)):
-        raise TypeError(f"wall_time_s is {info['wall_time_s']!r}")
-    labels = [cell["label"] for cell in info["cells"]]
-    if any(trial["cell"] >= len(labels) for trial in info["trials"]) or len(set(labels)) < len(labels):
-        raise ValueError("its trials do not fit its cells")
-    plain = ("overrides", "machine", "versions", "failed_trials", "settings", "resources")
-    tables = {key: info.get(key) for key in plain}
-    tables |= {f"settings of {cell['label']!r}": cell.get("settings") for cell in info["cells"]}
-    tables |= {f"launch {number}": launch for number, launch in enumerate(info.get("launches") or ())}
-    for key, value in tables.items():
-        if not isinstance(value or {}, Mapping):
-            raise TypeError(f"{key} is not a table")
-
-
-def _read_cell(
-    results: SweepResults, index: int, experiment: str, metric: str, damaged: Mapping[str, str]
-) -> CellCurves:
+def _read_cell(results: SweepResults, index: int, experiment: str, metric: str) -> CellCurves:
     info = results.info["cells"][index]
     trials = results.cell_trials(index)
     columns: _Columns = {}
@@ -113,7 +56,7 @@ def _read_cell(
     missing: dict[int, str] = {}
     pending: set[int] = set()
     for trial in trials:
-        _add_final_returns(results, trial, metric, damaged.get(trial.name), final, missing)
+        _add_final_returns(results, trial, metric, final, missing)
         pending |= {seed for seed in trial.seeds if is_pending(trial, seed, results.info["epochs"], results.ended)}
     return CellCurves(
         experiment=experiment,
@@ -148,7 +91,6 @@ def _add_final_returns(
     results: SweepResults,
     trial: TrialRecords,
     metric: str,
-    damage: str | None,
     final: dict[int, float],
     missing: dict[int, str],
 ) -> None:
@@ -158,12 +100,12 @@ def _add_final_returns(
         if not problem:
             final[seed] = value
         else:
-            missing[seed] = damage or _reason(results, trial, problem, epochs)
+            missing[seed] = _reason(results, trial, problem, epochs)
 
 
 def _reason(results: SweepResults, trial: TrialRecords, problem: str, epochs: int) -> str:
     """The summary's words, with what else is known of the trial: whether it failed, or may still be running."""
-    if problem.startswith("became NaN") or trial.epochs_done >= epochs:
+    if trial.damage or problem.startswith("became NaN") or trial.epochs_done >= epochs:
         return problem
     if trial.name in results.info.get("failed_trials", {}):
         return f"{problem} (its trial failed)"
@@ -182,7 +124,7 @@ class _Configurations:
     """The configuration of each cell: in ``sweep.json``, or for a sweep of an earlier version where Tune wrote it."""
 
     def __init__(self, results: SweepResults) -> None:
-        self._results = results
+        self._results, self._sweep = results, SweepFolder(results.folder)
         self._index = {label: index for index, label in enumerate(results.labels)}
         self._read: dict[str, Mapping[str, Any]] = {}
 
@@ -222,12 +164,9 @@ class _Configurations:
         if label not in self._read:
             self._read[label] = {}
             for trial in self._results.cell_trials(self._index[label]):
-                try:
-                    config = json.loads((self._results.folder / trial.name / "params.json").read_text())
-                except (OSError, ValueError):
-                    continue
-                self._read[label] = current_distractor_settings(config) if isinstance(config, dict) else {}
-                break
+                if config := self._sweep.tune_config(trial.name):
+                    self._read[label] = current_distractor_settings(config)
+                    break
         return self._read[label]
 
 

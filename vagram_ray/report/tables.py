@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from vagram_ray.records.results import write_atomically
+from vagram_ray.files import write_atomically
 from vagram_ray.records.seed_statistics import summarize
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, Comparison
@@ -27,8 +27,7 @@ from vagram_ray.report.statistics import (
     steps_to_reach_each,
 )
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
-from vagram_ray.sweep.plan.cells import format_value
-from vagram_ray.text import csv_value, format_number, format_seeds
+from vagram_ray.text import csv_value, format_number, format_seeds, format_value
 
 if TYPE_CHECKING:
     import pandas as pd

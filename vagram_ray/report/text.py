@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import Interval
-from vagram_ray.sweep.plan.cells import format_value
-from vagram_ray.text import format_number, format_seeds
+from vagram_ray.text import format_number, format_seeds, format_value
 
 _SPOKEN = {"none": "plain SAC"}  # model_loss=none is SAC in the same code
 

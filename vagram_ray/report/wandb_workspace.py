@@ -10,7 +10,6 @@ the cell as group, job type ``seed``.
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +18,13 @@ from typing import Any
 
 from rich.console import Console
 
-from vagram_ray.records.results import SWEEP_FILE
+from vagram_ray.records import SweepFolder
 from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, Panel
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_style import line_styles
 from vagram_ray.report.wandb_panels import X_AXIS, LinePanel, panel_sections, return_panels
-from vagram_ray.sweep.plan.cells import canonical
 from vagram_ray.sweep.wandb.text import sweep_tag
+from vagram_ray.text import canonical
 
 _GROUP_LIMIT, _TAG_LIMIT, _TITLE_LIMIT = 128, 64, 120
 """Characters of a run's group and tag, as the sweep cuts them, and of a view's title."""
@@ -100,7 +99,7 @@ def logged_cells(comparison: Comparison) -> list[LoggedCell]:
     for facts in comparison.experiments:
         if facts.kind == "sweep":
             own = [cell for cell in comparison.cells if facts.name in cell.experiment.split(" + ")]
-            sweep, info = _logged_name(facts), json.loads((facts.source / SWEEP_FILE).read_text())
+            sweep, info = _logged_name(facts), SweepFolder(facts.source).read()
             for entry in info["cells"]:
                 match = next((cell for cell in own if _has_axes(cell, entry.get("axes", {}))), None)
                 if match is not None:

@@ -7,7 +7,6 @@ A sweep that is launched again while it is watched is shown from what its earlie
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,17 +16,19 @@ from typing import Any
 
 from rich.console import Console
 
+from vagram_ray.files import read_file
+from vagram_ray.records import SweepError, SweepFolder
+from vagram_ray.records.folder import ERROR_FILE, RecordsFollower
 from vagram_ray.records.launches import started_at, total_seconds
-from vagram_ray.records.results import RECORDS_FOLDER, SWEEP_FILE
-from vagram_ray.report.curves import RETURN_METRIC
 from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.plan import UNKNOWN_ESTIMATE, TrialPlan
-from vagram_ray.sweep.run.faults import ERROR_FILE, MAX_FAILURES, NODE_LOST
+from vagram_ray.sweep.run.faults import MAX_FAILURES, NODE_LOST
 from vagram_ray.sweep.view.progress import DONE, FAILED, ProgressTable, ProgressView, SweepProgress
 from vagram_ray.text import format_duration
 
 REFRESH_S = 1.0
+MAX_ERROR_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -43,47 +44,14 @@ class RecordedPlan:
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> RecordedPlan:
         """The plan in the content of ``sweep.json``."""
-        cells = tuple(Cell(cell["index"], cell["label"], cell["axes"], {}) for cell in info["cells"])
+        cells = tuple(Cell(index, cell["label"], cell["axes"], {}) for index, cell in enumerate(info["cells"]))
         trials = tuple(
             TrialPlan(index, cells[trial["cell"]], tuple(trial["seeds"]), trial["name"], UNKNOWN_ESTIMATE)
             for index, trial in enumerate(info["trials"])
         )
-        machine = info.get("machine") or {}
+        machine = info.get("machine", {})
         slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1
-        return cls(cells, trials, info["epochs"], min(slots, len(trials)), info.get("return_metric") or RETURN_METRIC)
-
-
-class RecordsFollower:
-    """Reads what is added to a trial's records, whole lines only."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._position = 0
-
-    def new_records(self) -> list[Mapping[str, Any]]:
-        """Records since the last call; all of them once more if the file was replaced by a shorter one."""
-        try:
-            with self.path.open("rb") as file:
-                if file.seek(0, 2) < self._position:
-                    self._position = 0
-                file.seek(self._position)
-                lines = file.read().splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
-        records = []
-        for line in lines:
-            if not line.endswith(b"\n"):  # the rest is being written
-                break
-            self._position += len(line)
-            try:
-                records.append(json.loads(line))
-            except ValueError:  # half a line that a killed process left
-                continue
-        return records
-
-    def changed(self) -> float:
-        """When the file was last written, in seconds since the epoch; 0 if it is not there."""
-        return _changed(self.path)
+        return cls(cells, trials, info["epochs"], min(slots, len(trials)), info["return_metric"])
 
 
 class SweepWatch:
@@ -95,22 +63,19 @@ class SweepWatch:
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder, self._clock = folder, clock
-        self._info_changed = _changed(folder / SWEEP_FILE)
-        self.info = _read_info(folder)
+        self._sweep = SweepFolder(folder)
+        self._info_changed = _changed(self._sweep.file)
+        self.info = _read_info(self._sweep)
         self._begin()
 
     def _begin(self) -> None:
         """Begin with what the files of the newest launch say."""
-        try:
-            plan = RecordedPlan.of(self.info)
-            launches = self.info.get("launches", [self.info])
-            self._launch_started = started_at(launches[-1], default=self._info_changed)
-            earlier = total_seconds(launches[:-1])
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(self.folder) from error
-        self.progress = SweepProgress(plan, self._clock, self._launch_started - earlier)
+        plan = RecordedPlan.of(self.info)
+        launches = self.info.get("launches") or [self.info]
+        self._launch_started = started_at(launches[-1], default=self._info_changed)
+        self.progress = SweepProgress(plan, self._clock, self._launch_started - total_seconds(launches[:-1]))
         self._followers = {
-            trial.name: RecordsFollower(self.folder / RECORDS_FOLDER / f"{trial.name}.jsonl") for trial in plan.trials
+            trial.name: RecordsFollower(self._sweep.records_file(trial.name), plan.epochs) for trial in plan.trials
         }
         self._failures = dict.fromkeys(self._followers, 0)
         self._forgiven = dict.fromkeys(self._followers, 0)  # failures before the newest epoch
@@ -126,12 +91,12 @@ class SweepWatch:
             self._begin()
             view = None
         for name, follower in self._followers.items():
-            self._poll_errors(name, before=follower.changed(), view=view)
+            self._poll_errors(name, before=_changed(follower.path), view=view)
             self._poll_records(name, follower, view)
             self._poll_errors(name, before=float("inf"), view=view)
         if self.ended:
             for name, path in self.info.get("failed_trials", {}).items():
-                if self.progress.trials[name].status != FAILED:
+                if name in self.progress.trials and self.progress.trials[name].status != FAILED:
                     self.progress.failed(name, path)
                     if view:
                         view.ended(name)
@@ -139,28 +104,31 @@ class SweepWatch:
 
     def _poll_info(self) -> bool:
         """Read ``sweep.json`` if it has changed; returns whether there is another launch or plan."""
-        changed = _changed(self.folder / SWEEP_FILE)
+        changed = _changed(self._sweep.file)
         if changed == self._info_changed:
             return False
         before = _what_runs(self.info)
-        self._info_changed, self.info = changed, _read_info(self.folder)
+        self._info_changed, self.info = changed, _read_info(self._sweep)
         return _what_runs(self.info) != before
 
     def _poll_records(self, name: str, follower: RecordsFollower, view: ProgressView | None) -> None:
         records = follower.new_records()
+        if follower.damage:
+            warning = f"The records of {name} are damaged ({follower.damage}): its seeds will not count."
+            view.warn(warning) if view else self.progress.warned(warning)
         if not records:
             return
         trial, epochs = self.progress.trials[name], self.progress.plan.epochs
-        if follower.changed() < self._launch_started:  # of an earlier launch
+        if _changed(follower.path) < self._launch_started:  # of an earlier launch
             self.progress.restored(name, records)
             return
         done = trial.epochs_done
         for record in records:
-            self.progress.recorded(name, record, when=follower.changed())
+            self.progress.recorded(name, record, when=_changed(follower.path))
         if trial.epochs_done > done:
             self._forgiven[name] = self._failures[name]
         if trial.epochs_done >= epochs:
-            self.progress.finished(name, when=follower.changed())
+            self.progress.finished(name, when=_changed(follower.path))
         if view:
             (view.ended if trial.status == DONE else view.reported)(name)
 
@@ -170,8 +138,11 @@ class SweepWatch:
         changed = _changed(path)
         if not max(self._launch_started, 1.0) <= changed <= before:
             return
-        text = path.read_text(errors="replace")
-        numbers = re.findall(r"^Failure (?:# )?(\d+) ", text, flags=re.MULTILINE)
+        try:
+            text = read_file(path, MAX_ERROR_BYTES).decode(errors="replace")
+        except (OSError, ValueError):  # none that a trial writes
+            return
+        numbers = re.findall(r"^Failure (?:# )?(\d{1,9}) ", text, flags=re.MULTILINE)
         failures = int(numbers[-1]) if numbers else 1
         if failures <= self._failures[name] or self.progress.trials[name].status == DONE:
             return
@@ -211,30 +182,18 @@ def watch_sweep(
     return watch
 
 
-def _read_info(folder: Path) -> dict[str, Any]:
+def _read_info(folder: SweepFolder) -> dict[str, Any]:
     try:
-        info = json.loads((folder / SWEEP_FILE).read_text())
+        return folder.read("be watched")
     except FileNotFoundError as error:
-        raise ReportError(
-            f"{str(folder)!r} is not the folder of a sweep: there is no {SWEEP_FILE} in it; --watch needs one."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise _damaged(folder) from error
-    if not isinstance(info, dict):
-        raise _damaged(folder)
-    return info
-
-
-def _damaged(folder: Path) -> ReportError:
-    return ReportError(
-        f"The sweep in {str(folder)!r} cannot be watched, its {SWEEP_FILE} is damaged: restore that file from a copy."
-    )
+        raise ReportError(f"{str(error).rstrip('.')}; --watch needs one.") from error
+    except SweepError as error:
+        raise ReportError(error.message) from error
 
 
 def _what_runs(info: Mapping[str, Any]) -> tuple[Any, ...]:
     """What is another when a sweep is launched again, or when its plan changes while it runs."""
-    launches = info.get("launches")
-    return len(launches) if isinstance(launches, list) else 0, info.get("epochs"), info.get("trials")
+    return len(info.get("launches", ())), info["epochs"], info["trials"]
 
 
 def _changed(path: Path) -> float:

@@ -354,9 +354,10 @@ def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_art
     from vagram_ray.sweep.storage.remote import upload_all
     from vagram_ray.sweep.view.end import print_closing
 
-    summary = summarize_sweep(SweepResults.load(storage.folder))
+    results = SweepResults.load(storage.folder)
+    summary = summarize_sweep(results)
     with suppress(OSError):  # the disk is full or read-only: what it did not take is told below
-        write_summary(summary, storage.folder)
+        write_summary(summary, results)
     upload_all(storage)
     print_closing(summary, outcome, storage, console)
     if outcome.interrupted:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.records.errors import SweepError
+from vagram_ray.records.schema import MAX_EPOCHS
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -24,7 +25,7 @@ SWEEP_MODULE = "vagram_ray_sweep_file"
 """Name under which a sweep file is put in ``sys.modules``."""
 
 
-MAX_SEEDS, MAX_EPOCHS = 10_000, 1_000_000
+MAX_SEEDS = 10_000
 """More than this is a slip of the keyboard."""
 
 

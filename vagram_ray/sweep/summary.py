@@ -15,6 +15,7 @@ from rich.console import Console
 from vagram_ray.records.errors import SweepError
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import print_summary, summarize_sweep, write_summary
+from vagram_ray.text import reason
 
 
 @click.command()
@@ -26,14 +27,14 @@ def main(folder: Path) -> None:
     """
     try:
         results = SweepResults.load(folder)
-        summary = summarize_sweep(results)
-        results.write_csv()
-        write_summary(summary, folder)
     except FileNotFoundError as error:
         raise SweepError(str(error)) from error
-    except (OSError, ValueError, KeyError) as error:
-        text = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
-        raise SweepError(f"The sweep in {str(folder)!r} cannot be summarized ({text}).") from error
+    summary = summarize_sweep(results)
+    try:
+        results.write_csv()
+        write_summary(summary, results)
+    except OSError as error:
+        raise SweepError(f"The summary cannot be written to {str(folder)!r} ({reason(error)}).") from error
     print_summary(summary, Console(highlight=False, markup=False, emoji=False))
     sys.exit(0 if summary.complete else 1)
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from ray import tune
 
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch
-from vagram_ray.records.recorded import RecordedSweep, read_recorded
-from vagram_ray.records.results import plan_content, read_info
+from vagram_ray.records.recorded import RecordedSweep, read_recorded, recorded_amount
 from vagram_ray.rllib import MBPO
+from vagram_ray.sweep.plan.content import plan_content, resources_of_launch
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
-from vagram_ray.sweep.plan.resources import recorded_amount, trial_resources
+from vagram_ray.sweep.plan.resources import trial_resources
 from vagram_ray.sweep.plan.shares import GIB, GpuNode
 from vagram_ray.sweep.resume.joining import join_plan
 from vagram_ray.sweep.spec import Sweep, SweepError
@@ -78,46 +79,47 @@ def test_cells_that_change_their_places_keep_their_own_requests(make_config: Cal
 
 def test_trials_that_are_finished_keep_what_they_ran_on(tmp_path: Path, make_config: Callable[..., Any]) -> None:
     many = plan_on(make_config(), GpuNode(10 * GIB, 1, 8.0))
-    begin_launch(tmp_path, many, "f00d", {"command": "first"})
-    first = {trial["name"]: trial["resources"] for trial in read_info(tmp_path)["trials"]}
+    begin_launch(SweepFolder(tmp_path), plan_content(many), "f00d", {"command": "first"})
+    first = {trial["name"]: trial["resources"] for trial in SweepFolder(tmp_path).read()["trials"]}
     assert len({str(resources) for resources in first.values()}) == 1
     *finished, last = (trial.name for trial in many.trials)
-    recorded = read_recorded(tmp_path, "here")
-    begin_launch(tmp_path, many, "f00d", {"command": "second"}, recorded=recorded, running=[last])
-    second = {trial["name"]: trial["resources"] for trial in read_info(tmp_path)["trials"]}
+    recorded = read_recorded(SweepFolder(tmp_path, "here"))
+    content = plan_content(many, resources_of_launch(many, [last], recorded.resources))
+    begin_launch(SweepFolder(tmp_path), content, "f00d", {"command": "second"}, recorded=recorded)
+    second = {trial["name"]: trial["resources"] for trial in SweepFolder(tmp_path).read()["trials"]}
     assert all(second[name] == first[name] and first[name]["GPU"] < 1 for name in finished)
     assert second[last]["GPU"] == 1.0  # it has the GPU to itself now
 
 
 def test_sweeps_of_earlier_versions_are_read(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> None:
     plan = make_plan_of({"a=1": [(0,), (1,)]})
-    begin_launch(tmp_path, plan, "f00d", {"command": "first"})
-    info = read_info(tmp_path)
+    begin_launch(SweepFolder(tmp_path), plan_content(plan), "f00d", {"command": "first"})
+    info = SweepFolder(tmp_path).read()
     for trial in info["trials"]:
         del trial["resources"]
     info["resources"]["GPU"] = 0.5
     (tmp_path / "sweep.json").write_text(json.dumps(info))
     assert recorded_amount(info, "a=1,seeds=0", "GPU") == 0.5
-    recorded = read_recorded(tmp_path, "here")
+    recorded = read_recorded(SweepFolder(tmp_path, "here"))
     assert [trial.resources for trial in recorded.trials] == [None, None]
-    begin_launch(tmp_path, plan, "f00d", {"command": "second"}, recorded=recorded, running=["a=1,seeds=1"])
-    assert ["resources" in trial for trial in read_info(tmp_path)["trials"]] == [False, True]
+    content = plan_content(plan, resources_of_launch(plan, ["a=1,seeds=1"], recorded.resources))
+    begin_launch(SweepFolder(tmp_path), content, "f00d", {"command": "second"}, recorded=recorded)
+    assert ["resources" in trial for trial in SweepFolder(tmp_path).read()["trials"]] == [False, True]
 
 
-@pytest.mark.parametrize("amount", ["much", None, True, -1.0, float("nan")])
-def test_amounts_that_are_no_numbers_are_passed_over(amount: Any) -> None:
-    info = {"trials": [{"name": "t", "resources": {"GPU": amount}}], "resources": {"GPU": 0.25}}
-    assert recorded_amount(info, "t", "GPU") == 0.25
-    assert recorded_amount({"trials": [{"name": "t"}]}, "t", "GPU") is None
+def test_files_of_earlier_versions_say_what_the_most_demanding_trial_asked_for() -> None:
+    info = {"trials": [{"name": "t"}, {"name": "u", "resources": {"GPU": 0.5}}], "resources": {"GPU": 0.25}}
+    assert [recorded_amount(info, name, "GPU") for name in ("t", "u")] == [0.25, 0.5]
+    assert recorded_amount(info, "t", "CPU") is recorded_amount({"trials": []}, "t", "GPU") is None
 
 
 def test_resources_that_are_no_table_are_damage(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> None:
-    begin_launch(tmp_path, make_plan_of({"a=1": [(0,)]}), "f00d", {"command": "first"})
-    info = read_info(tmp_path)
+    begin_launch(SweepFolder(tmp_path), plan_content(make_plan_of({"a=1": [(0,)]})), "f00d", {"command": "first"})
+    info = SweepFolder(tmp_path).read()
     info["trials"][0]["resources"] = 3
     (tmp_path / "sweep.json").write_text(json.dumps(info))
     with pytest.raises(SweepError, match="damaged"):
-        read_recorded(tmp_path, "here")
+        read_recorded(SweepFolder(tmp_path, "here"))
 
 
 def test_a_plan_without_requests_of_its_cells_says_what_the_whole_plan_asks_for(

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ray import tune
 
 from vagram_ray.records.recorded import RecordedSweep
-from vagram_ray.records.results import plan_content
 from vagram_ray.rllib import MBPO, gpu_share
 from vagram_ray.sweep import commandline
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import pack_seeds

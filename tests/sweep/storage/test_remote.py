@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch, end_launch
-from vagram_ray.records.results import append_record, read_info, read_records
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.resume.continuation import Continuation, continue_sweep
 from vagram_ray.sweep.spec import SweepError
@@ -59,11 +60,18 @@ def run(plan: SweepPlan, storage: SweepStorage, make_result: Callable[..., dict[
     def run_once(*epochs: int, end: bool = False) -> None:
         found = again(plan, storage)
         details = {"started": "2026-11-22T12:00:00+00:00"}
-        begin_launch(storage.folder, plan, found.sweep_id, details, recorded=found.recorded, storage=storage.uri)
+        begin_launch(
+            SweepFolder(storage.folder),
+            plan_content(plan),
+            found.sweep_id,
+            details,
+            recorded=found.recorded,
+            storage=storage.uri,
+        )
         for epoch in epochs:
-            append_record(storage.folder, TRIAL, make_result(epoch, {0: 1.0, 1: 2.0}))
+            SweepFolder(storage.folder).append(TRIAL, make_result(epoch, {0: 1.0, 1: 2.0}))
         if end:
-            end_launch(storage.folder, 1.0, "interrupted", {})
+            end_launch(SweepFolder(storage.folder), 1.0, "interrupted", {})
 
     return run_once
 
@@ -88,10 +96,10 @@ def test_only_what_changed_is_copied(run: Run, storage: SweepStorage, bucket: Pa
     copies.upload()
     assert files(bucket) == {"sweep.json", f"records/{TRIAL}.jsonl"}
     (bucket / "sweep.json").unlink()
-    append_record(storage.folder, TRIAL, {"training_iteration": 3, "seeds": {}})
+    SweepFolder(storage.folder).append(TRIAL, {"training_iteration": 3, "seeds": {}})
     copies.upload()
     assert files(bucket) == {f"records/{TRIAL}.jsonl"}
-    assert len(read_records(bucket, TRIAL)) == 3
+    assert len(SweepFolder(bucket).records(TRIAL)) == 3
     upload_all(storage)
     assert files(bucket) == {"sweep.json", f"records/{TRIAL}.jsonl", "wandb/large.wandb"}
 
@@ -110,12 +118,12 @@ def test_another_machine_goes_on_with_what_was_copied(
     assert looked.epochs_done(plan.trials[0]) == 3
     assert list((tmp_path / "other").iterdir()) == []
     found = again(plan, storage)
-    assert found.sweep_id == looked.sweep_id == read_info(bucket)["sweep_id"]
+    assert found.sweep_id == looked.sweep_id == SweepFolder(bucket).read()["sweep_id"]
     assert found.epochs_done(plan.trials[0]) == 3
     run(4, 5)
-    launches = read_info(storage.folder)["launches"]
+    launches = SweepFolder(storage.folder).read()["launches"]
     assert (launches[0]["ended"], launches[0]["wall_time_s"]) == ("killed", 90.0)  # by when the records were copied
-    assert len(read_records(storage.folder, TRIAL)) == 5
+    assert len(SweepFolder(storage.folder).records(TRIAL)) == 5
 
 
 def test_the_records_that_reach_further_are_taken(run: Run, storage: SweepStorage, bucket: Path) -> None:
@@ -123,33 +131,33 @@ def test_the_records_that_reach_further_are_taken(run: Run, storage: SweepStorag
     DriverFiles(storage).upload()
     run(3, 4)
     fetch(storage, storage.folder)
-    assert len(read_records(storage.folder, TRIAL)) == 4
-    assert len(read_info(storage.folder)["launches"]) == 2
+    assert len(SweepFolder(storage.folder).records(TRIAL)) == 4
+    assert len(SweepFolder(storage.folder).read()["launches"]) == 2
     DriverFiles(storage).upload()
     (storage.folder / "records" / f"{TRIAL}.jsonl").write_bytes(b"\xff")  # damaged here
     (storage.folder / "sweep.json").write_text("{")
     fetch(storage, storage.folder)
-    assert len(read_records(storage.folder, TRIAL)) == 4
-    assert len(read_info(storage.folder)["launches"]) == 2
+    assert len(SweepFolder(storage.folder).records(TRIAL)) == 4
+    assert len(SweepFolder(storage.folder).read()["launches"]) == 2
     assert not [name for name in files(storage.folder) if "remote" in name]
 
 
 def test_an_end_that_was_recorded_here_is_kept(run: Run, storage: SweepStorage) -> None:
     run(1)
     DriverFiles(storage).upload()
-    end_launch(storage.folder, 7.0, "interrupted", {})
+    end_launch(SweepFolder(storage.folder), 7.0, "interrupted", {})
     fetch(storage, storage.folder)
-    assert read_info(storage.folder)["wall_time_s"] == 7.0
+    assert SweepFolder(storage.folder).read()["wall_time_s"] == 7.0
 
 
 def test_two_sweeps_of_one_name_are_not_mixed(run: Run, storage: SweepStorage, plan: SweepPlan) -> None:
     run(1, end=True)
     DriverFiles(storage).upload()
-    info = read_info(storage.folder)
+    info = SweepFolder(storage.folder).read()
     (storage.folder / "sweep.json").write_text(json.dumps(info | {"sweep_id": "another"}))
     with pytest.raises(SweepError, match=r"results/run and file://.*/run hold different sweeps"):
         again(plan, storage)
-    assert read_info(storage.folder)["sweep_id"] == "another"
+    assert SweepFolder(storage.folder).read()["sweep_id"] == "another"
 
 
 def test_a_place_that_holds_something_else_is_refused(storage: SweepStorage, bucket: Path, plan: SweepPlan) -> None:
@@ -177,11 +185,11 @@ def test_a_sweep_that_was_copied_to_another_place_goes_on_there(
 def test_copying_goes_on_beside_the_sweep(run: Run, storage: SweepStorage, bucket: Path) -> None:
     run(1)
     with DriverFiles(storage).uploading(every_s=0.01):
-        append_record(storage.folder, TRIAL, {"training_iteration": 2, "seeds": {}})
+        SweepFolder(storage.folder).append(TRIAL, {"training_iteration": 2, "seeds": {}})
         deadline = time.monotonic() + 60
-        while len(read_records(bucket, TRIAL)) < 2 and time.monotonic() < deadline:
+        while len(SweepFolder(bucket).records(TRIAL)) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert len(read_records(bucket, TRIAL)) == 2
+    assert len(SweepFolder(bucket).records(TRIAL)) == 2
 
 
 def test_a_storage_that_does_not_answer_stops_nothing(

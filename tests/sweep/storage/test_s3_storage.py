@@ -27,7 +27,7 @@ from tests.faults.harness import (  # noqa: E402
     write_sweep_file,
 )
 from tests.sweep.s3_server import S3Server, download, listed, s3_server  # noqa: E402
-from vagram_ray.records.results import read_info  # noqa: E402
+from vagram_ray.records.folder import SweepFolder  # noqa: E402
 
 if sys.platform != "linux":
     pytest.skip("processes are found in /proc", allow_module_level=True)
@@ -113,7 +113,7 @@ def test_another_machine_goes_on_after_a_kill(machine: Make, undisturbed: Path, 
     shown = re.search(rf"epoch (\d+)/{EPOCHS},", second.read_output())
     assert shown and int(shown[1]) >= 2, "it began anew"
     check_equal(second.folder, undisturbed, only="vagram")
-    launches = read_info(second.folder)["launches"]
+    launches = SweepFolder(second.folder).read()["launches"]
     assert [launch["ended"] for launch in launches] == ["killed", "complete"]
     there = bucket(second)
     folders = {name.split("/")[1] for name in there if name.startswith(f"{trial}/")}

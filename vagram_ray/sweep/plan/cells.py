@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vagram_ray.sweep.plan.overrides import apply_overrides
 from vagram_ray.sweep.spec import SweepError, describe
-from vagram_ray.text import format_seeds, printable
+from vagram_ray.text import canonical, format_seeds, format_value, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 _LEADING_AXES = (
     "env", "env_config", "num_distractors", "distractor_process", "distractor_scale", "distractor_reset",
 )  # fmt: skip
-_LABEL_LENGTH = 40
 
 Path = tuple[Any, ...]
 
@@ -240,24 +238,6 @@ def _lookup(config: Any, path: Path) -> Any:
     for part in path:
         config = config[part]
     return config
-
-
-def format_value(value: Any) -> str:
-    """A short form for names and tables: ``64x64`` for layer sizes, ``0.0003`` for a step size."""
-    if isinstance(value, bool) or value is None or isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, (list, tuple)):
-        integers = all(isinstance(item, int) and not isinstance(item, bool) for item in value)
-        return ("x" if integers and len(value) < 4 else "-").join(format_value(item) for item in value)
-    text = getattr(value, "__name__", None) or str(value)
-    return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
-
-
-def canonical(values: Mapping[str, Any]) -> str:
-    """A text that is equal for equal settings, also after Tune has turned tuples into lists on the way."""
-    return json.dumps(values, sort_keys=True, default=format_value)
 
 
 def trial_name(cells: Sequence[Cell], cell: Cell, seeds: Sequence[int]) -> str:

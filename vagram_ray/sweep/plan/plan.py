@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vagram_ray.sweep.plan.cells import Cell, canonical, expand_cells, trial_name
+from vagram_ray.sweep.plan.cells import Cell, expand_cells, trial_name
 from vagram_ray.sweep.plan.costs import Costs
 from vagram_ray.sweep.plan.estimates import TrialEstimate, estimate_trial
 from vagram_ray.sweep.plan.machine import Machine
@@ -19,7 +19,7 @@ from vagram_ray.sweep.plan.resources import cell_requests, largest_request, quie
 from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing, Placement
 from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.sweep.spec import Sweep, SweepError, describe, seed_tuple
-from vagram_ray.text import format_bytes, plural
+from vagram_ray.text import canonical, format_bytes, plural
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vagram_ray.records.recorded import ACCELERATOR_TYPE, CPU, GPU
 from vagram_ray.sweep.plan.shares import ACCELERATOR
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
     from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
-
-CPU, GPU, ACCELERATOR_TYPE = "CPU", "GPU", "accelerator_type"
-"""Keys of a trial's ``resources``; the last one is there if the trial asks for one kind of GPU."""
 
 
 def cell_requests(configs: Sequence[MBPOConfig]) -> list[dict[str, float]]:
@@ -52,38 +49,6 @@ def trial_resources(plan: SweepPlan, trial: TrialPlan) -> dict[str, float | str]
         name.removeprefix(ACCELERATOR) for name, amount in custom.items() if name.startswith(ACCELERATOR) and amount
     ]
     return {**amounts, **({ACCELERATOR_TYPE: kinds[0]} if kinds else {})}
-
-
-def resources_of_launch(
-    plan: SweepPlan, running: Collection[str], recorded: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
-    """What ``sweep.json`` says of each trial, by name; nothing of a trial of which an earlier version ran to its end.
-
-    Args:
-        plan: The whole sweep.
-        running: Names of the trials that now run, which share the GPUs among themselves.
-        recorded: What each trial asked for when it last ran.
-    """
-    now = plan.only(running)
-    return {**recorded, **{trial.name: trial_resources(now, trial) for trial in now.trials}}
-
-
-def recorded_resources(info: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """What each trial asked for when it last ran by the content of ``sweep.json``, where that says it of the trial."""
-    return {
-        trial["name"]: trial["resources"]
-        for trial in info.get("trials", ())
-        if isinstance(trial.get("resources"), Mapping)
-    }
-
-
-def recorded_amount(info: Mapping[str, Any], trial: str, kind: str) -> float | None:
-    """How much of ``"CPU"`` or ``"GPU"`` a trial asked for by the content of ``sweep.json``; None if not told."""
-    for resources in (recorded_resources(info).get(trial), info.get("resources")):
-        amount = resources.get(kind) if isinstance(resources, Mapping) else None
-        if isinstance(amount, (int, float)) and not isinstance(amount, bool) and 0 <= amount < math.inf:
-            return float(amount)
-    return None
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.recorded import SWEEP_FILE, WAYS_OUT, RecordedSweep, new_sweep_id, read_recorded
-from vagram_ray.records.results import RECORDS_FOLDER, check_records, epoch_of_death, read_records, whole_epochs
+from vagram_ray.records.folder import RECORDS_FOLDER, SWEEP_FILE, SweepFolder, epoch_of_death, whole_epochs
+from vagram_ray.records.recorded import WAYS_OUT, RecordedSweep, new_sweep_id, read_recorded
 from vagram_ray.sweep.plan.machine import git_commit, versions
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 from vagram_ray.sweep.resume.joining import ChangedSweepError, join_plan
@@ -92,13 +92,14 @@ def continue_sweep(
     if restart:
         notes = _set_aside(storage, lock)
         return Continuation(plan, new_sweep_id(), notes=notes)
-    with _driver_folder(storage, lock) as folder:
-        if not (folder / SWEEP_FILE).is_file():
+    with _driver_folder(storage, lock) as path:
+        folder = SweepFolder(path, storage.shown)
+        if not folder.is_there:
             return Continuation(plan, new_sweep_id())
-        recorded = read_recorded(folder, storage.shown)
+        recorded = read_recorded(folder)
         joined = _joined(plan, recorded, storage, seeds_per_trial)
         done, damaged = _epochs_done(recorded, folder, mend=lock is not None)
-        dead = {name: epoch for name in done if (epoch := epoch_of_death(read_records(folder, name)))}
+        dead = {name: epoch for name in done if (epoch := epoch_of_death(folder.records(name)))}
         losses = (*_deaths(dead), *_damage(damaged))
         notes = (*losses, *_other_versions(recorded), *_other_packs(recorded, seeds_per_trial))
         return Continuation(joined, recorded.sweep_id, recorded, done, frozenset(dead), notes)
@@ -124,7 +125,7 @@ def _driver_folder(storage: SweepStorage, lock: DriverLock | None) -> Iterator[P
 
 def _set_aside(storage: SweepStorage, lock: DriverLock | None) -> tuple[str, ...]:
     """Give the folder of an earlier sweep another name, and begin with an empty one."""
-    if not (storage.folder / SWEEP_FILE).is_file():
+    if not SweepFolder(storage.folder).is_there:
         return ()
     aside = storage.folder.with_name(f"{storage.name}-until-{datetime.now():%Y%m%d-%H%M%S}")
     if lock is None:
@@ -152,20 +153,17 @@ def _moved(recorded: RecordedSweep, storage: SweepStorage) -> Iterator[str]:
         yield f"--storage: {recorded.storage or 'this machine'} -> {now or 'this machine'}"
 
 
-def _epochs_done(recorded: RecordedSweep, folder: Path, *, mend: bool) -> tuple[dict[str, int], list[str]]:
-    """Epochs recorded of each trial, and the trials whose records are damaged; ``mend`` sets such files aside."""
+def _epochs_done(recorded: RecordedSweep, folder: SweepFolder, *, mend: bool) -> tuple[dict[str, int], dict[str, str]]:
+    """Epochs recorded of each trial, and the damage to records by trial; ``mend`` sets such files aside."""
     done: dict[str, int] = {}
-    damaged: list[str] = []
+    damaged: dict[str, str] = {}
     for trial in recorded.trials:
-        try:
-            records = read_records(folder, trial.name)
-            check_records(records)
-            done[trial.name] = whole_epochs(records)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            damaged.append(trial.name)
+        records, damage = folder.read_records(trial.name, recorded.epochs)
+        done[trial.name] = whole_epochs(records)
+        if damage:
+            damaged[trial.name] = damage
             if mend:
-                own = folder / RECORDS_FOLDER / f"{trial.name}.jsonl"
-                own.replace(own.with_suffix(".damaged"))
+                folder.set_aside(trial.name, records)
     return done, damaged
 
 
@@ -184,9 +182,12 @@ def _deaths(dead: Mapping[str, int]) -> Iterator[str]:
         yield f"{name} is not started again, because all its seeds had failed in epoch {epoch} (--restart begins anew)."
 
 
-def _damage(names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        yield f"the records of {name} were damaged and are set aside; the trial runs again from its checkpoints."
+def _damage(damaged: Mapping[str, str]) -> Iterator[str]:
+    for name, damage in damaged.items():
+        yield (
+            f"the records of {name} were damaged ({damage}) and are set aside; what they lack is run again from the "
+            "trial's checkpoints."
+        )
 
 
 def _other_versions(recorded: RecordedSweep) -> Iterator[str]:

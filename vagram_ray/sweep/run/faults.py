@@ -15,10 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.records.folder import ERROR_FILE
+
 MAX_FAILURES = 3
 MAX_LOST_NODES = 10
 """Failures in a row, without a new epoch in between, after which a trial is given up."""
-ERROR_FILE = "error.txt"
 
 STEP_LIMIT = "an environment step exceeded its time limit"
 OUT_OF_MEMORY = "out of memory"

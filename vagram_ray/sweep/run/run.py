@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from vagram_ray.commands import exact_command
+from vagram_ray.records.folder import RESULTS_FILE, SWEEP_FILE, SWEEP_FILE_COPY, SweepFolder
 from vagram_ray.records.launches import (
     COMPLETE,
     INCOMPLETE,
@@ -24,9 +25,10 @@ from vagram_ray.records.launches import (
     now,
     total_seconds,
 )
-from vagram_ray.records.results import RESULTS_FILE, SWEEP_FILE, SweepResults, read_info, read_records, rewrite_plan
+from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summarize_sweep
 from vagram_ray.records.writer import RecordWriter
+from vagram_ray.sweep.plan.content import plan_content, resources_of_launch, rewrite_plan
 from vagram_ray.sweep.plan.machine import describe_machine, git_commit, versions
 from vagram_ray.sweep.plan.plan import CellNamer, SweepPlan
 from vagram_ray.sweep.resume.continuation import Continuation
@@ -37,8 +39,6 @@ from vagram_ray.sweep.spec import describe
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.remote import DriverFiles
 from vagram_ray.sweep.view.progress import FAILED, ProgressView, SweepProgress
-
-SWEEP_FILE_COPY = "sweep_file.py"
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,12 @@ def run_sweep(
     results = SweepResults.load(storage.folder)
     complete = not failed and summarize_sweep(results).complete
     ended = INTERRUPTED if interruption.happened else COMPLETE if complete else INCOMPLETE
-    writer.attempt(SWEEP_FILE, lambda: end_launch(storage.folder, seconds, ended, failed))
+    writer.attempt(SWEEP_FILE, lambda: end_launch(SweepFolder(storage.folder), seconds, ended, failed))
     writer.attempt(RESULTS_FILE, results.write_csv)
     # Trials that ended in an earlier launch may have been logged in part only; who stops a sweep need not wait for it.
     if seed_runs is not None and not interruption.happened:
         seed_runs.refill(failed, say=lambda sentence: console.print(sentence, soft_wrap=True))
-    launches = read_info(storage.folder).get("launches", ())
+    launches = SweepFolder(storage.folder).read().get("launches", ())
     return Outcome(
         seconds=seconds or 0.0,
         failed=failed,
@@ -144,9 +144,9 @@ def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice
     details = _details(plan, wandb)
     try:
         running = [trial.name for trial in continuation.todo]
-        begin_launch(
-            storage.folder, plan, continuation.sweep_id, details, recorded=before, running=running, storage=uri
-        )
+        content = plan_content(plan, resources_of_launch(plan, running, before.resources if before else {}))
+        folder = SweepFolder(storage.folder)
+        begin_launch(folder, content, continuation.sweep_id, details, recorded=before, storage=uri)
         shutil.copyfile(source, storage.folder / SWEEP_FILE_COPY)
     except OSError as error:
         raise storage.not_writable(error) from error
@@ -157,7 +157,7 @@ def _progress(continuation: Continuation, storage: SweepStorage) -> SweepProgres
     progress = SweepProgress(continuation.plan)
     for trial in continuation.plan.trials:
         if epochs := continuation.epochs_done(trial):
-            progress.restored(trial.name, read_records(storage.folder, trial.name)[:epochs])
+            progress.restored(trial.name, SweepFolder(storage.folder).records(trial.name)[:epochs])
         if trial.name in continuation.dead:
             progress.finished(trial.name)
     return progress
@@ -180,13 +180,13 @@ def _fit(
 
     def replanned(plan: SweepPlan, running: Collection[str]) -> None:
         view.progress.replanned(plan)
-        writer.attempt(SWEEP_FILE, lambda: rewrite_plan(storage.folder, plan, running))
+        writer.attempt(SWEEP_FILE, lambda: rewrite_plan(SweepFolder(storage.folder), plan, running))
 
     for trial in continuation.todo:  # what it has done before counts: it did fit into memory
         faults.progressed(trial.name, continuation.epochs_done(trial))
     plan, names = continuation.plan, [trial.name for trial in continuation.todo]
     queue = TrialQueue(plan, names, storage, faults, replanned)
-    command = going_on_command(read_info(storage.folder).get("launches", ()))
+    command = going_on_command(SweepFolder(storage.folder).read().get("launches", ()))
     with RayWatch(plan.machine.local, view.warn, command) as watch:
         callbacks = [FollowTrials(queue, faults, writer, view, watch, seed_runs)]
         try:

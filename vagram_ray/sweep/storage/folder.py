@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import threading
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vagram_ray.commands import first_existing
-from vagram_ray.records.recorded import SWEEP_FILE
+from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.text import reason
+from vagram_ray.text import reason, short_path
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -201,9 +200,3 @@ def is_sweep_folder(folder: Path) -> bool:
     """Whether a folder is a sweep's, or has nothing in it but what a driver leaves that is killed at its start."""
     own = (entry.name.startswith(".") or entry.suffix == ".tmp" for entry in folder.iterdir())
     return (folder / SWEEP_FILE).is_file() or all(own)
-
-
-def short_path(path: Path | str) -> str:
-    """A path relative to the working directory where it lies below it."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

@@ -12,7 +12,8 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
-from vagram_ray.records.results import SWEEP_FILE, write_atomically
+from vagram_ray.files import write_atomically
+from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.lease import DriverLease

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vagram_ray.checkpoint.files import resolve
-from vagram_ray.records.results import RECORDS_FOLDER, SWEEP_FILE, read_info, read_records, whole_epochs
+from vagram_ray.files import TEMPORARY
+from vagram_ray.records.folder import RECORDS_FOLDER, SWEEP_FILE, SweepFolder, whole_epochs
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage, telling
 from vagram_ray.sweep.storage.lease import LostSweepError, check_held
@@ -54,63 +56,48 @@ def fetch(storage: SweepStorage, folder: Path) -> None:
     Raises:
         SweepError: They cannot be read, or ``folder`` holds another sweep.
     """
-    with telling(storage, "be read"):
+    own = SweepFolder(folder)
+    with telling(storage, "be read"), tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
+        fetched = SweepFolder(temporary)
         filesystem, path = resolve(storage.uri)
-        _fetch_file(filesystem, filesystem.get_file_info(f"{path}/{SWEEP_FILE}"), folder / f"{SWEEP_FILE}.remote")
-        _take_sweep_file(storage, folder)
+        _fetch_file(filesystem, filesystem.get_file_info(f"{path}/{SWEEP_FILE}"), fetched.file)
         for info in _files_below(filesystem, f"{path}/{RECORDS_FOLDER}"):
             if info.base_name.endswith(".jsonl"):
-                _fetch_records(filesystem, info, folder)
+                _fetch_file(filesystem, info, fetched.path / RECORDS_FOLDER / info.base_name)
+        if _is_newer(storage, fetched, own):
+            os.replace(fetched.file, own.file)
+        (folder / RECORDS_FOLDER).mkdir(exist_ok=True)
+        for file in fetched.records_files():
+            if not own.records_file(file.stem).exists() or _reach(fetched, file.stem) > _reach(own, file.stem):
+                os.replace(file, own.records_file(file.stem))
 
 
-def _take_sweep_file(storage: SweepStorage, folder: Path) -> None:
-    """Keep the one of two ``sweep.json`` that knows of more launches; a damaged one is the worse of the two."""
-    fetched, own = folder / f"{SWEEP_FILE}.remote", folder / SWEEP_FILE
-    if not own.exists():
-        os.replace(fetched, own)
-        return
+def _is_newer(storage: SweepStorage, fetched: SweepFolder, own: SweepFolder) -> bool:
+    """Whether the fetched ``sweep.json`` knows of more launches than one's own; a damaged one is the worse of the two.
+
+    Raises:
+        SweepError: They are of different sweeps.
+    """
     here, there = _launches(own), _launches(fetched)
     if here and there and here[0] != there[0]:
-        fetched.unlink()
         raise SweepError(
             f"{storage.shown} and {storage.uri} hold different sweeps: remove one of them, or give another --name."
         )
-    if there and (not here or there[1:] > here[1:]):
-        os.replace(fetched, own)
-    else:
-        fetched.unlink()
+    return not own.is_there or (there is not None and (here is None or there[1:] > here[1:]))
 
 
-def _launches(path: Path) -> tuple[str, int, bool] | None:
+def _launches(folder: SweepFolder) -> tuple[str, int, bool] | None:
     """Id of a sweep, the number of its launches, and whether the last has ended; None where it cannot be read."""
     try:
-        info = read_info(path.parent, path.name)
-        launches = info["launches"]
-        return str(info["sweep_id"]), len(launches), "ended" in launches[-1]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        info = folder.read()
+    except (FileNotFoundError, SweepError):
         return None
+    launches = info.get("launches") or [{}]
+    return info.get("sweep_id", ""), len(launches), "ended" in launches[-1]
 
 
-def _fetch_records(filesystem: FileSystem, info: FileInfo, folder: Path) -> None:
-    """Take the records of a trial from the URI where they reach further than those that are here."""
-    own = folder / RECORDS_FOLDER / info.base_name
-    if not own.exists():
-        _fetch_file(filesystem, info, own)
-        return
-    trial = info.base_name.removesuffix(".jsonl")
-    fetched = folder / RECORDS_FOLDER / f"{trial}.remote.jsonl"
-    _fetch_file(filesystem, info, fetched)
-    if _reach(folder, fetched.stem) > _reach(folder, trial):
-        os.replace(fetched, own)
-    else:
-        fetched.unlink()
-
-
-def _reach(folder: Path, trial: str) -> int:
-    try:
-        return whole_epochs(read_records(folder, trial))
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+def _reach(folder: SweepFolder, trial: str) -> int:
+    return whole_epochs(folder.records(trial))
 
 
 def upload_all(storage: SweepStorage) -> None:
@@ -149,7 +136,7 @@ class DriverFiles:
             filesystem, path = resolve(self.storage.uri)
             folder = self.storage.folder
             for file in sorted(folder.rglob("*") if everything else _small_files(folder)):
-                own = file.name.startswith(".driver") or file.suffix == ".tmp"
+                own = file.name.startswith((".driver", TEMPORARY)) or file.suffix == ".tmp"
                 if own or not file.is_file() or (state := _state(file)) == self._copied.get(file):
                     continue
                 target = f"{path}/{file.relative_to(folder).as_posix()}"
@@ -185,7 +172,7 @@ class DriverFiles:
 
 
 def _small_files(folder: Path) -> list[Path]:
-    return [*folder.glob("*"), *(folder / RECORDS_FOLDER).glob("*.jsonl")]
+    return [*folder.glob("*"), *SweepFolder(folder).records_files()]
 
 
 def _state(file: Path) -> tuple[int, int]:
@@ -203,8 +190,6 @@ def _fetch_file(filesystem: FileSystem, info: FileInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with filesystem.open_input_stream(info.path) as stream:
         content = stream.read()
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_bytes(content)
+    target.write_bytes(content)
     if info.mtime_ns:  # when a trial reported last is told by its file
-        os.utime(temporary, ns=(info.mtime_ns, info.mtime_ns))
-    os.replace(temporary, target)
+        os.utime(target, ns=(info.mtime_ns, info.mtime_ns))

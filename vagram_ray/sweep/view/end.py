@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from vagram_ray.records.results import RECORDS_FOLDER, RESULTS_FILE, SWEEP_FILE
-from vagram_ray.records.summary import SUMMARY_CSV, SUMMARY_MARKDOWN, SweepSummary, print_summary
+from vagram_ray.records.folder import RECORDS_FOLDER, RESULTS_FILE, SUMMARY_CSV, SUMMARY_MARKDOWN, SWEEP_FILE
+from vagram_ray.records.summary import SweepSummary, print_summary
 from vagram_ray.sweep.run.run import Outcome
-from vagram_ray.sweep.storage.folder import SweepStorage, short_path
-from vagram_ray.text import format_duration, plural
+from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.text import format_duration, plural, short_path
 
 
 def print_closing(summary: SweepSummary, outcome: Outcome, storage: SweepStorage, console: Console) -> None:

@@ -18,8 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.records.seed_statistics import SeedStatistics
-from vagram_ray.sweep.plan.cells import format_value
-from vagram_ray.sweep.storage.folder import short_path
 from vagram_ray.sweep.view.progress_state import (
     DONE,
     FAILED,
@@ -32,7 +30,15 @@ from vagram_ray.sweep.view.progress_state import (
     TrialProgress,
     return_statistics,
 )
-from vagram_ray.text import format_clock, format_duration, format_number, format_seeds, plural
+from vagram_ray.text import (
+    format_clock,
+    format_duration,
+    format_number,
+    format_seeds,
+    format_value,
+    plural,
+    short_path,
+)
 
 __all__ = ["DONE", "FAILED", "ProgressTable", "ProgressView", "SweepProgress", "end_line", "result_line"]
 

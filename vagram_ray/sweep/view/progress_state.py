@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
-from vagram_ray.records.results import make_record
+from vagram_ray.records.folder import make_record
 from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.packing import makespan
@@ -152,12 +152,13 @@ class SweepProgress:
         trial.epochs_done, trial.env_steps = record["training_iteration"], record["env_steps"]
         trial.total_s = float(record["time_total_s"])
         trial.steps_per_s = float(record["perf"].get("env_steps_per_s", math.nan))
-        for seed, metrics in record["seeds"].items():
+        for seed in trial.plan.seeds:
+            metrics = record["seeds"].get(str(seed), {})
             if metrics.get("failed"):
-                trial.failed_seeds.add(int(seed))
-                trial.returns.pop(int(seed), None)
+                trial.failed_seeds.add(seed)
+                trial.returns.pop(seed, None)
             elif self.plan.return_metric in metrics:
-                trial.returns[int(seed)] = metrics[self.plan.return_metric]
+                trial.returns[seed] = metrics[self.plan.return_metric]
         self._heard(when)
 
     def restored(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:

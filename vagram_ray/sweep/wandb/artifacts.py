@@ -19,14 +19,13 @@ from rich.console import Console
 from rich.text import Text
 
 from vagram_ray.records.results import SweepResults, TrialRecords
-from vagram_ray.sweep.storage.folder import short_path
-from vagram_ray.text import plural
 from vagram_ray.sweep.wandb.identity import sweep_identity
 from vagram_ray.sweep.wandb.mode import CHECKPOINT, FIGURES, VIDEO
 from vagram_ray.sweep.wandb.runs import close
 from vagram_ray.sweep.wandb.service import abandon_service
 from vagram_ray.sweep.wandb.target import Target, read_sweep_run_file
 from vagram_ray.sweep.wandb.text import digest, first_line, slug
+from vagram_ray.text import plural, short_path
 
 REPORT_FOLDER, VIDEO_FOLDER = "report", "videos"
 """Below the sweep's folder, where they stay: offline, W&B reads them when the run is synced."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.results import write_atomically
+from vagram_ray.files import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -21,15 +21,8 @@ from typing import Any
 
 from ray.tune import Callback
 
-from vagram_ray.records.results import (
-    EARLIER_RESULTS,
-    SWEEP_FILE,
-    SweepResults,
-    TrialRecords,
-    check_records,
-    read_info,
-    read_records,
-)
+from vagram_ray.records.folder import EARLIER_RESULTS, SweepFolder
+from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.sweep.wandb.identity import default_cell_name, seed_identity, seeds_of, sweep_identity
 from vagram_ray.sweep.wandb.mode import prepare_wandb
 from vagram_ray.sweep.wandb.reader import is_synced
@@ -154,7 +147,7 @@ class WandbSeedRuns(Callback):
         """Finish what is still open, and log the sweep's own run."""
         self._ending = True
         self._close_all(INTERRUPTED)
-        if trials and (self.directory / SWEEP_FILE).is_file():
+        if trials and SweepFolder(self.directory).is_there:
             self._worker.submit(self._write_sweep_run)
         self.finish_all()
 
@@ -184,7 +177,7 @@ class WandbSeedRuns(Callback):
             How many runs still lack something; a warning has said so.
         """
         self.finish_all()
-        if self.mode == "disabled" or not (self.directory / SWEEP_FILE).is_file():
+        if self.mode == "disabled" or not SweepFolder(self.directory).is_there:
             return 0
         lacking = refill(
             self._new_target(),
@@ -274,10 +267,10 @@ class WandbSeedRuns(Callback):
 
     def _finish_run(self, run: SeedRun, exit_code: int, trial_name: str) -> None:
         summary: dict[str, float] = {}
-        if trial_name and (self.directory / SWEEP_FILE).is_file():
+        if trial_name and SweepFolder(self.directory).is_there:
             with contextlib.suppress(*UNREADABLE):
                 trial = TrialRecords(trial_name, 0, (run.seed,), self._records(trial_name))
-                summary = final_return_summary(read_info(self.directory), trial, run.seed)
+                summary = final_return_summary(SweepFolder(self.directory).read(), trial, run.seed)
         try:
             run.finish(self._target, self._progress[run.run_id], exit_code, summary)
         except TimeoutError:
@@ -300,11 +293,8 @@ class WandbSeedRuns(Callback):
     def _records(self, trial_name: str) -> tuple[Mapping[str, Any], ...]:
         """A trial's records, read once for all its seeds; none where they are damaged."""
         if trial_name not in self._read:
-            self._read[trial_name] = ()
-            with contextlib.suppress(*UNREADABLE):
-                records = read_records(self.directory, trial_name)
-                check_records(records)
-                self._read[trial_name] = records
+            records, damage = SweepFolder(self.directory).read_records(trial_name)
+            self._read[trial_name] = () if damage else records
         return self._read[trial_name]
 
     # In either thread.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vagram_ray.records.errors import SweepError
 from vagram_ray.records.recorded import cell_settings
 from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.text import plural
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 """Exit code of runs whose trial had not ended when the sweep did (128 + SIGINT, as shells count)."""
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+UNREADABLE = (SweepError, OSError, ValueError, KeyError, TypeError, AttributeError)
 """What damaged records raise on reading; W&B then lacks what they would have added."""
 REFILL_IDLE_S, REFILL_LIMIT_S = 120.0, 900.0
 """Refilling ends when no run was finished for so long, and in any case after so long."""

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.results import write_atomically
+from vagram_ray.files import write_atomically
 from vagram_ray.sweep.wandb.ledger import NO_STEP, Ledger, Logged
 from vagram_ray.sweep.wandb.mode import key_problem, server_address
 from vagram_ray.sweep.wandb.reader import offline_files, online_files, run_end

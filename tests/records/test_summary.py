@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from vagram_ray.records.results import SweepResults, append_record, complete_sweep_file, write_sweep_file
+from vagram_ray.records.folder import SweepFolder
+from vagram_ray.records.results import SweepResults
 from vagram_ray.records.seed_statistics import interquartile_mean, summarize
 from vagram_ray.records.summary import (
     SweepSummary,
@@ -26,6 +27,7 @@ from vagram_ray.records.summary import (
     summarize_sweep,
     write_summary,
 )
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.run.run import Outcome
 from vagram_ray.sweep.storage.folder import SweepStorage
@@ -68,11 +70,11 @@ def build(tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: C
 
     def build_summary(returns: dict[int, list[float]], *, epochs: int = 20, failed: dict[int, int] | None = None):
         seeds = tuple(returns)
-        write_sweep_file(tmp_path, make_plan_of({"a=1": [seeds]}, epochs=epochs), {})
+        SweepFolder(tmp_path).write(plan_content(make_plan_of({"a=1": [seeds]}, epochs=epochs)))
         for epoch in range(1, max(len(values) for values in returns.values()) + 1):
             now = {seed: values[epoch - 1] for seed, values in returns.items()}
             bad = tuple(seed for seed, at in (failed or {}).items() if epoch >= at)
-            append_record(tmp_path, f"a=1,seeds={'-'.join(map(str, seeds))}", make_result(epoch, now, failed=bad))
+            SweepFolder(tmp_path).append(f"a=1,seeds={'-'.join(map(str, seeds))}", make_result(epoch, now, failed=bad))
         return summarize_sweep(SweepResults.load(tmp_path))
 
     return build_summary
@@ -90,7 +92,7 @@ def test_the_last_evaluation_counts_when_none_fell_into_the_last_tenth(build: Bu
     summary = build({0: [1.0, 2.0, 3.0, *[math.nan] * 17]})
     assert dict(summary.cells[0].returns) == {0: 3.0}
     assert describe_early(summary.cells[0]) == "seed 0 counts with the last value, of epoch 3"
-    write_summary(summary, tmp_path)
+    write_summary(summary, SweepResults.load(tmp_path))
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
     assert (row["missing"], row["notes"]) == ("", "seed 0 counts with the last value, of epoch 3")
     assert "| 1/1 |  | seed 0 counts with the last value, of epoch 3 |" in (tmp_path / "summary.md").read_text()
@@ -111,7 +113,7 @@ def test_what_a_final_return_is_stands_below_the_tables(epochs: int, where: str,
     )
     assert summary.definition == sentence
     assert sentence in " ".join(closing_text(summary, Outcome(5.0, {}, False, ()), tmp_path).split())
-    write_summary(summary, tmp_path)
+    write_summary(summary, SweepResults.load(tmp_path))
     assert f"\n\n{sentence}\n" in (tmp_path / "summary.md").read_text()
 
 
@@ -127,7 +129,7 @@ def test_a_sweep_with_a_missing_seed_is_not_complete(build: Build) -> None:
 
 
 def test_a_trial_that_never_reported_is_missing(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> None:
-    write_sweep_file(tmp_path, make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1)]}), {})
+    SweepFolder(tmp_path).write(plan_content(make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1)]})))
     summary = summarize_sweep(SweepResults.load(tmp_path))
     assert summary.verdict == "NOT COMPLETE: 0 of 4 seeds came to their end, counted over all cells."
     assert describe_missing(summary.cells[1]) == "seeds 0-1 never reported"
@@ -136,7 +138,7 @@ def test_a_trial_that_never_reported_is_missing(tmp_path: Path, make_plan_of: Ca
 
 def test_the_summary_is_saved_in_full(build: Build, tmp_path: Path) -> None:
     summary = build({0: [1.0] * 20, 1: [2.0] * 20, 2: [math.nan] * 20}, failed={2: 3})
-    write_summary(summary, tmp_path)
+    write_summary(summary, SweepResults.load(tmp_path))
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
     # The seed that became NaN counts as the worst: 1, 2 and 1 with mean 4/3 and variance (1/9 + 4/9 + 1/9) / 2 = 1/3.
     assert row["cell"] == "a=1"
@@ -155,17 +157,17 @@ def test_a_pending_seed_is_left_out_until_the_launch_has_ended(
 ) -> None:
     """Of five seeds 0 and 1 are at their end, 2 became NaN, the trial of 3 is under way, that of 4 has not begun."""
     packs = [(0, 1), (2,), (3,), (4,)]
-    write_sweep_file(tmp_path, make_plan_of({"a=1": packs, "a=2": packs}, epochs=10), {})
+    SweepFolder(tmp_path).write(plan_content(make_plan_of({"a=1": packs, "a=2": packs}, epochs=10)))
     for epoch in range(1, 11):
-        append_record(tmp_path, "a=1,seeds=0-1", make_result(epoch, {0: -10.0, 1: -50.0}))
+        SweepFolder(tmp_path).append("a=1,seeds=0-1", make_result(epoch, {0: -10.0, 1: -50.0}))
         if epoch <= 6:
-            append_record(tmp_path, "a=1,seeds=3", make_result(epoch, {3: -900.0}))
-        append_record(tmp_path, "a=1,seeds=2", make_result(epoch, {2: math.nan}, failed=(2,)))
+            SweepFolder(tmp_path).append("a=1,seeds=3", make_result(epoch, {3: -900.0}))
+        SweepFolder(tmp_path).append("a=1,seeds=2", make_result(epoch, {2: math.nan}, failed=(2,)))
     running = summarize_sweep(SweepResults.load(tmp_path)).cells[0]
     assert (running.lost, running.worst) == ((2,), (2,))
     assert (running.statistics.count, running.statistics.mean) == (3, pytest.approx((-10 - 50 - 50) / 3))
     assert sorted(running.missing) == [2, 3, 4]
-    complete_sweep_file(tmp_path, {"wall_time_s": 5.0})
+    SweepFolder(tmp_path).update({"wall_time_s": 5.0})
     ended, nothing = summarize_sweep(SweepResults.load(tmp_path)).cells
     assert ended.lost == (2, 3, 4)
     # -10, and four times -50: a quarter of five is one at either end, which leaves three times -50.
@@ -228,9 +230,9 @@ def test_the_way_on_is_told_as_long_as_there_is_one(build: Build, tmp_path: Path
 def test_a_gap_in_the_records_is_told_of(
     tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
 ) -> None:
-    write_sweep_file(tmp_path, make_plan_of({"a=1": [(0, 1)]}, epochs=10), {})
+    SweepFolder(tmp_path).write(plan_content(make_plan_of({"a=1": [(0, 1)]}, epochs=10)))
     for epoch in (1, 2, 3, 6, 7, 8, 9, 10):
-        append_record(tmp_path, "a=1,seeds=0-1", make_result(epoch, {0: 1.0, 1: 1.0}))
+        SweepFolder(tmp_path).append("a=1,seeds=0-1", make_result(epoch, {0: 1.0, 1: 1.0}))
     summary = summarize_sweep(SweepResults.load(tmp_path))
     assert describe_missing(summary.cells[0]) == "seeds 0-1 lost the records of 2 epochs from epoch 4 on"
     assert (summary.complete, summary.unfinished) == (False, 1)
@@ -240,13 +242,13 @@ def test_the_command_writes_the_tables_anew_from_the_records(
     build: Build, tmp_path: Path, make_result: Callable[..., dict[str, Any]]
 ) -> None:
     build({0: [1.0] * 12})
-    complete_sweep_file(tmp_path, {"wall_time_s": 5.0, "interrupted": True, "launches": [{}, {}]})
+    SweepFolder(tmp_path).update({"wall_time_s": 5.0, "interrupted": True, "launches": [{}, {}]})
     stopped = CliRunner().invoke(main, [str(tmp_path)])
     assert stopped.exit_code == 1, stopped.output
     assert "NOT COMPLETE: 0 of 1 seeds" in stopped.output
     assert "a=1: seed 0 stopped after epoch 12 of 20" in stopped.output
     for epoch in range(11, 21):  # as a trial does that goes on from its checkpoint: epoch 11 and 12 once more
-        append_record(tmp_path, "a=1,seeds=0", make_result(epoch, {0: float(epoch)}))
+        SweepFolder(tmp_path).append("a=1,seeds=0", make_result(epoch, {0: float(epoch)}))
     done = CliRunner().invoke(main, [str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "Complete: every seed of 1 cell" in done.output
@@ -266,5 +268,5 @@ def test_the_command_refuses_what_is_no_sweep_in_one_sentence(tmp_path: Path) ->
     (tmp_path / "sweep.json").write_text("{")
     broken = CliRunner().invoke(main, [str(tmp_path)])
     assert broken.exit_code == 2
-    assert "cannot be summarized (JSONDecodeError" in broken.stderr
+    assert "cannot be read, its sweep.json is damaged (" in broken.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]

@@ -6,24 +6,17 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vagram_ray.records.results import (
-    SweepResults,
-    TrialRecords,
-    append_record,
-    complete_sweep_file,
-    make_record,
-    read_records,
-    rewrite_plan,
-    whole_epochs,
-    write_atomically,
-    write_sweep_file,
-)
+from vagram_ray.files import write_atomically
+from vagram_ray.records.folder import SweepFolder, make_record, whole_epochs
+from vagram_ray.records.results import SweepResults, TrialRecords
+from vagram_ray.sweep.plan.content import plan_content, rewrite_plan
 from vagram_ray.sweep.plan.plan import SweepPlan
 
 
@@ -59,8 +52,8 @@ def test_a_later_line_replaces_its_epoch_and_what_came_after(
     tmp_path: Path, make_result: Callable[..., dict[str, Any]]
 ) -> None:
     for epoch, value in [(1, 10.0), (2, 20.0), (3, 30.0), (2, 21.0)]:  # went on from the checkpoint after epoch 1
-        append_record(tmp_path, "t", make_result(epoch, {0: value}))
-    records = read_records(tmp_path, "t")
+        SweepFolder(tmp_path).append("t", make_result(epoch, {0: value}))
+    records = SweepFolder(tmp_path).records("t")
     assert [record["training_iteration"] for record in records] == [1, 2]
     assert records[1]["seeds"]["0"]["eval/episode_return"] == 21.0
 
@@ -70,15 +63,15 @@ def test_what_the_records_lack_comes_with_the_first_result_after_a_resume(
 ) -> None:
     """The trial's checkpoint of epoch 6 reached the storage, the records of epochs 3 to 6 did not."""
     for epoch in (1, 2):
-        append_record(tmp_path, "t", make_result(epoch, {0: 10.0 * epoch}))
+        SweepFolder(tmp_path).append("t", make_result(epoch, {0: 10.0 * epoch}))
     earlier = [make_result(epoch, {0: 10.0 * epoch}) for epoch in range(1, 6)]
-    append_record(tmp_path, "t", make_result(6, {0: 60.0}) | {"earlier_results": earlier})
-    records = read_records(tmp_path, "t")
+    SweepFolder(tmp_path).append("t", make_result(6, {0: 60.0}) | {"earlier_results": earlier})
+    records = SweepFolder(tmp_path).records("t")
     assert [record["training_iteration"] for record in records] == [1, 2, 3, 4, 5, 6]
     assert [record["seeds"]["0"]["eval/episode_return"] for record in records] == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
     assert len((tmp_path / "records" / "t.jsonl").read_text().splitlines()) == 6  # what was there is not written again
-    append_record(tmp_path, "t", make_result(5, {0: 50.0}) | {"earlier_results": earlier[:4]})
-    assert whole_epochs(read_records(tmp_path, "t")) == 5
+    SweepFolder(tmp_path).append("t", make_result(5, {0: 50.0}) | {"earlier_results": earlier[:4]})
+    assert whole_epochs(SweepFolder(tmp_path).records("t")) == 5
 
 
 def test_whole_epochs_end_at_a_gap(make_result: Callable[..., dict[str, Any]]) -> None:
@@ -87,18 +80,19 @@ def test_whole_epochs_end_at_a_gap(make_result: Callable[..., dict[str, Any]]) -
 
     assert [whole_epochs(records(*epochs)) for epochs in ((), (1,), (1, 2, 3), (1, 2, 4, 5), (2, 3))] == [0, 1, 3, 2, 0]
     trial = TrialRecords("t", 0, (0,), tuple(records(1, 2, 4, 5)))
-    assert (trial.lacking(4), trial.lacking(6), trial.lacking(2)) == ([3], [3, 6], [])
+    assert [trial.unfinished(epochs) for epochs in (2, 4, 6)] == [False, True, True]
+    assert replace(trial, damage="line 3").unfinished(2)
 
 
 def test_half_a_line_of_a_killed_process_is_passed_over(
     tmp_path: Path, make_result: Callable[..., dict[str, Any]]
 ) -> None:
-    append_record(tmp_path, "t", make_result(1, {0: 10.0}))
+    SweepFolder(tmp_path).append("t", make_result(1, {0: 10.0}))
     path = tmp_path / "records" / "t.jsonl"
     path.write_text(path.read_text() + '{"training_iteration": 2, "env_st')
-    append_record(tmp_path, "t", make_result(2, {0: 20.0}))
-    assert [record["training_iteration"] for record in read_records(tmp_path, "t")] == [1, 2]
-    assert read_records(tmp_path, "another") == ()
+    SweepFolder(tmp_path).append("t", make_result(2, {0: 20.0}))
+    assert [record["training_iteration"] for record in SweepFolder(tmp_path).records("t")] == [1, 2]
+    assert SweepFolder(tmp_path).records("another") == ()
 
 
 @pytest.fixture
@@ -106,10 +100,10 @@ def sweep_folder(
     tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
 ) -> Path:
     plan = make_plan_of({"loss=vagram": [(0, 1), (2,)], "loss=nll": [(0, 1, 2)]}, epochs=2)
-    write_sweep_file(tmp_path, plan, {"command": "the command"})
+    SweepFolder(tmp_path).write(plan_content(plan) | {"command": "the command"})
     for epoch in (1, 2):
-        append_record(tmp_path, "loss=vagram,seeds=0-1", make_result(epoch, {0: 1.0 * epoch, 1: 2.0 * epoch}))
-    append_record(tmp_path, "loss=vagram,seeds=2", make_result(1, {2: math.nan}))
+        SweepFolder(tmp_path).append("loss=vagram,seeds=0-1", make_result(epoch, {0: 1.0 * epoch, 1: 2.0 * epoch}))
+    SweepFolder(tmp_path).append("loss=vagram,seeds=2", make_result(1, {2: math.nan}))
     return tmp_path
 
 
@@ -147,7 +141,7 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_the_sweep_file_is_completed_at_the_end(sweep_folder: Path) -> None:
-    complete_sweep_file(sweep_folder, {"wall_time_s": 3.0})
+    SweepFolder(sweep_folder).update({"wall_time_s": 3.0})
     info = SweepResults.load(sweep_folder).info
     assert (info["wall_time_s"], info["command"]) == (3.0, "the command")
 
@@ -161,7 +155,7 @@ def test_a_plan_that_changed_takes_the_place_of_the_old_one(
     kept = {"CPU": 0.5, "GPU": 0.25, "accelerator_type": "A100"}
     assert [trial["resources"] for trial in before["trials"]] == [{"CPU": 1.0, "GPU": 0.0}] * len(before["trials"])
     path.write_text(json.dumps({**before, "trials": [{**trial, "resources": kept} for trial in before["trials"]]}))
-    rewrite_plan(sweep_folder, plan, ["loss=nll,seeds=2"])
+    rewrite_plan(SweepFolder(sweep_folder), plan, ["loss=nll,seeds=2"])
     info = SweepResults.load(sweep_folder).info
     assert info["command"] == "the command"
     resources = {trial["name"]: trial.get("resources") for trial in info["trials"]}

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.records import writer as record_writer
-from vagram_ray.records.results import append_record, read_records
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.writer import RecordWriter
 
 
@@ -22,15 +21,15 @@ def result(epoch: int) -> dict[str, Any]:
 class FullDisk:
     """Takes part of a line and fails, while ``full``."""
 
-    def __init__(self, after: Callable[..., None] = append_record) -> None:
+    def __init__(self, after: Callable[..., None] = SweepFolder.append) -> None:
         self.full, self.attempts, self._append = True, 0, after
 
-    def __call__(self, folder: Path, trial_name: str, own: dict[str, Any]) -> None:
+    def append(self, folder: SweepFolder, trial_name: str, own: dict[str, Any]) -> None:
         self.attempts += 1
         if not self.full:
             self._append(folder, trial_name, own)
             return
-        path = folder / "records" / f"{trial_name}.jsonl"
+        path = folder.records_file(trial_name)
         path.parent.mkdir(exist_ok=True)
         with path.open("a") as file:
             file.write(json.dumps({"training_iteration": own["training_iteration"], "seeds": {}})[:-3])
@@ -40,7 +39,7 @@ class FullDisk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
     own = FullDisk()
-    monkeypatch.setattr(record_writer, "append_record", own)
+    monkeypatch.setattr(SweepFolder, "append", lambda *arguments: own.append(*arguments))
     return own
 
 
@@ -54,10 +53,10 @@ def test_lines_wait_in_order_and_are_written_with_the_next(tmp_path: Path, disk:
     assert writer.flush() == 3
     disk.full = False
     writer.append("one", result(3))
-    assert [record["training_iteration"] for record in read_records(tmp_path, "one")] == [1, 2, 3]
+    assert [record["training_iteration"] for record in SweepFolder(tmp_path).records("one")] == [1, 2, 3]
     assert writer.unwritten == 1
     assert writer.flush() == 0
-    assert [record["training_iteration"] for record in read_records(tmp_path, "two")] == [1]
+    assert [record["training_iteration"] for record in SweepFolder(tmp_path).records("two")] == [1]
     assert len(warnings) == 1
     assert "No space left on device" in warnings[0]
 
@@ -70,8 +69,8 @@ def test_what_stays_unwritten_is_counted_and_nothing_is_damaged(tmp_path: Path, 
     for epoch in (2, 3):
         writer.append("one", result(epoch))
     assert writer.flush() == 2
-    assert [record["training_iteration"] for record in read_records(tmp_path, "one")] == [1]
-    assert not writer.attempt("sweep.json", lambda: disk(tmp_path, "one", result(4)))
+    assert [record["training_iteration"] for record in SweepFolder(tmp_path).records("one")] == [1]
+    assert not writer.attempt("sweep.json", lambda: disk.append(SweepFolder(tmp_path), "one", result(4)))
     assert writer.describe_unwritten() == (
         f"Not written, because {tmp_path} cannot be written (No space left on device): the records of 2 epochs of "
         "1 trial, sweep.json. Once it can be, run the same command again."

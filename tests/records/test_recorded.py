@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.recorded import RecordedSweep, cell_settings, new_sweep_id, read_recorded, split_settings
-from vagram_ray.records.results import read_info, write_sweep_file
+from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.spec import SweepError
 
@@ -29,12 +30,12 @@ def folder(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> Path:
     plan = make_plan_of({"a=1": [(0, 1), (2,)], "a=2": [(0, 1, 2)]})
     settings = {0: {"env": "X", "lr": 0.1, "sizes": [1, 2]}, 1: {"env": "X", "lr": 0.2, "sizes": [1, 2]}}
     details = {"sweep_id": "f00d", "storage": None, "launches": [{"command": "python"}]}
-    write_sweep_file(tmp_path, replace(plan, settings=settings), details)
+    SweepFolder(tmp_path).write(plan_content(replace(plan, settings=settings)) | details)
     return tmp_path
 
 
 def test_a_sweep_is_read_as_it_was_written(folder: Path) -> None:
-    recorded = read_recorded(folder, "here")
+    recorded = read_recorded(SweepFolder(folder, "here"))
     assert (recorded.sweep_id, recorded.epochs, recorded.seeds, recorded.storage) == ("f00d", 10, (0, 1, 2), None)
     assert [(cell.label, cell.axes) for cell in recorded.cells] == [("a=1", {"a": "1"}), ("a=2", {"a": "2"})]
     assert [(trial.name, trial.cell, trial.seeds) for trial in recorded.trials] == [
@@ -43,7 +44,7 @@ def test_a_sweep_is_read_as_it_was_written(folder: Path) -> None:
         ("a=2,seeds=0-1-2", 1, (0, 1, 2)),
     ]
     assert recorded.cells[1].settings == {"env": "X", "lr": 0.2, "sizes": [1, 2]}
-    info = read_info(folder)
+    info = SweepFolder(folder).read()
     assert info["settings"] == {"env": "X", "sizes": [1, 2]}  # what all cells share stands once
     assert [cell["settings"] for cell in info["cells"]] == [{"lr": 0.1}, {"lr": 0.2}]
     assert cell_settings(info, 0) == recorded.cells[0].settings
@@ -64,32 +65,32 @@ def test_ids_differ() -> None:
 
 
 def test_an_earlier_version_kept_too_little(folder: Path) -> None:
-    info = read_info(folder)
+    info = SweepFolder(folder).read()
     del info["sweep_id"], info["launches"], info["settings"]
     (folder / "sweep.json").write_text(json.dumps(info))
     with pytest.raises(SweepError, match=r"The sweep in here was run by an earlier version, .*--restart .* --name"):
-        read_recorded(folder, "here")
+        read_recorded(SweepFolder(folder, "here"))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"epochs": "ten"}, "'ten' stands for a whole number"),
-        ({"epochs": None}, "None stands for a whole number"),
+        ({"epochs": "ten"}, "epochs is 'ten', not a whole number from 1 to 1,000,000"),
+        ({"epochs": None}, "epochs is None, not a whole number"),
         ({"cells": []}, "no cells"),
         ({"launches": []}, "no launches"),
-        ({"settings": 5}, "5 stands for a table"),
-        ({"seeds": 3}, "not iterable"),
-        ({"trials": [{"name": "../../x", "cell": 0, "seeds": [0]}]}, "'../../x' is no name of a trial"),
-        ({"trials": [{"name": "x", "cell": 7, "seeds": [0]}]}, "do not fit"),
-        ({"trials": [{"name": "x", "cell": 0, "seeds": [0, 0]}]}, "two trials of a cell are the same"),
-        ({"sweep_id": ""}, "'' stands for a name"),
+        ({"settings": 5}, "settings is 5, not a table"),
+        ({"seeds": 3}, "seeds is 3, not a list"),
+        ({"trials": [{"name": "../../x", "cell": 0, "seeds": [0]}]}, "trials[0].name is '../../x', not the name"),
+        ({"trials": [{"name": "x", "cell": 7, "seeds": [0]}]}, "the trial 'x' is of cell 7, which is not there"),
+        ({"trials": [{"name": "x", "cell": 0, "seeds": [0, 0]}]}, "two seeds of the cell 'a=1' are the same"),
+        ({"sweep_id": ""}, "sweep_id is '', not a name"),
     ],
 )
 def test_a_damaged_file_is_one_sentence(folder: Path, change: dict[str, Any], says: str) -> None:
-    (folder / "sweep.json").write_text(json.dumps(read_info(folder) | change))
+    (folder / "sweep.json").write_text(json.dumps(SweepFolder(folder).read() | change))
     with pytest.raises(SweepError) as error:
-        read_recorded(folder, "here")
+        read_recorded(SweepFolder(folder, "here"))
     message = error.value.format_message()
     assert message.startswith("The sweep in here cannot go on, its sweep.json is damaged (")
     assert says in message
@@ -101,7 +102,7 @@ def test_a_damaged_file_is_one_sentence(folder: Path, change: dict[str, Any], sa
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 def test_no_damage_ends_in_anything_but_a_sentence(folder: Path, data: st.DataObject) -> None:
     """Values changed, keys dropped, text cut or bytes replaced: a sweep is read, or refused in one sentence."""
-    whole = json.dumps(read_info(folder), indent=1)
+    whole = json.dumps(SweepFolder(folder).read(), indent=1)
     how = data.draw(st.sampled_from(["value", "cut", "byte"]))
     content = whole.encode()
     if how == "value":
@@ -126,6 +127,6 @@ def test_no_damage_ends_in_anything_but_a_sentence(folder: Path, data: st.DataOb
     other.mkdir(exist_ok=True)
     (other / "sweep.json").write_bytes(content)
     try:
-        assert isinstance(read_recorded(other, "here"), RecordedSweep)
+        assert isinstance(read_recorded(SweepFolder(other, "here")), RecordedSweep)
     except SweepError as error:
         assert len(error.format_message().splitlines()) == 1

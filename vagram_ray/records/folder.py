@@ -1,0 +1,306 @@
+"""The folder of a sweep: its files' names, and the one place that writes and reads them.
+
+``sweep.json`` says what was asked for and how each launch went. ``records/TRIAL.jsonl`` gets one line for each epoch of
+a trial while it runs::
+
+    {"training_iteration": 3, "env_steps": 8000, "time_total_s": 33.1, "time": {...}, "perf": {...},
+     "seeds": {"0": {"eval/episode_return": -310.2, "failed": 0, ...}, "1": {...}}}
+
+Numbers that are not finite are left out: a missing metric was not measured. A trial that went on from a checkpoint
+writes the epochs from there on a second time: on reading, the line of an epoch takes the place of all earlier lines
+from that epoch on. A process that was killed may leave half a line, which is passed over. Any other line that is no
+record is damage: it is named, and no seed of its trial counts. Where a trial's checkpoints reach further than its
+records, as after a loss of power, its first result brings along what they lack.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import numbers
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from vagram_ray.files import open_file, read_file, write_atomically
+from vagram_ray.records.errors import SweepError
+from vagram_ray.records.schema import (
+    MAX_EPOCHS,
+    MAX_RECORD_BYTES,
+    MAX_RECORDS_BYTES,
+    MAX_SWEEP_FILE_BYTES,
+    check_record,
+    check_sweep,
+    check_table,
+    parse_json,
+)
+from vagram_ray.text import format_value, reason
+
+SWEEP_FILE, SWEEP_FILE_COPY, RECORDS_FOLDER = "sweep.json", "sweep_file.py", "records"
+RESULTS_FILE, SUMMARY_CSV, SUMMARY_MARKDOWN = "results.csv", "summary.csv", "summary.md"
+TUNE_CONFIG, ERROR_FILE = "params.json", "error.txt"
+"""In the folder of a trial: its configuration as earlier versions kept it, and its errors."""
+EARLIER_RESULTS = "earlier_results"
+"""Key of a trial's first result after a resume: the results of all epochs before it."""
+
+Record = Mapping[str, Any]
+
+
+class Records(NamedTuple):
+    """What the records of one trial hold."""
+
+    records: tuple[Record, ...]
+    """One per epoch, in order."""
+    damage: str = ""
+    """What is no record, in a few words; empty where everything is."""
+
+
+class SweepFolder:
+    """The files of one sweep.
+
+    Args:
+        path: The folder.
+        shown: How messages call it.
+    """
+
+    def __init__(self, path: str | Path, shown: str | None = None) -> None:
+        self.path = Path(path)
+        self.shown = repr(str(path)) if shown is None else shown
+        self.file = self.path / SWEEP_FILE
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a sweep has been started here."""
+        return os.path.lexists(self.file)
+
+    # -- sweep.json --------------------------------------------------------------------------------------------
+
+    def read(self, cannot: str = "be read", way_out: str = "restore that file from a copy") -> dict[str, Any]:
+        """The content of ``sweep.json``, checked.
+
+        Args:
+            cannot: What cannot be done with a sweep whose file is damaged, for the message.
+            way_out: What to do then.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            SweepError: It is damaged.
+        """
+        try:
+            return check_sweep(parse_json(read_file(self.file, MAX_SWEEP_FILE_BYTES)))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.shown} is not the folder of a sweep: there is no {SWEEP_FILE} in it."
+            ) from error
+        except (OSError, ValueError) as error:
+            raise SweepError(
+                f"The sweep in {self.shown} cannot {cannot}, its {SWEEP_FILE} is damaged ({reason(error)}): {way_out}."
+            ) from error
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Write ``sweep.json``; values that JSON does not hold become texts."""
+        write_atomically(self.file, json.dumps(content, indent=2, default=format_value) + "\n")
+
+    def update(self, details: Mapping[str, Any]) -> None:
+        """Add what has become known to ``sweep.json``, or put it in the place of what stands there."""
+        self.write({**self.read(), **details})
+
+    def tune_config(self, trial: str) -> dict[str, Any]:
+        """A trial's configuration where an earlier version had Tune write it; empty if it is not there or damaged."""
+        try:
+            return check_table(parse_json(read_file(self.path / trial / TUNE_CONFIG, MAX_SWEEP_FILE_BYTES)))
+        except (OSError, ValueError):
+            return {}
+
+    # -- records -----------------------------------------------------------------------------------------------
+
+    def records_file(self, trial: str) -> Path:
+        """Where the records of a trial are."""
+        return self.path / RECORDS_FOLDER / f"{trial}.jsonl"
+
+    def records_files(self) -> list[Path]:
+        """The records of all trials that have reported."""
+        return list((self.path / RECORDS_FOLDER).glob("*.jsonl"))
+
+    def append(self, trial: str, result: Mapping[str, Any]) -> None:
+        """Add one result of a trial to its records, and before it what they lack of the results that it brings along.
+
+        Args:
+            trial: The trial's name.
+            result: As RLlib reports it.
+        """
+        results = [*self._lacking_results(trial, result), result]
+        text = "".join(json.dumps(make_record(each), allow_nan=False) + "\n" for each in results)
+        path = self.records_file(trial)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a killed process left half a line
+                    text = "\n" + text
+            file.write(text.encode())
+
+    def _lacking_results(self, trial: str, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Of the earlier results that came with a result, those from the first epoch on that has no record."""
+        earlier = [each for each in result.get(EARLIER_RESULTS) or () if "training_iteration" in each]
+        if not earlier:
+            return []
+        whole = whole_epochs(self.records(trial))
+        return [each for each in earlier if whole < each["training_iteration"] < result["training_iteration"]]
+
+    def records(self, trial: str) -> tuple[Record, ...]:
+        """The records of a trial, one per epoch and in order; none if it has not reported yet."""
+        return self.read_records(trial).records
+
+    def read_records(self, trial: str, epochs: int = MAX_EPOCHS) -> Records:
+        """The records of a trial, and what in its file is none.
+
+        Args:
+            trial: The trial's name.
+            epochs: Epochs of the sweep; a record of a later one is damage.
+        """
+        records: list[Record] = []
+        damage = ""
+        try:
+            with open_file(self.records_file(trial), MAX_RECORDS_BYTES) as file:
+                for number, line in enumerate(_lines(file), start=1):
+                    try:
+                        record = parse_record(line, epochs)
+                    except ValueError as error:
+                        damage = damage or f"line {number} is no record: {reason(error)}"
+                        continue
+                    if record is not None:
+                        _put(records, record)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            damage = reason(error)
+        return Records(tuple(records), damage)
+
+    def set_aside(self, trial: str, sound: Sequence[Record]) -> None:
+        """Keep the damaged records of a trial under another name; those of them that are sound take their place."""
+        file = self.records_file(trial)
+        names = (file.with_suffix(f".damaged{number or ''}") for number in itertools.count())
+        file.replace(next(name for name in names if not os.path.lexists(name)))
+        if sound:
+            write_atomically(file, "".join(json.dumps(record) + "\n" for record in sound))
+
+
+class RecordsFollower:
+    """Reads what is added to the records of a trial, whole lines only.
+
+    Args:
+        path: The file, which need not be there yet.
+        epochs: Epochs of the sweep.
+    """
+
+    def __init__(self, path: Path, epochs: int = MAX_EPOCHS) -> None:
+        self.path, self._epochs = path, epochs
+        self._position = 0
+        self.damage = ""
+        """What was found first that is no record; empty where everything was."""
+
+    def new_records(self) -> list[Record]:
+        """Records since the last call; all of them once more if the file was replaced by a shorter one."""
+        records: list[Record] = []
+        try:
+            with open_file(self.path, MAX_RECORDS_BYTES) as file:
+                if file.seek(0, os.SEEK_END) < self._position:
+                    self._position = 0
+                file.seek(self._position)
+                for line in _lines(file):
+                    if not line.endswith(b"\n"):  # the rest is being written
+                        break
+                    self._position += len(line)
+                    try:
+                        record = parse_record(line, self._epochs)
+                    except ValueError as error:
+                        self.damage = self.damage or reason(error)
+                        continue
+                    if record is not None:
+                        records.append(record)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            self.damage = self.damage or reason(error)
+        return records
+
+
+def parse_record(line: bytes, epochs: int = MAX_EPOCHS) -> Record | None:
+    """The record in a line; None for an empty one, and for the half that a killed process left.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not line.strip():
+        return None
+    try:
+        content = parse_json(line)
+    except json.JSONDecodeError as error:
+        if line.startswith(b"{"):
+            return None
+        raise ValueError("it is no JSON") from error
+    return check_record(content, epochs)
+
+
+def epoch_of_death(records: Sequence[Record]) -> int | None:
+    """The epoch in which the last of a trial's seeds has failed; None while one is left."""
+    if not records or not records[-1]["seeds"]:
+        return None
+    dead = all(metrics.get("failed") for metrics in records[-1]["seeds"].values())
+    return int(records[-1]["training_iteration"]) if dead else None
+
+
+def whole_epochs(records: Sequence[Record]) -> int:
+    """Epochs that are recorded without a gap, counted from the first."""
+    whole = 0
+    for record in records:
+        if record["training_iteration"] != whole + 1:
+            break
+        whole += 1
+    return whole
+
+
+def make_record(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a result of RLlib: plain finite numbers, by seed."""
+    seeds = {
+        str(name).removeprefix("seed_"): dict(_finite_numbers(values))
+        for name, values in result.get("seeds", {}).items()
+        if isinstance(values, Mapping)
+    }
+    return {
+        "training_iteration": int(result["training_iteration"]),
+        "env_steps": int(result.get("env_steps", 0)),
+        "time_total_s": float(result.get("time_total_s", 0.0)),
+        "time": dict(_finite_numbers(result.get("time", {}))),
+        "perf": dict(_finite_numbers(result.get("perf", {}))),
+        "seeds": seeds,
+    }
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; raises ``ValueError`` at one that no record has the length of."""
+    while line := file.readline(MAX_RECORD_BYTES + 1):
+        if len(line) > MAX_RECORD_BYTES:
+            raise ValueError(f"it has a line of more than {MAX_RECORD_BYTES:,} bytes")
+        yield line
+
+
+def _put(records: list[Record], record: Record) -> None:
+    """Add a record, which takes the place of all from its epoch on."""
+    while records and records[-1]["training_iteration"] >= record["training_iteration"]:
+        records.pop()
+    records.append(record)
+
+
+def _finite_numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Nested numbers as flat ``section/name`` pairs, without those that are not finite."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _finite_numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, (numbers.Real, np.generic)) and math.isfinite(number := float(value)):
+            yield f"{prefix}{key}", int(number) if isinstance(value, (bool, numbers.Integral)) else number

@@ -1,0 +1,82 @@
+"""A plan as the plain data that ``sweep.json`` keeps of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from vagram_ray.records.folder import SweepFolder
+from vagram_ray.records.recorded import recorded_resources, split_settings
+from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.plan.resources import trial_resources
+from vagram_ray.text import format_value
+
+Resources = Mapping[str, Mapping[str, Any]]
+"""What trials ask for, by name."""
+
+
+def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[str, Any]:
+    """What ``sweep.json`` says of a plan.
+
+    Args:
+        plan: The whole sweep.
+        resources: What each trial asked for when it last ran; by default what the plan says.
+    """
+    shared, own = split_settings([plan.settings.get(cell.index, {}) for cell in plan.cells])
+    return {
+        "name": plan.name,
+        "description": plan.description,
+        "scale": plan.scale,
+        "epochs": plan.epochs,
+        "seeds": list(plan.seeds),
+        "return_metric": plan.return_metric,
+        "slots": plan.slots,
+        "resources": dict(plan.resources),
+        "overrides": _plain(plan.overrides),
+        "settings": shared,
+        "cells": [
+            {
+                "index": cell.index,
+                "label": cell.label,
+                "axes": _plain(cell.axes),
+                "settings": settings,
+                "trials": [trial.name for trial in plan.cell_trials(cell)],
+                "epoch_length": plan.epoch_steps[cell.index],
+                "warmup_steps": plan.warmup_steps[cell.index],
+            }
+            for cell, settings in zip(plan.cells, own, strict=True)
+        ],
+        "trials": [_trial_content(plan, trial, resources) for trial in plan.trials],
+    }
+
+
+def resources_of_launch(plan: SweepPlan, running: Collection[str], recorded: Resources) -> Resources:
+    """What ``sweep.json`` says of each trial, by name; nothing of a trial of which an earlier version ran to its end.
+
+    Args:
+        plan: The whole sweep.
+        running: Names of the trials that now run, which share the GPUs among themselves.
+        recorded: What each trial asked for when it last ran.
+    """
+    now = plan.only(running)
+    return {**recorded, **{trial.name: trial_resources(now, trial) for trial in now.trials}}
+
+
+def rewrite_plan(folder: SweepFolder, plan: SweepPlan, running: Collection[str]) -> None:
+    """Put a plan that has changed while the sweep runs into ``sweep.json``; what else stands there stays.
+
+    So does what trials asked for, but for those that run from now on.
+    """
+    folder.update(plan_content(plan, resources_of_launch(plan, running, recorded_resources(folder.read()))))
+
+
+def _trial_content(plan: SweepPlan, trial: TrialPlan, resources: Resources | None) -> dict[str, Any]:
+    content = {"name": trial.name, "cell": trial.cell.index, "seeds": list(trial.seeds)}
+    own = trial_resources(plan, trial) if resources is None else resources.get(trial.name)
+    return content if own is None else {**content, "resources": dict(own)}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=format_value))
+    return plain
