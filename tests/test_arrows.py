@@ -20,7 +20,7 @@ FLOORS = (
     ("vagram_ray.records",),
     ("vagram_ray.rllib",),
     ("vagram_ray.play", "vagram_ray.studies"),
-    ("vagram_ray.sweep.spec", "vagram_ray.sweep"),
+    ("vagram_ray.sweep.spec", "vagram_ray.sweep.processes", "vagram_ray.sweep"),
     ("vagram_ray.sweep.plan",),
     ("vagram_ray.sweep.storage",),
     ("vagram_ray.sweep.resume",),
@@ -39,19 +39,10 @@ CIRCLES: Mapping[str, frozenset[str]] = {
         f"vagram_ray.rllib.{name}"
         for name in ("algorithm", "checkpointing", "config", "env_runner", "learner", "plain_config", "validation")
     ),
-    "what trials ask for is said of a plan, which asks for it": frozenset(
-        f"vagram_ray.sweep.plan.{name}" for name in ("plan", "resources", "shares")
-    ),
-    "a location is checked by the part that writes to URIs, which takes the location": frozenset(
-        f"vagram_ray.sweep.storage.{name}" for name in ("folder", "lease", "remote")
-    ),
 }
 """The circles that there may be, by the reason."""
 UPWARDS: Mapping[tuple[str, str], str] = {
     ("vagram_ray.studies.value_error", "vagram_ray.sweep.plan.overrides"): "reads --set as a sweep does",
-    ("vagram_ray.sweep.plan.autoscaling", "vagram_ray.sweep.run.processes"): "looks for Ray's processes",
-    ("vagram_ray.sweep.plan.placement", "vagram_ray.sweep.packaged"): "names sweep files of the package",
-    ("vagram_ray.sweep.storage.lease", "vagram_ray.sweep.run.processes"): "asks whether a process is alive",
     ("vagram_ray.sweep.view.end", "vagram_ray.sweep.run.run"): "shows the outcome of a run, for the types alone",
 }
 """Imports that run upwards and may, with the reason."""

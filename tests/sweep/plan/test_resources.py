@@ -15,10 +15,9 @@ from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch
 from vagram_ray.records.recorded import RecordedSweep, read_recorded, recorded_amount
 from vagram_ray.rllib import MBPO
-from vagram_ray.sweep.plan.content import plan_content, resources_of_launch
+from vagram_ray.sweep.plan.content import plan_content, resources_of_launch, trial_resources
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
-from vagram_ray.sweep.plan.resources import trial_resources
 from vagram_ray.sweep.plan.shares import GIB, GpuNode
 from vagram_ray.sweep.resume.joining import join_plan
 from vagram_ray.sweep.spec import Sweep, SweepError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.sweep.run.processes import load_psutil, options_of
+from vagram_ray.sweep.processes import load_psutil, options_of
 
 MOST_PLANNED = 1000
 """A plan counts at most so many machines."""

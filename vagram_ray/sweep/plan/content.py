@@ -1,4 +1,8 @@
-"""A plan as the plain data that ``sweep.json`` keeps of it."""
+"""A plan as the plain data that ``sweep.json`` keeps of it, with what each trial asks Ray for.
+
+Trials of one sweep may ask for different shares of a GPU, and a trial for another one after the sweep has gone on
+elsewhere: a trial's ``resources`` in ``sweep.json`` are those of the last time that it ran.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vagram_ray.records.folder import SweepFolder
-from vagram_ray.records.recorded import recorded_resources, split_settings
+from vagram_ray.records.recorded import ACCELERATOR_TYPE, CPU, GPU, recorded_resources, split_settings
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
-from vagram_ray.sweep.plan.resources import trial_resources
+from vagram_ray.sweep.plan.shares import ACCELERATOR
 from vagram_ray.text import format_value
 
 Resources = Mapping[str, Mapping[str, Any]]
@@ -49,6 +53,21 @@ def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[st
         ],
         "trials": [_trial_content(plan, trial, resources) for trial in plan.trials],
     }
+
+
+def trial_resources(plan: SweepPlan, trial: TrialPlan) -> dict[str, float | str]:
+    """CPUs and GPUs of a trial of the plan, and the accelerator that it has to come to, if any."""
+    request = plan.requests.get(trial.cell.index, plan.resources)
+    custom = request
+    amounts = {kind: float(request.get(kind, 0.0)) for kind in (CPU, GPU)}
+    if (placement := trial.placement) is not None:
+        amounts[GPU] = placement.gpus
+        amounts[CPU] = amounts[CPU] if placement.cpus is None else placement.cpus
+        custom = custom if placement.custom is None else dict(placement.custom)
+    kinds = [
+        name.removeprefix(ACCELERATOR) for name, amount in custom.items() if name.startswith(ACCELERATOR) and amount
+    ]
+    return {**amounts, **({ACCELERATOR_TYPE: kinds[0]} if kinds else {})}
 
 
 def resources_of_launch(plan: SweepPlan, running: Collection[str], recorded: Resources) -> Resources:

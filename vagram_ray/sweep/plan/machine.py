@@ -13,7 +13,7 @@ from typing import Any
 
 from vagram_ray.sweep.plan.autoscaling import Autoscaling, describe_coming, find_autoscaling
 from vagram_ray.sweep.plan.shares import GIB, GpuNode, cluster_gpus, local_gpus
-from vagram_ray.sweep.run.processes import load_psutil
+from vagram_ray.sweep.processes import load_psutil
 
 _PACKAGES = ("vagram-ray", "ray", "torch", "numpy", "gymnasium", "mujoco", "wandb", "scipy")
 CPUS_PER_GPU = 8.0

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.sweep.plan.machine import Machine
+from vagram_ray.sweep.processes import load_psutil
 from vagram_ray.sweep.run.interruption import Interruption, spared_from_hangup
-from vagram_ray.sweep.run.processes import load_psutil
 from vagram_ray.sweep.spec import SweepError, describe
 
 OBJECT_STORE_BYTES = 256 * 2**20

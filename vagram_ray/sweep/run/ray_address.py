@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vagram_ray.ray_internals import address_of_last_start
-from vagram_ray.sweep.run.processes import load_psutil, options_of
+from vagram_ray.sweep.processes import load_psutil, options_of
 from vagram_ray.sweep.spec import SweepError
 
 LOCAL = "local"

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.checkpoint.files import is_local, read_file, resolve, write_file_atomically
-from vagram_ray.sweep.run.processes import load_psutil
+from vagram_ray.sweep.processes import load_psutil
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vagram_ray.sweep.plan.resources import CPU, GPU, trial_resources
+from vagram_ray.records.recorded import CPU, GPU
+from vagram_ray.sweep.plan.content import trial_resources
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
 
