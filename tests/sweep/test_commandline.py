@@ -135,7 +135,7 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(sweep_file: Path) -> None:
         (["--set", "env_config=5"], "env_config=5 is not usable: it needs a dictionary"),
         (["--set", "env_config={max_episode_steps:50}"], "it needs a dictionary such as {'name': 1}"),
         (["--set", "evaluation_config=5"], "evaluation_config=5 is not usable"),
-        (["--set", "model_loss=[1,2]"], "model_loss=[1, 2] is not registered"),
+        (["--set", "model_loss=[1,2]"], "model_loss=[1, 2] is not usable: model_loss needs a text"),
         (["--set", "num_cpus_per_learner=-1"], "num_cpus_per_learner=-1 is not usable"),
         (["--set", "num_cpus_per_learner=abc"], "num_cpus_per_learner='abc' is not usable"),
         (["--set", "utd_ratio"], "key=value"),
