@@ -12,6 +12,8 @@ from tests.faults.harness import SweepRun, until
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 PLAN, END = "W&B          ", "Final return"
 """What is printed just before Ray starts, and just after the trials have ended."""
+CLOSED = "(checkpoints and logs)"
+"""The end of the closing text."""
 NOT_HEARD_S = 120.0
 """A command that has not ended by then hangs."""
 
@@ -60,7 +62,9 @@ def send(moment: Moment, run: SweepRun) -> None:
         return
     status, output = run.driver.returncode, run.read_output()
     moment.outcome = f"exit status {status} after {time.monotonic() - began:.1f} s"
-    if status != 128 + moment.number:
+    if status == -moment.number and CLOSED in output:
+        moment.outcome += ", after the closing text"  # 128 + the number to a shell: Ray ends, which takes handlers away
+    elif status != 128 + moment.number:
         moment.problem = f"exit status {status}:\n{output}"
     elif "Traceback" in output or "Exception ignored" in output:
         moment.problem = f"noise:\n{output}"

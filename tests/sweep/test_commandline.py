@@ -309,7 +309,7 @@ def test_an_interrupted_sweep_stops_in_order(sweep_file: Path) -> None:
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, "".join(seen) + stdout + stderr
     assert "Traceback" not in stderr
-    assert "Stopping the trials" in stdout
+    assert "Ctrl-C received: stopping the trials" in stdout
     assert "NOT COMPLETE: 0 of 1 seeds" in stdout
     assert "The sweep was interrupted. Run the same command again to go on:\n  python -m vagram_ray.sweep " in stdout
     folder = sweep_file.parent.parent / "results" / "run"

@@ -18,7 +18,7 @@ from typing import Any
 
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.processes import load_psutil
-from vagram_ray.sweep.run.interruption import Interruption, spared_from_hangup
+from vagram_ray.sweep.run.interruption import Interruption, leave_at_once_on_signals, spared_from_hangup
 from vagram_ray.sweep.spec import SweepError, describe
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -110,6 +110,7 @@ def _remove_own_files(session: Path) -> None:
     import ray
 
     ray.shutdown()
+    leave_at_once_on_signals()  # Ray has taken SIGTERM's handler away
     shutil.rmtree(session, ignore_errors=True)
 
 
