@@ -18,9 +18,11 @@ from vagram_ray.play.episodes import Policy, play_episodes
 from vagram_ray.play.errors import PlayError
 from vagram_ray.play.rendering import check_pictures, choose_renderer, renderer_works
 from vagram_ray.play.video import (
+    HOLD_SECONDS,
     caption,
     check_video_file,
-    film_episode,
+    episodes_to_film,
+    film_episodes,
     sheet_steps,
     timing,
     with_caption,
@@ -55,13 +57,15 @@ def frames_of(path: Path) -> tuple[dict, list[np.ndarray]]:
 def check_film(spec: EnvironmentSpec, path: Path, push: Policy = push) -> None:
     """Film the first episode, read the file back, and look at its frames."""
     (played,) = play_episodes(push, SeedVectorEnv(spec, (2,), evaluation=True), 1)
-    film = film_episode(spec, 2, push, len(played), path)
-    np.testing.assert_array_equal(film.episode.obs, played.obs)
+    film = film_episodes(spec, 2, push, [len(played)], path)
+    np.testing.assert_array_equal(film.episodes[0].obs, played.obs)
     meta, frames = frames_of(path)
     assert len(frames) == film.frames and meta["fps"] == pytest.approx(film.fps, abs=0.02)
     pictures = [frame[: -(frame.shape[0] // 10)] for frame in frames]  # without the caption
     assert np.abs(pictures[0] - pictures[-1]).max() > 50
-    assert all(np.abs(before - after).max() > 0 for before, after in zip(pictures, pictures[1:], strict=False))
+    moving = pictures[: len(pictures) - round(HOLD_SECONDS * film.fps)]  # then the last state stays
+    assert all(np.abs(before - after).max() > 0 for before, after in zip(moving, moving[1:], strict=False))
+    assert np.abs(moving[-1] - pictures[-1]).mean() < 1
     steps = [step for step, _, _ in film.sheet]
     assert steps == sheet_steps(len(played))
     returns = [total for _, total, _ in film.sheet]
@@ -76,7 +80,7 @@ def test_a_film_of_pendulum(tmp_path: Path) -> None:
     choose_renderer("Pendulum-v1")
     check_film(PENDULUM, tmp_path / "folder" / "pendulum.mp4")
     meta, frames = frames_of(tmp_path / "folder" / "pendulum.mp4")
-    assert (meta["fps"], len(frames)) == (20.0, 31)  # dt = 0.05 s, first and last state included
+    assert (meta["fps"], len(frames)) == (20.0, 31 + 20)  # dt = 0.05 s, first and last state included, then a second
 
 
 def test_a_film_of_our_cartpole(tmp_path: Path) -> None:
@@ -91,6 +95,19 @@ def test_a_film_of_hopper(tmp_path: Path) -> None:
     check_film(EnvironmentSpec("Hopper-v4", num_distractors=2), tmp_path / "hopper.mp4", push_joints)
 
 
+def test_short_episodes_are_filmed_together(tmp_path: Path) -> None:
+    pytest.importorskip("pygame", reason="cartpole is drawn with pygame: pip install 'gymnasium[classic-control]'")
+    choose_renderer("ContinuousCartPole-v0")
+    spec = EnvironmentSpec("ContinuousCartPole-v0")
+    played = play_episodes(push, SeedVectorEnv(spec, (2,), evaluation=True), 3)
+    lengths = [len(episode) for episode in played]
+    film = film_episodes(spec, 2, push, lengths, tmp_path / "cartpole.mp4")
+    assert [len(episode) for episode in film.episodes] == lengths
+    _, frames = frames_of(tmp_path / "cartpole.mp4")
+    assert len(frames) == film.frames == sum(length + 1 for length in lengths) + 3 * round(film.fps)
+    assert film.sheet[-1][0] == lengths[0]
+
+
 # -- details ---------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +116,12 @@ def test_real_time_with_at_most_50_frames_a_second() -> None:
     assert timing(0.02) == (1, 50.0)
     assert timing(0.008) == (3, pytest.approx(125 / 3))
     assert timing(None) == (1, 30.0)
+
+
+def test_a_film_has_as_many_episodes_as_make_six_seconds() -> None:
+    assert episodes_to_film([200, 200], 0.05) == [200]
+    assert episodes_to_film([50, 60, 20, 30], 0.05) == [50, 60, 20]  # 2.5 s, 5.5 s, 6.5 s
+    assert episodes_to_film([5, 5], 0.02) == [5, 5]
 
 
 def test_evenly_spaced_frames() -> None:
@@ -205,4 +228,4 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     choose_renderer("Pendulum-v1")
     with pytest.raises(PlayError, match=r"--video .* cannot be written"):
-        film_episode(PENDULUM, 0, push, 30, tmp_path / "file" / "film.mp4")
+        film_episodes(PENDULUM, 0, push, [30], tmp_path / "file" / "film.mp4")

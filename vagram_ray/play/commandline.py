@@ -31,7 +31,7 @@ class Request:
     video: Path | None
     model: bool
     horizon: int
-    output: Path
+    output: Path | None
     extension: tuple[str, ...]
 
 
@@ -47,13 +47,13 @@ _COUNT = click.IntRange(min=1)
 @click.option("--episodes", type=_COUNT, default=10, show_default=True, metavar="N", help="Whole episodes to play.")
 @click.option(
     "--video", type=click.Path(path_type=Path), metavar="FILE.mp4",
-    help="Film the first episode, with a contact sheet FILE.png beside it.",
+    help="Film the first episode, or several short ones, with a contact sheet FILE.png beside it.",
 )  # fmt: skip
 @click.option("--model", is_flag=True, help="Play the learned model beside the real environment.")
 @click.option("--horizon", type=_COUNT, default=25, show_default=True, metavar="H", help="Steps ahead for --model.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), default=Path("play"), show_default=True, metavar="DIR",
-    help="Folder for the files of --model.",
+    "--output", "--out", "output", type=click.Path(path_type=Path), metavar="DIR",
+    help="Folder for the files of --model; the default is play/ in the trial's folder, beside the checkpoint.",
 )  # fmt: skip
 @click.option(
     "--extension", multiple=True, metavar="FILE_OR_MODULE",
@@ -84,8 +84,9 @@ def show(request: Request, console: Console) -> None:
         from vagram_ray.play.video import check_video_file
 
         check_video_file(request.video)
+    output = request.output or folder.absolute().parent / "play"
     if request.model:
-        _check_folder(request.output)
+        _check_folder(output)
 
     from vagram_ray.play.checkpoint import policy, read_agent
     from vagram_ray.play.configuration import load_named_extensions
@@ -108,9 +109,9 @@ def show(request: Request, console: Console) -> None:
         check_pictures(agent.environment, agent.seed)
     episodes = _play(agent, act, request, console)
     if request.video is not None:
-        _film(agent, act, episodes[0], request.video, console)
+        _film(agent, act, episodes, request.video, console)
     if request.model:
-        _show_model(agent, episodes, request, console)
+        _show_model(agent, episodes, request.horizon, output, console)
 
 
 def _play(agent: SavedAgent, act: Policy, request: Request, console: Console) -> list[Episode]:
@@ -128,18 +129,22 @@ def _play(agent: SavedAgent, act: Policy, request: Request, console: Console) ->
     return episodes
 
 
-def _film(agent: SavedAgent, act: Policy, first: Episode, path: Path, console: Console) -> None:
-    from vagram_ray.play.video import film_episode, write_contact_sheet
+def _film(agent: SavedAgent, act: Policy, episodes: list[Episode], path: Path, console: Console) -> None:
+    from vagram_ray.play.video import film_episodes, write_contact_sheet
 
-    film = film_episode(agent.environment, agent.seed, act, len(first), path)
+    film = film_episodes(agent.environment, agent.seed, act, [len(episode) for episode in episodes], path)
     sheet = path.with_suffix(".png")
     write_contact_sheet(film, agent.title, sheet)
     console.print()
-    console.print(f"Episode 1: {short_path(path)} ({film.frames} frames, {film.fps:.3g} a second)", soft_wrap=True)
-    console.print(f"           {short_path(sheet)}", soft_wrap=True)
+    count = len(film.episodes)
+    filmed = "Episode 1" if count == 1 else f"Episodes 1-{count}"
+    console.print(f"{filmed}: {short_path(path)} ({film.frames} frames, {film.fps:.3g} a second)", soft_wrap=True)
+    console.print(f"{'Episode 1:':<{len(filmed) + 1}} {short_path(sheet)}", soft_wrap=True)
 
 
-def _show_model(agent: SavedAgent, episodes: list[Episode], request: Request, console: Console) -> None:
+def _show_model(
+    agent: SavedAgent, episodes: list[Episode], horizon: int, output: Path, console: Console
+) -> None:
     from vagram_ray.play.dimensions import dimension_names
     from vagram_ray.play.model_figure import reading, save_model_view
     from vagram_ray.play.model_table import model_table
@@ -147,14 +152,14 @@ def _show_model(agent: SavedAgent, episodes: list[Episode], request: Request, co
 
     count = agent.environment.num_distractors
     names = dimension_names(agent.environment.env_id, agent.dimensions[0], count)
-    view = view_model(agent.dynamics(), agent.values(), episodes, names, count, horizon=request.horizon)
-    picture, numbers = (request.output / f"{agent.stem}-model.{suffix}" for suffix in ("png", "csv"))
+    view = view_model(agent.dynamics(), agent.values(), episodes, names, count, horizon=horizon)
+    picture, numbers = (output / f"{agent.stem}-model.{suffix}" for suffix in ("png", "csv"))
     try:
-        request.output.mkdir(parents=True, exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
         numbers.write_text(view.csv_text(), encoding="utf-8")
         save_model_view(view, agent.title, picture)
     except OSError as error:
-        raise _not_writable(request.output, error) from error
+        raise _not_writable(output, error) from error
     console.print()
     console.print(model_table(view))
     console.print()

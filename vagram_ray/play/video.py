@@ -1,9 +1,9 @@
-"""A film of an episode: an mp4 in real time, and a contact sheet of evenly spaced frames."""
+"""A film of a policy: an mp4 in real time, and a contact sheet of evenly spaced frames of its first episode."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,10 @@ MAX_FPS = 50
 """Frames per second of a film at most; a simulator with shorter steps has some left out."""
 DEFAULT_FPS = 30
 """For environments that do not tell how long a step takes."""
+MIN_SECONDS = 6.0
+"""Of a film: a policy that falls at once is shown in several episodes, as far as they were played."""
+HOLD_SECONDS = 1.0
+"""How long the last state of an episode stays."""
 SHEET_COLUMNS, SHEET_ROWS = 4, 3
 _STRIP_HEIGHT = 0.075
 """Height of the caption's strip, as a share of the picture's."""
@@ -30,14 +34,14 @@ class Film:
     """What was filmed.
 
     Attributes:
-        episode: As it was played before the camera.
+        episodes: As they were played before the camera.
         frames: Number of frames in the mp4.
         fps: Of the mp4.
-        sheet: Frames of the contact sheet as (step, return so far, picture).
+        sheet: Frames of the contact sheet, of the first episode, as (step, return so far, picture).
         step_seconds: Simulated seconds per step, if known.
     """
 
-    episode: Episode
+    episodes: tuple[Episode, ...]
     frames: int
     fps: float
     sheet: tuple[tuple[int, float, np.ndarray], ...]
@@ -67,14 +71,16 @@ def check_video_file(path: Path) -> None:
         raise PlayError("--video needs the program ffmpeg: install it, or reinstall imageio-ffmpeg.") from error
 
 
-def film_episode(spec: EnvironmentSpec, seed: int, act: Policy, length: int, path: Path) -> Film:
-    """Play the first evaluation episode of a seed once more, before the camera, and write the mp4.
+def film_episodes(spec: EnvironmentSpec, seed: int, act: Policy, lengths: Sequence[int], path: Path) -> Film:
+    """Play the first evaluation episodes of a seed once more, before the camera, and write the mp4.
+
+    It is the first episode, and as many of the following ones as make ``MIN_SECONDS``.
 
     Args:
         spec: The environment.
         seed: Its seed.
         act: Observations (1, D) to actions (1, A) in [-1, 1].
-        length: Steps of the episode, known from having played it.
+        lengths: Steps of the episodes, known from having played them.
         path: The file.
 
     Raises:
@@ -84,31 +90,55 @@ def film_episode(spec: EnvironmentSpec, seed: int, act: Policy, length: int, pat
     with filmed_environment(spec, seed, camera) as envs:
         stride, fps = timing(camera.step_seconds)
         with _mp4(path, fps) as write:
-            director = _Director(camera, length, stride, write)
-            (episode,) = play_episodes(act, envs, 1, director)
-    return Film(episode, director.num_frames, fps, tuple(director.sheet), camera.step_seconds)
+            chosen = episodes_to_film(lengths, camera.step_seconds or 1 / DEFAULT_FPS)
+            director = _Director(camera, chosen, stride, round(HOLD_SECONDS * fps), write)
+            episodes = play_episodes(act, envs, len(chosen), director)
+    return Film(tuple(episodes), director.num_frames, fps, tuple(director.sheet), camera.step_seconds)
 
 
 class _Director:
-    """Decides at each step of an episode whether a picture is taken, and what becomes of it."""
+    """Decides at each step of the episodes whether a picture is taken, and what becomes of it."""
 
-    def __init__(self, camera: Camera, length: int, stride: int, write: Callable[[np.ndarray], None]) -> None:
-        self._camera, self._write = camera, write
-        self._in_film = {*range(0, length + 1, stride), length}
-        self._in_sheet = set(sheet_steps(length))
+    def __init__(
+        self, camera: Camera, lengths: Sequence[int], stride: int, hold: int, write: Callable[[np.ndarray], None]
+    ) -> None:
+        self._camera, self._lengths, self._stride, self._hold, self._write = camera, lengths, stride, hold, write
+        self._episode = -1
+        self._in_film: set[int] = set()
+        self._in_sheet: set[int] = set()
         self.sheet: list[tuple[int, float, np.ndarray]] = []
         self.num_frames = 0
 
     def __call__(self, step: int, total: float) -> None:
         if step == 0:
-            self._camera.shoot()
+            self._begin()
         picture = self._camera.picture
         if step in self._in_sheet:
             self.sheet.append((step, total, picture))
         if step in self._in_film:
-            self._write(with_caption(picture, caption(step, total, self._camera.step_seconds)))
-            self.num_frames += 1
+            number = f"episode {self._episode + 1}   " if len(self._lengths) > 1 else ""
+            frame = with_caption(picture, number + caption(step, total, self._camera.step_seconds))
+            for _ in range(1 + (self._hold if step == self._lengths[self._episode] else 0)):
+                self._write(frame)
+                self.num_frames += 1
         self._camera.is_on = step + 1 in self._in_film | self._in_sheet
+
+    def _begin(self) -> None:
+        self._episode += 1
+        length = self._lengths[self._episode]
+        self._in_film = {*range(0, length + 1, self._stride), length}
+        self._in_sheet = set(sheet_steps(length)) if self._episode == 0 else set()
+        self._camera.shoot()
+
+
+def episodes_to_film(lengths: Sequence[int], step_seconds: float) -> list[int]:
+    """The lengths of the first episodes that together are a film, or of all where they are too short."""
+    chosen: list[int] = []
+    for length in lengths:
+        if sum(chosen) * step_seconds >= MIN_SECONDS and chosen:
+            break
+        chosen.append(length)
+    return chosen
 
 
 def timing(step_seconds: float | None) -> tuple[int, float]:
@@ -162,7 +192,8 @@ def write_contact_sheet(film: Film, title: str, path: Path) -> None:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color("#cccccc")
         axes.set_title(caption(step, total, film.step_seconds), fontsize=8.5, color="#333333", pad=4)
-    result = f"return {format_return(film.episode.episode_return)} in {len(film.episode)} steps"
+    first = film.episodes[0]
+    result = f"return {format_return(first.episode_return)} in {len(first)} steps"
     top = 1 - 0.62 / size[1]
     figure.subplots_adjust(0.15 / size[0], 0.1 / size[1], 1 - 0.15 / size[0], top, wspace=0.06, hspace=0.18)
     figure.text(0.15 / size[0], 1 - 0.2 / size[1], title, fontsize=12, weight="bold", va="center")
