@@ -12,7 +12,8 @@ from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import Comparison, with_reference
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_style import line_styles
-from vagram_ray.report.tables import markdown, report_tables, write_tables
+from vagram_ray.report.table_text import markdown, write_tables
+from vagram_ray.report.tables import report_tables
 from vagram_ray.report.verdict import verdict
 
 AGENTS = {
@@ -58,7 +59,7 @@ def test_the_table_holds_every_level_against_the_reference(tmp_path: Path) -> No
     easy = table.text[table.text["panel"] == "difficulty=easy"].set_index("method")
     assert easy.loc["SAC", "better on"] == "8 of 16 seeds"
     assert "| difficulty=hard | nll, reward weight 1 | 5.00 |" in markdown(table)
-    assert tmp_path / "against_reference.csv" in write_tables(attribution(), tmp_path)
+    assert tmp_path / "against_reference.csv" in write_tables(report_tables(attribution()), tmp_path)
 
 
 def test_the_reference_is_vagram_unless_one_is_chosen() -> None:

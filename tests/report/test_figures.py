@@ -23,8 +23,8 @@ from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison, SeedCurve
 from vagram_ray.report.drawing import Drawing
 from vagram_ray.report.errors import ReportError
-from vagram_ray.report.figure_files import Figure, Plot, inline_svg, save_plot, title_lines
-from vagram_ray.report.figure_style import BASELINE, PALETTE, format_steps, line_styles
+from vagram_ray.report.figure_files import Figure, Plot, _sheet, inline_svg, save_plot, title_lines
+from vagram_ray.report.figure_style import BASELINE, MUTED, PALETTE, format_steps, line_styles
 from vagram_ray.report.figures import draw_figures, plots_of
 
 STEPS = [100, 200, 300]
@@ -95,6 +95,34 @@ def test_panels_share_the_scale_of_returns_but_not_across_environments(losses: C
     assert not curve_plots.mean_curves(drawing_of(comparison_of(*cells))).share_y
 
 
+def test_final_returns_and_profiles_share_the_axis_of_returns(losses: Comparison) -> None:
+    drawing = drawing_of(losses)
+    assert final_plots.final_returns(drawing).share_x
+    ranges = {tuple(drawn(final_plots.profiles(drawing), panel).lines[0].get_xdata()[[0, -1]]) for panel in range(3)}
+    assert len(ranges) == 1
+
+
+def test_intervals_of_few_seeds_are_grey() -> None:
+    few = comparison_of(*(curve_cell(seed, 2, model_loss=loss) for seed, loss in enumerate(("vagram", "nll"))))
+    many = comparison_of(*(curve_cell(seed, 5, model_loss=loss) for seed, loss in enumerate(("vagram", "nll"))))
+    for comparison, grey in ((few, True), (many, False)):
+        drawing = drawing_of(comparison)
+        for plot in (curve_plots.iqm_curves(drawing), final_plots.profiles(drawing)):
+            colors = {to_hex(band.get_facecolor()[0]) for band in drawn(plot).collections}  # type: ignore[index]
+            assert colors == ({MUTED} if grey else {style.color for style in drawing.lines})
+            assert ("Intervals of fewer than 5 seeds are grey" in plot.caption) == grey
+
+
+def test_an_empty_panel_says_why() -> None:
+    cells = [cell_of([], missing={0: "has not reported yet"}, model_loss=loss) for loss in ("vagram", "nll")]
+    axes = drawn(curve_plots.iqm_curves(drawing_of(comparison_of(*cells))))
+    assert [text.get_text() for text in axes.texts] == ["no return yet: 2 seeds\nhas not reported yet"]
+    other = [replace(cell_of([1.0], model_loss="mse"), metrics={"model/validation_loss": {}}), *cells]
+    plot = curve_plots.metric_curves(drawing_of(comparison_of(*other)), "model/validation_loss")
+    assert plot.title == "Held-out model loss"
+    assert "none of these cells measured it" in drawn(plot).texts[0].get_text()
+
+
 def test_final_returns_show_every_seed(losses: Comparison) -> None:
     axes = drawn(final_plots.final_returns(drawing_of(losses)), panel=1)
     dots = np.concatenate([c.get_offsets()[:, 0] for c in axes.collections if not isinstance(c, LineCollection)])
@@ -105,7 +133,7 @@ def test_final_returns_show_every_seed(losses: Comparison) -> None:
 def test_profiles_fall_from_one_to_zero_at_the_final_returns(losses: Comparison) -> None:
     drawing = drawing_of(losses)
     plot = final_plots.profiles(drawing)
-    assert [panel.title for panel in plot.panels] == ["num_distractors=0", "num_distractors=5", "all panels"]
+    assert [panel.title for panel in plot.panels] == ["no distractors", "5 distractors", "all panels"]
     axes = drawn(plot)
     vagram = losses.cells[0]
     (line,) = (line for line in axes.lines if to_hex(line.get_color()) == drawing.style(vagram).color)
@@ -158,7 +186,7 @@ def test_a_reference_in_several_panels_is_shown_seed_by_seed_once() -> None:
     drawing = drawing_of(comparison_of(*sizes, curve_cell(model_loss="none")))
     assert [len(panel.cells) for panel in drawing.panels] == [2, 2]
     titles = [panel.title for panel in seed_plots.seed_multiples(drawing).panels]
-    assert titles == ["size=4x200, vagram", "model_loss=none", "size=2x64, vagram"]
+    assert titles == ["size=4x200, vagram", "plain SAC", "size=2x64, vagram"]
 
 
 # -- how they look -----------------------------------------------------------------------------------------------
@@ -226,9 +254,9 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> list[Figure]:
 def test_every_figure_is_png_and_pdf(figures: list[Figure]) -> None:
     names = [figure.name for figure in figures]
     assert names == [
-        "final_returns",
-        "learning_curves_mean",
         "learning_curves_iqm",
+        "learning_curves_mean",
+        "final_returns",
         "performance_profiles",
         "probability_of_improvement",
         "sample_efficiency",
@@ -242,6 +270,27 @@ def test_every_figure_is_png_and_pdf(figures: list[Figure]) -> None:
     for figure in figures:
         assert figure.png.read_bytes().startswith(b"\x89PNG")
         assert figure.pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_a_figure_says_what_was_run_and_what_its_bands_are(losses: Comparison) -> None:
+    plot = curve_plots.iqm_curves(drawing_of(losses))
+    sheet, _ = _sheet(plot, "Pendulum-v1 | n = 8 seeds")
+    words = " ".join(text.get_text() for text in sheet.texts)
+    assert words == "Pendulum-v1 | n = 8 seeds | bands and intervals: 95 % bootstrap interval of the IQM"
+
+
+HARD_NAMES = ("$x_1$", "_a $", "<b>\\frac{a} & %#", "$\\broken{")
+
+
+def test_names_with_special_characters_break_no_figure(tmp_path: Path) -> None:
+    comparison = comparison_of(*(curve_cell(seed, model_loss=name) for seed, name in enumerate(HARD_NAMES)))
+    for plot in plots_of(comparison, [], compare_pairs(comparison))[:2]:
+        figure = save_plot(plot, tmp_path, "a $task$ | $\\broken{")
+        for panel in figure.panels:
+            ElementTree.fromstring(panel.svg)
+            ElementTree.fromstring(panel.wide)
+    sheet, _ = _sheet(curve_plots.iqm_curves(drawing_of(comparison)), "")
+    assert [text.get_text().lstrip("\N{ZERO WIDTH SPACE}") for text in sheet.legends[0].get_texts()] == list(HARD_NAMES)
 
 
 def test_a_figure_comes_out_the_same_again(losses: Comparison, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts
 from vagram_ray.report.figures import draw_figures
 from vagram_ray.report.page import at_a_glance, render_page, write_page
+from vagram_ray.report.text import task_lines
 from vagram_ray.report.verdict import verdict
 
 COMMAND = "python -m vagram_ray.sweep tune_configs/distractors.py --set 'num_distractors=grid(0, 5, 10)' --name <final>"
@@ -86,6 +87,7 @@ def test_everything_stands_on_the_page(page: Path, comparison: Comparison) -> No
     assert COMMAND in text
     assert "about 0.1 kWh (estimate)" in text
     assert "learning_curves_mean.pdf" in text
+    assert "a sweep" in text and task_lines(comparison)[0] in text and "n = 8 seeds" in text
 
 
 def test_the_same_results_give_the_same_page(comparison: Comparison) -> None:
@@ -162,13 +164,33 @@ def test_the_page_fits_every_screen(browser: Browser, page: Path, width: int) ->
     assert tab.evaluate("innerWidth") == width
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("[...document.images].filter(image => !image.naturalWidth).length") == 0
-    shown = "[...document.querySelectorAll('.panel svg')].map(svg => svg.getBoundingClientRect())"
-    assert tab.evaluate(f"{shown}.length") >= 12
+    visible = "[...document.querySelectorAll('.panel svg')].filter(svg => svg.checkVisibility())"
+    shown = f"{visible}.map(svg => svg.getBoundingClientRect())"
+    assert tab.evaluate(f"{shown}.length") >= 10
     assert tab.evaluate(f"{shown}.every(box => box.width >= 150 && box.height >= 60 && box.right <= innerWidth)")
     wide = (
         "[...document.querySelectorAll('table')].filter(table => table.offsetWidth > table.parentElement.clientWidth)"
     )
     assert tab.evaluate(f"{wide}.every(table => getComputedStyle(table.parentElement).overflowX == 'auto')")
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_the_first_figure_is_on_the_first_screen(browser: Browser, page: Path, width: int, height: int) -> None:
+    tab = browser.new_page()
+    tab.open(page, width=width)
+    first = "[...document.querySelectorAll('.panel svg')].find(svg => svg.checkVisibility()).getBoundingClientRect()"
+    assert tab.evaluate(f"{first}.{'bottom' if width > 500 else 'top'}") < height
+
+
+@needs_chromium
+def test_the_curves_switch_between_interquartile_mean_and_mean(browser: Browser, page: Path) -> None:
+    tab = browser.new_page()
+    tab.open(page, width=1280)
+    visible = "[...document.querySelectorAll('.choice')].map(choice => choice.checkVisibility())"
+    assert tab.evaluate(visible) == [True, False]
+    tab.evaluate("document.querySelector('label[for=show-learning_curves_mean]').click()")
+    assert tab.evaluate(visible) == [False, True]
 
 
 CONTRASTS = """(() => {

@@ -15,16 +15,8 @@ from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summarize_sweep, summary_csv
 from vagram_ray.report import load_comparison
 from vagram_ray.report.statistics import Interval, steps_to_reach
-from vagram_ray.report.tables import (
-    ReportTable,
-    final_table,
-    latex,
-    latex_text,
-    markdown,
-    report_tables,
-    thresholds_of,
-    write_tables,
-)
+from vagram_ray.report.table_text import ReportTable, latex, latex_text, markdown, write_tables
+from vagram_ray.report.tables import final_table, report_tables, thresholds_of
 from vagram_ray.report.text import format_interval
 
 
@@ -50,7 +42,7 @@ def test_the_final_table_is_the_summary(tmp_path: Path) -> None:
 def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
     cells = [cell_of(normal(k, 8) - 100 * k, d=d, model_loss=loss) for d in (0, 5) for k, loss in enumerate("ab")]
     comparison = comparison_of(*cells)
-    paths = write_tables(comparison, tmp_path)
+    paths = write_tables(report_tables(comparison), tmp_path, "Pendulum-v1 | 8 seeds")
     names = ("final_returns", "pairs", "steps_to_threshold")
     assert [path.name for path in paths] == [f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")]
     for table in report_tables(comparison):
@@ -61,13 +53,15 @@ def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
         assert len(table.text) == len(table.data)
         assert table.numeric <= set(table.text.columns)
         lines = (tmp_path / f"{table.name}.md").read_text().splitlines()
-        assert len(lines) == 4 + len(table.text)
-        assert {line.count(" | ") for line in lines[2:]} == {len(table.text.columns) - 1}
+        assert lines[:2] == [r"Pendulum-v1 \| 8 seeds", ""]
+        assert len(lines) == 6 + len(table.text)
+        assert {line.count(" | ") for line in lines[4:]} == {len(table.text.columns) - 1}
         tex = (tmp_path / f"{table.name}.tex").read_text()
+        assert tex.startswith("% Pendulum-v1 | 8 seeds\n")
         assert tex.count(r" \\") == 1 + len(table.text)
         assert [tex.count(rf"\{rule}rule") for rule in ("top", "mid", "bottom")] == [1, 1, 1]
     before = {path: path.read_bytes() for path in paths}
-    write_tables(comparison, tmp_path)
+    write_tables(report_tables(comparison), tmp_path, "Pendulum-v1 | 8 seeds")
     assert before == {path: path.read_bytes() for path in paths}
 
 
@@ -129,7 +123,7 @@ def test_markdown_is_escaped() -> None:
     lines = markdown(hard_table()).splitlines()
     assert lines[0] == "100 % of it."
     assert lines[3] == "| --- | ---: |"
-    assert lines[4] == r"| 50 %\_of {a} &amp; #1 $x$ ^ \~ \\cmd \| &lt;b&gt; 2±1 -3.5 a-4 [-1, 2] | -1,384 |"
+    assert lines[4] == r"| 50 %\_of {a} &amp; #1 \$x\$ ^ \~ \\cmd \| &lt;b&gt; 2±1 -3.5 a-4 [-1, 2] | -1,384 |"
     assert lines[5] == r"| [x\](y) \`c\` \*b\* \_i\_ next | - |"
 
 

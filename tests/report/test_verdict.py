@@ -107,8 +107,8 @@ def test_the_next_step_is_the_comparison_closest_to_a_decision() -> None:
     needed = seeds_for_firm_answer(cells[2], cells[3], 2)
     text = sentence(verdict(comparison_of(*cells)), "Next:")
     assert text == (
-        "Next: of 2 undecided comparisons at the end the closest to a decision is vagram against nll (5 distractors), "
-        f"with about {needed} seeds per cell; the sweep's command with --seeds 0-{needed - 1} adds them."
+        f"Next: about {needed} seeds per cell would decide vagram against nll (5 distractors), the closest of 2 "
+        f"undecided comparisons (the sweep's command with --seeds 0-{needed - 1})."
     )
     assert not any(text.startswith("Next:") for text in verdict(comparison_of(*two(SPREAD + 100, SPREAD))))
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def report(
         ReportError: The input cannot work, or the folder cannot be written.
     """
     folder = output or default_output(sources)
+    if wandb is not None:
+        _check_workspace_extra()
     if watch:
         _watch(sources, console)
     _check_writable(folder)
@@ -86,15 +89,20 @@ def report(
     from vagram_ray.report.comparisons import compare_pairs
     from vagram_ray.report.figures import check_metrics, draw_figures
     from vagram_ray.report.page import write_page
-    from vagram_ray.report.tables import write_tables
+    from vagram_ray.report.table_text import write_tables
+    from vagram_ray.report.tables import report_tables
+    from vagram_ray.report.text import task_lines
     from vagram_ray.report.verdict import verdict
 
     check_metrics(comparison, metrics)
     pairs = compare_pairs(comparison)
+    task = task_lines(comparison)
+    console.print("\n".join(task), style="bold")
+    console.print()
     _print_answer(verdict(comparison, pairs), console)
     try:
         with console.status("Drawing ...") if console.is_terminal else contextlib.nullcontext():
-            tables = write_tables(comparison, folder, pairs)
+            tables = write_tables(report_tables(comparison, pairs), folder, " | ".join(task))
             figures = draw_figures(comparison, folder, metrics, pairs)
             page = write_page(comparison, figures, folder, pairs)
     except OSError as error:
@@ -155,6 +163,11 @@ def _print_places(folder: Path, page: Path, figures: int, tables: Sequence[Path]
     }
     for title, place in places.items():
         console.print(f"{title:<9}{place}", soft_wrap=True)  # never wrapped: paths are there to be copied
+
+
+def _check_workspace_extra() -> None:
+    if find_spec("wandb_workspaces") is None:
+        raise ReportError("--wandb needs the package wandb-workspaces: pip install 'vagram_ray[workspace]'.")
 
 
 def _build_workspace(comparison: Comparison, target: str, console: Console) -> None:

@@ -182,7 +182,7 @@ def _holm_by_family(p_values: Sequence[float], told: Sequence[bool]) -> list[flo
 
     What the sentences claim is corrected for what they claim, however many other pairs the tables hold.
     """
-    adjusted = {}
+    adjusted: dict[int, float] = {}
     for family in (True, False):
         places = [place for place, own in enumerate(told) if own == family]
         adjusted |= dict(zip(places, holm([p_values[place] for place in places]), strict=True))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vagram_ray.report.curves import CellCurves, Panel
-from vagram_ray.report.drawing import BandCurve, Drawing, note, readable_metric, with_band
+from vagram_ray.report.drawing import BandCurve, Drawing, note, readable_metric, why_empty, with_band
 from vagram_ray.report.figure_files import PanelPlot, Plot
 from vagram_ray.report.figure_style import NICE_STEPS, LineStyle, format_steps, steps_axis
 from vagram_ray.report.statistics import iqm_band, mean_and_standard_error, steps_to_reach_each
@@ -34,6 +34,7 @@ def mean_curves(drawing: Drawing) -> Plot:
         "Learning curves: mean",
         f"Mean {drawing.return_name} over the seeds; the band is one standard error of the mean to either side."
         + _lost_note(drawing),
+        "one standard error of the mean",
         lambda cell: with_band(cell, _mean_band),
     )
 
@@ -47,6 +48,7 @@ def iqm_curves(drawing: Drawing) -> Plot:
         f"Interquartile mean (IQM) of the {drawing.return_name} over the seeds: the mean of the middle half, which one "
         "lucky or broken seed does not move. The band is the pointwise 95 % interval of the stratified bootstrap."
         + _lost_note(drawing),
+        "95 % bootstrap interval of the IQM",
         lambda cell: drawing.iqm_bands[cell.label],
     )
 
@@ -58,15 +60,17 @@ def metric_curves(drawing: Drawing, metric: str) -> Plot:
         for panel in drawing.panels
     )
     name = "metric_" + "".join(letter if letter.isalnum() else "_" for letter in metric)
-    caption = f"Interquartile mean of {metric} over the seeds with its pointwise 95 % bootstrap interval. "
+    title = readable_metric(metric)
+    caption = f"Interquartile mean of {title} ({metric}) over the seeds with its pointwise 95 % bootstrap interval. "
     caption += "A seed that broke down is left out from there on."
     return _curves(
         replace(drawing, panels=panels),
         name,
-        metric,
+        f"{title[0].upper()}{title[1:]}",
         caption,
+        "95 % bootstrap interval of the IQM",
         lambda cell: with_band(cell, iqm_band),
-        readable_metric(metric),
+        title,
         share=False,
     )
 
@@ -81,28 +85,31 @@ def _curves(
     name: str,
     title: str,
     caption: str,
+    band: str,
     band_of: Callable[[CellCurves], BandCurve],
     label: str = "",
     *,
     share: bool = True,
 ) -> Plot:
-    label = label or drawing.return_name
-
     def panel_plot(panel: Panel) -> PanelPlot:
-        curves = [(drawing.style(cell), band_of(cell)) for cell in panel.cells if cell.returns]
+        cells = [cell for cell in panel.cells if cell.returns]
+        curves = [(drawing.style(cell), band_of(cell)) for cell in cells]
 
         def draw(axes: Axes) -> None:
-            for style, curve in curves:
-                _draw_band(axes, style, curve)
-            _finish_curves(axes, panel, label, empty=not curves)
+            for cell, (style, curve) in zip(cells, curves, strict=True):
+                _draw_band(axes, style, curve, drawing.band_color(cell))
+            _finish_curves(axes, panel, label or drawing.return_name)
+            if not curves:
+                note(axes, why_empty(panel.cells, label))
 
         last = [f"{line.label} {format_number(c.middle[-1])} at step {c.steps[-1]:,}" for line, c in curves]
-        return PanelPlot(panel.title, draw, f"Last values: {', '.join(last)}." if last else "No values yet.")
+        return PanelPlot(drawing.title(panel), draw, f"Last values: {', '.join(last)}." if last else "No values yet.")
 
     return Plot(
         name=name,
         title=title,
-        caption=caption + _baseline_note(drawing),
+        caption=caption + _baseline_note(drawing) + drawing.few_seeds_note,
+        band=band,
         panels=[panel_plot(panel) for panel in drawing.panels],
         lines=_lines_in(drawing),
         share_y=share and drawing.same_scale,
@@ -114,20 +121,18 @@ def _mean_band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return mean, mean - error, mean + error
 
 
-def _draw_band(axes: Axes, style: LineStyle, curve: BandCurve) -> None:
-    axes.fill_between(curve.steps, curve.low, curve.high, color=style.color, alpha=_BAND_ALPHA, linewidth=0)
+def _draw_band(axes: Axes, style: LineStyle, curve: BandCurve, color: str) -> None:
+    axes.fill_between(curve.steps, curve.low, curve.high, color=color, alpha=_BAND_ALPHA, linewidth=0)
     marker = "o" if len(curve.steps) == 1 else ""  # one measurement is no line
     axes.plot(curve.steps, curve.middle, marker=marker, markersize=4, **style.options)
 
 
-def _finish_curves(axes: Axes, panel: Panel, label: str, *, empty: bool) -> None:
+def _finish_curves(axes: Axes, panel: Panel, label: str) -> None:
     steps_axis(axes)
     axes.set_ylabel(label)
     planned = [cell.planned_env_steps for cell in panel.cells if cell.planned_env_steps]
     measured = [int(curve.env_steps[-1]) for cell in panel.cells for curve in cell.returns.values()]
     axes.set_xlim(0, max(planned + measured, default=1))
-    if empty:
-        note(axes, "no values yet")
 
 
 def _lines_in(drawing: Drawing) -> tuple[LineStyle, ...]:
@@ -161,20 +166,23 @@ def efficiency_curves(drawing: Drawing) -> Plot:
                 style = drawing.style(cell)
                 there = np.isfinite(steps)
                 top = np.where(np.isfinite(high), high, _last_step(panel))
-                axes.fill_between(
-                    levels[there], low[there], top[there], color=style.color, alpha=_BAND_ALPHA, linewidth=0
-                )
+                band = (levels[there], low[there], top[there])
+                axes.fill_between(*band, color=drawing.band_color(cell), alpha=_BAND_ALPHA, linewidth=0)
                 axes.plot(levels[there], steps[there], **style.options)
-            _finish_efficiency(axes, drawing.return_name, _last_step(panel), empty=not reached)
+            _finish_efficiency(axes, drawing.return_name, _last_step(panel))
+            if not reached:
+                measured = any(cell.returns for cell in panel.cells)
+                note(axes, "no curve rises above where it began" if measured else why_empty(panel.cells))
 
-        return PanelPlot(panel.title, draw, _efficiency_words(drawing, levels, reached))
+        return PanelPlot(drawing.title(panel), draw, _efficiency_words(drawing, levels, reached))
 
     return Plot(
         name="sample_efficiency",
         title="Sample efficiency",
         caption=f"Environment steps until the interquartile mean of the {drawing.return_name} first reaches a level: "
         "lower is better, and a line that ends never got further. The band is the 95 % interval of the stratified "
-        "bootstrap." + _baseline_note(drawing),
+        "bootstrap." + _baseline_note(drawing) + drawing.few_seeds_note,
+        band="95 % bootstrap interval",
         panels=[panel_plot(panel) for panel in drawing.panels],
         lines=_lines_in(drawing),
     )
@@ -194,17 +202,14 @@ def _last_step(panel: Panel) -> int:
     return max(steps, default=1)
 
 
-def _finish_efficiency(axes: Axes, return_name: str, last_step: int, *, empty: bool) -> None:
+def _finish_efficiency(axes: Axes, return_name: str, last_step: int) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.set_xlabel(f"{return_name} (IQM)")
     axes.set_ylabel("steps to get there")
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=NICE_STEPS))
     axes.yaxis.set_major_formatter(FuncFormatter(format_steps))
-    if empty:
-        note(axes, "no values yet")
-    else:
-        axes.set_ylim(0, 1.04 * last_step)
+    axes.set_ylim(0, 1.04 * last_step)
 
 
 def _efficiency_words(drawing: Drawing, levels: np.ndarray, reached: Sequence[tuple[CellCurves, tuple]]) -> str:

@@ -98,6 +98,8 @@ class ExperimentFacts:
     source: Path
     kind: Literal["sweep", "csv", "mbrl-lib"]
     details: Mapping[str, str] = field(default_factory=dict)
+    task: str = ""
+    """What was run, in one line (``records.task_line``); empty where only the cells tell."""
 
 
 class Panel(NamedTuple):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from vagram_ray.report.comparisons import MIN_SEEDS
 from vagram_ray.report.curves import CellCurves, Comparison, Panel
 from vagram_ray.report.figure_style import MUTED, LineStyle
 from vagram_ray.report.statistics import iqm_band, on_common_steps
+from vagram_ray.report.text import describe_panel
+from vagram_ray.report.wandb_panels import metric_titles
+from vagram_ray.text import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +52,20 @@ class Drawing:
         """How a cell's line looks."""
         return self.styles[self.comparison.line_name(cell)]
 
+    def title(self, panel: Panel) -> str:
+        """The panel's title in words."""
+        return describe_panel(self.comparison, *panel.cells).removeprefix("With ") or panel.title
+
+    def band_color(self, cell: CellCurves) -> str:
+        """The color of a cell's intervals: grey where the seeds are too few for one that could be trusted."""
+        return self.style(cell).color if len(cell.seeds) >= MIN_SEEDS else MUTED
+
+    @property
+    def few_seeds_note(self) -> str:
+        """A sentence for captions where intervals are grey."""
+        few = any(len(cell.seeds) < MIN_SEEDS for cell in self.comparison.cells)
+        return f" Intervals of fewer than {MIN_SEEDS} seeds are grey: they are too narrow." if few else ""
+
     @cached_property
     def iqm_bands(self) -> dict[str, BandCurve]:
         """The interquartile mean of every cell that has returns, with its band, by label."""
@@ -70,8 +89,21 @@ class Drawing:
 
 
 def readable_metric(metric: str) -> str:
-    """``episode return`` for ``eval/episode_return``; other metrics keep their names."""
-    return "episode return" if metric.endswith("/episode_return") else metric
+    """A metric in words: ``episode return`` for ``eval/episode_return``."""
+    if metric.endswith("/episode_return"):
+        return "episode return"
+    return metric_titles().get(metric) or metric.replace("/", ": ").replace("_", " ")
+
+
+def why_empty(cells: Sequence[CellCurves], what: str = "") -> str:
+    """Why a panel has nothing to show: ``has not reported yet (8 seeds)``, or that nothing measured the metric."""
+    if what:
+        return f"none of these cells measured it:\n{what}"
+    reasons = Counter(reason for cell in cells for reason in cell.missing.values())
+    if not reasons:
+        return "no evaluation has been recorded"
+    reason, count = reasons.most_common(1)[0]
+    return f"no return yet: {plural(count, 'seed')}\n{reason}"
 
 
 def note(axes: Axes, text: str) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vagram_ray.files import write_atomically
-from vagram_ray.report.figure_style import RC_PARAMS, LineStyle, css_color
+from vagram_ray.report.figure_style import MUTED, RC_PARAMS, LineStyle, css_color
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 PNG_DPI = 160
 _LEGEND_ROW, _TITLE_ROW, _TITLE_LETTER = 0.24, 0.17, 0.082  # inches
+_WIDE = {1: (7.4, 1.1), 2: (4.9, 1.0)}
+"""Width of a panel in inches and factor of its height, by number of panels."""
+_FOOT_SIZE, _FOOT_ROW, _FOOT_LETTER = 7.0, 0.13, 0.062
+"""Of the footnote: points, and inches of a row and of a letter."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class PanelImage:
     title: str
     svg: str
     description: str
+    wide: str = ""
+    """The same for a wide screen that one panel or two have to themselves."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,22 @@ class Plot:
     """Of a panel with its labels."""
     margins: tuple[float, float, float, float] = field(default=(0.72, 0.14, 0.3, 0.46))
     """Left, right, top, bottom of the axes inside a panel."""
+    share_x: bool = False
+    """Whether all panels have the same x axis."""
     share_y: bool = False
     """Whether all panels have the same y axis."""
+    band: str = ""
+    """What bands and intervals are, in a few words."""
+    widens: bool = True
+    """Whether one or two panels take the width that there is; a plot of small tiles stays as it is."""
+
+    @property
+    def widened(self) -> Plot:
+        """The plot as it is drawn where there is room: one panel or two use it."""
+        width, height = _WIDE.get(len(self.panels), (0.0, 1.0))
+        if not self.widens or self.size[0] >= width:
+            return self
+        return replace(self, size=(width, height * self.size[1]))
 
     @property
     def wide_titles(self) -> bool:
@@ -100,13 +121,16 @@ def title_lines(title: str, width: float) -> list[str]:
     return [line if len(line) <= room else f"{line[: room - 3]}..." for line in lines]
 
 
-def save_plot(plot: Plot, folder: Path) -> Figure:
-    """Draw a plot: ``NAME.png`` and ``NAME.pdf`` in ``folder``, and the panels for the page."""
+def save_plot(plot: Plot, folder: Path, task: str = "") -> Figure:
+    """Draw a plot: ``NAME.png`` and ``NAME.pdf`` in ``folder``, and the panels for the page.
+
+    Below the files' panels stands what was run, ``task``, and what the bands are: a figure is pasted elsewhere.
+    """
     from matplotlib import style
 
     plot = plot.with_room_for_titles()
     with style.context(["default", {**RC_PARAMS, "svg.hashsalt": plot.name}]):
-        sheet, limits = _sheet(plot)
+        sheet, limits = _sheet(plot.widened, task)
         png, pdf = folder / f"{plot.name}.png", folder / f"{plot.name}.pdf"
         write_atomically(png, _render(sheet, "png", dpi=PNG_DPI))
         write_atomically(pdf, _render(sheet, "pdf", metadata={"CreationDate": None, "Title": plot.title}))
@@ -116,18 +140,33 @@ def save_plot(plot: Plot, folder: Path) -> Figure:
 
 # -- drawing -----------------------------------------------------------------------------------------------------
 
-_Limits = tuple[float, float] | None
 
 
-def _sheet(plot: Plot) -> tuple[MatplotlibFigure, _Limits]:
-    """All panels side by side with a legend below, and the y limits that they share."""
+class _Limits(NamedTuple):
+    """What all panels share of their axes; None where they share nothing."""
+
+    x: tuple[float, float] | None
+    y: tuple[float, float] | None
+
+    def apply(self, axes: Axes) -> None:
+        if self.x:
+            axes.set_xlim(self.x)
+        if self.y:
+            axes.set_ylim(self.y)
+
+
+def _sheet(plot: Plot, task: str) -> tuple[MatplotlibFigure, _Limits]:
+    """All panels side by side with a legend and a footnote below, and the limits that they share."""
     from matplotlib.figure import Figure as MatplotlibFigure
 
     columns = 2 if len(plot.panels) == 4 and plot.columns == 3 else min(plot.columns, len(plot.panels))
     rows = math.ceil(len(plot.panels) / columns)
     width, height = plot.size[0] * columns, plot.size[1] * rows
     legend_columns = _legend_columns(plot.lines, width)
-    below = _LEGEND_ROW * math.ceil(len(plot.lines) / legend_columns) + 0.06 if plot.lines else 0.0
+    footnote = _footnote(plot, task, width)
+    foot = _FOOT_ROW * len(footnote) + 0.08 if footnote else 0.0
+    legend = _LEGEND_ROW * math.ceil(len(plot.lines) / legend_columns) + 0.06 if plot.lines else 0.0
+    below = legend + foot
     figure = MatplotlibFigure(figsize=(width, height + below), facecolor="white")
     all_axes = []
     for number, panel in enumerate(plot.panels):
@@ -137,14 +176,17 @@ def _sheet(plot: Plot) -> tuple[MatplotlibFigure, _Limits]:
         if plot.share_y and column > 0:
             axes.set_ylabel("")
         all_axes.append(axes)
-    limits = _shared_limits(all_axes) if plot.share_y else None
-    if limits:
-        for axes in all_axes:
-            axes.set_ylim(limits)
+    limits = _shared_limits(plot, all_axes)
+    for axes in all_axes:
+        limits.apply(axes)
+    for row, line in enumerate(reversed(footnote)):
+        place = (0.06 + _FOOT_ROW * row) / (height + below)
+        figure.text(0.1 / width, place, line, fontsize=_FOOT_SIZE, color=MUTED, va="bottom")
     if plot.lines:
         figure.legend(
             handles=[_legend_handle(line) for line in plot.lines],
             loc="lower center",
+            bbox_to_anchor=(0.5, foot / (height + below)),
             ncols=legend_columns,
             frameon=False,
             handlelength=2.6,
@@ -154,16 +196,20 @@ def _sheet(plot: Plot) -> tuple[MatplotlibFigure, _Limits]:
 
 
 def _panel_image(plot: Plot, number: int, limits: _Limits) -> PanelImage:
+    panel = plot.panels[number]
+    wide = "" if plot.widened is plot else _panel_svg(plot.widened, number, limits, "w-")
+    return PanelImage(panel.title, _panel_svg(plot, number, limits), panel.description, wide)
+
+
+def _panel_svg(plot: Plot, number: int, limits: _Limits, variant: str = "") -> str:
     from matplotlib.figure import Figure as MatplotlibFigure
 
-    panel = plot.panels[number]
     figure = MatplotlibFigure(figsize=plot.size)
     axes = _add_axes(figure, plot, (0.0, 0.0))
-    _draw(axes, plot, panel)
-    if limits:
-        axes.set_ylim(limits)
+    _draw(axes, plot, plot.panels[number])
+    limits.apply(axes)
     svg = _render(figure, "svg", transparent=True, metadata={"Date": None}).decode()
-    return PanelImage(panel.title, inline_svg(svg, f"{plot.name}-{number}-"), panel.description)
+    return inline_svg(svg, f"{plot.name}-{variant}{number}-")
 
 
 def _draw(axes: Axes, plot: Plot, panel: PanelPlot) -> None:
@@ -187,15 +233,32 @@ def _add_axes(figure: MatplotlibFigure, plot: Plot, corner: tuple[float, float])
     return figure.add_axes(rectangle)
 
 
-def _shared_limits(all_axes: Sequence[Axes]) -> _Limits:
-    limits = [axes.get_ylim() for axes in all_axes if axes.has_data()]
-    return (min(low for low, _ in limits), max(high for _, high in limits)) if limits else None
+def _shared_limits(plot: Plot, all_axes: Sequence[Axes]) -> _Limits:
+    drawn = [axes for axes in all_axes if axes.has_data()]
+    if len(plot.panels) < 2 or not drawn:
+        return _Limits(None, None)
+    return _Limits(
+        _hull([axes.get_xlim() for axes in drawn]) if plot.share_x else None,
+        _hull([axes.get_ylim() for axes in drawn]) if plot.share_y else None,
+    )
+
+
+def _hull(limits: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in limits), max(high for _, high in limits)
+
+
+def _footnote(plot: Plot, task: str, width: float) -> list[str]:
+    """What was run and what bands are, in lines that fit so many inches; as long as there is anything to say."""
+    text = " | ".join(filter(None, [task, f"bands and intervals: {plot.band}" if plot.band else ""]))
+    return textwrap.wrap(text, max(20, int((width - 0.2) / _FOOT_LETTER)))
 
 
 def _legend_handle(line: LineStyle) -> object:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=line.label, **line.options)
+    # Matplotlib leaves out what begins with an underscore.
+    label = f"\N{ZERO WIDTH SPACE}{line.label}" if line.label.startswith("_") else line.label
+    return Line2D([], [], label=label, **line.options)
 
 
 def _legend_columns(lines: Sequence[LineStyle], width: float) -> int:

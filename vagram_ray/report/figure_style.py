@@ -42,6 +42,7 @@ _DASHES: tuple[tuple[float, ...], ...] = ((), (4.5, 1.6), (4.5, 1.4, 1.0, 1.4), 
 
 RC_PARAMS: dict[str, Any] = {
     "font.size": 9,
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.family": "DejaVu Sans",
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,

@@ -12,6 +12,7 @@ from vagram_ray.report.drawing import Drawing
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_files import Figure, Plot, save_plot
 from vagram_ray.report.figure_style import line_styles
+from vagram_ray.report.text import seeds_in_figures, task_lines
 
 __all__ = ["Figure", "draw_figures"]
 
@@ -35,7 +36,8 @@ def draw_figures(
     """
     check_metrics(comparison, metrics)
     compared = compare_pairs(comparison) if pairs is None else pairs
-    return [save_plot(plot, folder) for plot in plots_of(comparison, metrics, compared)]
+    task = " | ".join([*task_lines(comparison), seeds_in_figures(comparison)])
+    return [save_plot(plot, folder, task) for plot in plots_of(comparison, metrics, compared)]
 
 
 def check_metrics(comparison: Comparison, metrics: Sequence[str]) -> None:
@@ -55,9 +57,9 @@ def plots_of(comparison: Comparison, metrics: Sequence[str], pairs: Sequence[Pai
     """The plots of a comparison, in the order of the page; arguments as of ``draw_figures``."""
     drawing = Drawing(comparison, tuple(comparison.panels()), line_styles(comparison))
     plots = [
-        final_plots.final_returns(drawing),
-        curve_plots.mean_curves(drawing),
         curve_plots.iqm_curves(drawing),
+        curve_plots.mean_curves(drawing),
+        final_plots.final_returns(drawing),
         final_plots.profiles(drawing),
         final_plots.improvement(drawing, pairs),
         curve_plots.efficiency_curves(drawing),

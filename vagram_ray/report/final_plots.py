@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vagram_ray.report.comparisons import PairComparison, probability_over_panels
+from vagram_ray.report.comparisons import MIN_SEEDS, PairComparison, probability_over_panels
 from vagram_ray.report.curves import CellCurves, Panel
-from vagram_ray.report.drawing import Drawing, note
+from vagram_ray.report.drawing import Drawing, note, why_empty
 from vagram_ray.report.figure_files import PanelPlot, Plot
 from vagram_ray.report.figure_style import ALARM, INK, MUTED, NICE_STEPS
 from vagram_ray.report.statistics import (
@@ -40,27 +40,30 @@ def final_returns(drawing: Drawing) -> Plot:
 
         def draw(axes: Axes) -> None:
             for row, (cell, iqm) in enumerate(statistics):
-                _draw_returns(axes, row, cell, iqm, drawing.style(cell).color)
+                _draw_returns(axes, row, cell, iqm, (drawing.style(cell).color, drawing.band_color(cell)))
             labels = [drawing.style(cell).label for cell in panel.cells]
             _finish_rows(axes, labels, rows, f"final {drawing.return_name}")
             if not any(cell.final_returns for cell in panel.cells):
-                note(axes, "no seed has come to its end yet")
+                note(axes, why_empty(panel.cells))
 
         words = [f"{drawing.style(cell).label} {_words(iqm)}" for cell, iqm in statistics]
-        return PanelPlot(panel.title, draw, f"IQM: {', '.join(words)}.")
+        return PanelPlot(drawing.title(panel), draw, f"IQM: {', '.join(words)}.")
 
     return Plot(
         name="final_returns",
         title="Final returns",
         caption="Final return of every seed (dots), with the interquartile mean (bar) and its 95 % bootstrap interval. "
-        "A seed that did not come to its end counts as the worst of its cell and is a cross.",
+        "A seed that did not come to its end counts as the worst of its cell and is a cross." + drawing.few_seeds_note,
+        band="95 % bootstrap interval of the IQM",
         panels=[panel_plot(panel) for panel in drawing.panels],
+        share_x=drawing.same_scale,
         size=_row_size(longest, rows),
         margins=_row_margins(longest),
     )
 
 
-def _draw_returns(axes: Axes, row: int, cell: CellCurves, iqm: Interval, color: str) -> None:
+def _draw_returns(axes: Axes, row: int, cell: CellCurves, iqm: Interval, colors: tuple[str, str]) -> None:
+    color, band_color = colors
     values = np.sort(list(cell.final_returns.values()))
     if not len(values):
         return
@@ -71,23 +74,28 @@ def _draw_returns(axes: Axes, row: int, cell: CellCurves, iqm: Interval, color: 
     heights = row + 0.26 * (np.arange(len(values)) % 3 - 1)
     axes.scatter(values, heights, s=13, color=color, alpha=0.55, linewidths=0, zorder=2)
     if not math.isnan(iqm.low):
-        axes.plot([iqm.low, iqm.high], [row, row], color=color, linewidth=2.4, solid_capstyle="butt", zorder=3)
+        axes.plot([iqm.low, iqm.high], [row, row], color=band_color, linewidth=2.4, solid_capstyle="butt", zorder=3)
     axes.plot([iqm.value, iqm.value], [row - 0.34, row + 0.34], color=color, linewidth=2.4, zorder=4)
 
 
 def profiles(drawing: Drawing) -> Plot:
     """Share of seeds that end above each return, in every panel and, on a common scale, over all panels."""
-    panels = [_profile_panel(drawing, panel.title, _by_line(drawing, [panel])) for panel in drawing.panels]
+    every = [cell for panel in drawing.panels for cell in panel.cells]
+    panels = [
+        _profile_panel(drawing, drawing.title(panel), panel, every if drawing.same_scale else panel.cells)
+        for panel in drawing.panels
+    ]
     pooled = len(panels) > 1 and drawing.same_scale
     if pooled:
-        panels.append(_profile_panel(drawing, ALL_PANELS, _by_line(drawing, drawing.panels)))
+        panels.append(_profile_panel(drawing, ALL_PANELS, Panel(ALL_PANELS, tuple(every)), every, drawing.panels))
     over_all = f" {ALL_PANELS.capitalize()}: the mean of the panels' shares." if pooled else ""
     return Plot(
         name="performance_profiles",
         title="Performance profiles",
         caption="Share of the seeds whose final return is above \N{GREEK SMALL LETTER TAU}, for every level of it: a "
         "curve that lies above another one is better at every level. The band is the pointwise 95 % interval of the "
-        f"stratified bootstrap.{over_all}",
+        f"stratified bootstrap.{over_all}{drawing.few_seeds_note}",
+        band="95 % bootstrap interval",
         panels=panels,
         lines=[line for line in drawing.lines if line.name in _by_line(drawing, drawing.panels)],
     )
@@ -104,8 +112,12 @@ def _by_line(drawing: Drawing, panels: Sequence[Panel]) -> dict[str, list[CellCu
     return {line: own for line, own in cells.items() if len(own) == most}
 
 
-def _profile_panel(drawing: Drawing, title: str, cells: Mapping[str, Sequence[CellCurves]]) -> PanelPlot:
-    scores = [score for own in cells.values() for cell in own for score in cell.scores.values()]
+def _profile_panel(
+    drawing: Drawing, title: str, panel: Panel, in_range: Sequence[CellCurves], pooled: Sequence[Panel] = ()
+) -> PanelPlot:
+    """The profiles of a panel's lines over the span of the final returns of ``in_range``."""
+    cells = _by_line(drawing, pooled or [panel])
+    scores = [score for cell in in_range for score in cell.scores.values()] if cells else []
     span = (max(scores) - min(scores) if scores else 0.0) or 1.0
     taus = np.linspace(min(scores) - 0.03 * span, max(scores) + 0.03 * span, PROFILE_POINTS) if scores else np.zeros(0)
     curves = pooled_performance_profile(cells, taus) if scores else {}
@@ -113,13 +125,14 @@ def _profile_panel(drawing: Drawing, title: str, cells: Mapping[str, Sequence[Ce
     def draw(axes: Axes) -> None:
         for name, (share, low, high) in curves.items():
             style = drawing.styles[name]
-            axes.fill_between(taus, low, high, color=style.color, alpha=0.15, linewidth=0, step="post")
+            band_color = drawing.band_color(cells[name][0])
+            axes.fill_between(taus, low, high, color=band_color, alpha=0.15, linewidth=0, step="post")
             axes.step(taus, share, where="post", **style.options)
         axes.set_xlabel(f"final {drawing.return_name} \N{GREEK SMALL LETTER TAU}")
         axes.set_ylabel("share of seeds above \N{GREEK SMALL LETTER TAU}")
         axes.set_ylim(-0.02, 1.02)
         if not curves:
-            note(axes, "no seed has come to its end yet")
+            note(axes, why_empty(panel.cells))
 
     medians = [f"{drawing.styles[name].label} {_last_above(taus, share)}" for name, (share, _, _) in curves.items()]
     return PanelPlot(title, draw, f"Half of the seeds end above: {', '.join(medians)}." if medians else "No seeds yet.")
@@ -132,7 +145,11 @@ def _last_above(taus: np.ndarray, share: np.ndarray) -> str:
 def improvement(drawing: Drawing, compared: Sequence[PairComparison]) -> Plot | None:
     """Probability that one method ends above another, for pairs inside each panel; None if there is no pair."""
     pairs = [pair for pair in compared if pair.comparable]
-    panels = [(title, _rows(drawing, [pair for pair in pairs if pair.panel == title])) for title in _titles(pairs)]
+    words = {panel.title: drawing.title(panel) for panel in drawing.panels}
+    panels = [
+        (words.get(title, title), _rows(drawing, [pair for pair in pairs if pair.panel == title]))
+        for title in _titles(pairs)
+    ]
     if not panels:
         return None
     if len(panels) > 1:
@@ -145,7 +162,9 @@ def improvement(drawing: Drawing, compared: Sequence[PairComparison]) -> Plot | 
         title="Probability of improvement",
         caption="Probability that the first method ends above the second (dot), on the same seed where they share "
         "seeds, with the 95 % bootstrap interval; 0.5 is a draw. Each row has the color of the method that is ahead."
-        + over_all,
+        + over_all
+        + drawing.few_seeds_note,
+        band="95 % bootstrap interval",
         panels=[_improvement_panel(title, rows, most) for title, rows in panels],
         size=_row_size(longest, most),
         margins=_row_margins(longest),
@@ -156,6 +175,7 @@ class _Row(NamedTuple):
     name: str
     probability: Interval
     color: str
+    band_color: str
 
 
 def _rows(drawing: Drawing, pairs: Sequence[PairComparison]) -> list[_Row]:
@@ -176,15 +196,16 @@ def _rows_over_panels(drawing: Drawing, pairs: Sequence[PairComparison]) -> list
 
 def _row(drawing: Drawing, pair: PairComparison, probability: Interval) -> _Row:
     ahead = pair.first_name if probability.value >= 0.5 else pair.second_name
-    return _Row(_pair_name(pair), probability, drawing.styles[ahead].color)
+    color = drawing.styles[ahead].color
+    return _Row(_pair_name(pair), probability, color, color if pair.fewest_seeds >= MIN_SEEDS else MUTED)
 
 
 def _improvement_panel(title: str, rows: Sequence[_Row], most: int) -> PanelPlot:
     def draw(axes: Axes) -> None:
         axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
-        for place, (_, (value, low, high), color) in enumerate(rows):
+        for place, (_, (value, low, high), color, band_color) in enumerate(rows):
             if not math.isnan(low):
-                axes.plot([low, high], [place, place], color=color, linewidth=2.4, solid_capstyle="butt")
+                axes.plot([low, high], [place, place], color=band_color, linewidth=2.4, solid_capstyle="butt")
             axes.plot(value, place, marker="o", markersize=6, color=color)
         _finish_rows(axes, [row.name for row in rows], most, "probability")
         axes.set_xlim(-0.03, 1.03)

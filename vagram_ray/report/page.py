@@ -12,14 +12,22 @@ from vagram_ray.report.curves import Comparison
 from vagram_ray.report.figure_files import Figure
 from vagram_ray.report.figure_style import css_color, css_variables
 from vagram_ray.report.tables import ReportTable, report_tables
-from vagram_ray.report.text import describe_missing, describe_panel, describe_worst, format_interval, spoken
-from vagram_ray.report.verdict import verdict
+from vagram_ray.report.text import (
+    describe_missing,
+    describe_panel,
+    describe_worst,
+    format_interval,
+    seeds_in_figures,
+    spoken,
+    task_lines,
+)
+from vagram_ray.report.verdict import definitions, findings, next_step
 from vagram_ray.text import format_number, plural
 
 PAGE_FILE = "report.html"
 _KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}
 _TABLES_OF = {
-    "final_returns": ("final_returns",),
+    "learning_curves_iqm": ("final_returns",),
     "probability_of_improvement": ("against_reference", "pairs"),
     "sample_efficiency": ("steps_to_threshold",),
 }
@@ -59,8 +67,11 @@ def render_page(
     light, dark = css_variables()
     return environment.get_template("report.html").render(
         title=_title(comparison),
-        subtitle=_subtitle(comparison),
-        verdict=verdict(comparison, compared),
+        task=task_lines(comparison),
+        incomplete=[sentence for sentence in findings(comparison, compared) if sentence.startswith("Not complete")],
+        findings=findings(comparison, compared),
+        next_step=list(next_step(comparison, compared)),
+        words=list(definitions(comparison, compared)),
         glance=at_a_glance(comparison, compared),
         missing=missing_seeds(comparison),
         missing_title=_missing_title(comparison),
@@ -69,6 +80,7 @@ def render_page(
             {"name": facts.name, "kind": f"{_KINDS[facts.kind]}, {facts.source}", "details": facts.details}
             for facts in comparison.experiments
         ],
+        seeds=seeds_in_figures(comparison),
         footer=_footer(),
         css_color=css_color,
         light=light,
@@ -84,14 +96,6 @@ def _title(comparison: Comparison) -> str:
     return " + ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more experiments"
 
 
-def _subtitle(comparison: Comparison) -> str:
-    seeds = sum(len(cell.seeds) for cell in comparison.cells)
-    planned = sorted({cell.planned_env_steps for cell in comparison.cells if cell.planned_env_steps})
-    steps = [f"{' or '.join(f'{number:,}' for number in planned[:3])} environment steps each"] if planned else []
-    cells = plural(len(comparison.cells), "cell")
-    return ", ".join([f"{comparison.return_metric} of {cells}", plural(seeds, "seed"), *steps])
-
-
 class Standing(NamedTuple):
     """How one method stands against another: verdict and difference, at the end and along the way."""
 
@@ -105,6 +109,11 @@ class Glance(NamedTuple):
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Standing | None, ...]], ...]
+
+    @property
+    def turned(self) -> bool:
+        """Whether the table has a row for every method instead of two for every panel: it is narrower so."""
+        return 2 * len(self.rows) < len(self.columns)
 
 
 def at_a_glance(comparison: Comparison, pairs: Sequence[PairComparison]) -> Glance | None:
@@ -154,19 +163,22 @@ def _footer() -> str:
 
 
 class Section(NamedTuple):
-    """A figure with the tables that belong to it; the first section's tables stand open and before the figure."""
+    """One figure, or several to switch between, with the tables that belong to it."""
 
     name: str
     title: str
-    figure: Figure | None
+    figures: Sequence[Figure]
     tables: Sequence[ReportTable]
 
 
 def _sections(figures: Sequence[Figure], tables: Sequence[ReportTable]) -> list[Section]:
     by_name = {table.name: table for table in tables}
-    sections = []
+    sections: dict[str, Section] = {}
     for figure in figures:
         own = [by_name.pop(name) for name in _TABLES_OF.get(figure.name, ()) if name in by_name]
-        sections.append(Section(figure.name, figure.title, figure, own))
+        title, _, _ = figure.title.partition(": ")  # of the learning curves there are two
+        section = sections.setdefault(title, Section(figure.name, title, [], []))
+        sections[title] = section._replace(figures=[*section.figures, figure], tables=[*section.tables, *own])
     # A table whose figure there was nothing to draw for.
-    return sections + [Section(table.name, table.name.replace("_", " "), None, [table]) for table in by_name.values()]
+    others = [Section(table.name, table.name.replace("_", " "), [], [table]) for table in by_name.values()]
+    return [*sections.values(), *others]

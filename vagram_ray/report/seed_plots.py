@@ -11,7 +11,8 @@ import numpy as np
 from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import BandCurve, Drawing
 from vagram_ray.report.figure_files import PanelPlot, Plot
-from vagram_ray.report.figure_style import ALARM, MUTED, LineStyle
+from vagram_ray.report.figure_style import ALARM, MUTED, LineStyle, format_steps
+from vagram_ray.report.text import spoken
 from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def seed_multiples(drawing: Drawing) -> Plot:
         def draw(axes: Axes) -> None:
             _draw_tiles(axes, cell, drawing.iqm_bands.get(cell.label), drawing.style(cell), own, per_row)
 
-        title = line if len(drawing.panels) == 1 else f"{panels[0].title}, {line}" if len(panels) == 1 else cell.label
+        inside = line if len(drawing.panels) == 1 else f"{drawing.title(panels[0])}, {line}"
+        title = inside if len(panels) == 1 else spoken(line)
         return PanelPlot(title, draw, _seed_words(cell))
 
     low, high = (format_number(value) for value in limits)
@@ -48,12 +50,13 @@ def seed_multiples(drawing: Drawing) -> Plot:
     return Plot(
         name="seeds",
         title="Every seed",
-        caption=f"The {drawing.return_name} of every seed over its environment steps, all on one scale {scale}; in "
+        caption=f"The {drawing.return_name} of every seed over its environment steps, all on one scale, {scale}; in "
         f"grey the interquartile mean of the cell. A seed that did not come to its end is marked with {CROSS}.",
         panels=[panel_plot(cell) for cell in cells.values()],
         columns=max(len(panel.cells) for panel in drawing.panels) if len(drawing.panels) > 1 else 3,
-        size=(2.5, 0.42 + 0.62 * math.ceil(most / per_row)),
-        margins=(0.1, 0.1, 0.3, 0.06),
+        size=(2.9, 0.66 + 0.62 * math.ceil(most / per_row)),
+        margins=(0.5, 0.1, 0.3, 0.3),
+        widens=False,
     )
 
 
@@ -100,9 +103,21 @@ def _draw_tiles(
     axes.add_collection(LineCollection(shared, colors=MUTED, linewidths=0.9, alpha=0.55))
     axes.add_collection(LineCollection(own, colors=style.color, linewidths=1.3))
     rows = math.ceil(len(cell.seeds) / per_row)
+    _label_tiles(axes, rows, min(per_row, len(cell.seeds)), last, limits)
     axes.set_xlim(-0.02, per_row * (1 + _TILE_GAP) - _TILE_GAP + 0.02)
     axes.set_ylim(1 - rows * (1 + _TILE_HEAD) + _TILE_HEAD - 0.05, 1 + _TILE_HEAD)
-    axes.set_axis_off()
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _label_tiles(axes: Axes, rows: int, columns: int, last: int, limits: tuple[float, float]) -> None:
+    """Returns beside the first tile of every row, steps below the first and the last tile of the lowest."""
+    low, high = (format_number(value) for value in limits)
+    bottoms = [-row * (1 + _TILE_HEAD) for row in range(rows)]
+    axes.set_yticks([y for bottom in bottoms for y in (bottom, bottom + 1)], [low, high] * rows, fontsize=6.5)
+    ends = [0.0, (columns - 1) * (1 + _TILE_GAP) + 1] if columns > 1 else [0.0, 1.0]
+    axes.set_xticks(ends, ["0", f"{format_steps(last)} steps"], fontsize=6.5)
+    axes.get_xticklabels()[-1].set_horizontalalignment("right")
 
 
 def _tile_points(

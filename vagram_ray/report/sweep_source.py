@@ -12,6 +12,7 @@ from vagram_ray.records import SweepError, SweepFolder
 from vagram_ray.records.recorded import cell_axes, cell_settings
 from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.summary import final_return, is_pending
+from vagram_ray.records.task_line import task_line
 from vagram_ray.report.curves import CellCurves, ExperimentFacts, SeedCurve
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
@@ -36,7 +37,7 @@ def read_sweep(folder: Path) -> Source:
         raise ReportError(error.message) from error
     name, metric = folder.resolve().name, results.info["return_metric"]
     cells = tuple(_read_cell(results, index, name, metric) for index in range(len(results.info["cells"])))
-    facts = ExperimentFacts(name, folder, "sweep", sweep_details(results, cells))
+    facts = ExperimentFacts(name, folder, "sweep", sweep_details(results, cells), task_line(results.info))
     configurations = _Configurations(results)
     return Source(facts, cells, metric, configurations.setting, configurations.lookup)
 

@@ -1,21 +1,17 @@
 """Final returns, pairs of methods and sample efficiency as tables: data for further work, and text to show.
 
-Every table exists as a data frame with full precision, and as text in the same rows. ``write_tables`` writes CSV (the
-data), Markdown and LaTeX (the text; LaTeX needs the package booktabs).
+Every table exists as a data frame with full precision, and as text in the same rows (``table_text`` writes them).
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.files import write_atomically
 from vagram_ray.records.seed_statistics import summarize
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, Comparison
@@ -26,28 +22,15 @@ from vagram_ray.report.statistics import (
     iqm_span,
     steps_to_reach_each,
 )
+from vagram_ray.report.table_text import ReportTable
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
-from vagram_ray.text import csv_value, format_number, format_seeds, format_value
+from vagram_ray.text import format_number, format_seeds, format_value
 
 if TYPE_CHECKING:
     import pandas as pd
 
 THRESHOLD_SHARES = (0.5, 0.75, 0.9)
 """Sample efficiency is told for these shares of a panel's way from its lowest first to its highest IQM."""
-
-
-class ReportTable(NamedTuple):
-    """One table."""
-
-    name: str
-    """Of its files."""
-    caption: str
-    data: pd.DataFrame
-    """Full precision; NaN or empty where a number does not exist."""
-    text: pd.DataFrame
-    """The same rows to show, all strings."""
-    numeric: frozenset[str]
-    """Columns of ``text`` that are aligned to the right."""
 
 
 def report_tables(comparison: Comparison, pairs: Sequence[PairComparison] | None = None) -> list[ReportTable]:
@@ -71,21 +54,6 @@ def final_table(comparison: Comparison) -> pd.DataFrame:
     (those that came to their end), ``num_planned``, ``missing`` and ``counted_as_worst``.
     """
     return _final_returns(comparison).data
-
-
-def write_tables(comparison: Comparison, folder: Path, pairs: Sequence[PairComparison] | None = None) -> list[Path]:
-    """Write every table as ``NAME.csv``, ``NAME.md`` and ``NAME.tex``, and return the paths."""
-    paths = []
-    for table in report_tables(comparison, pairs):
-        for suffix, text in (
-            ("csv", table.data.map(csv_value).rename(columns=csv_value).to_csv(index=False, lineterminator="\n")),
-            ("md", markdown(table)),
-            ("tex", latex(table)),
-        ):
-            path = folder / f"{table.name}.{suffix}"
-            write_atomically(path, text)
-            paths.append(path)
-    return paths
 
 
 # -- what is in them ---------------------------------------------------------------------------------------------
@@ -332,68 +300,3 @@ def _listed(shares: Sequence[float]) -> str:
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, bool)) else format_value(value)
-
-
-# -- how they are written ----------------------------------------------------------------------------------------
-
-
-def markdown(table: ReportTable) -> str:
-    """The table's text as GitHub's Markdown, with the caption above."""
-    columns = list(table.text.columns)
-    lines = [f"{_markdown_text(table.caption)}.", "", _markdown_row(columns)]
-    lines.append("| " + " | ".join("---:" if column in table.numeric else "---" for column in columns) + " |")
-    lines += [_markdown_row(row) for row in table.text.itertuples(index=False)]
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_markdown_text(cell) for cell in cells) + " |"
-
-
-def _markdown_text(text: str) -> str:
-    text = " ".join(str(text).split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|*`~]|\](?=\()|(?<!\w)_|_(?!\w))", r"\\\1", text)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "…": r"\dots{}",
-}
-
-
-def latex(table: ReportTable) -> str:
-    r"""The table's text as a ``tabular`` of booktabs, to be taken into a ``table`` with ``\input``."""
-    columns = list(table.text.columns)
-    alignment = "".join("r" if column in table.numeric else "l" for column in columns)
-    lines = [f"% {' '.join(table.caption.split())}", r"% needs \usepackage{booktabs}"]
-    lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", _latex_row(columns), r"\midrule"]
-    lines += [_latex_row(row) for row in table.text.itertuples(index=False)]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    row = " & ".join(latex_text(cell) for cell in cells)
-    return (rf"\relax {row}" if row.startswith("[") else row) + r" \\"
-
-
-def latex_text(text: str) -> str:
-    r"""Text with LaTeX's special characters escaped and minus signs before numbers set as such.
-
-    A bracket at the start of a row would be read as the argument of the row before: ``latex`` guards against it.
-    """
-    escaped = "".join(_LATEX.get(character, character) for character in " ".join(str(text).split()))
-    return re.sub(r"(?<![\w.}])-(?=\d)", "$-$", escaped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from vagram_ray.records.task_line import describe_task
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import Interval
 from vagram_ray.text import format_number, format_seeds, format_value
@@ -69,6 +70,27 @@ def describe_panel(comparison: Comparison, *cells: CellCurves) -> str:
         else:
             parts.append(f"{axis}={value}")
     return f"With {' and '.join(parts)}" if parts else ""
+
+
+def task_lines(comparison: Comparison) -> list[str]:
+    """What was run: one line, or one for each experiment where they differ."""
+    names: dict[str, list[str]] = {}
+    for facts in comparison.experiments:
+        cells = [cell for cell in comparison.cells if facts.name in cell.experiment.split(" + ")]
+        axes = [cell.axes for cell in cells]
+        steps = [max(int(curve.env_steps[-1]) for curve in cell.returns.values()) for cell in cells if cell.returns]
+        seeds = max((len(cell.seeds) for cell in cells), default=0)
+        line = facts.task or describe_task(axes, axes, seeds, [max(steps)] if steps else ())
+        names.setdefault(line, []).append(facts.name)
+    if len(names) == 1:
+        return list(names)
+    return [f"{' + '.join(own)}: {line}" for line, own in names.items()]
+
+
+def seeds_in_figures(comparison: Comparison) -> str:
+    """``n = 8 seeds``, or ``n = 8 to 16 seeds`` where cells differ."""
+    counts = sorted({len(cell.seeds) for cell in comparison.cells})
+    return f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seed{'s' if counts[-1] != 1 else ''}"
 
 
 def describe_worst(cell: CellCurves) -> str:

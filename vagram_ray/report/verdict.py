@@ -179,11 +179,11 @@ def next_step(comparison: Comparison, compared: Sequence[PairComparison]) -> Ite
     where = describe_panel(comparison, pair.first, pair.second).removeprefix("With ")
     seeds = sorted({seed for cell in comparison.cells for seed in cell.seeds})
     one_sweep = len(comparison.experiments) == 1 and comparison.experiments[0].kind == "sweep"
-    how = f"; the sweep's command with --seeds 0-{needed - 1} adds them" if one_sweep and seeds[0] == 0 else ""
+    how = f" (the sweep's command with --seeds 0-{needed - 1})" if one_sweep and seeds[0] == 0 else ""
+    among = f", the closest of {len(open_ends)} undecided comparisons" if len(open_ends) > 1 else ""
     yield (
-        f"Next: of {plural(len(open_ends), 'undecided comparison')} at the end the closest to a decision is "
-        f"{spoken(pair.first_name)} against {spoken(pair.second_name)}{f' ({where})' if where else ''}, with about "
-        f"{needed} seeds per cell{how}."
+        f"Next: about {needed} seeds per cell would decide {spoken(pair.first_name)} against "
+        f"{spoken(pair.second_name)}{f' ({where})' if where else ''}{among}{how}."
     )
 
 

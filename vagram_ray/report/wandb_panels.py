@@ -77,6 +77,12 @@ _COST = PanelSection(
 """Of the whole trial, and so in no seed's records: always there."""
 
 
+def metric_titles() -> dict[str, str]:
+    """Metrics in words: those that have a panel of their own."""
+    panels = (panel for section in (*_FURTHER_SECTIONS, _COST) for panel in section.panels)
+    return {panel.metrics[0]: panel.title for panel in panels if len(panel.metrics) == 1}
+
+
 def panel_sections(comparison: Comparison) -> list[PanelSection]:
     """All sections, the returns first; metrics that no cell has are left out."""
     known = {name for cell in comparison.cells for name in cell.metrics} | {comparison.return_metric}
