@@ -102,7 +102,7 @@ def test_without_a_whole_checkpoint_the_newest_is_named(sweep: Path) -> None:
         ("model_loss=nll,num_distractors=5", None, "b,seeds=0-3"),
         ("model_loss=vagram", None, "a,seeds=0-1"),
         ("VaGraM", None, "a,seeds=0-1"),
-        ("5,nll", None, "b,seeds=0-3"),
+        ("rs=5,NLL", None, "b,seeds=0-3"),
     ],
 )
 def test_a_cell_of_a_sweep(sweep: Path, label: str, seed: int | None, trial_name: str) -> None:

@@ -26,7 +26,7 @@ PNG_DPI = 160
 _LEGEND_ROW, _TITLE_ROW, _TITLE_LETTER = 0.24, 0.17, 0.082  # inches
 _WIDE = {1: (7.4, 1.1), 2: (4.9, 1.0)}
 """Width of a panel in inches and factor of its height, by number of panels."""
-_FOOT_SIZE, _FOOT_ROW, _FOOT_LETTER = 7.0, 0.13, 0.062
+_FOOT_SIZE, _FOOT_ROW, _FOOT_LETTER = 7.0, 0.13, 0.053
 """Of the footnote: points, and inches of a row and of a letter."""
 
 
