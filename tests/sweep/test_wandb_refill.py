@@ -261,9 +261,10 @@ def test_records_that_cannot_be_read_stop_nothing(tmp_path: Path, caplog: pytest
     sweep.play(None, sweep.trials[0], 1, 5)
     (tmp_path / "records" / f"{sweep.trials[1].name}.jsonl").write_text('{"training_iteration": 1}\nnot json\n[]\n')
     assert sweep.callback().refill() == 0
-    assert "the sweep's records cannot be read" in warnings_in(caplog)[0]
+    assert f"W&B gets the sound records of {sweep.trials[1].name} alone" in warnings_in(caplog)[0]
     (tmp_path / "sweep.json").write_text("{half")
     assert sweep.callback().refill() == 0
+    assert "the sweep's records cannot be read" in warnings_in(caplog)[1]
     (tmp_path / "sweep.json").unlink()
     assert sweep.callback().refill() == 0
     assert sweep.callback(mode="disabled").refill() == 0

@@ -90,6 +90,9 @@ def refill(
         wanted = wanted_runs(results, sweep_name, sweep_id, configs or {}, failed)
         summary = sweep_summary(results)
         own = sweep_identity(results.info, sweep_name, sweep_id)
+        for trial in results.trials:
+            if trial.damage:
+                logger.warning("W&B gets the sound records of %s alone (%s).", trial.name, trial.damage)
     except UNREADABLE as error:
         reason = first_line(error)
         logger.warning("W&B is not brought up to date, the sweep's records cannot be read (%s).", reason)
