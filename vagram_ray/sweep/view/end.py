@@ -65,7 +65,11 @@ def _places(outcome: Outcome, storage: SweepStorage) -> list[tuple[str, str]]:
             ("", f"to upload:    wandb sync {runs}/offline-run-*"),
             ("", f"to browse:    wandb beta leet {runs}"),
         ]
-    return places
+    return [
+        *places,
+        ("next", f"the answer:   python -m vagram_ray.report {folder}"),
+        ("", f"a policy:     python -m vagram_ray.play {folder} --cell PART_OF_A_CELLS_NAME"),
+    ]
 
 
 def last_line(path: str) -> str:

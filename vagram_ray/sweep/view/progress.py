@@ -127,7 +127,7 @@ def _row(row: CellProgress, axes: Sequence[str], layout: _Layout) -> _Row:
     texts.append(format_return(row.returns) if layout.interval else format_number(row.returns.iqm))
     if layout.speed:
         texts.append(f"{row.steps_per_s:,.0f}" if row.steps_per_s else "-")
-    bar = ProgressBar(total=row.epochs_total, completed=row.epochs_done, width=layout.bar)
+    bar = ProgressBar(total=row.epochs_total, completed=row.epochs_done, width=layout.bar, complete_style="cyan")
     return _Row(Text(label, style=_STYLES[row.status]), bar, tuple(texts), _state(row))
 
 
