@@ -158,10 +158,10 @@ def _cell_index(folder: Path, labels: list[str], label: str | None) -> int:
     for index, own in enumerate(labels):
         if _compact(own) == wanted:
             return index
-    parts, own = wanted.split(","), [_compact(label) for label in labels]
-    containing = [index for index, text in enumerate(own) if set(parts) <= set(text.split(","))]
+    parts, texts = wanted.split(","), [_compact(text) for text in labels]
+    containing = [index for index, text in enumerate(texts) if set(parts) <= set(text.split(","))]
     if not containing:  # no whole values of axes: any pieces of the label
-        containing = [i for i, text in enumerate(own) if all(part.lower() in text.lower() for part in parts)]
+        containing = [i for i, text in enumerate(texts) if all(part.lower() in text.lower() for part in parts)]
     if len(containing) == 1:
         return containing[0]
     if containing:

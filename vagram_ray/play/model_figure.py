@@ -144,8 +144,8 @@ def _draw_bars(upper: Axes, lower: Axes, view: ModelView) -> None:
         "Up: error after one step (dashed: predicting no change). Down: share of the value's sensitivity",
         fontsize=10, loc="left",
     )  # fmt: skip
-    for d in np.flatnonzero(errors > LARGEST_BAR):
-        _break_mark(upper, d)
+    for place in np.flatnonzero(errors > LARGEST_BAR):
+        _break_mark(upper, int(place))
     for axes, name in ((upper, "relative error"), (lower, "sensitivity")):
         axes.set_xlim(-0.6, len(lines) - 0.4)
         axes.set_ylabel(name, fontsize=8.5)
