@@ -187,7 +187,7 @@ def probe(folder: Path, seconds: list[float], resources: dict[str, float]) -> Pa
     (folder / "records").mkdir(parents=True)
     cell = {"index": 0, "label": "a cell", "axes": {}}
     trial = {"name": "trial", "cell": 0, "seeds": [0, 1]}
-    info = {"name": "x", "resources": resources, "epochs": 20, "cells": [cell], "trials": [trial]}
+    info = {"name": "x", "resources": resources, "epochs": 20, "seeds": [0, 1], "cells": [cell], "trials": [trial]}
     (folder / "sweep.json").write_text(json.dumps(info))
     records = [
         {

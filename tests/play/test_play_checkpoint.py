@@ -166,7 +166,12 @@ def test_the_sweeps_copy_of_its_own_file_is_pointed_to_and_not_run(
     trace = tmp_path / "trace"
     (sweep / "sweep_file.py").write_text(f"open({str(trace)!r}, 'w')")
     source = "elsewhere/my_play_losses.py" if is_sweep_file else "elsewhere/sweep.py"
-    (sweep / "sweep.json").write_text(json.dumps({"command": f"python -m vagram_ray.sweep '{source}' --scale smoke"}))
+    info = {
+        "name": "my sweep", "seeds": [0], "epochs": 1,
+        "command": f"python -m vagram_ray.sweep '{source}' --scale smoke",
+        "cells": [{"index": 0, "label": "a cell", "axes": {}}], "trials": [{"name": "trial", "cell": 0, "seeds": [0]}],
+    }  # fmt: skip
+    (sweep / "sweep.json").write_text(json.dumps(info))
     path = "'my sweep/sweep_file.py'" if is_sweep_file else "my_play_losses.py"
     with pytest.raises(PlayError) as caught:
         read_agent("my sweep/trial/checkpoint_000001")

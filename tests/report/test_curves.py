@@ -166,7 +166,7 @@ def test_the_documented_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     printed = capsys.readouterr().out
-    assert "vagram against TD-MPC2 is open, 2 seeds are too few to say more: IQM 4.50 against -159." in printed
+    assert "vagram against TD-MPC2 is undecided, 2 seeds are too few to say more: IQM 4.50 against -159." in printed
     assert printed.rstrip().endswith("TD-MPC2 2000 -159.05")
 
 
