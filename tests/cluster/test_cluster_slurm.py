@@ -29,11 +29,11 @@ with open({log!r}, "a") as file:
     file.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")
 """
 PYTHON = """#!/bin/bash
-# Plays Python on a node: `-c` asks for the address, `-` waits for the nodes, `-m` is the sweep.
+# Plays Python on a node: `-c` asks for the address, `-` waits until Ray is called on the nodes, `-m` is the sweep.
 echo "[\\"python\\", \\"$1\\", \\"$2\\", \\"${{*: -1}}\\"]" >> {log}
 case $1 in
 -c) echo 10.0.0.1 ;;
--) cat > /dev/null ;;
+-) cat > /dev/null; until [ "$(grep -c srun {log})" -ge {steps} ]; do sleep 0.05; done ;;
 -m) trap 'exit 143' TERM; touch {log}.running; for _ in $(seq {seconds}0); do sleep 0.1; done; exit {status} ;;
 esac
 """
@@ -48,7 +48,7 @@ class Allocation:
         self.bin.mkdir()
         for name in ("srun", "scontrol", "ray"):
             self.add(name, RECORD.format(python=sys.executable, log=str(self.log), name=name))
-        self.add("python", PYTHON.format(log=self.log, seconds=seconds, status=status))
+        self.add("python", PYTHON.format(log=self.log, steps=min(nodes, 2), seconds=seconds, status=status))
         self.environment = {
             "PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(folder), "SLURM_JOB_ID": "4711",
             "SLURM_CPUS_PER_TASK": "6", "SLURM_JOB_NUM_NODES": str(nodes), "SLURMD_NODENAME": "node1",

@@ -22,8 +22,8 @@ with stop_on_signals(make_console()) as interruption:
     if {phase!r} == "ray starts":
         with interruption.while_ray_starts():
             signal.signal(signal.SIGTERM, rays_handler)
-            print("ready", flush=True)
             try:
+                print("ready", flush=True)
                 time.sleep(30)
             except SystemExit:
                 if {swallowed}:

@@ -120,6 +120,7 @@ def refused(config: MBPOConfig) -> str:
         ("training", {"ensemble_size": 3, "num_elites": 5}, "num_elites=5", "ensemble_size=3"),
         ("training", {"extensions": "no_such_module"}, "'no_such_module'", "importable module"),
         ("training", {"extensions": "missing/file.py"}, "'missing/file.py'", "path that exists"),
+        ("training", {"extensions": 173}, "extensions=173", "name modules or .py files"),
         ("learners", {"num_gpus_per_learner": 2}, "num_gpus_per_learner=2", "one device"),
         ("reporting", {"min_time_s_per_iteration": 5}, "min_time_s_per_iteration=5", "epoch_length"),
         ("environment", {"num_distractors": -1}, "num_distractors=-1", "0"),

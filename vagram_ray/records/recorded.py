@@ -94,10 +94,12 @@ def read_recorded(folder: SweepFolder) -> RecordedSweep:
             f"The sweep in {folder.shown} was run by an earlier version, which kept too little to go on from: "
             f"{WAYS_OUT}."
         )
-    if not info.get("launches") or "settings" not in info:
+    damage = "" if info.get("launches") and "settings" in info else "it has no launches or no settings"
+    if not info["sweep_id"]:
+        damage = "sweep_id is '', not a name"
+    if damage:
         raise SweepError(
-            f"The sweep in {folder.shown} cannot go on, its {SWEEP_FILE} is damaged (it has no launches or no "
-            f"settings): {way_out}."
+            f"The sweep in {folder.shown} cannot go on, its {SWEEP_FILE} is damaged ({damage}): {way_out}."
         )
     return RecordedSweep.of(info)
 

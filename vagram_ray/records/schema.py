@@ -187,7 +187,7 @@ _SWEEP = _table(
         "resources": _RESOURCES,
         "overrides": _table(),
         "settings": _table(),
-        "sweep_id": _name,
+        "sweep_id": _text,  # only going on needs one (read_recorded)
         "storage": _name,
         "launches": _each(_table(optional={**_ORIGIN, "ended": _text, "host": _text})),
         "interrupted": _flag,

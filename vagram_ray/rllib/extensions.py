@@ -29,7 +29,10 @@ def load_extensions(extensions: str | Iterable[str]) -> None:
     Raises:
         ExtensionError: If a file or module is missing or fails while it is imported.
     """
-    for extension in (extensions,) if isinstance(extensions, str) else extensions:
+    names = (extensions,) if isinstance(extensions, str) else extensions
+    if not isinstance(names, Iterable):
+        raise ExtensionError(f"extensions={extensions!r} is not usable: name modules or .py files, one or several.")
+    for extension in names:
         try:
             if extension.endswith(".py"):
                 _import_file(_find_file(extension))

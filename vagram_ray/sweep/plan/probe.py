@@ -61,7 +61,7 @@ class Prober:
     """
 
     def __init__(self, machine: Machine, extensions: Sequence[str] = ()) -> None:
-        self._machine, self._extensions = machine, tuple(extensions)
+        self._machine, self._extensions = machine, extensions
         self.note = ""
 
     def __call__(self, work: Sequence[Sized], on_gpu: bool = False) -> list[Costs | None]:
