@@ -6,7 +6,7 @@ import csv
 import io
 
 from vagram_ray.records.results import _csv_text
-from vagram_ray.text import csv_value, did_you_mean, printable, reason
+from vagram_ray.text import csv_value, did_you_mean, markdown_row, printable, reason
 
 
 def test_what_spreadsheets_would_run_is_text() -> None:
@@ -29,3 +29,8 @@ def test_a_close_word_is_offered() -> None:
 def test_a_reason_stands_inside_a_sentence() -> None:
     assert reason(OSError(28, "No space left on device", "f")) == "No space left on device"
     assert reason(ValueError("two\n lines.")) == "two lines"
+
+
+def test_a_row_of_markdown_shows_any_name_as_it_is() -> None:
+    row = markdown_row(["a|b", "<i> & *c*", "model_loss=vagram", "1 of 2 [3, 4]"])
+    assert row == "| a\\|b | &lt;i&gt; &amp; \\*c\\* | model_loss=vagram | 1 of 2 [3, 4] |"

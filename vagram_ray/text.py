@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,18 @@ def printable(text: str) -> str:
 def csv_value(value: Any) -> Any:
     """A value for a CSV file: text that begins with one of ``= + - @``, which spreadsheets run, gets a quote before."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+def markdown_text(text: str) -> str:
+    """Any text on one line, as GitHub's Markdown shows it letter by letter."""
+    text = " ".join(str(text).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\|*`~$]|\](?=\()|(?<!\w)_|_(?!\w))", r"\\\1", text)
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
+    return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
 
 def format_seeds(seeds: Sequence[int]) -> str:

@@ -120,9 +120,9 @@ class SweepResults:
     def _rows(self) -> Iterator[dict[str, Any]]:
         for trial in self.trials:
             cell = self.info["cells"][trial.cell]
+            axes = {key: value if _is_scalar(value) else json.dumps(value) for key, value in cell["axes"].items()}
             for record in trial.records:
                 shared = {key: record[key] for key in ("training_iteration", "env_steps", "time_total_s")}
-                axes = {key: value if _is_scalar(value) else json.dumps(value) for key, value in cell["axes"].items()}
                 for seed in trial.seeds:
                     own = record["seeds"].get(str(seed), {})
                     yield {**own, "cell": cell["label"], **axes, "seed": seed, **shared}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
 from vagram_ray.records.folder import SUMMARY_CSV, SUMMARY_MARKDOWN, epoch_of_death, whole_epochs
 from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
-from vagram_ray.text import csv_value, format_duration, format_number, format_seeds, plural
+from vagram_ray.text import csv_value, format_duration, format_number, format_seeds, markdown_row, plural
 
 FINAL_SHARE = 0.1
 """Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
@@ -258,11 +258,11 @@ def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
     lines = [f"# {summary.name}", "", summary.verdict, "", f"Final `{summary.return_metric}`:", ""]
     noted = any(describe_notes(cell) for cell in summary.cells)
     header = ["cell", "IQM", "95 % interval", "mean +- s.e.", "seeds", "missing", *(["notes"] if noted else [])]
-    lines += [_markdown_row(header), _markdown_row(["---"] + ["---:"] * 4 + ["---"] * (len(header) - 5))]
+    lines += [markdown_row(header), markdown_row(["---"] + ["---:"] * 4 + ["---"] * (len(header) - 5))]
     for cell in summary.cells:
         seeds = f"{len(cell.returns)}/{cell.num_seeds}"
         notes = [describe_notes(cell)] if noted else []
-        lines.append(_markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell), *notes]))
+        lines.append(markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell), *notes]))
     warnings = [line for warning in summary.warnings for line in ("", warning)]
     return "\n".join([*lines, *warnings, "", summary.definition, "", *_origin(info)]) + "\n"
 
@@ -294,7 +294,3 @@ def _numbers(cell: CellSummary) -> list[str]:
     interval = "-" if math.isnan(s.low) else f"[{format_number(s.low)}, {format_number(s.high)}]"
     error = "" if math.isnan(s.standard_error) else f" +- {format_number(s.standard_error)}"
     return [format_number(s.iqm), interval, format_number(s.mean) + error]
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vagram_ray.files import write_atomically
-from vagram_ray.text import csv_value
+from vagram_ray.text import csv_value, markdown_row, markdown_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,21 +52,11 @@ def write_tables(tables: Sequence[ReportTable], folder: Path, task: str = "") ->
 def markdown(table: ReportTable, task: str = "") -> str:
     """The table's text as GitHub's Markdown, with what was run and the caption above."""
     columns = list(table.text.columns)
-    head = [_markdown_text(task), ""] if task else []
-    lines = [*head, f"{_markdown_text(table.caption)}.", "", _markdown_row(columns)]
+    head = [markdown_text(task), ""] if task else []
+    lines = [*head, f"{markdown_text(table.caption)}.", "", markdown_row(columns)]
     lines.append("| " + " | ".join("---:" if column in table.numeric else "---" for column in columns) + " |")
-    lines += [_markdown_row(row) for row in table.text.itertuples(index=False)]
+    lines += [markdown_row(row) for row in table.text.itertuples(index=False)]
     return "\n".join(lines) + "\n"
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_markdown_text(cell) for cell in cells) + " |"
-
-
-def _markdown_text(text: str) -> str:
-    text = " ".join(str(text).split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|*`~$]|\](?=\()|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 _LATEX = {

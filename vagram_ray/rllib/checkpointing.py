@@ -24,6 +24,8 @@ from ray.tune.result import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION
 
 from vagram_ray.checkpoint import CheckpointFolder, CheckpointHistory, read_checkpoint, write_checkpoint
 from vagram_ray.checkpoint.files import STORAGE_ERRORS, resolve
+from vagram_ray.core.setting_checks import is_integer
+from vagram_ray.records.folder import EARLIER_RESULTS
 from vagram_ray.rllib.env_runner import ENVIRONMENTS
 from vagram_ray.rllib.plain_config import config_from_plain, differences, plain_settings, to_plain_value
 
@@ -39,8 +41,6 @@ CHECKPOINT_ERROR = "checkpoint_error"
 """Key of a result whose checkpoint could not be written: why."""
 DAMAGED_CHECKPOINTS = "damaged_checkpoints"
 """Key of a process's first result: a sentence on each damaged checkpoint that was passed over."""
-EARLIER_RESULTS = "earlier_results"
-"""Key of the first result after resuming: the results of all epochs before it, for a driver that lost some."""
 KEPT_SECTIONS = (TRAINING_ITERATION, "env_steps", TIME_TOTAL_S, "time", "perf", "seeds")
 """What a checkpoint keeps of every earlier result."""
 
@@ -232,4 +232,4 @@ def check_time_limit(limit: Any) -> None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_integer(value) and value >= 1

@@ -10,9 +10,10 @@ from typing import Any
 from ray.tune import Callback
 
 from vagram_ray.ray_internals import error_of
+from vagram_ray.records.folder import EARLIER_RESULTS
 from vagram_ray.records.writer import RecordWriter
 from vagram_ray.rllib.algorithm import ALL_SEEDS_FAILED, ENVIRONMENT_FAULTS
-from vagram_ray.rllib.checkpointing import CHECKPOINT_ERROR, DAMAGED_CHECKPOINTS, EARLIER_RESULTS
+from vagram_ray.rllib.checkpointing import CHECKPOINT_ERROR, DAMAGED_CHECKPOINTS
 from vagram_ray.rllib.trial_output import OUTPUT_FILES
 from vagram_ray.sweep.run.faults import Faults
 from vagram_ray.sweep.run.local_ray import RayWatch

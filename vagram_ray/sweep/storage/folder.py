@@ -47,11 +47,6 @@ class SweepStorage:
         return "://" in self.location
 
     @property
-    def tune_path(self) -> str:
-        """``storage_path`` for Tune."""
-        return self.location if self.is_remote else str(self.folder.parent)
-
-    @property
     def folder(self) -> Path:
         """The driver's folder of this sweep."""
         parent = DEFAULT_STORAGE if self.is_remote else self.location
