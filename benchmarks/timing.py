@@ -109,7 +109,12 @@ class Samples:
 
 
 def measure(
-    case: str, sides: Mapping[str, Factory | Peer], *, rounds: int, repeats: int = 3, warm_up: int = 5,
+    case: str,
+    sides: Mapping[str, Factory | Peer],
+    *,
+    rounds: int,
+    repeats: int = 3,
+    warm_up: int = 5,
     clock: Clock = time.process_time,
 ) -> dict[str, Samples]:
     """Time the sides in turns.

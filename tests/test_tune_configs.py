@@ -217,11 +217,14 @@ def test_the_attribution_changes_one_thing_of_the_baseline_at_a_time(scale: str)
     assert (baseline.model_max_epochs, baseline.reward_weight) == (None, "auto")
     assert not baseline.normalize_reward_targets
     mix = (baseline.rollout_length, baseline.real_ratio, baseline.early_stopping_metric, baseline.model_batch_size)
-    assert mix == {
-        "smoke": ((20, 150, 1, 1), (0, 1, 1.0, 0.05), "loss", 256),
-        "laptop": ((20, 150, 1, 1), (0, 2, 1.0, 0.05), "loss", 256),
-        "paper": ((20, 150, 1, 1), (0, 50, 1.0, 0.05), "squared_error", 1024),
-    }[scale]
+    assert (
+        mix
+        == {
+            "smoke": ((20, 150, 1, 1), (0, 1, 1.0, 0.05), "loss", 256),
+            "laptop": ((20, 150, 1, 1), (0, 2, 1.0, 0.05), "loss", 256),
+            "paper": ((20, 150, 1, 1), (0, 50, 1.0, 0.05), "squared_error", 1024),
+        }[scale]
+    )
     if scale == "laptop":
         sizes = [(c.num_distractors, c.num_layers, c.hidden_size) for c in by_agent["vagram"]]
         assert sizes == [(0, 2, 64), (5, 2, 64), (10, 2, 64), (0, 1, 16), (0, 1, 8)]

@@ -40,9 +40,7 @@ SWEEP = Sweep(
     epochs=25,  # mbrl-lib's 5,000 steps
     scales={
         "smoke": Scale(epochs=2, seeds=1, overrides={**smoke_settings(), "evaluation_duration": 1}),
-        "laptop": Scale(
-            epochs=13, overrides={**LAPTOP, "evaluation_duration": 5}, variants={"task": LAPTOP_TASKS}
-        ),
+        "laptop": Scale(epochs=13, overrides={**LAPTOP, "evaluation_duration": 5}, variants={"task": LAPTOP_TASKS}),
         "paper": Scale(),
     },
 )

@@ -43,9 +43,7 @@ TWO_LENGTHS = {"rollout_length": tune.grid_search([(20, 150, 1, 1), (20, 150, 1,
 PUBLISHED = {name: {**environment, **published_settings(name)} for name, environment in ENVIRONMENTS.items()}
 PUBLISHED["Humanoid"] = {**ENVIRONMENTS["Humanoid"], **janner_settings("Humanoid"), **PAPER_MIX}
 PUBLISHED["HalfCheetah"] |= TWO_LENGTHS
-MBRL_LIB = {
-    name: {**environment, **mbrl_lib_settings(name), **PAPER_MIX} for name, environment in ENVIRONMENTS.items()
-}
+MBRL_LIB = {name: {**environment, **mbrl_lib_settings(name), **PAPER_MIX} for name, environment in ENVIRONMENTS.items()}
 MBRL_LIB["HalfCheetah"] |= TWO_LENGTHS
 
 SWEEP = Sweep(

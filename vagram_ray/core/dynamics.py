@@ -163,9 +163,7 @@ class DynamicsEnsemble:
     def select_seeds(self, index: Tensor) -> DynamicsEnsemble:
         """A copy of the ensembles of the seeds at ``index`` (M,)."""
         network = self.network.select_networks(self._member_rows(index))
-        return copy_of_seeds(
-            self, index, (*_PER_SEED, *_TARGET_STATISTICS), num_seeds=len(index), network=network
-        )
+        return copy_of_seeds(self, index, (*_PER_SEED, *_TARGET_STATISTICS), num_seeds=len(index), network=network)
 
     @torch.no_grad()
     def set_elites(self, validation_loss: Tensor) -> None:

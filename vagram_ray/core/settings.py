@@ -111,9 +111,7 @@ class MBPOSettings:
     """What early stopping and the choice of elites look at: the loss, or the squared error of all outputs (MBPO)."""
     validation_fraction: float = _model_setting(0.2, above=0, below=1)
     """Share of the real transitions held out for early stopping and the choice of elites."""
-    value_gradient_clip_percentile: float = _model_setting(
-        95.0, above=0, high=100, hint=" (100 switches clipping off)"
-    )
+    value_gradient_clip_percentile: float = _model_setting(95.0, above=0, high=100, hint=" (100 switches clipping off)")
     """Percentile of the L2 norms over the data at which value gradients are clipped; 100 is off."""
 
     # Model-based policy optimisation

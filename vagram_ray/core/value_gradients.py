@@ -143,9 +143,7 @@ class ValueEstimates:
         return torch.cat(gradients, dim=1)
 
 
-def clip_gradient_norms(
-    gradients: Tensor, percentile: float, counted: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def clip_gradient_norms(gradients: Tensor, percentile: float, counted: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Shorten gradients (S, K, N, D) to the percentile of the L2 norms over the N transitions, per seed and estimate.
 
     Args:

@@ -42,9 +42,7 @@ MAX_DISTRACTORS = 2_000
 """The process has a square matrix of that size; the paper goes to 15."""
 
 
-def check_distractors(
-    num_distractors: Any, process: Any, scale: Any = "deviation", reset: Any = "component"
-) -> int:
+def check_distractors(num_distractors: Any, process: Any, scale: Any = "deviation", reset: Any = "component") -> int:
     """Return `num_distractors` as an int.
 
     Raises:

@@ -142,9 +142,7 @@ def _film(agent: SavedAgent, act: Policy, episodes: list[Episode], path: Path, c
     console.print(f"{'Episode 1:':<{len(filmed) + 1}} {short_path(sheet)}", soft_wrap=True)
 
 
-def _show_model(
-    agent: SavedAgent, episodes: list[Episode], horizon: int, output: Path, console: Console
-) -> None:
+def _show_model(agent: SavedAgent, episodes: list[Episode], horizon: int, output: Path, console: Console) -> None:
     from vagram_ray.play.dimensions import dimension_names
     from vagram_ray.play.model_figure import reading, save_model_view
     from vagram_ray.play.model_table import model_table

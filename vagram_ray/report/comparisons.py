@@ -269,4 +269,3 @@ def verdict_of(
 def _side(interval: Interval, none: float) -> int:
     """1 or -1 if the whole interval lies above or below the value of no difference, else 0."""
     return (interval.low > none) - (interval.high < none)
-

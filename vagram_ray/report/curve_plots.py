@@ -56,8 +56,7 @@ def iqm_curves(drawing: Drawing) -> Plot:
 def metric_curves(drawing: Drawing, metric: str) -> Plot:
     """Interquartile mean of any per-seed metric."""
     panels = tuple(
-        Panel(panel.title, tuple(_with_metric(cell, metric) for cell in panel.cells))
-        for panel in drawing.panels
+        Panel(panel.title, tuple(_with_metric(cell, metric) for cell in panel.cells)) for panel in drawing.panels
     )
     name = "metric_" + "".join(letter if letter.isalnum() else "_" for letter in metric)
     title = readable_metric(metric)

@@ -141,7 +141,6 @@ def save_plot(plot: Plot, folder: Path, task: str = "") -> Figure:
 # -- drawing -----------------------------------------------------------------------------------------------------
 
 
-
 class _Limits(NamedTuple):
     """What all panels share of their axes; None where they share nothing."""
 

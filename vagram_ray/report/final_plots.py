@@ -187,11 +187,7 @@ def _rows_over_panels(drawing: Drawing, pairs: Sequence[PairComparison]) -> list
     for pair in _selected(pairs):
         by_name.setdefault(_pair_name(pair), []).append(pair)
     most = max(len(same) for same in by_name.values())
-    return [
-        _row(drawing, same[0], probability_over_panels(same))
-        for same in by_name.values()
-        if len(same) == most
-    ]
+    return [_row(drawing, same[0], probability_over_panels(same)) for same in by_name.values() if len(same) == most]
 
 
 def _row(drawing: Drawing, pair: PairComparison, probability: Interval) -> _Row:

@@ -103,8 +103,7 @@ def check_resolved(config: MBPOConfig) -> None:
         value = getattr(config, key)
         if isinstance(value, Domain) or (isinstance(value, dict) and "grid_search" in value):
             raise ValueError(
-                f"{key} still is a search space ({value!r}); give the config to ray.tune.Tuner, "
-                "or set a value."
+                f"{key} still is a search space ({value!r}); give the config to ray.tune.Tuner, or set a value."
             )
 
 

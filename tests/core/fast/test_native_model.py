@@ -229,8 +229,16 @@ def objective_in_numpy(parameters, sizes, inputs, targets, weights):
 @pytest.mark.parametrize("targets", ["delta", "next_obs"])
 def test_the_likelihoods_gradient_is_that_of_finite_differences(targets):
     data = transitions(1, 50)
-    fit = make_fit(data, [0], True, model_loss="nll", hidden_size=6, prediction_target=targets, model_batch_size=64,
-                   model_weight_decay=0.0)
+    fit = make_fit(
+        data,
+        [0],
+        True,
+        model_loss="nll",
+        hidden_size=6,
+        prediction_target=targets,
+        model_batch_size=64,
+        model_weight_decay=0.0,
+    )
     dynamics, rows = fit.dynamics, fit.split.train[0].numpy()
     dynamics.network.extras[0].data.fill_(-1.0)  # where the bounds are felt
     dynamics.network.extras[1].data.fill_(-2.0)
@@ -245,6 +253,7 @@ def test_the_likelihoods_gradient_is_that_of_finite_differences(targets):
     gradient = fit.optimizer.exp_avg[0].view(dynamics.ensemble_size, -1).double().numpy() / 0.1  # of the first step
     losses = []
     for member, own in enumerate(rows):
+
         def objective(parameters, own=own):
             return objective_in_numpy(parameters, sizes, inputs[own], wanted[own], 1.0 / (D + 1))
 

@@ -96,9 +96,7 @@ class Prober:
         )
 
 
-def _in_a_process(
-    work: dict[str, Sized], extensions: Sequence[str], device: str
-) -> tuple[dict[str, Costs], str]:
+def _in_a_process(work: dict[str, Sized], extensions: Sequence[str], device: str) -> tuple[dict[str, Costs], str]:
     """What a process of its own has measured in time, and the first error."""
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
