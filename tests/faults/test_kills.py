@@ -29,6 +29,11 @@ def test_a_killed_driver_leaves_nothing_and_the_same_command_goes_on(
         kill(pid, signal.SIGKILL)
     assert run.wait() != 0
     assert run.left_behind() == []
+    if part == GCS:
+        output = run.read_output()
+        said = "Ray's control process has died, and the sweep ends. The same command goes on: "
+        assert said in output and str(run.file) in output.partition(said)[2].splitlines()[0]
+        assert output.partition(said)[0].count("Traceback") == 0
     reached = max(run.epochs().values())
     # Without its GCS, Ray goes on until the driver finds out: trials may get to their last epoch.
     assert 2 <= reached < 5 if part == "driver" else reached >= 2

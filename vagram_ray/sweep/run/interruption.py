@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ NOTHING_RUNS = "nothing is running yet, so the sweep ends."
 RAY_STARTS = "the sweep ends as soon as Ray has started; a second signal ends it at once."
 TRIALS_RUN = "stopping the trials; a second signal ends the sweep at once."
 ENDING = "the trials have ended; what is being written is finished first."
+
+_TAKE_SIGNALS_EVERY_S = 0.01
 
 
 class Interruption:
@@ -45,38 +48,31 @@ class Interruption:
         """From now on a signal is noted and announced in these words, and ends nothing by itself."""
         self._announcement = announcement
 
-    @contextlib.contextmanager
-    def while_ray_starts(self) -> Iterator[None]:
-        """Within the block signals are noted alone; at its end they end the command.
+    def await_ray(self, start: Callable[[], None]) -> None:
+        """Call ``start``, which starts Ray: signals are noted meanwhile, and end the command when it has returned.
 
-        Ray takes over SIGTERM while it starts, with a handler that raises; so the signals are also read from the
-        descriptor that Python writes them to, whatever handler there is.
+        Raises:
+            SystemExit: A signal has come.
         """
+
+        def take() -> None:
+            self._take_signals()
+            if self.happened:
+                signal.alarm(0)  # of Ray's C++ where it was first to see SIGTERM: it ends this process after 3 s
+
         before, self._announcement = self._announcement, RAY_STARTS
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        os.set_blocking(writer, False)
-        previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        failure: BaseException | None = None
         try:
-            yield
-        except BaseException as error:  # SystemExit is of Ray's handler
-            failure = error
-        signal.set_wakeup_fd(previous)
-        self._take_signals()
-        with contextlib.suppress(BlockingIOError):  # there was none
-            for number in os.read(reader, 1024):
-                self._note(number)
-        os.close(reader)
-        os.close(writer)
+            call_beside_signals(start, take)
+        except Exception as error:
+            if self.happened:
+                raise SystemExit(self.exit_status) from error
+            raise
         self._announcement = before
         if self.happened:
-            raise SystemExit(self.exit_status) from failure
-        if failure is not None:
-            raise failure
+            raise SystemExit(self.exit_status)
 
     def _take_signals(self) -> dict[int, Any]:
-        """Set the handler, again where Ray has set its own; returns the handlers before."""
+        """Set the handler; returns the handlers before."""
         return {number: signal.signal(number, self._on_signal) for number in self._handled}
 
     def _on_signal(self, number: int, frame: Any) -> None:
@@ -84,18 +80,13 @@ class Interruption:
             if self._console is not None:
                 self._console.show_cursor(True)  # a live table hides it
             os._exit(128 + number)
-        self._note(number)
-        if self._announcement is NOTHING_RUNS:
-            raise SystemExit(self.exit_status)
-
-    def _note(self, number: int) -> None:
-        if number not in self._handled or self.happened:
-            return
         self.signal_number = number
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         with contextlib.suppress(OSError, RuntimeError):  # the terminal may be gone, or in the midst of a line
             if self._console is not None:
                 self._console.print(f"{name} received: {self._announcement}", soft_wrap=True)
+        if self._announcement is NOTHING_RUNS:
+            raise SystemExit(self.exit_status)
 
 
 @contextlib.contextmanager
@@ -114,6 +105,38 @@ def stop_on_signals(console: Console) -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
+def call_beside_signals(work: Callable[[], None], take_signals: Callable[[], object]) -> None:
+    """Call ``work``, which starts or ends Ray, in a thread of its own, and ``take_signals`` here until it returns.
+
+    Python runs the handlers of signals in the main thread alone, so none lands within ``work``, where what it raises
+    may be lost, and Ray's Python sets no handler of SIGTERM beside it. Ray's C++ does as it starts, and takes every
+    handler away as it ends: so the handlers are set again every few milliseconds.
+
+    The thread lives as long as the process: Ray's processes are told to end with the thread that started them.
+
+    Raises:
+        BaseException: Whatever ``work`` raises.
+    """
+    returned, failures = threading.Event(), list[BaseException]()
+
+    def target() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+        returned.set()
+        if not failures:
+            threading.Event().wait()
+
+    threading.Thread(target=target, name="ray-lifetime", daemon=True).start()
+    waiting = True
+    while waiting:
+        waiting = not returned.wait(_TAKE_SIGNALS_EVERY_S)
+        take_signals()
+    if failures:
+        raise failures[0]
+
+
 def leave_at_once_on_signals() -> None:
     """From now on a signal ends this process with the status that it stands for: all is written, Python is ending."""
     for number in STOP_SIGNALS:
@@ -125,7 +148,7 @@ def leave_at_once_on_signals() -> None:
 def spared_from_hangup() -> Iterator[None]:
     """Programs that are started within the block take no notice of SIGHUP, which a closed terminal sends to all.
 
-    A sweep's driver stops in order then, and needs Ray's processes for that. In this process the signal waits.
+    A sweep's driver stops in order then, and needs Ray's processes for that. In this thread the signal waits.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:

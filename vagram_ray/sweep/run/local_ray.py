@@ -18,7 +18,12 @@ from typing import Any
 
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.processes import load_psutil
-from vagram_ray.sweep.run.interruption import Interruption, leave_at_once_on_signals, spared_from_hangup
+from vagram_ray.sweep.run.interruption import (
+    Interruption,
+    call_beside_signals,
+    leave_at_once_on_signals,
+    spared_from_hangup,
+)
 from vagram_ray.sweep.spec import SweepError, describe
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -47,16 +52,13 @@ def connect_to_ray(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns about its future at every start
-    with interruption.while_ray_starts() if interruption is not None else contextlib.nullcontext():
-        if address is not None:
-            _connect(address)
-        else:
-            assert machine is not None
-            _start(machine)
+    (interruption or Interruption()).await_ray(lambda: _connect(address) if address is not None else _start(machine))
 
 
-def _start(machine: Machine) -> None:
+def _start(machine: Machine | None) -> None:
     import ray
+
+    assert machine is not None
 
     # Without its control process, Ray would wait for a minute before it gives up.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
@@ -94,6 +96,7 @@ def _connect(address: str) -> None:
         if endpoint := re.fullmatch(r"(?P<host>[^:/]+):(?P<port>\d+)", address):  # Ray itself would go on for minutes
             socket.create_connection((endpoint["host"], int(endpoint["port"])), timeout=10).close()
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        atexit.register(_end_ray)
     except Exception as error:  # Ray raises a different class for every way of not getting through
         reason = describe(error).rstrip(".")
         raise SweepError(
@@ -107,16 +110,20 @@ def _connect(address: str) -> None:
 
 def _remove_own_files(session: Path) -> None:
     """Ray keeps logs and sockets for ever, a megabyte or more for every start; what trials print is in the results."""
-    import ray
-
-    ray.shutdown()
-    leave_at_once_on_signals()  # Ray has taken SIGTERM's handler away
+    _end_ray()
     shutil.rmtree(session, ignore_errors=True)
 
 
 def keep_ray_files() -> None:
     """Leave the logs of this process's own Ray where they are: they may tell more of what went wrong."""
     atexit.unregister(_remove_own_files)
+    atexit.register(_end_ray)
+
+
+def _end_ray() -> None:
+    import ray
+
+    call_beside_signals(ray.shutdown, leave_at_once_on_signals)
 
 
 def remove_leftovers(folder: Path) -> None:
