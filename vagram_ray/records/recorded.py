@@ -17,6 +17,8 @@ from vagram_ray.records.errors import SweepError
 from vagram_ray.records.folder import SWEEP_FILE, SweepFolder
 
 WAYS_OUT = "start anew with --restart (what is there is kept under another name) or give another --name"
+PUBLISHED = "published"
+"""Key of ``sweep.json`` that says that the folder holds compact records alone (``records.publish``)."""
 CPU, GPU, ACCELERATOR_TYPE = "CPU", "GPU", "accelerator_type"
 """Keys of a trial's ``resources``; the last one is there if the trial asks for one kind of GPU."""
 
@@ -93,6 +95,10 @@ def read_recorded(folder: SweepFolder) -> RecordedSweep:
         raise SweepError(
             f"The sweep in {folder.shown} was run by an earlier version, which kept too little to go on from: "
             f"{WAYS_OUT}."
+        )
+    if info.get(PUBLISHED):
+        raise SweepError(
+            f"The sweep in {folder.shown} is a published copy without checkpoints, which cannot go on: {WAYS_OUT}."
         )
     damage = "" if info.get("launches") and "settings" in info else "it has no launches or no settings"
     if not info["sweep_id"]:
