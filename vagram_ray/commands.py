@@ -24,13 +24,13 @@ MIN_WIDTH = 100
 
 
 class InputError(click.ClickException):
-    """Input that cannot work: one sentence that names the value and the way out; exit status 2."""
+    """Input that cannot work: one sentence that names the value and the way out. Exit status 2."""
 
     exit_code = 2
 
 
 class FiniteRange(click.FloatRange):
-    """A number within bounds; ``nan`` and ``inf``, which Python reads as numbers, are none."""
+    """A number within bounds. ``nan`` and ``inf``, which Python reads as numbers, are none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number."""
@@ -83,7 +83,7 @@ def version_option() -> Callable[[Any], Any]:
 
 
 def make_console() -> Console:
-    """The console of a command; wide enough for tables where the output goes to a file or a pipe."""
+    """The console of a command, wide enough for tables where the output goes to a file or a pipe."""
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # labels may hold any text
     console = Console(**plain)
     if not console.is_terminal and "COLUMNS" not in os.environ:

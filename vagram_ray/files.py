@@ -14,7 +14,7 @@ TEMPORARY = ".tmp-"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step, so that no reader ever sees half of it; text is written as UTF-8.
+    """Replace a file in one step, so that no reader ever sees half of it. Text is written as UTF-8.
 
     The folder is made if it is not there. A failed attempt leaves nothing behind.
     """
@@ -67,6 +67,6 @@ def open_file(path: Path, limit: int) -> BinaryIO:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The content of a file; raises as ``open_file``."""
+    """The content of a file. Raises as ``open_file``."""
     with open_file(path, limit) as file:
         return file.read(limit)

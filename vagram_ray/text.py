@@ -48,7 +48,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_number(value: float) -> str:
-    """At least three significant digits, without exponents where returns lie; ``-`` for what is not there."""
+    """At least three significant digits, without exponents where returns lie, ``-`` for what is not there."""
     if not math.isfinite(value):
         return "-"
     if abs(value) >= 100:
@@ -59,12 +59,12 @@ def format_number(value: float) -> str:
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    """``1 trial``, ``2 trials``; ``nouns`` is the plural where an s does not make it."""
+    """``1 trial``, ``2 trials``. ``nouns`` is the plural where an s does not make it."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {nouns or noun + 's'}"
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 3, show: Callable[[str], str] = str) -> str:
-    """``did you mean vagram or vaml_sac?``; empty where no known word is close."""
+    """``did you mean vagram or vaml_sac?``, empty where no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=most)
     return f"did you mean {' or '.join(map(show, close))}?" if close else ""
 

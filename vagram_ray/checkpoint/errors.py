@@ -2,7 +2,7 @@
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be used; one sentence that names it and the way out."""
+    """A checkpoint cannot be used. The sentence names it and the way out."""
 
 
 class DamagedCheckpointError(CheckpointError):

@@ -47,7 +47,7 @@ def write_file(filesystem: FileSystem, path: str, content: bytes) -> None:
 
 
 def write_file_atomically(filesystem: FileSystem, path: str, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it; object stores do that by themselves."""
+    """Write a file so that nobody ever sees half of it. Object stores do that by themselves."""
     if is_local(filesystem):
         write_atomically(Path(path), content)
     else:
@@ -96,7 +96,7 @@ def read_file(filesystem: FileSystem, path: str) -> bytes:
 
 
 def delete_folder(filesystem: FileSystem, path: str) -> None:
-    """Delete a folder if it is there; of a link to one, the link alone."""
+    """Delete a folder if it is there. Where it is a link, only the link goes."""
     if is_local(filesystem) and os.path.islink(path):
         os.unlink(path)
         return
@@ -112,13 +112,13 @@ def delete_file(filesystem: FileSystem, path: str) -> None:
 
 
 def list_folder(filesystem: FileSystem, path: str) -> list[Any]:
-    """What lies directly in a folder (``pyarrow.fs.FileInfo``); nothing if there is no such folder."""
+    """What lies directly in a folder (``pyarrow.fs.FileInfo``), or nothing if there is no such folder."""
     entries: list[Any] = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
     return entries
 
 
 def folder_names(filesystem: FileSystem, path: str) -> list[str]:
-    """Names of what lies directly in a folder; on this machine also of links that lead nowhere."""
+    """Names of what lies directly in a folder, on this machine also of links that lead nowhere."""
     if is_local(filesystem):
         return os.listdir(path) if os.path.isdir(path) else []
     return [info.base_name for info in list_folder(filesystem, path)]

@@ -7,7 +7,7 @@
       imagined.safetensors   tensors of the imagined buffer
       state.json             the state's plain values: counters, random generators of environments, the last result
       config.json            the settings of the run and its seeds
-      manifest.json          format, size and SHA-256 of every file; the segments of the real buffer
+      manifest.json          format, size and SHA-256 of every file, the segments of the real buffer
       replay/                those segments, or ../replay/ where a run's checkpoints share them
 
 The manifest is written last. A folder on a disk appears under its name only when everything is in it.
@@ -163,18 +163,18 @@ def write_checkpoint(
     *,
     shared: Sequence[Segment] | None = None,
 ) -> Manifest:
-    """Write a checkpoint completely or not at all; one that stood there is replaced.
+    """Write a checkpoint completely or not at all. One that stood there is replaced.
 
     Args:
         folder: Where.
         config: Plain settings.
-        state: Nested dicts and lists of tensors and plain values; tensors below a key ``imagined`` get a file of
+        state: Nested dicts and lists of tensors and plain values. Tensors below a key ``imagined`` get a file of
             their own.
         replay: The real buffer: ``size``, ``num_added`` and ``arrivals(first, last)``.
-        shared: Segments in the folder beside the checkpoint, to be added to; None keeps all in the checkpoint.
+        shared: Segments in the folder beside the checkpoint, to be added to. None keeps all in the checkpoint.
 
     Raises:
-        OSError: It cannot be written; nothing is left of it.
+        OSError: It cannot be written. Nothing is left of it.
         TypeError: The state holds a value that is neither a tensor nor plain.
     """
     plain, tensors = split_tree(state)

@@ -33,7 +33,7 @@ def numbered_checkpoints(filesystem: FileSystem, path: str) -> list[tuple[int, C
 
 
 def newest_whole(filesystem: FileSystem, path: str) -> CheckpointFolder | None:
-    """The newest checkpoint in a run's folder of which nothing is missing; None if there is none."""
+    """The newest checkpoint in a run's folder of which nothing is missing, or None if there is none."""
     return next((own for _, own in reversed(numbered_checkpoints(filesystem, path)) if own.is_whole()), None)
 
 
@@ -55,7 +55,7 @@ class CheckpointHistory:
         """Write checkpoint ``number`` and delete those that are not kept.
 
         Raises:
-            OSError: It cannot be written; the ones before are untouched.
+            OSError: It cannot be written. The ones before are untouched.
         """
         folder = CheckpointFolder(self.filesystem, f"{self.path}/{checkpoint_name(number)}")
         manifest = write_checkpoint(folder, config, state, replay, shared=self._segments)
@@ -67,7 +67,7 @@ class CheckpointHistory:
     def read_newest(
         self, tell: Callable[[str], None] = lambda sentence: None
     ) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-        """Number, settings and state of the newest checkpoint that can be read; None without one.
+        """Number, settings and state of the newest checkpoint that can be read, or None without one.
 
         One that is damaged is passed over with a warning, which ``tell`` gets too, and the one before is taken.
 

@@ -70,7 +70,7 @@ def append_segment(
     last: int,
     rows: Callable[[int, int], Tensor],
 ) -> list[Segment]:
-    """Write what ``known`` lacks of the transitions ``first`` to ``last - 1``; returns the segments that hold them.
+    """Write what ``known`` lacks of the transitions ``first`` to ``last - 1``. Returns the segments that hold them.
 
     Args:
         filesystem: Where ``folder`` is.

@@ -18,7 +18,7 @@ def split_tree(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     Tensors that are on the CPU and contiguous already are not copied. Tuples become lists.
 
     Raises:
-        TypeError: A value is neither a tensor nor plain; the message names where it lies.
+        TypeError: A value is neither a tensor nor plain. The message names where it lies.
     """
     tensors: dict[str, Tensor] = {}
     return _split(tree, "", tensors), tensors

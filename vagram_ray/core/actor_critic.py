@@ -23,7 +23,7 @@ _LOG_DENSITY_CONSTANT = 0.5 * math.log(2 * math.pi) + 2.0 * math.log(2.0)
 
 
 class ObservationScale(nn.Module):
-    """Per-seed mean and deviation with which observations enter the networks; the identity by default."""
+    """Per-seed mean and deviation with which observations enter the networks, the identity by default."""
 
     def __init__(self, num_seeds: int, obs_dim: int, enabled: bool, device: torch.device | str = "cpu") -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class ObservationScale(nn.Module):
         if self.enabled:
             deviation, mean = torch.std_mean(obs, dim=1, keepdim=True, correction=0)
             self.obs_mean.copy_(mean)
-            # A constant dimension carries no information; dividing by its rounding noise would invent some.
+            # A constant dimension carries no information. Dividing by its rounding noise would invent some.
             self.obs_std.copy_(torch.where(deviation < 1e-6, 1.0, deviation))
 
     def select_seeds(self, index: Tensor) -> ObservationScale:
@@ -148,7 +148,7 @@ class TwinCritic(nn.Module):
         return self.network(torch.cat([self.scale(obs), action], dim=-1)).view(self.num_seeds, 2, -1)
 
     def values_at(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Values (S, 2, B) where each critic has its own obs (S, 2, B, D); action (S, B, A) is shared."""
+        """Values (S, 2, B) where each critic has its own obs (S, 2, B, D). Action (S, B, A) is shared."""
         scaled = torch.stack([self.scale(obs[:, 0]), self.scale(obs[:, 1])], dim=1)
         shared = action.unsqueeze(1).expand(-1, 2, -1, -1)
         return self.network(torch.cat([scaled, shared], dim=-1).flatten(0, 1)).view(self.num_seeds, 2, -1)
@@ -160,7 +160,7 @@ class TwinCritic(nn.Module):
 
 
 class ActorCritic(Protocol):
-    """What losses and value estimates are made of; ``SAC`` is one."""
+    """What losses and value estimates are made of. ``SAC`` is one."""
 
     @property
     def actor(self) -> SquashedGaussianActor:

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     Every update allocates and frees the same few activations. Above 128 KiB glibc maps and unmaps fresh pages
     for each of them, and the page faults take a share of every update (``docs/performance.md``). Peak memory
-    is unchanged; freed memory stays with the process.
+    is unchanged. Freed memory stays with the process.
 
     Returns:
         Whether the setting was made (False where the C library is not glibc).

@@ -70,7 +70,7 @@ def sensitivity_shares(weight: Tensor, variance: Tensor) -> Tensor:
         variance: Variance of each dimension over the same states, (S, D).
 
     Returns:
-        Shares that sum to 1; NaN where the value depends on nothing that varies.
+        Shares that sum to 1, or NaN where the value depends on nothing that varies.
     """
     sensitivity = weight * variance
     return sensitivity / sensitivity.sum(dim=1, keepdim=True)
@@ -82,7 +82,7 @@ def prediction_metrics(
 ) -> dict[str, Tensor]:
     """How much of each dimension's change, and of the reward, the model leaves unexplained on held-out transitions.
 
-    For dimension d: the elites' mean squared error of s'_d - s_d over the variance of s'_d - s_d; for the reward the
+    For dimension d: the elites' mean squared error of s'_d - s_d over the variance of s'_d - s_d. For the reward the
     same of r. 0 is a perfect model, 1 is what predicting the mean would reach. Dimensions that never change are left
     out, and a reward that never changes is NaN.
 
@@ -116,7 +116,7 @@ def _unexplained(predicted: Tensor, observed: Tensor) -> Tensor:
 def by_dimension(name: str, values: Tensor, num_real_dims: int) -> dict[str, Tensor]:
     """Means of values (S, D) over the real dimensions and over the distractors, if any, and every dimension's own.
 
-    NaN stands for a dimension without a value; means leave it out.
+    NaN stands for a dimension without a value. Means leave it out.
     """
     metrics = {f"{name}_real": values[:, :num_real_dims].nanmean(dim=1)}
     if num_real_dims < values.shape[1]:

@@ -1,8 +1,8 @@
 """The dynamics model: an ensemble of networks per seed that predicts the state's change and the reward.
 
 After PETS (Chua et al., 2018) and MBPO (Janner et al., 2019): SiLU networks on normalised inputs, optionally
-with a learned-bounds log-variance beside the mean; the members that validate best are the elites. What the
-networks' outputs mean is an option (docs/losses.md, "Targets"); predictions are in the environment's units always.
+with a learned-bounds log-variance beside the mean. The members that validate best are the elites. What the
+networks' outputs mean is an option (docs/losses.md, "Targets"). Predictions are in the environment's units always.
 """
 
 from __future__ import annotations
@@ -94,22 +94,22 @@ class DynamicsEnsemble:
 
     @property
     def dynamics_unit(self) -> Tensor | None:
-        """sigma_d (S, 1, 1, D): one unit of the dynamics outputs in the environment's; None if they are the same."""
+        """sigma_d (S, 1, 1, D): one unit of the dynamics outputs in the environment's, or None if they are the same."""
         return self.output_std[..., : self.obs_dim] if self.normalize_dynamics_targets else None
 
     @property
     def reward_unit(self) -> Tensor | None:
-        """sigma_r (S, 1, 1): one unit of the reward output in the environment's; None if they are the same."""
+        """sigma_r (S, 1, 1): one unit of the reward output in the environment's, or None if they are the same."""
         return self.output_std[..., self.obs_dim] if self.normalize_reward_targets else None
 
     @torch.no_grad()
     def fit_target_normalizer(self, data: Transitions) -> None:
-        """Take the normalised targets' mean and deviation from the data (S, N, ...); nothing if none is normalised.
+        """Take the normalised targets' mean and deviation from the data (S, N, ...). Do nothing if none is normalised.
 
         The networks stay as they are when the statistics move from one fit to the next: they map normalised inputs to
         normalised outputs, and the statistics of both move together. Re-expressing the last layer so that it makes
-        the same predictions as before in the new units (PopArt, van Hasselt et al., 2016) would undo half of that;
-        fits that go on from there start with a higher held-out loss (docs/losses.md, "Targets").
+        the same predictions as before in the new units (PopArt, van Hasselt et al., 2016) would undo half of that.
+        Fits that go on from there start with a higher held-out loss (docs/losses.md, "Targets").
         """
         if not self.normalizes_targets:
             return
@@ -167,7 +167,7 @@ class DynamicsEnsemble:
 
     @torch.no_grad()
     def set_elites(self, validation_loss: Tensor) -> None:
-        """Make the members with the lowest validation loss (S, E) the elites; NaN counts as worst."""
+        """Make the members with the lowest validation loss (S, E) the elites. NaN counts as worst."""
         ranked = validation_loss.nan_to_num(nan=float("inf")).argsort(dim=1, stable=True)
         self.elites = ranked[:, : self.elites.shape[1]]
 

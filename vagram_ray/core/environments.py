@@ -60,7 +60,7 @@ class SeedEnvironments(Protocol):
         """Step the environments once.
 
         Args:
-            actions: (S, A) in [-1, 1]; each environment rescales them to its own range.
+            actions: (S, A) in [-1, 1]. Each environment rescales them to its own range.
             active: (S,) bool, the environments to step, all when None. The others report zero reward,
                 no end, and their last observation as both `next_obs` and `obs`.
         """

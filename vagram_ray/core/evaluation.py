@@ -22,12 +22,12 @@ def evaluate(
 ) -> EpisodeStatistics:
     """Run the policy until every seed has finished its first N episodes.
 
-    Each seed contributes its first N episodes, however long they take; stopping at a number of steps instead
+    Each seed contributes its first N episodes, however long they take. Stopping at a number of steps instead
     would favour short episodes. Seeds that are done wait without stepping.
 
     Args:
         act: Observations (S, D) to actions (S, A) in [-1, 1].
-        envs: One environment per seed; reset here.
+        envs: One environment per seed, reset here.
         episodes_per_seed: N, at least 1.
     """
     if episodes_per_seed < 1:

@@ -6,9 +6,9 @@ Whatever is chosen computes what the readable modules define. ``core.fast`` is k
 ``"eager"``        PyTorch, operation by operation: the reference.
 ``"native"``       Calls of the compiled library of ``core.fast``, on a CPU: SAC's updates, model fits of the losses
                    with a family (``ModelLoss.family``), and values of networks without gradients. The rest is eager.
-``"cuda_graphs"``  Updates and the minibatches of a fit, recorded once and issued whole; on a GPU.
+``"cuda_graphs"``  Updates and the minibatches of a fit, recorded once and issued whole, on a GPU.
 ``"auto"``         On a CPU ``"native"`` if the library has been compiled, or if it can be and an epoch has at least
-                   ``UPDATES_WORTH_COMPILING`` updates, summed over seeds; ``"eager"`` otherwise and on a GPU.
+                   ``UPDATES_WORTH_COMPILING`` updates, summed over seeds, ``"eager"`` otherwise and on a GPU.
 =================  ==========================================================================================
 """
 
@@ -51,7 +51,7 @@ class Library(Protocol):
         ...
 
     def fit(self, dynamics: DynamicsEnsemble, loss: ModelLoss, targets: Target, weights: Tensor) -> FitEpochs | None:
-        """What ``ModelFit`` repeats; None if the library does not know the loss or such networks."""
+        """What ``ModelFit`` repeats, or None if the library does not know the loss or such networks."""
         ...
 
 
@@ -67,7 +67,7 @@ class FitEpochs(Protocol):
     """The epochs of a fit, and its measures on rows (S, N) of the data."""
 
     def train(self, dynamics: DynamicsEnsemble, optimizer: StackedAdam, index: Tensor, batch: int) -> Tensor:
-        """A step for every ``batch`` rows at ``index`` (S, E, N); sums of the losses (S, E)."""
+        """A step for every ``batch`` rows at ``index`` (S, E, N). Returns the sums of the losses (S, E)."""
         ...
 
     def mean_loss(self, dynamics: DynamicsEnsemble, index: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class FitEpochs(Protocol):
 
 
 class Execution(NamedTuple):
-    """What an agent's work is handed to; both are None where PyTorch executes it operation by operation."""
+    """What an agent's work is handed to. Both are None where PyTorch executes it operation by operation."""
 
     library: Library | None  # computes on a CPU
     recorder: Recorder | None  # records on a GPU
@@ -129,7 +129,7 @@ def library_to_go_on_with(
 
 @contextlib.contextmanager
 def precision_of_products(precision: str, device: torch.device) -> Iterator[None]:
-    """Within, float32 products on a GPU have the precision of the setting ``matmul_precision``; nothing on a CPU has.
+    """Give float32 products on a GPU the precision of the setting ``matmul_precision``. Nothing changes on a CPU.
 
     ``torch.set_float32_matmul_precision`` is for a whole process and for CPUs too, where it may mean bfloat16.
     """
@@ -137,7 +137,7 @@ def precision_of_products(precision: str, device: torch.device) -> Iterator[None
         yield
         return
     backend, high = torch.backends.cuda.matmul, precision == "high"
-    # From PyTorch 2.9 on there is one name for it; the two must not be mixed.
+    # From PyTorch 2.9 on there is one name for it. The two must not be mixed.
     name, value = ("fp32_precision", "tf32" if high else "ieee") if _names_precision() else ("allow_tf32", high)
     before = getattr(backend, name)
     setattr(backend, name, value)

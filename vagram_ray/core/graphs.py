@@ -2,7 +2,7 @@
 
 At this field's network sizes a GPU finishes a kernel sooner than Python issues the next. A CUDA graph is a recorded
 sequence of kernels that one call issues whole. What it was recorded from must read and write the same memory each
-time, read nothing on the host and draw no random numbers; the two loops that take an agent's time, ``utd_ratio`` SAC
+time, read nothing on the host and draw no random numbers. The two loops that take an agent's time, ``utd_ratio`` SAC
 updates and a minibatch of model fitting, are written so.
 """
 
@@ -29,7 +29,7 @@ class Recorder(Protocol):
         ...
 
     def record(self, function: Callable[[], T]) -> tuple[Replay, T]:
-        """Record what ``function`` issues, without doing it; returns how to do it, and where its results will be."""
+        """Record what ``function`` issues, without doing it. Returns how to do it, and where its results will be."""
         ...
 
 
@@ -61,7 +61,7 @@ class CudaRecorder:
         """See ``Recorder``.
 
         ``torch.cuda.graph`` does the same after collecting garbage and emptying the allocator's cache, which takes
-        longer than the recording; an agent records anew at every model fit. While it records the allocator cannot give
+        longer than the recording. An agent records anew at every model fit. While it records the allocator cannot give
         back what it keeps, so that is done, and recorded once more, if there was not enough.
         """
         try:
@@ -84,7 +84,7 @@ class CudaRecorder:
 
 
 def make_recorder(execution: str, device: torch.device) -> Recorder | None:
-    """The recorder that the setting ``execution`` asks for on a device; None for none.
+    """The recorder that the setting ``execution`` asks for on a device, or None.
 
     Raises:
         ValueError: If the device has no CUDA graphs.
@@ -105,7 +105,7 @@ class RepeatedWork:
     A function that drew random numbers at its first call is called as it is for ever.
 
     Args:
-        recorder: Records; None calls all functions as they are.
+        recorder: Records. None calls all functions as they are.
         streams: Where the functions may draw random numbers from.
     """
 
@@ -120,7 +120,7 @@ class RepeatedWork:
         Args:
             key: Says what on the host the function depends on: equal keys must stand for equal work.
             function: But for its inputs, it reads and writes the same memory at each call with this key. What it
-                changes on the host it changes at some of the calls, perhaps twice at one; that must not matter.
+                changes on the host it changes at some of the calls, perhaps twice at one. That must not matter.
             inputs: Of the same shapes with equal keys.
 
         Returns:

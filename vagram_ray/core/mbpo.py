@@ -35,7 +35,7 @@ from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
 
 PURPOSES = ("init", "warmup", "explore", "sac", "fit", "rollout")
-"""What the agent draws random numbers for; each has its own stream per seed."""
+"""What the agent draws random numbers for. Each has its own stream per seed."""
 
 
 class MBPOAgent:
@@ -43,16 +43,16 @@ class MBPOAgent:
 
     Args:
         settings: Hyperparameters, the same for every seed.
-        seeds: The cohort's seeds; each alone determines its agent's random numbers.
+        seeds: The cohort's seeds. Each alone determines its agent's random numbers.
         obs_dim: D.
         action_dim: A.
-        termination: Tells which imagined transitions end an episode; may be None without a model.
+        termination: Tells which imagined transitions end an episode. May be None without a model.
         device: Where networks and buffers live.
         actor: Use this module's parameters in place (RLlib's module) instead of creating an actor.
-        num_real_dims: Leading dimensions of an observation that are no distractors, for metrics alone; D by default.
+        num_real_dims: Leading dimensions of an observation that are no distractors, for metrics alone, D by default.
 
     Attributes:
-        clock: Gives the seconds that phases are timed with; wall time by default.
+        clock: Gives the seconds that phases are timed with, wall time by default.
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class MBPOAgent:
             else:
                 noise = self._streams["explore"].normal(1, self.actor.action_dim)
                 action, _ = self.actor.sample(batch, noise)
-        return self._of_sound_seeds(action.squeeze(1).cpu().numpy())
+        return self._zero_actions_of_failed_seeds(action.squeeze(1).cpu().numpy())
 
     def train_epoch(self, envs: SeedEnvironments) -> dict[str, np.ndarray]:
         """Train for one epoch of ``epoch_length`` environment steps per seed (the first: after the warm-up).
 
         Args:
-            envs: One environment per seed; reset here.
+            envs: One environment per seed, reset here.
 
         Returns:
-            Metrics by name, each (S,); NaN where a seed has nothing to report.
+            Metrics by name, each (S,), or NaN where a seed has nothing to report.
         """
         metrics = EpochMetrics(len(self.seeds), self.clock)
         with precision_of_products(self.settings.matmul_precision, self.device):
@@ -157,7 +157,7 @@ class MBPOAgent:
     def _collect(
         self, envs: SeedEnvironments, obs: np.ndarray, action: np.ndarray, metrics: EpochMetrics | None
     ) -> np.ndarray:
-        """Take one real step with every seed and store it; returns what to act on next (S, D)."""
+        """Take one real step with every seed and store it. Returns what to act on next (S, D)."""
         step = envs.step(action)
         self.replay.add(obs, action, step.reward, step.next_obs, step.terminated)
         self.env_steps += 1
@@ -196,7 +196,7 @@ class MBPOAgent:
         self._has_imagined = True
 
     def _improve_policy(self, metrics: EpochMetrics) -> None:
-        """``utd_ratio`` SAC updates; all their batches and noise are drawn at once."""
+        """``utd_ratio`` SAC updates. All their batches and noise are drawn at once."""
         settings = self.settings
         batches = self._sample_batches(settings.utd_ratio)
         batch_size = settings.train_batch_size_per_learner
@@ -248,8 +248,8 @@ class MBPOAgent:
             metrics.set("model/rollout_length", self.settings.rollout_length_at(self.epoch))
             metrics.set("model/imagined_transitions", self.imagined.sizes.cpu().numpy())
 
-    def _of_sound_seeds(self, action: np.ndarray) -> np.ndarray:
-        """Zero actions for seeds that have failed, so that no simulator is fed NaN."""
+    def _zero_actions_of_failed_seeds(self, action: np.ndarray) -> np.ndarray:
+        """The actions, with zeros for seeds that have failed: no simulator is fed NaN."""
         return np.where(np.isfinite(action), action, 0.0).astype(np.float32)
 
     def _freeze_failed_seeds(self) -> None:
@@ -318,7 +318,7 @@ class MBPOAgent:
 
         Raises:
             ValueError: If the state was saved by a cohort of other seeds, or with another choice of model or of what
-                the model predicts; nothing has been changed then.
+                the model predicts. Nothing has been changed then.
         """
         if tuple(state["seeds"]) != self.seeds:
             raise ValueError(f"The saved state is of seeds {tuple(state['seeds'])}, this cohort has {self.seeds}.")

@@ -34,7 +34,7 @@ class EpochMetrics:
 
     Args:
         num_seeds: S.
-        clock: Gives the seconds that blocks are timed with; wall time by default.
+        clock: Gives the seconds that blocks are timed with, wall time by default.
     """
 
     def __init__(self, num_seeds: int, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -59,7 +59,7 @@ class EpochMetrics:
         self._values[key] = np.broadcast_to(np.asarray(value, dtype=np.float64), (self.num_seeds,)).copy()
 
     def add_step(self, reward: np.ndarray, done: np.ndarray) -> None:
-        """Count one environment step into the running episodes; ``done`` (S,) closes them."""
+        """Count one environment step into the running episodes. ``done`` (S,) closes them."""
         self._running_return += reward
         self._running_length += 1
         for seed in np.flatnonzero(done):
@@ -77,7 +77,7 @@ class EpochMetrics:
             self._seconds[name] += self._clock() - start
 
     def result(self) -> dict[str, np.ndarray]:
-        """All metrics as float64 arrays (S,); NaN where a seed finished no episode."""
+        """All metrics as float64 arrays (S,), or NaN where a seed finished no episode."""
         result = dict(self._values)
         for section, metrics in self._sums.items():
             for name, total in metrics.sums.items():

@@ -1,4 +1,4 @@
-"""Fitting the dynamics ensemble to the real transitions (Algorithm 1, "train model"; details: MBPO, mbrl-lib).
+"""Fitting the dynamics ensemble to the real transitions (Algorithm 1, "train model"). Details follow MBPO and mbrl-lib.
 
 Each fit continues from the last one's weights and Adam state, draws a new validation split and a new
 bootstrap sample per member, and stops a seed when no member has improved for ``model_patience`` epochs. A seed
@@ -40,7 +40,7 @@ class RegressionTable:
         prepared: Tables (S, N, ...) of the loss's ``prepare`` function.
 
     Attributes:
-        reward_weight: c_r of the targets, (S, 1, 1); None is the loss's own.
+        reward_weight: c_r of the targets, (S, 1, 1). None is the loss's own.
     """
 
     reward_weight: Tensor | None = None
@@ -101,17 +101,17 @@ def split_and_bootstrap(size: int, members: int, validation_fraction: float, str
 
 
 class ModelFit:
-    """One fit of the ensembles of a cohort; call ``run`` once.
+    """One fit of the ensembles of a cohort. Call ``run`` once.
 
     Args:
-        dynamics: The ensembles; updated in place.
-        optimizer: Their Adam; updated in place.
+        dynamics: The ensembles, updated in place.
+        optimizer: Their Adam, updated in place.
         data: All real transitions (S, N, ...), N at least 2.
         values: Current value estimates, for value-aware losses.
         settings: Hyperparameters.
         streams: Random streams of the fit.
-        recorder: Records what a minibatch does, to issue it at once for the next ones; None does not.
-        library: Computes epochs of losses that it knows; None leaves all to autograd.
+        recorder: Records what a minibatch does, to issue it at once for the next ones. None does not.
+        library: Computes epochs of losses that it knows. None leaves all to autograd.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class ModelFit:
         return weights.sum(dim=-1).mean(dim=(1, 2)).expand(self.dynamics.num_seeds).unsqueeze(1)
 
     def output_weights(self) -> Tensor | None:
-        """The loss's weights of the D + 1 outputs for all transitions, (S, 1, N, D + 1); axes of equal ones may be 1.
+        """The loss's weights of the D + 1 outputs for all transitions, (S, 1, N, D + 1). Axes of equal ones may be 1.
 
         They stay the same throughout the fit. None if the loss is no weighted sum over outputs (``ModelLoss.family``).
         """
@@ -171,7 +171,7 @@ class ModelFit:
         return self._with_constants(self.table.whole(values), self.dynamics)
 
     def _reward_weight(self, values: ValueEstimates) -> Tensor | None:
-        """c_r (S, 1, 1) of the setting ``reward_weight``; None is the loss's own.
+        """c_r (S, 1, 1) of the setting ``reward_weight``. None is the loss's own.
 
         The average dimension's weight is the mean over data and dimensions of the weights on errors in the target's
         units, as w_d / D in ``vagram``, of which the reward's squared error in its units gets one.
@@ -192,7 +192,7 @@ class ModelFit:
         return ones * weights.mean(dim=(1, 2, 3)).view(-1, 1, 1)
 
     def run(self) -> dict[str, Tensor]:
-        """Fit until every seed has stopped; leaves each member at its best weights and sets the elites.
+        """Fit until every seed has stopped. Leaves each member at its best weights and sets the elites.
 
         Returns:
             Metrics (S,): losses of the elites, number of fit epochs, whether the limit ended the fit.
@@ -247,7 +247,7 @@ class ModelFit:
         self.optimizer.write_seeds(active[position], work.optimizer.select_seeds(position, work.rows(position)))
 
     def _train_epoch(self, work: _WorkingSet) -> Tensor:
-        """One pass over each member's bootstrap sample in a new order; mean loss (S,)."""
+        """One pass over each member's bootstrap sample in a new order. Returns the mean loss (S,)."""
         train = work.split.train
         members, length = train.shape[1:]
         order = work.streams.uniform(members, length).argsort(dim=-1)
@@ -280,7 +280,7 @@ class ModelFit:
         return work.mean_over_validation_rows(lambda index: self._squared_errors(work, index))
 
     def _validation_loss(self, work: _WorkingSet) -> Tensor:
-        """Each member's mean loss on its seed's validation rows, (S, E); always with the same noise."""
+        """Each member's mean loss on its seed's validation rows, (S, E), always with the same noise."""
         if work.native:
             return work.native.mean_loss(work.dynamics, work.split.validation)
         streams = work.validation_streams.fork("pass")
@@ -309,7 +309,7 @@ class ModelFit:
 
     @torch.no_grad()
     def _metrics(self, best: Tensor, train_loss: Tensor) -> dict[str, Tensor]:
-        """What the fit reached; the unweighted error in the environment's units makes different losses comparable."""
+        """What the fit reached. The unweighted error in the environment's units makes different losses comparable."""
 
         def unweighted_error(index: Tensor) -> Tensor:
             target = self.table.target(index, self.cohort.values)
@@ -375,6 +375,6 @@ class _WorkingSet:
 
 
 def _gradients(objective: Tensor, weights: list[Tensor]) -> list[Tensor]:
-    """Gradients of all weights; zeros for those that a loss leaves out (a variance head under a plain MSE)."""
+    """Gradients of all weights, zeros for those that a loss leaves out (a variance head under a plain MSE)."""
     gradients = torch.autograd.grad(objective, weights, allow_unused=True)
     return [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, weights, strict=True)]

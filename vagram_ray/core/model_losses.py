@@ -11,7 +11,7 @@ once per fit by its ``prepare`` function, for the whole buffer, since the critic
 The paper's three basic losses are here, its other value-aware losses in ``value_aware_losses``.
 
 Predictions and targets are in the environment's units. Where the targets are normalised (docs/losses.md, "Targets"),
-the target says in ``dynamics_unit`` and ``reward_unit`` in which units errors are to be measured; ``dynamics_error``,
+the target says in ``dynamics_unit`` and ``reward_unit`` in which units errors are to be measured. ``dynamics_error``,
 ``reward_error`` and ``in_reward_units`` apply them. With sigma_d and sigma_r these units, every loss here is its
 equation with errors e_d / sigma_d, rewards over sigma_r, and, as values are sums of rewards, values over sigma_r.
 """
@@ -38,7 +38,7 @@ class Prediction(NamedTuple):
 
     delta: Tensor  # (S, E, B, D), predicted s' - s
     reward: Tensor  # (S, E, B)
-    log_variance: Tensor | None  # (S, E, B, D + 1) of delta and reward; None without a variance head
+    log_variance: Tensor | None  # (S, E, B, D + 1) of delta and reward, or None without a variance head
 
 
 class Target(NamedTuple):
@@ -52,9 +52,9 @@ class Target(NamedTuple):
     values: ValueEstimates  # the value functions, for losses that evaluate them at the prediction
     options: Mapping[str, float] = {}  # the loss's constants, all of them
     streams: RandomStreams | None = None  # where ``normal`` draws from
-    dynamics_unit: Tensor | None = None  # sigma_d, (S, 1, 1, D): errors of s' in it; None: the environment's
-    reward_unit: Tensor | None = None  # sigma_r, (S, 1, 1): errors of rewards and values in it; None: the environment's
-    reward_weight: float | Tensor | None = None  # c_r, a number or (S, 1, 1): the reward's weight; None: the loss's own
+    dynamics_unit: Tensor | None = None  # sigma_d, (S, 1, 1, D): errors of s' in it, None: the environment's
+    reward_unit: Tensor | None = None  # sigma_r, (S, 1, 1): errors of rewards and values in it, None: the environment's
+    reward_weight: float | Tensor | None = None  # c_r, a number or (S, 1, 1): the reward's weight, None: the loss's own
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers (S, *shape) from the seeds' own streams: new at each minibatch of the training,
@@ -72,7 +72,7 @@ OutputWeights = Callable[[Target], Tensor]
 
 
 class LossOption(NamedTuple):
-    """A constant of a loss that ``model_loss_options`` may change; a whole number if its default is one."""
+    """A constant of a loss that ``model_loss_options`` may change. It is a whole number if its default is one."""
 
     default: float
     minimum: float = 0.0
@@ -89,7 +89,7 @@ class ModelLoss:
         probabilistic: Whether the loss needs a predicted log-variance.
         options: Its constants by name.
         output_weights: The weights of the outputs, for losses that are a weighted sum over the D + 1 outputs:
-            ``weighted_squared_error``, or ``weighted_gaussian_nll`` if ``probabilistic``; None for other losses.
+            ``weighted_squared_error``, or ``weighted_gaussian_nll`` if ``probabilistic``, or None for other losses.
     """
 
     name: str
@@ -101,7 +101,7 @@ class ModelLoss:
 
     @property
     def family(self) -> Literal["squared_error", "gaussian"] | None:
-        """Which sum over outputs the loss is; None if it is none, or not known to be one."""
+        """Which sum over outputs the loss is, or None if it is none, or not known to be one."""
         if self.output_weights is None:
             return None
         return "gaussian" if self.probabilistic else "squared_error"
@@ -115,7 +115,7 @@ class ModelLoss:
         """All constants of this loss: the given ones, and the defaults of the others.
 
         Raises:
-            ValueError: If a value cannot be; the message names it.
+            ValueError: If a value cannot be. The message names it.
         """
         resolved = {name: given.get(name, option.default) for name, option in self.options.items()}
         for name, value in resolved.items():
@@ -141,7 +141,7 @@ def register_model_loss(
     options: Mapping[str, LossOption] | None = None,
     output_weights: OutputWeights | None = None,
 ) -> Callable[[LossFunction], LossFunction]:
-    """Decorator that makes a loss function available as ``model_loss=name``; the arguments are ``ModelLoss``'s.
+    """Decorator that makes a loss function available as ``model_loss=name``. The arguments are ``ModelLoss``'s.
 
     Registering the same name again replaces the loss (a sweep file may be imported twice in one process).
 
@@ -167,7 +167,7 @@ def get_model_loss(name: str) -> ModelLoss:
     """The registered loss of that name.
 
     Raises:
-        ValueError: If there is none; the message lists the names and the closest match.
+        ValueError: If there is none. The message lists the names and the closest match.
     """
     if isinstance(name, str) and name in _REGISTRY:
         return _REGISTRY[name]
@@ -180,10 +180,10 @@ def get_model_loss(name: str) -> ModelLoss:
 
 
 def check_option_names(names: Iterable[str]) -> None:
-    """Refuse options that no registered loss has; one mapping may serve a sweep over several losses.
+    """Refuse options that no registered loss has. One mapping may serve a sweep over several losses.
 
     Raises:
-        ValueError: If there is one; the message lists the options and the closest match.
+        ValueError: If there is one. The message lists the options and the closest match.
     """
     known: dict[str, list[str]] = {}
     for loss in _REGISTRY.values():
@@ -214,7 +214,7 @@ def dynamics_mse(prediction: Prediction, target: Target) -> Tensor:
 
 
 def reward_error(prediction: Prediction, target: Target) -> Tensor:
-    """The reward's term c_r (r_hat - r)^2 / sigma_r^2, (S, E, B); c_r is 1 unless ``reward_weight`` says otherwise."""
+    """The reward's term c_r (r_hat - r)^2 / sigma_r^2, (S, E, B). c_r is 1 unless ``reward_weight`` says otherwise."""
     square = in_reward_units((prediction.reward - target.reward).square(), target)
     return square if target.reward_weight is None else target.reward_weight * square
 
@@ -234,7 +234,7 @@ def output_errors(prediction: Prediction, target: Target) -> Tensor:
 
 
 def output_units(target: Target) -> Tensor:
-    """sigma_o of the D + 1 outputs, (S, 1, 1, D + 1); 1 where an output is in the environment's units."""
+    """sigma_o of the D + 1 outputs, (S, 1, 1, D + 1), or 1 where an output is in the environment's units."""
     plain = target.delta.new_ones(1)
     dynamics = plain if target.dynamics_unit is None else target.dynamics_unit
     reward = plain if target.reward_unit is None else target.reward_unit
@@ -243,7 +243,7 @@ def output_units(target: Target) -> Tensor:
 
 
 def weighted_squared_error(prediction: Prediction, target: Target, weights: Tensor) -> Tensor:
-    """sum_o w_o e_o^2 over the D + 1 outputs, (S, E, B); weights (S, E, B, D + 1) or what broadcasts to it."""
+    """sum_o w_o e_o^2 over the D + 1 outputs, (S, E, B). Weights are (S, E, B, D + 1) or what broadcasts to it."""
     return (weights * output_errors(prediction, target).square()).sum(dim=-1)
 
 
@@ -285,7 +285,7 @@ def mse(prediction: Prediction, target: Target) -> Tensor:
 
 
 def likelihood_weights(target: Target) -> Tensor:
-    """1 / (D + 1) for every output; with a reward weight 1 / D for each dimension and c_r for the reward."""
+    """1 / (D + 1) for every output. With a reward weight 1 / D for each dimension and c_r for the reward."""
     dims = target.delta.shape[-1]
     if target.reward_weight is None:
         return target.delta.new_full((1, 1, 1, dims + 1), 1.0 / (dims + 1))
@@ -294,7 +294,7 @@ def likelihood_weights(target: Target) -> Tensor:
 
 @register_model_loss("nll", probabilistic=True, output_weights=likelihood_weights)
 def nll(prediction: Prediction, target: Target) -> Tensor:
-    """Gaussian negative log-likelihood of delta and reward, the baseline (PETS, MBPO; maximum likelihood).
+    """Gaussian negative log-likelihood of delta and reward, the baseline (PETS, MBPO, maximum likelihood).
 
     (1/(D+1)) sum_o n_o,  n_o = 0.5 [ (f_o - y_o)^2 exp(-l_o) + l_o + log 2 pi ],  l the predicted log-variance,
     y = (s' - s, r). With a reward weight c_r it is (1/D) sum_d n_d + c_r n_r, the sum over d of the state alone.
@@ -340,7 +340,7 @@ def vagram(prediction: Prediction, target: Target) -> Tensor:
     The mean over dimensions keeps the balance with the reward independent of D, as the published code does. p = 1 is
     the sum over dimensions, p = 2 the right side of eq. 7, dim(S) times that sum. The paper sums over the K = 4 value
     estimates (Appendix E), and w is their mean: c = 4 gives the sum. So c = 4 with p = 2 is the paper's loss, whatever
-    D; where D is fixed, c = 4 D^2 alone is the same.
+    D. Where D is fixed, c = 4 D^2 alone is the same.
 
     Errors in units of sigma_d and values in units of sigma_r have, by the chain rule, the gradients
     (sigma_d / sigma_r) dV/ds'_d and so the weights w'_d = (sigma_d / sigma_r)^2 w_d. As w'_d (e_d / sigma_d)^2 is

@@ -2,7 +2,7 @@
 
 Rollouts start at states drawn uniformly from the real buffer. At each step every transition is predicted by a
 random elite member (PETS' TS1): the rows are shuffled and dealt out evenly, so that no member predicts rows
-it is not asked for. A rollout ends where its termination function says so; the rest of its row is invalid.
+it is not asked for. A rollout ends where its termination function says so. The rest of its row is invalid.
 
 With a ``Truncation`` a rollout also ends where the elites disagree: after MACURA (Frauenknecht et al., *Trust the
 Model Where It Trusts Itself*, ICML 2024, Algorithm 2). docs/rollouts.md has the equations and what differs.
@@ -78,9 +78,9 @@ class Truncation:
 
 
 def make_truncation(settings: MBPOSettings, values: ValueEstimates, data: Transitions) -> Truncation | None:
-    """What ``rollout_truncation`` says; None for ``"schedule"``.
+    """What ``rollout_truncation`` says, or None for ``"schedule"``.
 
-    ``"disagreement"``: w_d = 1 / var(s'_d - s_d) over the real transitions, so u has no unit; 0 for a dimension that
+    ``"disagreement"``: w_d = 1 / var(s'_d - s_d) over the real transitions, so u has no unit. 0 for a dimension that
     never changes (a deviation below ``NORMALIZER_EPSILON``).
     ``"value_disagreement"``: w_d = (1/K) sum_k (dV_k/ds'_d)^2 at the average successor, so u is, to first order and
     for dimensions that vary independently, the variance of the successor's value over the elites. This is VaGraM's
@@ -125,12 +125,12 @@ def imagine(
     Args:
         num_rollouts: Rollouts per seed.
         rollout_length: Imagined steps per rollout, at most.
-        streams: Random streams of the rollouts; what is drawn does not depend on where rollouts end.
+        streams: Random streams of the rollouts. What is drawn does not depend on where rollouts end.
         truncation: Also ends rollouts where the elites disagree. A transition with u > kappa is not stored, nor is
             what would follow it. The one before it is stored as usual, not as terminated.
 
     Returns:
-        Metrics (S,): mean imagined reward, share of transitions that terminate, mean length of a rollout; with
+        Metrics (S,): mean imagined reward, share of transitions that terminate, mean length of a rollout. With
         ``truncation`` also the share of rollouts it ended and the threshold kappa.
     """
     num_elites = dynamics.elites.shape[1]

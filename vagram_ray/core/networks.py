@@ -51,7 +51,7 @@ class StackedMLP(nn.Module):
         flat: All parameters, (N, P).
         views: The same memory as leaf tensors, per layer weight (N, in, out) and bias (N, 1, out), then the
             extras (N, 1, length). Gradients are taken with respect to these.
-        evaluator: Computes ``forward`` where no gradients are wanted, if there is something faster; it is equal but for
+        evaluator: Computes ``forward`` where no gradients are wanted, if there is something faster. It is equal but for
             rounding.
     """
 
@@ -92,7 +92,7 @@ class StackedMLP(nn.Module):
 
     @torch.no_grad()
     def initialize(self, initializer: Initializer, generators: Sequence[torch.Generator]) -> None:
-        """Draw the weights, network n from ``generators[n * len(generators) // N]``; biases start at 0."""
+        """Draw the weights, network n from ``generators[n * len(generators) // N]``. Biases start at 0."""
         members = self.num_networks // len(generators)
         for layer in range(self.num_layers):
             weight, bias = self.views[2 * layer : 2 * layer + 2]
@@ -175,7 +175,7 @@ class StackedAdam:
     (S, P) tensors, so that a seed's optimiser state is a row like its weights.
 
     Args:
-        flat: The parameters; (N, P) with N a multiple of ``num_seeds``. Updated in place.
+        flat: The parameters, (N, P) with N a multiple of ``num_seeds``. Updated in place.
         num_seeds: S.
         lr: Step size.
         weight_decay: L2 penalty factor added to the gradient.
@@ -190,13 +190,13 @@ class StackedAdam:
         self._attach(flat)
 
     def _attach(self, flat: Tensor) -> None:
-        """Make ``flat`` what is updated, for all seeds."""
+        """Update ``flat`` from now on, for all seeds."""
         self._rows = flat.detach().view(len(self.step_count), -1)
         self._gradient = torch.zeros_like(self._rows)
-        self._update_all()
+        self._unfreeze_all()
 
-    def _update_all(self) -> None:
-        """Take all seeds up (again) into those that are updated."""
+    def _unfreeze_all(self) -> None:
+        """Update all seeds from now on."""
         self._updated = list(range(len(self._rows)))
         self._list_tensors()
 
@@ -248,7 +248,7 @@ class StackedAdam:
         return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "step_count": self.step_count}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over saved moments and step counts; no seed is frozen afterwards."""
-        self._update_all()
+        """Take over saved moments and step counts. No seed is frozen afterwards."""
+        self._unfreeze_all()
         for own, saved in zip(self._state(), (state["exp_avg"], state["exp_avg_sq"], state["step_count"]), strict=True):
             own.copy_(saved)

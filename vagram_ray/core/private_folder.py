@@ -16,7 +16,7 @@ ROOT = 0
 
 
 class NotPrivateError(OSError):
-    """Somebody else can write to a folder or file; the message names it and the way out."""
+    """Somebody else can write to a folder or file. The message names it and the way out."""
 
 
 def user_cache_folder() -> Path:

@@ -23,7 +23,7 @@ class RandomStreams:
 
     Args:
         seeds: The cohort's seeds, non-negative.
-        purpose: What the numbers are for; different purposes give independent streams.
+        purpose: What the numbers are for. Different purposes give independent streams.
         device: Where the drawn tensors live.
         dtype: Floating-point type of the drawn tensors.
     """
@@ -54,7 +54,7 @@ class RandomStreams:
         return drawn
 
     def integers(self, high: int | Tensor, *shape: int) -> Tensor:
-        """Uniform integers in [0, high), shape (S, *shape); a tensor ``high`` (S,) gives each seed its own bound."""
+        """Uniform integers in [0, high), shape (S, *shape). A tensor ``high`` (S,) gives each seed its own bound."""
         if isinstance(high, int):
             drawn = torch.empty((len(self.generators), *shape), device=self.device, dtype=torch.int64)
             for row, generator in zip(drawn, self.generators, strict=True):
@@ -78,7 +78,7 @@ class RandomStreams:
         return copy_of_seeds(self, index, ("generators",))
 
     def fork(self, purpose: str) -> RandomStreams:
-        """New streams that depend on where these stand and on the purpose; these do not move."""
+        """New streams that depend on where these stand and on the purpose. These do not move."""
         forked = RandomStreams((), "", self.device, self.dtype)
         forked.generators = [_generator(_state_digest(own), purpose, self.device) for own in self.generators]
         return forked

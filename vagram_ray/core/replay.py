@@ -1,7 +1,7 @@
 """Transition buffers that live on the training device, with a leading seed axis.
 
 A transition is one row of floats, ``obs | action | reward | next_obs | terminated``, so that sampling a batch
-is a single gather. ``terminated`` is 1 where the episode ended in a terminal state; truncation is no
+is a single gather. ``terminated`` is 1 where the episode ended in a terminal state. Truncation is no
 property of a transition and is not stored.
 """
 
@@ -56,7 +56,7 @@ def gather_rows(table: Tensor, index: Tensor) -> Tensor:
 class ReplayBuffer:
     """Real transitions: all seeds step together, so one size and one write position serve them all.
 
-    Memory grows by doubling up to ``capacity`` transitions per seed; then the oldest are overwritten.
+    Memory grows by doubling up to ``capacity`` transitions per seed. Then the oldest are overwritten.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ReplayBuffer:
 
     @property
     def rows(self) -> Tensor:
-        """All stored transitions (S, size, width), a view; in order of arrival until the capacity is reached."""
+        """All stored transitions (S, size, width), a view, in order of arrival until the capacity is reached."""
         return self._rows[:, : self.size]
 
     def add(
@@ -172,7 +172,7 @@ class ImaginedBuffer:
         return gather_rows(self._rows, index)
 
     def resize(self, capacity: int) -> None:
-        """Change the capacity; of each seed the newest transitions stay."""
+        """Change the capacity. The newest transitions of each seed stay."""
         if capacity == self.capacity:
             return
         kept = self.sizes.clamp_max(capacity)

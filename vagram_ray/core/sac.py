@@ -1,6 +1,6 @@
 """Soft actor-critic (Haarnoja et al., 2018, "Soft Actor-Critic Algorithms and Applications"), for a cohort of seeds.
 
-``sac_losses`` says what is minimised; here are the steps that do it.
+``sac_losses`` says what is minimised. Here are the steps that do it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class SAC:
 
     @property
     def phase(self) -> int:
-        """Where the next update stands in the periods of actor and targets: updates of equal phase do the same."""
+        """Position in the update cycle. Updates in the same position do the same operations."""
         return self.num_updates % math.lcm(self.settings.actor_update_period, self.settings.target_update_period)
 
     def update(self, batch: Transitions, noise: Tensor) -> dict[str, Tensor]:

@@ -14,20 +14,20 @@ def copy_of_seeds(whole: T, index: Tensor, per_seed: Iterable[str] = (), **repla
     """A copy of an object with some of its seeds.
 
     Args:
-        whole: The object; it is left as it is.
+        whole: The object. It is left as it is.
         index: Positions (M,) of the seeds that are wanted.
         per_seed: Names of attributes with something for each seed. Rows of tensors are copied, lists are lists of the
             same items, other objects are asked for their own ``select_seeds``, None stays None.
         replaced: What other attributes are in the copy.
 
     Returns:
-        The copy; it shares all other attributes with ``whole``.
+        The copy. It shares all other attributes with ``whole``.
     """
     selected = object.__new__(type(whole))
     for name, value in vars(whole).items():
         is_registry = isinstance(whole, nn.Module) and isinstance(value, dict)  # of parameters, buffers, submodules
         object.__setattr__(selected, name, value.copy() if is_registry else value)
-    # As a module registers what it is given; frozen dataclasses refuse the usual way.
+    # As a module registers what it is given. Frozen dataclasses refuse the usual way.
     assign = setattr if isinstance(whole, nn.Module) else object.__setattr__
     for name in per_seed:
         assign(selected, name, _of_seeds(getattr(whole, name), index))

@@ -15,7 +15,7 @@ Schedule = tuple[float, float, float, float]
 
 
 class SettingsError(ValueError):
-    """A hyperparameter has a value that cannot work; the message names it and the way out."""
+    """A hyperparameter has a value that cannot work. The message names it and the way out."""
 
 
 def setting(
@@ -31,7 +31,7 @@ def setting(
     """A dataclass field with its group and its range.
 
     Args:
-        default: The default value; a dictionary is copied for each instance.
+        default: The default value. A dictionary is copied for each instance.
         group: What the setting speaks of (``fields_of_group``).
         low: Smallest value.
         above: The value is larger than this.
@@ -78,18 +78,18 @@ def check_fields(settings: Any) -> None:
 
 
 def require(condition: bool, name: str, value: Any, rule: str) -> None:
-    """Raise ``SettingsError`` unless the condition holds; the rule is the end of the sentence after the name."""
+    """Raise ``SettingsError`` unless the condition holds. The rule is the end of the sentence after the name."""
     if not condition:
         raise SettingsError(f"{name}={value!r} is not usable: {name} {rule}.")
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value is a whole number; booleans are none."""
+    """Whether a value is a whole number. Booleans are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number; booleans are none."""
+    """Whether a value is a finite number. Booleans are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -32,9 +32,9 @@ def schedule_value(schedule: Schedule, epoch: int) -> float:
 
 @dataclass(frozen=True)
 class MBPOSettings:
-    """Hyperparameters of one cohort; the same for each of its seeds.
+    """Hyperparameters of one cohort, the same for each of its seeds.
 
-    Step sizes are Adam's. "Epoch" is ``epoch_length`` environment steps per seed; schedules count
+    Step sizes are Adam's. "Epoch" is ``epoch_length`` environment steps per seed. Schedules count
     epochs from the start of learning. Defaults follow the paper's Appendix E where it gives a value,
     and MBPO (Janner et al., 2019) otherwise.
     """
@@ -57,11 +57,11 @@ class MBPOSettings:
     critic_lr: float = setting(3e-4, above=0)
     """Step size of the critics."""
     alpha_lr: float = setting(3e-4, low=0)
-    """Step size of the temperature; 0 keeps it at ``initial_alpha``."""
+    """Step size of the temperature. 0 keeps it at ``initial_alpha``."""
     initial_alpha: float = setting(0.1, above=0)
     """Temperature at the start."""
     target_entropy: Literal["auto"] | float = "auto"
-    """Entropy in nats that the temperature aims at; ``"auto"`` is minus the action dimension."""
+    """Entropy in nats that the temperature aims at. ``"auto"`` is minus the action dimension."""
     tau: float = setting(0.005, above=0, high=1)
     """Share of the critics that the targets take over at each target update."""
     actor_update_period: int = setting(1, low=1)
@@ -73,7 +73,7 @@ class MBPOSettings:
     model_loss: str = _model_setting("vagram")
     """Name of a registered model loss, or ``"none"`` for plain SAC without a model."""
     model_loss_options: Mapping[str, float] = _model_setting({})
-    """Constants of the loss that differ from its defaults, by name; those of other losses have no effect."""
+    """Constants of the loss that differ from its defaults, by name. Those of other losses have no effect."""
     reward_weight: Literal["auto", "per_output", "mean_value_weight"] | float = _model_setting("auto", low=0)
     """Weight of the reward's term beside the mean over the state's D dimensions, in every loss. ``"auto"`` is the
     loss's own (1, per output for ``nll``), ``"per_output"`` 1/D, ``"mean_value_weight"`` the average dimension's."""
@@ -88,7 +88,7 @@ class MBPOSettings:
     num_elites: int = _model_setting(5, low=1)
     """Members with the lowest validation loss that imagine transitions."""
     probabilistic: bool | Literal["auto"] = _model_setting("auto")
-    """Gaussian heads (mean and log-variance) or a mean alone; ``"auto"`` is what the loss needs."""
+    """Gaussian heads (mean and log-variance) or a mean alone. ``"auto"`` is what the loss needs."""
     prediction_target: Literal["delta", "next_obs"] = _model_setting("delta")
     """What the networks predict of the next observation s': its change s' - s, or s' itself."""
     normalize_dynamics_targets: bool = _model_setting(False)
@@ -104,7 +104,7 @@ class MBPOSettings:
     model_patience: int = _model_setting(5, low=1)
     """Fit epochs without improvement of any member after which a seed's fit stops."""
     model_max_epochs: int | None = _model_setting(None, low=1, hint=" for no limit")
-    """Limit on fit epochs; ``None`` leaves it to the patience."""
+    """Limit on fit epochs. ``None`` leaves it to the patience."""
     model_improvement_threshold: float = _model_setting(0.01, low=0)
     """Relative decrease of a member's held-out error that counts as improvement (docs/losses.md, "Early stopping")."""
     early_stopping_metric: Literal["loss", "squared_error"] = _model_setting("loss")
@@ -112,7 +112,7 @@ class MBPOSettings:
     validation_fraction: float = _model_setting(0.2, above=0, below=1)
     """Share of the real transitions held out for early stopping and the choice of elites."""
     value_gradient_clip_percentile: float = _model_setting(95.0, above=0, high=100, hint=" (100 switches clipping off)")
-    """Percentile of the L2 norms over the data at which value gradients are clipped; 100 is off."""
+    """Percentile of the L2 norms over the data at which value gradients are clipped. 100 is off."""
 
     # Model-based policy optimisation
     epoch_length: int = setting(1000, low=1)
@@ -144,12 +144,12 @@ class MBPOSettings:
     imagined_epochs_retained: int = _model_setting(1, low=1)
     """Epochs of imagined transitions that are kept."""
     replay_capacity: int = setting(1_000_000, low=1)
-    """Largest number of real transitions kept per seed; the oldest go first."""
+    """Largest number of real transitions kept per seed. The oldest go first."""
 
     # Execution: how, not what
     execution: Literal["auto", "eager", "native", "cuda_graphs"] = setting("auto", group="execution")
-    """``"eager"`` is PyTorch, operation by operation; ``"native"`` a library that is compiled for this CPU;
-    ``"cuda_graphs"`` records the updates and issues them whole (GPUs); ``"auto"`` is ``"native"`` on a CPU where that
+    """``"eager"`` is PyTorch, operation by operation. ``"native"`` is a library that is compiled for this CPU.
+    ``"cuda_graphs"`` records the updates and issues them whole (GPUs). ``"auto"`` is ``"native"`` on a CPU where that
     pays, ``"eager"`` otherwise. The numbers are the same but for rounding."""
     matmul_precision: Literal["highest", "high"] = "highest"  # of no group: TF32 is more than another order of sums
     """Of matrix products in training on a GPU: ``"highest"`` is float32, ``"high"`` rounds the factors to TF32 (10 bits
@@ -222,4 +222,4 @@ MODEL_SETTINGS = fields_of_group(MBPOSettings, "model")
 
 EXECUTION_SETTINGS = fields_of_group(MBPOSettings, "execution") | {"compile"}
 """Settings that say how a run is executed: they change its numbers by rounding alone, as another machine does.
-``compile`` is what ``execution`` was called before; configurations that were kept may hold it."""
+``compile`` is what ``execution`` was called before. Configurations that were kept may hold it."""

@@ -1,9 +1,9 @@
-"""The value-aware model losses beside ``vagram``, one small function each; docs/losses.md compares them.
+"""The value-aware model losses beside ``vagram``, one small function each. The page docs/losses.md compares them.
 
 In the equations f is the predicted and s' the observed successor of (s, a), V_k the K = 4 value estimates,
 g_k = dV_k/ds' the gradients at s', clipped as VaGraM's, and <x_k> the mean over k. "The paper" is Voelcker et
 al. (ICLR 2022). State terms that compare values (``taylor``, ``itervaml``, ``vaml_sac``, ``cvaml``) are squared
-differences of values, the same number whatever D; those that weight dimensions or transitions are means over
+differences of values, the same number whatever D. Those that weight dimensions or transitions are means over
 dimensions, as ``vagram``. The reward's squared error is added to each, with weight 1 as the equations have it unless
 the setting ``reward_weight`` says otherwise.
 
@@ -34,7 +34,7 @@ from vagram_ray.core.replay import Transitions
 from vagram_ray.core.value_gradients import ValueEstimates
 
 MSE_WEIGHT = {"mse_weight": LossOption(0.0)}
-"""lambda of an added lambda (1/D) |f - s'|^2; the paper's IterVAML has 0.01 (Appendix D.1)."""
+"""lambda of an added lambda (1/D) |f - s'|^2. The paper's IterVAML has 0.01 (Appendix D.1)."""
 
 
 # -- the value function to first order ---------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def taylor(prediction: Prediction, target: Target) -> Tensor:
     < (g_k . (f - s'))^2 > + (r_hat - r)^2
 
     The scale is the paper's. By the Cauchy-Schwarz inequality the state term is at most D^2 times that of
-    ``vagram``; it vanishes on the whole subspace orthogonal to the gradients, the spurious minima of Appendix B.
+    ``vagram``. It vanishes on the whole subspace orthogonal to the gradients, the spurious minima of Appendix B.
     """
     error = (prediction.delta - target.delta).unsqueeze(-2)  # (S, E, B, 1, D)
     change = (target.prepared["gradient"] * error).sum(dim=-1)  # (S, E, B, K)
@@ -66,7 +66,7 @@ def taylor_hessian(prediction: Prediction, target: Target) -> Tensor:
 
     < (g_k . (f - s'))^2 > + c |f - s'|^4 + (r_hat - r)^2,  c the option ``hessian_weight``
 
-    c is the square of the paper's M, which bounds the remainder by M |f - s'|^2 and is left to be tuned there; the
+    c is the square of the paper's M, which bounds the remainder by M |f - s'|^2 and is left to be tuned there. The
     default of 1 is ours. Where the Hessian of V has norms of at most H, M = H / 2 does, so twice the state term bounds
     (V(f) - V(s'))^2 if c >= H^2 / 4 (and no gradient is clipped).
     """
@@ -134,11 +134,11 @@ def cvaml(prediction: Prediction, target: Target) -> Tensor:
     The square of a sample mean exceeds the square of the expectation by the variance of the value over m: without
     the correction a model would pay for being stochastic, and the loss prefer a variance too small. With it the
     state term is an unbiased estimate of (E V_k(f) - V_k(s'))^2, the same as the mean of
-    (v_ki - V_k(s')) (v_kj - V_k(s')) over the pairs i != j; single values may be negative. This is the paper's
-    one-step, unbootstrapped case (its m = 1, b = 0); m here is the option ``model_samples``.
+    (v_ki - V_k(s')) (v_kj - V_k(s')) over the pairs i != j. Single values may be negative. This is the paper's
+    one-step, unbootstrapped case (its m = 1, b = 0). m here is the option ``model_samples``.
 
     The value leaves variances undetermined where it is linear, and those of the reward always. A likelihood with
-    the small weight lambda, the option ``nll_weight``, determines them; it is ours, and minimal at the same model
+    the small weight lambda, the option ``nll_weight``, determines them. It is ours, and minimal at the same model
     where that is Gaussian. ``reward_weight`` leaves it as it is, and weights the squared error of the reward.
     """
     assert prediction.log_variance is not None  # the settings refuse cvaml without a variance head
@@ -194,8 +194,8 @@ def value_weighted(prediction: Prediction, target: Target) -> Tensor:
 
     w (1/D) |f - s'|^2 + (r_hat - r)^2,  w from ``inverse_value_weights``
 
-    The weights average to 1 over the data, which keeps the balance with the reward whatever the size of the value;
-    the paper's 1 / V is that times a constant, except where it is clipped.
+    The weights average to 1 over the data, which keeps the balance with the reward whatever the size of the value.
+    The paper's 1 / V is that times a constant, except where it is clipped.
     """
     return weighted_squared_error(prediction, target, transition_weights(target))
 
@@ -207,6 +207,6 @@ def value_weighted_published(prediction: Prediction, target: Target) -> Tensor:
     w (1/D) |f - s'|^2 + (r_hat - r)^2,  w from ``value_weights``
 
     The published weights are <|V|> over the sum of |V| over the minibatch and the K estimates (and take V at s' - s,
-    a slip). Theirs average to 1 / (K B), which all but removes the state from the loss; these average to 1.
+    a slip). Theirs average to 1 / (K B), which all but removes the state from the loss. These average to 1.
     """
     return value_weighted(prediction, target)

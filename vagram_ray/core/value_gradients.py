@@ -1,7 +1,7 @@
 """The value function of the current critics, and its sensitivity to the state: what value-aware losses need.
 
 The value estimates are V_k(s') = Q_k(s', tanh(mean(s'))) for the K = 4 action-value functions (two critics,
-two targets). VaGraM's gradients dV_k/ds' take the action as a constant, as in the published code; losses that
+two targets). VaGraM's gradients dV_k/ds' take the action as a constant, as in the published code. Losses that
 evaluate V_k at a prediction are differentiated through the action too, so that their gradient is exact.
 """
 
@@ -55,7 +55,7 @@ class ValueEstimates:
         return cls(sac, settings.value_gradient_clip_percentile, weight_terminal=settings.weight_terminal)
 
     def values(self, obs: Tensor) -> Tensor:
-        """V_k (S, K, ...) at obs (S, ..., D); differentiable in obs, the networks' weights are constants."""
+        """V_k (S, K, ...) at obs (S, ..., D), differentiable in obs. The networks' weights are constants."""
         return self._of_rows(lambda rows: self._action_values(rows, self.sac.actor.mean_action(rows)), obs)
 
     def soft_values(self, obs: Tensor, noise: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class ValueEstimates:
 
         Args:
             obs: Successors (S, N, D).
-            terminated: 1 where the transition ended an episode, (S, N); used with ``weight_terminal="mean"`` alone.
+            terminated: 1 where the transition ended an episode, (S, N), used with ``weight_terminal="mean"`` alone.
         """
         return self.clip_gradients(self.gradients(obs), terminated)
 
@@ -93,7 +93,7 @@ class ValueEstimates:
         """(1/K) sum_k (dV_k/ds'_d)^2 of clipped gradients (S, K, N, D), (S, N, D).
 
         With ``weight_terminal="mean"``, transitions that ended an episode have the mean of the seed's others, per
-        dimension; a seed that has no others keeps its own.
+        dimension. A seed that has no others keeps its own.
         """
         weight = clipped.square().mean(dim=1)
         counted = self._counted(terminated)
@@ -104,7 +104,7 @@ class ValueEstimates:
         return torch.where(counted.unsqueeze(-1), weight, mean)
 
     def _counted(self, terminated: Tensor | None) -> Tensor | None:
-        """Which transitions (S, N) percentile and means are of; None is all."""
+        """Which transitions (S, N) percentile and means are of. None is all."""
         if terminated is None or self.weight_terminal == "gradient":
             return None
         going_on = terminated == 0
@@ -149,7 +149,7 @@ def clip_gradient_norms(gradients: Tensor, percentile: float, counted: Tensor | 
     Args:
         gradients: All of them are shortened.
         percentile: From 0 to 100.
-        counted: Which transitions (S, N) the percentile is of, at least one per seed; None is all.
+        counted: Which transitions (S, N) the percentile is of, at least one per seed. None is all.
 
     Returns:
         Clipped gradients (S, K, N, D) and the thresholds (S, K).
@@ -161,7 +161,7 @@ def clip_gradient_norms(gradients: Tensor, percentile: float, counted: Tensor | 
 
 
 def norm_percentile(norms: Tensor, percentile: float, counted: Tensor | None = None) -> Tensor:
-    """Percentile over the last axis with linear interpolation, (..., N) -> (...); torch.quantile has a size limit.
+    """Percentile over the last axis with linear interpolation, (..., N) -> (...). torch.quantile has a size limit.
 
     ``counted`` (S, N) leaves out entries of norms (S, K, N).
     """

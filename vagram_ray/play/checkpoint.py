@@ -1,6 +1,6 @@
 """One seed's agent out of a checkpoint, without Ray: the settings, the networks, nothing else.
 
-``MBPO.from_checkpoint`` starts Ray and builds the whole algorithm with its buffers; here no buffer is read, and only
+``MBPO.from_checkpoint`` starts Ray and builds the whole algorithm with its buffers. Here no buffer is read, and only
 the networks that are asked for are built.
 """
 
@@ -44,7 +44,7 @@ class SavedAgent:
         seed: The seed.
         env_steps: Environment steps it was trained for, warm-up included.
         state: The seed's rows of the agent's state.
-        not_loaded: Extensions that it was trained with and that are not imported; nothing it names needs them.
+        not_loaded: Extensions that it was trained with and that are not imported. Nothing it names needs them.
     """
 
     folder: Path
@@ -165,7 +165,7 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
 
     Args:
         folder: The checkpoint's folder.
-        seed: One of the cohort's seeds; the first when None.
+        seed: One of the cohort's seeds, the first when None.
 
     Raises:
         PlayError: One sentence on what cannot be read or used.

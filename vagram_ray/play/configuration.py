@@ -47,7 +47,7 @@ def read_configuration(folder: Path, config: Mapping[str, Any]) -> tuple[MBPOSet
 
     Args:
         folder: The checkpoint, for messages.
-        config: Its settings by name; one that the checkpoint does not know yet has its default, or what it meant.
+        config: Its settings by name. One that the checkpoint does not know yet has its default, or what it meant.
 
     Raises:
         PlayError: They need an extension that is not loaded, hold objects that are not kept, or make no sense.

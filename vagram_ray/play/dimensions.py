@@ -38,11 +38,11 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "Ant": _ANT,
     "Swimmer": _SWIMMER,
 }
-"""By environment, in the order of Gymnasium's documentation; ω is an angular velocity."""
+"""By environment, in the order of Gymnasium's documentation. ω is an angular velocity."""
 
 
 def dimension_names(env_id: str, obs_dim: int, num_distractors: int) -> tuple[str, ...]:
-    """A name for each of D dimensions, distractors last; ``obs 0``, ``obs 1``, ... where none is known.
+    """A name for each of D dimensions, distractors last. ``obs 0``, ``obs 1``, ... where none is known.
 
     Args:
         env_id: Gymnasium id.

@@ -59,7 +59,7 @@ def play_episodes(
 
     Args:
         act: The policy.
-        envs: An environment of a single seed; reset here.
+        envs: An environment of a single seed, reset here.
         num_episodes: At least 1.
         listener: Told about every step of every episode.
     """

@@ -6,4 +6,4 @@ from vagram_ray.commands import InputError
 
 
 class PlayError(InputError):
-    """What was asked for cannot be shown: one sentence that names the value and the way out; exit status 2."""
+    """What was asked for cannot be shown: one sentence that names the value and the way out. Exit status 2."""

@@ -102,7 +102,7 @@ def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
 
 
 def _problem(folder: CheckpointFolder) -> str:
-    """Why a checkpoint cannot be played; empty where it can, or where it is another version's, which reading it says.
+    """Why a checkpoint cannot be played, empty where it can, or where it is another version's, which reading it says.
 
     Its files are read, except the buffers': a file that is as long as it should be may still be damaged.
     """

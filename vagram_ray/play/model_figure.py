@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TASK, DISTRACTOR, REWARD_COLOR, REAL, MUTED = "#1f5fa8", "#c8651b", "#4a7c59", "#1c1c1c", "#6b6b6b"
 DISTRACTOR_BACKGROUND = "#fdf4ea"
 NUM_WINDOWS = 4
-"""Start states that are drawn; errors are averaged over all of them."""
+"""Start states that are drawn. Errors are averaged over all of them."""
 LARGEST_BAR = 1.4
 """Relative errors above are cut off: their bars have a break mark, and their numbers are written."""
 _WIDTH, _MARGIN, _PANEL_HEIGHT, _SUMMARY_HEIGHT, _HEADER_HEIGHT = 13.0, 0.55, 1.05, 2.5, 0.95
@@ -134,7 +134,7 @@ def _draw_bars(upper: Axes, lower: Axes, view: ModelView) -> None:
     size = 8.0 if len(lines) <= 20 else 6.5
     if len(lines) <= 30:
         for d, line in enumerate(lines):
-            inside = errors[d] > 0.5  # of a tall bar; above a low one
+            inside = errors[d] > 0.5  # of a tall bar, above a low one
             upper.text(d, min(errors[d], LARGEST_BAR) + (-0.04 if inside else 0.03), short_number(line.one_step),
                        ha="center", va="top" if inside else "bottom", fontsize=size,
                        color="white" if inside else MUTED)  # fmt: skip
@@ -239,7 +239,7 @@ def _describe_windows(figure: Figure, view: ModelView, windows: np.ndarray, top:
 
 
 def _draw_panel(axes: Axes, view: ModelView, d: int, line: DimensionError | None, windows: np.ndarray) -> None:
-    """Real and predicted course of dimension d, window by window; of the reward where there is no line about it."""
+    """Real and predicted course of dimension d, window by window, of the reward where there is no line about it."""
     if line is None:
         name, color, background = REWARD, REWARD_COLOR, "white"
         real, forecast = view.real_reward[windows], view.forecast.rewards[:, windows]
@@ -281,7 +281,7 @@ def _draw_courses(axes: Axes, real: np.ndarray, forecast: np.ndarray, color: str
 
 
 def _limits(real: np.ndarray) -> tuple[float, float]:
-    """The real course with room above and below; what is predicted beyond is cut off."""
+    """The real course with room above and below. What is predicted beyond is cut off."""
     low, high = float(np.nanmin(real)), float(np.nanmax(real))
     room = 0.35 * (high - low) or max(0.5, abs(high) * 0.1)
     return low - room, high + room

@@ -66,10 +66,10 @@ class DimensionError(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelView:
-    """What the model predicted and what happened; NaN after the end of an episode.
+    """What the model predicted and what happened, or NaN after the end of an episode.
 
     M starts, H steps, E elite members, D dimensions. Results of methods have the reward as one more dimension, D + 1,
-    where they say so; it has no weight.
+    where they say so. It has no weight.
 
     Attributes:
         names: Of the D dimensions.
@@ -80,7 +80,7 @@ class ModelView:
         real_reward: (M, H).
         forecast: The predictions of the same.
         weights: (M, H, D), VaGraM's weights at the real states.
-        deviation: (D,), standard deviation over the played episodes; 0 where constant.
+        deviation: (D,), standard deviation over the played episodes, or 0 where constant.
     """
 
     names: tuple[str, ...]
@@ -110,7 +110,7 @@ class ModelView:
 
     @cached_property
     def squared_error(self) -> np.ndarray:
-        """(M, H, D + 1), mean over the members; NaN after the end of an episode, infinite where a prediction is NaN."""
+        """(M, H, D + 1), mean over the members: NaN after the end of an episode, infinite where a prediction is NaN."""
         with np.errstate(over="ignore", invalid="ignore"):
             states = np.square(self.forecast.states - self.real).mean(axis=0)
             rewards = np.square(self.forecast.rewards - self.real_reward).mean(axis=0)
@@ -133,7 +133,7 @@ class ModelView:
 
     @property
     def relative_error(self) -> np.ndarray:
-        """e_d(h) / c_d(h), (H, D); NaN where nothing changes."""
+        """e_d(h) / c_d(h), (H, D), or NaN where nothing changes."""
         return relative(self.error[:, :-1], self.change)
 
     @property
@@ -144,7 +144,7 @@ class ModelView:
         return np.sqrt(np.nanmean(self._where_alive(states, rewards), axis=0))
 
     def _where_alive(self, states: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-        """States (M, H, D) and rewards (M, H) as one; NaN after an episode's end and nowhere else."""
+        """States (M, H, D) and rewards (M, H) as one, or NaN after an episode's end and nowhere else."""
         both = np.nan_to_num(np.concatenate([states, rewards[..., None]], axis=-1), nan=np.inf, posinf=np.inf)
         return np.where(np.isfinite(self.real[..., :1]), both, np.nan)
 
@@ -164,7 +164,7 @@ class ModelView:
         ]
 
     def csv_text(self) -> str:
-        """One row per dimension and step ahead, the reward's last; empty where a number is not defined."""
+        """One row per dimension and step ahead, the reward's last, empty where a number is not defined."""
         per_dimension = {
             "error": self.error,
             "change": self.change,
@@ -186,12 +186,12 @@ class ModelView:
 
 
 def relative(error: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """error / change; NaN where nothing changes."""
+    """error / change, or NaN where nothing changes."""
     return np.where(change > MIN_DEVIATION, error / np.maximum(change, MIN_DEVIATION), np.nan)
 
 
 def shares(values: np.ndarray) -> np.ndarray:
-    """Values (D,) as parts of their sum; NaN when there is nothing to share out."""
+    """Values (D,) as parts of their sum, or NaN when there is nothing to share out."""
     total = values.sum()
     return values / total if total > 0 and np.isfinite(total) else np.full_like(values, np.nan)
 
@@ -214,7 +214,7 @@ def view_model(
         episodes: What really happened.
         names: Of the D dimensions.
         num_distractors: How many of the last are distractors.
-        horizon: Steps ahead; fewer if no episode is as long.
+        horizon: Steps ahead, fewer if no episode is as long.
         max_starts: Start states, spread evenly over the played episodes.
     """
     horizon = min(horizon, max(map(len, episodes)))
@@ -267,7 +267,7 @@ def open_loop(dynamics: DynamicsEnsemble, obs: np.ndarray, actions: np.ndarray) 
 
 
 def value_weights(values: ValueEstimates, next_obs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """VaGraM's weights at next observations, one array (T, D) per episode; gradients are clipped over all of them."""
+    """VaGraM's weights at next observations, one array (T, D) per episode. Gradients are clipped over all of them."""
     rows = torch.from_numpy(np.concatenate(next_obs)).unsqueeze(0)
     gradients, _ = values.clipped_gradients(rows)
     weights = gradients.square().mean(dim=1)[0].double().numpy()

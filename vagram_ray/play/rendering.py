@@ -37,7 +37,7 @@ _PACKAGES = (
 
 
 def choose_renderer(env_id: str, works: Callable[[str], bool] | None = None) -> str | None:
-    """Set ``MUJOCO_GL`` to the first renderer that works, unless it is set; returns it.
+    """Set ``MUJOCO_GL`` to the first renderer that works, unless it is set. Returns it.
 
     To be called before MuJoCo is imported, which looks at it once. Each renderer is tried in a process of its own,
     because a failed one cannot be taken back. Nothing is tried for environments that are drawn without MuJoCo.
@@ -146,7 +146,7 @@ def filmed_environment(spec: EnvironmentSpec, seed: int, camera: Camera) -> Iter
     """The evaluation environment of one seed with a camera in it.
 
     Raises:
-        PlayError: It cannot be drawn; the sentence names what to install.
+        PlayError: It cannot be drawn. The sentence names what to install.
     """
     keywords = {**spec.env_kwargs, "render_mode": "rgb_array"}
     given = {item.name: getattr(spec, item.name) for item in fields(spec)}
@@ -179,7 +179,7 @@ def check_pictures(spec: EnvironmentSpec, seed: int) -> None:
 
 
 def step_seconds(env: gym.Env) -> float | None:
-    """Simulated seconds per step: MuJoCo's and Pendulum's ``dt``, cartpole's ``tau``; None where there is neither."""
+    """Simulated seconds per step (MuJoCo's and Pendulum's ``dt``, cartpole's ``tau``), or None if there is neither."""
     for name in ("dt", "tau"):
         value = getattr(env.unwrapped, name, None)
         if isinstance(value, int | float) and value > 0:

@@ -17,7 +17,7 @@ from vagram_ray.play.errors import PlayError
 from vagram_ray.play.rendering import Camera, filmed_environment
 
 MAX_FPS = 50
-"""Frames per second of a film at most; a simulator with shorter steps has some left out."""
+"""Frames per second of a film at most. A simulator with shorter steps has some left out."""
 DEFAULT_FPS = 30
 """For environments that do not tell how long a step takes."""
 MIN_SECONDS = 6.0
@@ -203,7 +203,7 @@ def write_contact_sheet(film: Film, title: str, path: Path) -> None:
 
 @contextmanager
 def _mp4(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that appends frames to a new file; the first one decides the size."""
+    """A function that appends frames to a new file. The first one decides the size."""
     import imageio_ffmpeg
 
     writer: Any = None

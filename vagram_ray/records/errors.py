@@ -4,4 +4,4 @@ from vagram_ray.commands import InputError
 
 
 class SweepError(InputError):
-    """Input that cannot work: one sentence that names the value and the way out; exit status 2."""
+    """Input that cannot work: one sentence that names the value and the way out. Exit status 2."""

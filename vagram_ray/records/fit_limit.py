@@ -17,7 +17,7 @@ TOLERATED_SHARE = 0.05
 
 
 def shares_at_limit(records: Iterable[Mapping[str, Any]]) -> list[float]:
-    """The metric of every seed and epoch in records; none where they lack it."""
+    """The metric of every seed and epoch in records, or none where they lack it."""
     rows = (values for record in records for values in record["seeds"].values())
     return [float(values[FIT_LIMIT_METRIC]) for values in rows if FIT_LIMIT_METRIC in values]
 
@@ -27,7 +27,7 @@ def fit_limit_warning(cell: str, shares: Iterable[float]) -> str:
 
     Args:
         cell: Label of the cell.
-        shares: Shares of the fits of each of its seeds and epochs; every epoch has as many fits.
+        shares: Shares of the fits of each of its seeds and epochs. Every epoch has as many fits.
     """
     values = list(shares)
     share = float(np.mean(values)) if values else 0.0

@@ -56,7 +56,7 @@ class Records(NamedTuple):
     records: tuple[Record, ...]
     """One per epoch, in order."""
     damage: str = ""
-    """What is no record, in a few words; empty where everything is."""
+    """What is no record, in a few words, empty where everything is."""
 
 
 class SweepFolder:
@@ -102,7 +102,7 @@ class SweepFolder:
             ) from error
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Write ``sweep.json``; values that JSON does not hold become texts."""
+        """Write ``sweep.json``. Values that JSON does not hold become texts."""
         write_atomically(self.file, json.dumps(content, indent=2, default=format_value) + "\n")
 
     def update(self, details: Mapping[str, Any]) -> None:
@@ -110,7 +110,7 @@ class SweepFolder:
         self.write({**self.read(), **details})
 
     def tune_config(self, trial: str) -> dict[str, Any]:
-        """A trial's configuration where an earlier version had Tune write it; empty if it is not there or damaged."""
+        """A trial's configuration where an earlier version had Tune write it, empty if it is not there or damaged."""
         try:
             return check_table(parse_json(read_file(self.path / trial / TUNE_CONFIG, MAX_SWEEP_FILE_BYTES)))
         except (OSError, ValueError):
@@ -153,7 +153,7 @@ class SweepFolder:
         return [each for each in earlier if whole < each["training_iteration"] < result["training_iteration"]]
 
     def records(self, trial: str) -> tuple[Record, ...]:
-        """The records of a trial, one per epoch and in order; none if it has not reported yet."""
+        """The records of a trial, one per epoch and in order, or none if it has not reported yet."""
         return self.read_records(trial).records
 
     def read_records(self, trial: str, epochs: int = MAX_EPOCHS) -> Records:
@@ -161,7 +161,7 @@ class SweepFolder:
 
         Args:
             trial: The trial's name.
-            epochs: Epochs of the sweep; a record of a later one is damage.
+            epochs: Epochs of the sweep. A record of a later one is damage.
         """
         records: list[Record] = []
         damage = ""
@@ -182,7 +182,7 @@ class SweepFolder:
         return Records(tuple(records), damage)
 
     def set_aside(self, trial: str, sound: Sequence[Record]) -> None:
-        """Keep the damaged records of a trial under another name; those of them that are sound take their place."""
+        """Keep the damaged records of a trial under another name. Those of them that are sound take their place."""
         file = self.records_file(trial)
         names = (file.with_suffix(f".damaged{number or ''}") for number in itertools.count())
         file.replace(next(name for name in names if not os.path.lexists(name)))
@@ -202,10 +202,10 @@ class RecordsFollower:
         self.path, self._epochs = path, epochs
         self._position = 0
         self.damage = ""
-        """What was found first that is no record; empty where everything was."""
+        """What was found first that is no record, empty where everything was."""
 
     def new_records(self) -> list[Record]:
-        """Records since the last call; all of them once more if the file was replaced by a shorter one."""
+        """Records since the last call, or all of them once more if the file was replaced by a shorter one."""
         records: list[Record] = []
         try:
             with open_file(self.path, MAX_RECORDS_BYTES) as file:
@@ -231,7 +231,7 @@ class RecordsFollower:
 
 
 def parse_record(line: bytes, epochs: int = MAX_EPOCHS) -> Record | None:
-    """The record in a line; None for an empty one, and for the half that a killed process left.
+    """The record in a line, or None for an empty one, and for the half that a killed process left.
 
     Raises:
         ValueError: It is something else.
@@ -248,7 +248,7 @@ def parse_record(line: bytes, epochs: int = MAX_EPOCHS) -> Record | None:
 
 
 def epoch_of_death(records: Sequence[Record]) -> int | None:
-    """The epoch in which the last of a trial's seeds has failed; None while one is left."""
+    """The epoch in which the last of a trial's seeds has failed, or None while one is left."""
     if not records or not records[-1]["seeds"]:
         return None
     dead = all(metrics.get("failed") for metrics in records[-1]["seeds"].values())
@@ -283,7 +283,7 @@ def make_record(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; raises ``ValueError`` at one that no record has the length of."""
+    """The lines of a file. Raises ``ValueError`` at one that no record has the length of."""
     while line := file.readline(MAX_RECORD_BYTES + 1):
         if len(line) > MAX_RECORD_BYTES:
             raise ValueError(f"it has a line of more than {MAX_RECORD_BYTES:,} bytes")

@@ -1,7 +1,7 @@
 """The launches of a sweep in ``sweep.json``: each run of its command, when, on what, how long, and how it ended.
 
 What stands at the top of the file beside the plan (``command``, ``git_commit``, ``versions``, ``machine``, ``wandb``)
-is of the newest launch; ``started`` is of the first. ``wall_time_s`` (summed over the launches), ``interrupted`` and
+is of the newest launch. ``started`` is of the first. ``wall_time_s`` (summed over the launches), ``interrupted`` and
 ``failed_trials`` are there from the end of a launch to the begin of the next, so that readers can tell a sweep that
 has ended from one that is running.
 """
@@ -54,7 +54,7 @@ def end_launch(folder: SweepFolder, seconds: float | None, ended: str, failed: M
 
     Args:
         folder: The driver's folder.
-        seconds: Wall time of this launch; ``None`` if there was nothing to run and the newest launch is an earlier one.
+        seconds: Wall time of this launch. ``None``: nothing was run, so the newest launch is an earlier one.
         ended: How it ended.
         failed: Error files of the trials that failed, by name.
     """
@@ -80,7 +80,7 @@ def close_launches(folder: SweepFolder, launches: Sequence[Mapping[str, Any]]) -
 
 
 def total_seconds(launches: Sequence[Mapping[str, Any]], default: float = 0.0) -> float:
-    """Wall time of all launches together; ``default`` where there are none."""
+    """Wall time of all launches together, or ``default`` where there are none."""
     return round(sum(launch.get("wall_time_s") or 0.0 for launch in launches), 1) if launches else default
 
 

@@ -6,7 +6,7 @@ steps, the return and a few metrics. ``summary.md`` beside them says with which 
 many hours they were made. Checkpoints and buffers are left out, so nothing can go on from there.
 
 A sweep that has more epochs or seeds by now is published to the same folder again and takes the place of its earlier
-state. Another sweep gets a folder of its own; a report joins them.
+state. Another sweep gets a folder of its own. A report joins them.
 
 Exit status: 0 when it is written, 2 for input that cannot work.
 """
@@ -41,7 +41,7 @@ METRICS = (
     "model/unexplained_reward",
     "sac/value",
 )
-"""What is kept beside the return of the sweep; what a seed has not measured is left out."""
+"""What is kept beside the return of the sweep. What a seed has not measured is left out."""
 _LEFT_OUT = ("storage", "wandb", "host", "pid", "system")
 """Keys of ``sweep.json`` that say where a sweep ran and not how."""
 _FOLDERS = re.compile(r"(?<![\w.:/~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
@@ -71,7 +71,7 @@ def main(folder: Path, target: Path, metrics: tuple[str, ...]) -> None:
 
 
 def publish(results: SweepResults, target: Path, metrics: Sequence[str] = METRICS) -> SweepResults:
-    """Write a sweep's records in compact form; returns them read back.
+    """Write a sweep's records in compact form. Returns them read back.
 
     Args:
         results: The sweep, finished or not.
@@ -120,7 +120,7 @@ def _without_places(value: Any) -> Any:
 
 
 def _compact(record: Record, kept: set[str], exact: str) -> str:
-    """A line of the records; the return has all its digits, so that a report's numbers stay the same."""
+    """A line of the records. The return has all its digits, so that a report's numbers stay the same."""
     seeds = {
         seed: {name: value if name == exact else _rounded(value) for name, value in values.items() if name in kept}
         for seed, values in record["seeds"].items()

@@ -1,7 +1,7 @@
 """What ``sweep.json`` keeps of a sweep so that the same command can go on with it.
 
 Its identity is a random ``sweep_id``, the complete settings of every cell, the seeds, the epochs and the packs of
-seeds that were made trials. Settings that all cells share stand once, under ``settings``; a cell's own ``settings``
+seeds that were made trials. Settings that all cells share stand once, under ``settings``. A cell's own ``settings``
 are those in which it differs.
 """
 
@@ -20,7 +20,7 @@ WAYS_OUT = "start anew with --restart (what is there is kept under another name)
 PUBLISHED = "published"
 """Key of ``sweep.json`` that says that the folder holds compact records alone (``records.publish``)."""
 CPU, GPU, ACCELERATOR_TYPE = "CPU", "GPU", "accelerator_type"
-"""Keys of a trial's ``resources``; the last one is there if the trial asks for one kind of GPU."""
+"""Keys of a trial's ``resources``. The last one is there if the trial asks for one kind of GPU."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RecordedTrial:
     cell: int
     seeds: tuple[int, ...]
     resources: Mapping[str, Any] | None = None
-    """What it asked for when it last ran; None where an earlier version ran it."""
+    """What it asked for when it last ran, or None where an earlier version ran it."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def split_settings(settings: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any
 
 
 def cell_settings(info: Mapping[str, Any], cell: int) -> dict[str, Any]:
-    """The complete settings of a cell from the content of ``sweep.json``; empty where an earlier version wrote it.
+    """The complete settings of a cell from the content of ``sweep.json``, empty where an earlier version wrote it.
 
     What an earlier version called otherwise has today's name.
     """
@@ -153,7 +153,7 @@ def recorded_resources(info: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def recorded_amount(info: Mapping[str, Any], trial: str, kind: str) -> float | None:
-    """How much of ``CPU`` or ``GPU`` a trial asked for by the content of ``sweep.json``; None if not told.
+    """How much of ``CPU`` or ``GPU`` a trial asked for by the content of ``sweep.json``, or None if not told.
 
     Files of earlier versions say only what the most demanding trial asks for, under ``resources`` of the whole sweep.
     """

@@ -85,7 +85,7 @@ class SweepResults:
 
     @property
     def ended(self) -> bool:
-        """Whether the newest launch has come to its end; else the sweep runs, or its process was killed."""
+        """Whether the newest launch has come to its end. Else the sweep runs, or its process was killed."""
         return "wall_time_s" in self.info
 
     @property
@@ -108,7 +108,7 @@ class SweepResults:
         return curves
 
     def write_csv(self) -> Path:
-        """``results.csv``: one row per seed and epoch, one column per axis and metric; empty = not measured."""
+        """``results.csv``: one row per seed and epoch, one column per axis and metric, empty = not measured."""
         rows = list(self._rows())
         axes = list(dict.fromkeys(axis for cell in self.info["cells"] for axis in cell["axes"]))
         fixed = ["cell", *axes, "seed", "training_iteration", "env_steps", "time_total_s"]

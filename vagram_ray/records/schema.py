@@ -23,7 +23,7 @@ _LONGEST_TIME_S = 1e10
 _DEEPEST = 50
 
 Check = Callable[[Any, str], None]
-"""Takes a value and the words for its place; raises ``ValueError`` unless the value is as it should be."""
+"""Takes a value and the words for its place. Raises ``ValueError`` unless the value is as it should be."""
 
 
 def parse_json(content: bytes) -> Any:
@@ -56,12 +56,12 @@ def _refuse(place: str, value: Any, wanted: str) -> NoReturn:
 
 
 def is_whole(value: Any, least: int = 0, most: int = _LARGEST) -> bool:
-    """Whether a value is a whole number within bounds; ``True`` is none."""
+    """Whether a value is a whole number within bounds. ``True`` is none."""
     return type(value) is int and least <= value <= most
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a finite number; ``True`` is none."""
+    """Whether a value is a finite number. ``True`` is none."""
     return math.isfinite(value) if type(value) is float else is_whole(value, -_LARGEST)
 
 
@@ -130,7 +130,7 @@ def _table(
     optional: Mapping[str, Check] | None = None,
     others: Check = _plain,
 ) -> Check:
-    """A table with the keys that are required; ``null`` under any other key is as if the key were not there."""
+    """A table with the keys that are required. ``null`` under any other key is as if the key were not there."""
 
     def check(value: Any, place: str) -> None:
         if not isinstance(value, dict):
@@ -200,7 +200,7 @@ def check_sweep(content: Any) -> dict[str, Any]:
     """The content of ``sweep.json``: ``null`` and what earlier versions did not write have their defaults.
 
     Raises:
-        ValueError: It is not as a sweep writes it; names the place and the value.
+        ValueError: It is not as a sweep writes it. The message names the place and the value.
     """
     _SWEEP(content, "")
     info = {"return_metric": RETURN_METRIC, **{key: value for key, value in content.items() if value is not None}}
@@ -257,7 +257,7 @@ def check_record(content: Any, epochs: int = MAX_EPOCHS) -> dict[str, Any]:
         epochs: Epochs of the sweep: a later one is none of its own.
 
     Raises:
-        ValueError: It is not as a sweep writes it; names the place and the value.
+        ValueError: It is not as a sweep writes it. The message names the place and the value.
     """
     if not isinstance(content, dict):
         _refuse("it", content, "a table")

@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class SeedStatistics:
-    """Summary of one number per seed; NaN where there are too few seeds for it."""
+    """Summary of one number per seed, or NaN where there are too few seeds for it."""
 
     count: int
     iqm: float
@@ -35,8 +35,8 @@ def with_worst(values: np.ndarray, lost: np.ndarray) -> np.ndarray:
     """Returns in which every lost seed has the worst return of the others.
 
     Args:
-        values: Returns (S, ...); NaN: none.
-        lost: Which entries (S, ...) belong to a lost seed, bool; what ``values`` holds there is not looked at.
+        values: Returns (S, ...), NaN where there is none.
+        lost: Which entries (S, ...) belong to a lost seed, bool. What ``values`` holds there is not looked at.
 
     Returns:
         The same shape. A lost entry is the lowest of the other seeds at the same place, NaN where no other seed has a
@@ -48,7 +48,7 @@ def with_worst(values: np.ndarray, lost: np.ndarray) -> np.ndarray:
 
 
 def counted_returns(returns: Mapping[int, float], lost: Iterable[int]) -> dict[int, float]:
-    """Returns by seed, in order of seeds, with the worst of them for every lost seed; empty if no seed has a return."""
+    """Returns by seed, in order of seeds, with the worst of them for every lost seed, empty if no seed has a return."""
     missing = set(lost)
     seeds = sorted({*returns, *missing})
     values = np.array([returns.get(seed, math.nan) for seed in seeds])
@@ -65,7 +65,7 @@ def interquartile_mean(values: Sequence[float] | np.ndarray) -> np.ndarray:
         values: (..., S).
 
     Returns:
-        (...), NaN where there is no value; a scalar for (S,).
+        (...), NaN where there is no value, a scalar for (S,).
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64), axis=-1)  # NaN last
     length = ordered.shape[-1]

@@ -2,7 +2,7 @@
 
 The final return of a seed is the mean of ``eval/episode_return`` over the evaluations in the last tenth of the
 epochs, at least the last one that took place. A seed has one only when its trial went through all epochs and its
-numbers stayed finite; every other seed is named, and the sweep is then not complete. It counts as the worst final
+numbers stayed finite. Every other seed is named, and the sweep is then not complete. It counts as the worst final
 return of its cell, but for a seed whose trial may still report, which is left out (:func:`is_pending`).
 """
 
@@ -45,7 +45,7 @@ class CellSummary:
     early: Mapping[int, int] = field(default_factory=dict)
     """The epoch of the value used, by seed, where it lies before the last tenth."""
     lost: tuple[int, ...] = ()
-    """The missing seeds that will get no final return in this launch; the others are pending."""
+    """The missing seeds that will get no final return in this launch. The others are pending."""
 
     @property
     def worst(self) -> tuple[int, ...]:
@@ -102,7 +102,7 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
 
     Args:
         results: The sweep.
-        ended: Whether the trials of the newest launch have ended, so that no seed is pending; by default what
+        ended: Whether the trials of the newest launch have ended, so that no seed is pending. By default what
             ``sweep.json`` says, which is written a little later than they end.
     """
     metric, epochs = results.info["return_metric"], results.info["epochs"]
@@ -240,7 +240,7 @@ def write_summary(summary: SweepSummary, results: SweepResults) -> None:
 
 
 def summary_csv(summary: SweepSummary) -> str:
-    """One row per cell, full precision; empty where there are too few seeds."""
+    """One row per cell, full precision, empty where there are too few seeds."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     statistics = ("iqm", "low_95", "high_95", "mean", "standard_error")

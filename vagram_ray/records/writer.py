@@ -12,7 +12,7 @@ from vagram_ray.text import plural
 
 
 class RecordWriter:
-    """Appends results to a sweep's records, in order; keeps in memory what the disk does not take.
+    """Appends results to a sweep's records, in order, and keeps in memory what the disk does not take.
 
     A trial's lines that could not be written are tried again before its next one and by ``flush``. What a failed
     attempt leaves behind is half a line at most, which is passed over on reading and followed by a new line.
@@ -42,13 +42,13 @@ class RecordWriter:
         self._write(trial_name)
 
     def flush(self) -> int:
-        """Try once more; returns how many records could still not be written."""
+        """Try once more. Returns how many records could still not be written."""
         for trial_name in list(self._waiting):
             self._write(trial_name)
         return self.unwritten
 
     def attempt(self, name: str, write: Callable[[], Any]) -> bool:
-        """Write something else to the folder if that is possible; ``name`` is what it is called."""
+        """Write something else to the folder if that is possible. ``name`` is what it is called."""
         try:
             write()
         except OSError as error:
@@ -59,7 +59,7 @@ class RecordWriter:
         return True
 
     def describe_unwritten(self) -> str:
-        """What could not be written, in one sentence; empty if there is nothing."""
+        """What could not be written, in one sentence, empty if there is nothing."""
         lacking = list(self._lacking)
         if self.unwritten:
             epochs = plural(self.unwritten, "epoch")

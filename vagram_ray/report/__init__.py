@@ -1,6 +1,6 @@
 """Reports: from results on disk to tables, figures and the answer in words.
 
-``load_comparison`` reads sweeps, long-format CSV files and mbrl-lib's results into one :class:`Comparison`; the other
+``load_comparison`` reads sweeps, long-format CSV files and mbrl-lib's results into one :class:`Comparison`. The other
 modules compute from it. Importing this package imports neither Ray nor PyTorch nor W&B: looking takes seconds.
 """
 

@@ -37,7 +37,7 @@ def resampled_counts(size: int, resamples: int, stream: int = 0) -> np.ndarray:
 
 
 def interval_ends(drawn: np.ndarray) -> np.ndarray:
-    """Both ends (2, ...) of the 95 % percentile interval of resampled statistics (R, ...); NaN is left out."""
+    """Both ends (2, ...) of the 95 % percentile interval of resampled statistics (R, ...). NaN is left out."""
     percentile = np.nanpercentile if np.isnan(drawn).any() else np.percentile
     return percentile(drawn, [100 * tail for tail in TAILS], axis=0)
 

@@ -50,7 +50,7 @@ REPORT_FOLDER = "report"
 def main(**options: Any) -> None:
     """Write the report of sweeps: the answer in words, tables, figures and one HTML page.
 
-    A PATH is the folder of a sweep, a CSV file in the long format, or a folder of mbrl-lib's results; several PATHs
+    A PATH is the folder of a sweep, a CSV file in the long format, or a folder of mbrl-lib's results. Several PATHs
     become one report. The sweep may still be running.
 
     Exit status: 0 when the report is written, 2 for input that cannot work, 130 after Ctrl-C.
@@ -74,7 +74,7 @@ def report(
     wandb: str | None,
     console: Console,
 ) -> Path:
-    """Write a report; returns the path of its page.
+    """Write a report. Returns the path of its page.
 
     Raises:
         ReportError: The input cannot work, or the folder cannot be written.
@@ -130,7 +130,7 @@ def _watch(sources: Sequence[Path], console: Console) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written before any work is done; leaves nothing behind."""
+    """Refuse a folder that cannot be written before any work is done. Leaves nothing behind."""
     existing = first_existing(folder)
     try:
         if not existing.is_dir():

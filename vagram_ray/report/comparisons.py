@@ -8,8 +8,8 @@ There are three verdicts (``docs/report.md``):
 
 - *better*: the interval of the probability of improvement excludes 0.5, the interval of the IQM's difference excludes 0
   on the same side, and the test is significant at 5 % after Holm's correction for all comparisons
-  with the reference (other pairs: for all other pairs);
-- *equivalent*: two one-sided tests both exclude a difference as large as the margin, at 5 % after Holm's correction;
+  with the reference (other pairs: for all other pairs).
+- *equivalent*: two one-sided tests both exclude a difference as large as the margin, at 5 % after Holm's correction.
 - *undecided*: everything else, and whatever rests on fewer than five seeds in a cell.
 """
 
@@ -60,13 +60,13 @@ class PairComparison:
     first_iqm: Interval
     second_iqm: Interval
     seeds: tuple[int, ...]
-    """The seeds that were compared with themselves; none where the cells' seeds differ and the pair is unpaired."""
+    """The seeds that were compared with themselves, or none where the cells' seeds differ and the pair is unpaired."""
     difference: Interval
     """Paired: IQM of the seeds' differences, first minus second. Unpaired: IQM of the first minus IQM of the second."""
     probability: Interval
     """That the first ends above the second: on the same seed, or unpaired a seed of the one above one of the other."""
     p_value: float
-    """Wilcoxon's signed-rank test, unpaired Mann-Whitney's; two-sided, for this pair alone."""
+    """Wilcoxon's signed-rank test, unpaired Mann-Whitney's, two-sided, for this pair alone."""
     adjusted_p_value: float
     """After Holm's correction for all comparisons with the reference, or for all other pairs."""
     equivalence_p_value: float
@@ -77,7 +77,7 @@ class PairComparison:
     seeds_needed: int | None
     """Seeds per cell for a firm answer, or ``None`` if that is no realistic number."""
     way: PairComparison | None = None
-    """The same of the mean returns along the way; ``None`` where there are none, and of the way itself."""
+    """The same for mean returns along the way. ``None`` where there are none, and in that comparison itself."""
 
     @property
     def paired(self) -> bool:
@@ -118,7 +118,7 @@ class _Numbers(NamedTuple):
 
 
 def compare_pairs(comparison: Comparison) -> tuple[PairComparison, ...]:
-    """All pairs of cells inside each panel, in order of panels and lines; each once, also where two share panels."""
+    """All pairs of cells inside each panel, in order of panels and lines, each once, also where two share panels."""
     pairs: dict[tuple[str, str], _Pair] = {}
     for panel in comparison.panels():
         low, high = iqm_span(panel.cells)
@@ -190,7 +190,7 @@ def _holm_by_family(p_values: Sequence[float], told: Sequence[bool]) -> list[flo
 
 
 def shared_seeds(comparison: Comparison, a: CellCurves, b: CellCurves) -> tuple[int, ...]:
-    """The seeds by which two cells are compared, in order; none where their seeds differ.
+    """The seeds by which two cells are compared, in order, or none where their seeds differ.
 
     Seeds are shared when all planned seeds of one cell are planned in the other, inside one experiment or between
     sweeps: seeds of somebody else's results have only their numbers in common with a sweep's. Of the shared ones those

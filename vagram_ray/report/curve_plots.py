@@ -75,7 +75,7 @@ def metric_curves(drawing: Drawing, metric: str) -> Plot:
 
 
 def _with_metric(cell: CellCurves, metric: str) -> CellCurves:
-    """The cell with another metric for its return; nothing tells which of its values is the worst, so none is."""
+    """The cell with another metric for its return. Nothing tells which of its values is the worst, so none is."""
     return replace(cell, returns=cell.metrics.get(metric, {}), missing={}, pending=frozenset())
 
 

@@ -29,7 +29,7 @@ TASK_AXES = (
 )  # fmt: skip
 """Axes that make another task: sources that differ in one of them are never drawn into one panel."""
 FOCUS = "vagram"
-"""The method that sentences are about, where it is there and no reference was chosen; else the first line."""
+"""The method that sentences are about, where it is there and no reference was chosen, else the first line."""
 NOT_GIVEN = "?"
 """Value of an axis that another source varies and that this one does not tell."""
 
@@ -43,7 +43,7 @@ class SeedCurve:
 
     @classmethod
     def of(cls, env_steps: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray) -> SeedCurve:
-        """A curve from measurements in order of time; of several at one step the last counts."""
+        """A curve from measurements in order of time. The last of several at one step counts."""
         steps = np.asarray(env_steps).astype(np.int64)[::-1]
         unique, newest = np.unique(steps, return_index=True)
         return cls(unique, np.asarray(values, dtype=np.float64)[::-1][newest])
@@ -59,7 +59,7 @@ class CellCurves:
     """Unique within a :class:`Comparison`."""
     axes: Mapping[str, Any]
     """``{"num_distractors": 5, "model_loss": "vagram"}``. An axis without meaning here is left out, such as the size of
-    the model for plain SAC; one that the source does not tell is ``NOT_GIVEN``."""
+    the model for plain SAC. One that the source does not tell is ``NOT_GIVEN``."""
     seeds: tuple[int, ...]
     """Planned seeds."""
     returns: Mapping[int, SeedCurve]
@@ -81,7 +81,7 @@ class CellCurves:
 
     @property
     def worst(self) -> tuple[int, ...]:
-        """The lost seeds in the final numbers of the cell; none where no seed has a final return."""
+        """The lost seeds in the final numbers of the cell, or none where no seed has a final return."""
         return self.lost if self.final_returns else ()
 
     @cached_property
@@ -99,7 +99,7 @@ class ExperimentFacts:
     kind: Literal["sweep", "csv", "mbrl-lib"]
     details: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
-    """What was run, in one line (``records.task_line``); empty where only the cells tell."""
+    """What was run, in one line (``records.task_line``), empty where only the cells tell."""
 
 
 class Panel(NamedTuple):
@@ -261,7 +261,7 @@ def with_reference(comparison: Comparison, reference: str | None) -> Comparison:
     """The comparison with a line that the others are held against.
 
     Raises:
-        ReportError: No line has that name; the sentence lists those that there are.
+        ReportError: No line has that name. The sentence lists those that there are.
     """
     if reference is not None and reference not in comparison.lines:
         raise ReportError(f"--reference {reference!r} is none of the methods: {'; '.join(comparison.lines)}.")

@@ -67,7 +67,7 @@ class PanelPlot:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure that is to be drawn; lengths in inches."""
+    """A figure that is to be drawn. Lengths are in inches."""
 
     name: str
     title: str
@@ -86,7 +86,7 @@ class Plot:
     band: str = ""
     """What bands and intervals are, in a few words."""
     widens: bool = True
-    """Whether one or two panels take the width that there is; a plot of small tiles stays as it is."""
+    """Whether one or two panels take the width that there is. A plot of small tiles stays as it is."""
 
     @property
     def widened(self) -> Plot:
@@ -112,7 +112,7 @@ class Plot:
 
 
 def title_lines(title: str, width: float) -> list[str]:
-    """A panel's title in lines that fit so many inches, broken after commas; what does not fit then is cut."""
+    """A panel's title in lines that fit so many inches, broken after commas. What does not fit then is cut."""
     room = int(width / _TITLE_LETTER)
     lines = [""]
     for part in title.split(", "):
@@ -142,7 +142,7 @@ def save_plot(plot: Plot, folder: Path, task: str = "") -> Figure:
 
 
 class _Limits(NamedTuple):
-    """What all panels share of their axes; None where they share nothing."""
+    """What all panels share of their axes, or None where they share nothing."""
 
     x: tuple[float, float] | None
     y: tuple[float, float] | None
@@ -247,7 +247,7 @@ def _hull(limits: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _footnote(plot: Plot, task: str, width: float) -> list[str]:
-    """What was run and what bands are, in lines that fit so many inches; as long as there is anything to say."""
+    """What was run and what bands are, in lines that fit so many inches, as long as there is anything to say."""
     text = " | ".join(filter(None, [task, f"bands and intervals: {plot.band}" if plot.band else ""]))
     return textwrap.wrap(text, max(20, int((width - 0.2) / _FOOT_LETTER)))
 

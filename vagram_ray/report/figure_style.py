@@ -1,6 +1,6 @@
 """How figures look: one color per method in all panels of all figures, plain SAC dotted, ink that can be recolored.
 
-Colors are those of Okabe and Ito (color-blind safe) and of Tol, dark enough for white paper; each has a lighter twin
+Colors are those of Okabe and Ito (color-blind safe) and of Tol, dark enough for white paper. Each has a lighter twin
 for dark backgrounds, which the page swaps in. Lines that share a method (a second experiment, another model size) share
 its color and differ in their dashes, and so do methods beyond the number of colors.
 """
@@ -78,7 +78,7 @@ class LineStyle:
     """As in tables and sentences."""
     color: str
     dashes: tuple[float, ...] = ()
-    """Lengths of dash and gap in line widths; solid without."""
+    """Lengths of dash and gap in line widths. Empty is a solid line."""
     width: float = 1.7
     baseline: bool = False
     """Whether this is plain SAC, a method without a model."""

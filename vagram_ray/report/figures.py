@@ -27,7 +27,7 @@ def draw_figures(
 
     Args:
         comparison: What to draw.
-        folder: Where the files go; it is created.
+        folder: Where the files go. It is created.
         metrics: Further per-seed metrics, such as ``model/validation_loss``, each of which gets a figure.
         pairs: ``compare_pairs(comparison)``, where it has been computed already.
 
@@ -54,7 +54,7 @@ def check_metrics(comparison: Comparison, metrics: Sequence[str]) -> None:
 
 
 def plots_of(comparison: Comparison, metrics: Sequence[str], pairs: Sequence[PairComparison]) -> list[Plot]:
-    """The plots of a comparison, in the order of the page; arguments as of ``draw_figures``."""
+    """The plots of a comparison, in the order of the page. Arguments as of ``draw_figures``."""
     drawing = Drawing(comparison, tuple(comparison.panels()), line_styles(comparison))
     plots = [
         curve_plots.iqm_curves(drawing),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROFILE_POINTS = 201
 ALL_PANELS = "all panels"
 MAX_LINES_FOR_ALL_PAIRS = 4
-"""With more methods than this only pairs with the first one are drawn; the table has all of them."""
+"""With more methods than this only pairs with the first one are drawn. The table has all of them."""
 _ROW, _LETTER = 0.3, 0.075  # inches
 
 
@@ -143,7 +143,7 @@ def _last_above(taus: np.ndarray, share: np.ndarray) -> str:
 
 
 def improvement(drawing: Drawing, compared: Sequence[PairComparison]) -> Plot | None:
-    """Probability that one method ends above another, for pairs inside each panel; None if there is no pair."""
+    """Probability that one method ends above another, for pairs inside each panel, or None if there is no pair."""
     pairs = [pair for pair in compared if pair.comparable]
     words = {panel.title: drawing.title(panel) for panel in drawing.panels}
     panels = [

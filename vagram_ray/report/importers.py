@@ -1,6 +1,6 @@
 """Other people's results: a CSV file in the long format, one row per measurement.
 
-Columns: ``seed``, ``env_steps``, ``value``; optionally ``experiment`` and ``metric``; every other column is an axis of
+Columns: ``seed``, ``env_steps``, ``value``, optionally ``experiment`` and ``metric``. Every other column is an axis of
 the cells. ``docs/report.md`` describes the format, and what is refused.
 """
 
@@ -33,7 +33,7 @@ def read_long_csv(path: Path) -> list[Source]:
     """The experiments of a CSV file in the long format.
 
     Raises:
-        ReportError: The file is not in that format; the sentence names the line and the way out.
+        ReportError: The file is not in that format. The sentence names the line and the way out.
     """
     table = _Table.read(path)
     metric = _return_metric(table)

@@ -36,7 +36,7 @@ def find_runs(folder: Path) -> list[Path]:
 def read_mbrl_lib(folder: Path) -> Source:
     """All runs below a folder as one experiment: a cell per algorithm, environment and differing command-line override.
 
-    Environment steps count the initial exploration, as in a sweep; mbrl-lib itself starts after it.
+    Environment steps count the initial exploration, as in a sweep. mbrl-lib itself starts after it.
 
     Raises:
         ReportError: A run cannot be read, or two have the same settings and seed.
@@ -128,7 +128,7 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 
 def _value(config: Mapping[str, Any], path: str, depth: int = 8) -> Any:
-    """``config["a"]["b"]`` for ``"a.b"``; ``${...}``, which Hydra leaves in its record, is followed."""
+    """``config["a"]["b"]`` for ``"a.b"``. ``${...}``, which Hydra leaves in its record, is followed."""
     found: Any = config
     for part in path.split("."):
         if not isinstance(found, Mapping) or part not in found:
@@ -176,7 +176,7 @@ def _env_name(env: str) -> str:
 
 
 def _num_distractors(config: Mapping[str, Any], env: str) -> Any:
-    """mbrl-lib has no distractors; the VaGraM paper's fork counts them in its overrides."""
+    """mbrl-lib has no distractors. The VaGraM paper's fork counts them in its overrides."""
     value = _value(config, "overrides.distraction_dimensions")
     return 0 if value is UNKNOWN and not env.startswith("dis___") else value
 
@@ -185,7 +185,7 @@ def _num_distractors(config: Mapping[str, Any], env: str) -> Any:
 
 
 def _read_columns(path: Path) -> dict[str, list[float]]:
-    """Columns as numbers; a last line that is cut short, as while a run writes, is left out."""
+    """Columns as numbers. A last line that is cut short, as while a run writes, is left out."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -217,7 +217,7 @@ def _curves(
     """Curve of the return, other metrics, and why the seed does not count if its return became NaN."""
     if not columns or not columns["env_step"]:
         return None, {}, ""
-    # MBPO evaluates before it counts the step (its evaluation after 1000 steps says 999); PETS counts first.
+    # MBPO evaluates before it counts the step (its evaluation after 1000 steps says 999). PETS counts first.
     offset = exploration_steps + (1 if "epoch" in columns else 0)
     steps = [int(step) + offset for step in columns["env_step"]]
     rewards = columns["episode_reward"]

@@ -1,7 +1,7 @@
 """Several sources become one comparison: names that are unique, axes that all cells share, seeds joined where one may.
 
 Cells of two sources with equal axes are one cell with all their seeds when their seeds are disjoint and both say that
-they were run in the same way (for sweeps: equal configurations, epochs and return metrics; for CSV files: the same
+they were run in the same way (for sweeps: equal configurations, epochs and return metrics, for CSV files: the same
 experiment name). Otherwise they stay apart, as lines of the same panel.
 """
 
@@ -30,7 +30,7 @@ def load_comparison(sources: Sequence[str | Path]) -> Comparison:
     A sweep may be running, interrupted or damaged in part: what it lacks is named in ``missing``.
 
     Raises:
-        ReportError: A source is not there or cannot be read, or the sources do not fit together; one sentence.
+        ReportError: A source is not there or cannot be read, or the sources do not fit together.
     """
     return merge_sources([read_source(Path(source)) for source in sources])
 
@@ -101,7 +101,7 @@ def _once_each(sources: Sequence[Source]) -> list[Source]:
 
 
 def _with_distinct_names(sources: Sequence[Source]) -> list[Source]:
-    """Folders and files of one name are told apart by the folder above; an experiment that is named itself is one."""
+    """Folders and files of one name are told apart by the folder above. An experiment that is named itself is one."""
     taken = Counter(source.facts.name for source in sources if not source.named)
     taken.update({source.facts.name for source in sources if source.named})
     renamed, used = [], Counter[str]()
@@ -149,7 +149,7 @@ def _with_shared_axes(sources: Sequence[Source]) -> list[_Placed]:
 
 
 def _filled(source: Source, order: Sequence[str]) -> list[CellCurves]:
-    """The cells of a source with all axes; ``NOT_GIVEN`` where no cell of the source knows an axis."""
+    """The cells of a source with all axes, or ``NOT_GIVEN`` where no cell of the source knows an axis."""
     known = [
         {axis: cell.axes[axis] if axis in cell.axes else source.lookup(cell, axis) for axis in order}
         for cell in source.cells
@@ -175,7 +175,7 @@ def _label(cell: CellCurves) -> str:
 
 
 def _join_seeds(placed: Sequence[_Placed]) -> list[CellCurves]:
-    """All cells; those of equal axes and settings and with disjoint seeds as one."""
+    """All cells, those of equal axes and settings and with disjoint seeds as one."""
     joined: list[CellCurves] = []
     by_setting: dict[tuple[str, str], list[int]] = {}
     for cell, setting in placed:

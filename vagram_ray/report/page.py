@@ -37,12 +37,12 @@ _TABLES_OF = {
 def write_page(
     comparison: Comparison, figures: Sequence[Figure], folder: Path, pairs: Sequence[PairComparison] | None = None
 ) -> Path:
-    """Write ``report.html`` into ``folder``; returns its path.
+    """Write ``report.html`` into ``folder``. Returns its path.
 
     Args:
         comparison: What was measured.
         figures: ``draw_figures(comparison, ...)``.
-        folder: Where the page goes; it is created.
+        folder: Where the page goes. It is created.
         pairs: ``compare_pairs(comparison)``, where it has been computed already.
     """
     path = folder / PAGE_FILE
@@ -104,7 +104,7 @@ class Standing(NamedTuple):
 
 
 class Glance(NamedTuple):
-    """How one method stands against every other one, panel by panel; None where there is no comparison."""
+    """How one method stands against every other one, panel by panel, or None where there is no comparison."""
 
     title: str
     columns: tuple[str, ...]
@@ -117,7 +117,7 @@ class Glance(NamedTuple):
 
 
 def at_a_glance(comparison: Comparison, pairs: Sequence[PairComparison]) -> Glance | None:
-    """The method that the sentences are about against all others; None where nothing can be compared."""
+    """The method that the sentences are about against all others, or None where nothing can be compared."""
     focus = comparison.focus
     rows: dict[str, dict[str, Standing]] = {}
     for pair in pairs:

@@ -1,7 +1,7 @@
 """Statistics of two cells that share their seeds: each seed is compared with itself.
 
 Equal seeds of a sweep have the same initial weights and the same system of distractors, so that the difference of a
-seed is more certain than its two returns are. The test is Wilcoxon's signed-rank test (1945); the bootstrap resamples
+seed is more certain than its two returns are. The test is Wilcoxon's signed-rank test (1945). The bootstrap resamples
 seeds, hence pairs. Everything takes the differences d (n,) of the seeds: final return of the first cell
 minus that of the second.
 """
@@ -26,7 +26,7 @@ def differences(a: CellCurves, b: CellCurves, seeds: Sequence[int]) -> np.ndarra
 
 
 def paired_difference(d: np.ndarray) -> Interval:
-    """IQM of the seeds' differences; the bootstrap resamples seeds."""
+    """IQM of the seeds' differences. The bootstrap resamples seeds."""
     if not len(d):
         return UNKNOWN_INTERVAL
     value = float(interquartile_mean(d))
@@ -37,7 +37,7 @@ def paired_difference(d: np.ndarray) -> Interval:
 
 
 def paired_probability(d: np.ndarray) -> Interval:
-    """Probability that the first is higher on a seed, P(D > 0) + ½ P(D = 0); the bootstrap resamples seeds."""
+    """Probability that the first is higher on a seed, P(D > 0) + ½ P(D = 0). The bootstrap resamples seeds."""
     return paired_probability_over_panels([(tuple(range(len(d))), d)])
 
 
@@ -45,7 +45,7 @@ def paired_probability_over_panels(panels: Sequence[tuple[tuple[int, ...], np.nd
     """Mean over panels of :func:`paired_probability`.
 
     Args:
-        panels: Seeds and their differences (n,) in each panel; those without seeds are left out. Panels of equal seeds
+        panels: Seeds and their differences (n,) in each panel. Those without seeds are left out. Panels of equal seeds
             are resampled together, since a seed is the same in all of them.
     """
     told = [(seeds, d) for seeds, d in panels if len(d)]
@@ -64,7 +64,7 @@ def paired_probability_over_panels(panels: Sequence[tuple[tuple[int, ...], np.nd
 
 
 def wilcoxon_p(d: np.ndarray) -> float:
-    """Two-sided p value of Wilcoxon's signed-rank test; NaN without seeds.
+    """Two-sided p value of Wilcoxon's signed-rank test, or NaN without seeds.
 
     Seeds without a difference are left out, as Wilcoxon did. Exact without ties up to 50 seeds, and with ties up to 13
     (``scipy.stats.wilcoxon``).
@@ -79,7 +79,7 @@ def equivalence_p(d: np.ndarray, margin: float) -> float:
     """p value of the hypothesis that the seeds' differences lie around ``margin`` or more, on either side.
 
     The larger of the two one-sided signed-rank tests of d + margin and d - margin (Schuirmann's two one-sided tests,
-    1987, with Wilcoxon's); NaN without seeds or margin.
+    1987, with Wilcoxon's), or NaN without seeds or margin.
     """
     if not len(d) or math.isnan(margin):
         return math.nan
@@ -96,7 +96,7 @@ def seeds_for_firm_paired_answer(d: np.ndarray, comparisons: int = 1) -> int | N
 
     n = (z_{1 - α/2} + z_{0.8})² / (3 (p - ½)²) with p the share of pairs of seeds whose differences have a positive
     sum: Noether, *Sample size determination for some common nonparametric tests* (JASA 1987), two-sided at 5 % with
-    power 0.8; at least as many as the exact test needs at all, 2^(1 - n) <= α. It takes the estimate p for the truth.
+    power 0.8, at least as many as the exact test needs at all, 2^(1 - n) <= α. It takes the estimate p for the truth.
 
     Args:
         d: Differences of the seeds (n,).

@@ -32,7 +32,7 @@ class Source:
     cells: tuple[CellCurves, ...]
     return_metric: str
     setting: Callable[[CellCurves], str | None] = _own
-    """A text that two cells share when they were run in the same way, so that their seeds may be joined; None if that
+    """A text that two cells share when they were run in the same way, so that their seeds may be joined. None if that
     cannot be told."""
     lookup: Callable[[CellCurves, str], Any] = _unknown
     """A setting of a cell that is not one of its axes, by the axis's name, or ``UNKNOWN`` or ``NOT_APPLICABLE``."""

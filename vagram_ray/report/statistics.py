@@ -30,17 +30,17 @@ from vagram_ray.report.bootstrap import (
 from vagram_ray.report.curves import CellCurves, SeedCurve
 
 CURVE_RESAMPLES = 2000
-"""Resamples behind each band and profile; numbers in tables and sentences have
+"""Resamples behind each band and profile. Numbers in tables and sentences have
 ``seed_statistics.BOOTSTRAP_RESAMPLES``."""
 MAX_STEPS = 400
-"""Points of a curve whose seeds were measured at different steps; where all share their steps, all are kept."""
+"""Points of a curve whose seeds were measured at different steps. Where all share their steps, all are kept."""
 POWER, SIGNIFICANCE = 0.8, 0.05
 MAX_SEEDS = 1000
 """More seeds per cell than this are no answer."""
 
 
 class Interval(NamedTuple):
-    """An estimate and the ends of its 95 % interval; NaN where there are too few seeds."""
+    """An estimate and the ends of its 95 % interval, or NaN where there are too few seeds."""
 
     value: float
     low: float
@@ -57,7 +57,7 @@ def on_common_steps(cell: CellCurves) -> tuple[np.ndarray, np.ndarray]:
     """Environment steps (T,) and returns (S, T) of all seeds with a curve, in their order, and of lost ones without.
 
     The steps are all at which any seed was measured (``MAX_STEPS`` evenly spaced ones if the seeds differ in them and
-    there are more). A seed is interpolated linearly inside its own range and NaN outside; a lost seed has the worst
+    there are more). A seed is interpolated linearly inside its own range and NaN outside. A lost seed has the worst
     return of the others after its own range.
     """
     if not cell.returns:
@@ -89,7 +89,7 @@ def mean_and_standard_error(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
     The standard error is s / √n, with n - 1 in s.
 
-    NaN in ``returns`` is left out; NaN comes out where no seed is there, or fewer than two for the standard error.
+    NaN in ``returns`` is left out. NaN comes out where no seed is there, or fewer than two for the standard error.
     """
     there = ~np.isnan(returns)
     count = there.sum(axis=0)
@@ -104,7 +104,7 @@ def iqm_band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """IQM (T,) and the ends of its pointwise 95 % bootstrap interval, (T,) each, over the seeds of ``returns`` (S, T).
 
     Whole curves are resampled, so at every step the interval is that of the bootstrap over seeds. NaN in ``returns``
-    is left out; the ends are NaN where fewer than two seeds are there.
+    is left out. The ends are NaN where fewer than two seeds are there.
     """
     iqm = interquartile_mean(np.asarray(returns, dtype=np.float64).T)
     low, high = (np.full(iqm.shape, np.nan) for _ in range(2))
@@ -118,7 +118,7 @@ def iqm_band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def steps_to_reach(cell: CellCurves, threshold: float) -> Interval | None:
     """Sample efficiency: environment steps until the IQM of the returns first is at least ``threshold``.
 
-    The value is a step at which returns were measured. The interval is over resamples of the seeds; an end is infinite
+    The value is a step at which returns were measured. The interval is over resamples of the seeds. An end is infinite
     where so many resamples never get there. ``None`` if the IQM itself never does.
     """
     values, low, high = steps_to_reach_each(cell, [threshold])
@@ -157,7 +157,7 @@ def _first_reached(iqm: np.ndarray, steps: np.ndarray, levels: np.ndarray) -> np
 
 
 def iqm_span(cells: Sequence[CellCurves]) -> tuple[float, float]:
-    """The lowest first and the highest IQM of the cells' curves: the way there is to go; NaN without curves."""
+    """The lowest first and the highest IQM of the cells' curves: the way there is to go, or NaN without curves."""
     curves = [interquartile_mean(returns.T) for _, returns in map(on_common_steps, cells) if returns.size]
     if not curves:
         return math.nan, math.nan
@@ -195,7 +195,7 @@ def final_iqm(cell: CellCurves) -> Interval:
 
 
 def iqm_difference(a: CellCurves, b: CellCurves) -> Interval:
-    """IQM of a minus IQM of b, of final returns; both are resampled independently."""
+    """IQM of a minus IQM of b, of final returns. Both are resampled independently."""
     x, y = _scores(a), _scores(b)
     if not len(x) or not len(y):
         return UNKNOWN_INTERVAL
@@ -216,7 +216,7 @@ def performance_profile(
     F(τ) = 1/N Σ_n 1[x_n > τ], the run-score distribution of Agarwal et al. (2021), section 4.2.
 
     Returns:
-        By label: the share and the ends of its pointwise 95 % interval, (K,) each; cells without final returns are
+        By label: the share and the ends of its pointwise 95 % interval, (K,) each. Cells without final returns are
         left out.
     """
     return pooled_performance_profile({cell.label: [cell] for cell in cells}, thresholds)
@@ -227,7 +227,7 @@ def pooled_performance_profile(
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """As :func:`performance_profile`, for groups of cells such as one method in all panels.
 
-    The share is the mean over the group's cells of each one's share; a resample draws the seeds of each cell for
+    The share is the mean over the group's cells of each one's share. A resample draws the seeds of each cell for
     itself. It makes sense where returns of the cells are on one scale.
     """
     taus = np.asarray(thresholds, dtype=np.float64)
@@ -258,7 +258,7 @@ def probability_of_improvement_over_panels(pairs: Sequence[tuple[CellCurves, Cel
     """Mean over panels of the probability that the first ends above the second, resampled inside each cell.
 
     Args:
-        pairs: The cells of the two methods in each panel; pairs with a cell without final returns are left out. A cell
+        pairs: The cells of the two methods in each panel. Pairs with a cell without final returns are left out. A cell
             that stands in several panels is resampled once for all of them.
     """
     strata = [(a, b) for a, b in pairs if a.final_returns and b.final_returns]
@@ -280,7 +280,7 @@ def probability_of_improvement_over_panels(pairs: Sequence[tuple[CellCurves, Cel
 
 
 def mann_whitney_p(a: CellCurves, b: CellCurves) -> float:
-    """Two-sided p value of the Mann-Whitney U test of the final returns, exact without ties; NaN without seeds."""
+    """Two-sided p value of the Mann-Whitney U test of the final returns, exact without ties, or NaN without seeds."""
     x, y = _scores(a), _scores(b)
     if not len(x) or not len(y):
         return math.nan
@@ -294,7 +294,7 @@ def equivalence_p(a: CellCurves, b: CellCurves, margin: float) -> float:
     """p value of the hypothesis that two cells' final returns lie ``margin`` or more apart.
 
     The larger of two one-sided Mann-Whitney tests of the returns that are moved towards each other by the margin
-    (Schuirmann's two one-sided tests, 1987); NaN without seeds or margin.
+    (Schuirmann's two one-sided tests, 1987), or NaN without seeds or margin.
     """
     x, y = _scores(a), _scores(b)
     if not len(x) or not len(y) or math.isnan(margin):
@@ -325,7 +325,7 @@ def seeds_for_firm_answer(a: CellCurves, b: CellCurves, comparisons: int = 1) ->
     n = (z_{1 - α/2} + z_{0.8})² / (6 (p - ½)²) with p the probability of improvement: Noether, *Sample size
     determination for some common nonparametric tests* (JASA 1987), for equal groups, two-sided at 5 % with power 0.8.
 
-    It takes the estimate p for the truth; p is uncertain, and n more so.
+    It takes the estimate p for the truth. p is uncertain, and n more so.
 
     Args:
         a: One cell.

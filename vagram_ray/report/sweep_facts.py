@@ -17,13 +17,13 @@ from vagram_ray.report.curves import CellCurves
 from vagram_ray.text import format_duration, format_number, format_seeds, plural
 
 WATTS_PER_TRIAL_CORE = 10.0
-"""Assumed power of the core that a trial keeps busy, for the estimate of energy; half a core counts half."""
+"""Assumed power of the core that a trial keeps busy, for the estimate of energy. Half a core counts half."""
 WATTS_PER_GPU = 300.0
-"""Assumed power of a whole GPU under load; a trial with half a GPU counts half."""
+"""Assumed power of a whole GPU under load. A trial with half a GPU counts half."""
 
 
 def sweep_details(results: SweepResults, cells: Sequence[CellCurves]) -> dict[str, str]:
-    """Titles and texts of what ``sweep.json`` and the records tell; what they do not tell is left out."""
+    """Titles and texts of what ``sweep.json`` and the records tell. What they do not tell is left out."""
     return {title: str(text) for title, text in _details(results, cells) if text}
 
 
@@ -117,7 +117,7 @@ def _hours(results: SweepResults) -> Iterator[tuple[str, str]]:
 
 
 def _gpus(results: SweepResults, trial: str) -> float:
-    """GPUs of a trial by ``sweep.json``, else by the configuration that Tune wrote or the overrides; 0 if unknown."""
+    """GPUs of a trial by ``sweep.json``, the configuration that Tune wrote or the overrides, or 0 if unknown."""
     if trial not in recorded_resources(results.info) and not (results.info.get("machine") or {}).get("gpus"):
         return 0.0  # of earlier versions, whose numbers say what was asked for and not whether it was there
     if (own := recorded_amount(results.info, trial, GPU)) is not None:

@@ -21,7 +21,7 @@ class ReportTable(NamedTuple):
     """Of its files."""
     caption: str
     data: pd.DataFrame
-    """Full precision; NaN or empty where a number does not exist."""
+    """Full precision, NaN or empty where a number does not exist."""
     text: pd.DataFrame
     """The same rows to show, all strings."""
     numeric: frozenset[str]
@@ -33,7 +33,7 @@ def write_tables(tables: Sequence[ReportTable], folder: Path, task: str = "") ->
 
     Args:
         tables: ``report_tables(comparison)``.
-        folder: Where they go; it is created.
+        folder: Where they go. It is created.
         task: What was run, for the text.
     """
     paths = []

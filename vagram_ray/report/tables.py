@@ -34,7 +34,7 @@ THRESHOLD_SHARES = (0.5, 0.75, 0.9)
 
 
 def report_tables(comparison: Comparison, pairs: Sequence[PairComparison] | None = None) -> list[ReportTable]:
-    """All tables of a report; those without rows are left out.
+    """All tables of a report. Those without rows are left out.
 
     Args:
         comparison: What was measured.
@@ -187,7 +187,7 @@ def _pair_text(pair: PairComparison) -> dict[str, str]:
 
 
 def _against_reference(comparison: Comparison, compared: Sequence[PairComparison]) -> ReportTable:
-    """Every line against the reference inside each panel; no rows for two lines: those are the pairs."""
+    """Every line against the reference inside each panel. No rows for two lines: those are the pairs."""
     focus = comparison.focus
     own = [pair for pair in compared if pair.comparable and focus in (pair.first_name, pair.second_name)]
     caption = (

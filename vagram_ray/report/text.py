@@ -14,7 +14,7 @@ _SPOKEN = {"none": "plain SAC"}  # model_loss=none is SAC in the same code
 
 
 def format_interval(interval: Interval) -> str:
-    """``8.7 [-39.0, 82.5]``: all three with the digits that the largest needs; ``-`` for what is not there."""
+    """``8.7 [-39.0, 82.5]``: all three with the digits that the largest needs, ``-`` for what is not there."""
     if math.isnan(interval.value):
         return "-"
     if math.isnan(interval.low):

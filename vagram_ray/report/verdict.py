@@ -227,7 +227,7 @@ def _fit_limits(comparison: Comparison) -> Iterator[str]:
 
 
 def definitions(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
-    """What the verdicts mean here, for a footnote; nothing where there is no comparison."""
+    """What the verdicts mean here, for a footnote, or nothing where there is no comparison."""
     told = _told(comparison, compared)
     if not told:
         return

@@ -84,7 +84,7 @@ def metric_titles() -> dict[str, str]:
 
 
 def panel_sections(comparison: Comparison) -> list[PanelSection]:
-    """All sections, the returns first; metrics that no cell has are left out."""
+    """All sections, the returns first. Metrics that no cell has are left out."""
     known = {name for cell in comparison.cells for name in cell.metrics} | {comparison.return_metric}
     returns = PanelSection("Returns", return_panels(comparison))
     sections = [_with_known(section, known) for section in (returns, *_FURTHER_SECTIONS)]

@@ -1,6 +1,6 @@
 """``python -m vagram_ray.report PATH --wandb ENTITY/PROJECT``: the report's panels in W&B, of the runs logged there.
 
-Two views are saved: a *workspace*, all metrics of all cells, in which one goes on looking while a sweep runs; and a
+Two views are saved: a *workspace*, all metrics of all cells, in which one goes on looking while a sweep runs, and a
 W&B *report*, the paper's panels side by side (a grid for each of ``Comparison.panels()``). In both every line is a
 cell, the mean over its seeds with its standard error, over ``env_steps``. Each call saves new views and changes none.
 
@@ -41,7 +41,7 @@ class LoggedCell:
     """The group of its runs."""
     cell: CellCurves
     sweep_id: str = ""
-    """The sweep's id, in the configuration of its runs; empty where an earlier version ran it."""
+    """The sweep's id, in the configuration of its runs, empty where an earlier version ran it."""
 
     @property
     def tag(self) -> str:
@@ -50,16 +50,16 @@ class LoggedCell:
 
 
 def build_workspace(comparison: Comparison, target: str, console: Console) -> str:
-    """Save a workspace and a report with the comparison's panels; returns the workspace's address.
+    """Save a workspace and a report with the comparison's panels. Returns the workspace's address.
 
     Args:
-        comparison: What is compared; sweeps only, since nothing else has runs in W&B.
+        comparison: What is compared, sweeps only, since nothing else has runs in W&B.
         target: ``ENTITY/PROJECT`` where the runs are.
         console: Told the report's address, and what the views cannot show.
 
     Raises:
         ReportError: The target, the package or the login is missing, nothing in the comparison comes from a sweep, or
-            W&B refuses; one sentence.
+            W&B refuses. The message is one sentence.
     """
     entity, project = parse_target(target)
     logged = logged_cells(comparison)
@@ -118,7 +118,7 @@ def make_workspace(comparison: Comparison, logged: Sequence[LoggedCell], entity:
     groupby: list[Any] = [expr.Metric("Group")]
     paths: dict[object, object] = {entry.group: colors[entry.cell.label] for entry in logged}
     num_sweeps = len({(entry.sweep, entry.sweep_id) for entry in logged})
-    if num_sweeps > 1:  # they may have cells of the same name, which are not the same line; or be of one name
+    if num_sweeps > 1:  # they may have cells of the same name, which are not the same line, or be of one name
         key = "sweep_name" if len(sweeps) == num_sweeps else "sweep_id"
         groupby.insert(0, expr.Config(key))
         own = {entry: entry.sweep if key == "sweep_name" else entry.sweep_id for entry in logged}

@@ -1,7 +1,7 @@
 """The live view of a sweep that runs elsewhere, from the files it writes: ``sweep.json`` and ``records/*.jsonl``.
 
 The sweep's own view (``vagram_ray.sweep.view.progress``) is fed with what is new in the files. A trial's errors are
-seen in its ``error.txt``, where the trials' folders lie beside the records; otherwise failed trials show at the end.
+seen in its ``error.txt``, where the trials' folders lie beside the records. Otherwise failed trials show at the end.
 A sweep that is launched again while it is watched is shown from what its earlier launches have recorded.
 """
 
@@ -86,7 +86,7 @@ class SweepWatch:
         return "wall_time_s" in self.info
 
     def poll(self, view: ProgressView | None = None) -> None:
-        """Take in what is new, and tell the view about it; another launch or plan gives ``progress`` anew."""
+        """Take in what is new, and tell the view about it. Another launch or plan gives ``progress`` anew."""
         if self._poll_info():  # before the records: once it tells of the end, they are complete
             self._begin()
             view = None
@@ -103,7 +103,7 @@ class SweepWatch:
             self.progress.ended(float(self.info["wall_time_s"]))
 
     def _poll_info(self) -> bool:
-        """Read ``sweep.json`` if it has changed; returns whether there is another launch or plan."""
+        """Read ``sweep.json`` if it has changed. Returns whether there is another launch or plan."""
         changed = _changed(self._sweep.file)
         if changed == self._info_changed:
             return False
@@ -162,7 +162,7 @@ def watch_sweep(
     interval_s: float = REFRESH_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> SweepWatch:
-    """Show the progress of the sweep in ``folder`` until it ends; Ctrl-C leaves the sweep alone.
+    """Show the progress of the sweep in ``folder`` until it ends. Ctrl-C leaves the sweep alone.
 
     Raises:
         ReportError: The folder holds no sweep.

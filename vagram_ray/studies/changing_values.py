@@ -55,7 +55,7 @@ class ErrorCurve:
         fit: What was fitted.
         seeds: S of them.
         value: Which value function, from 0, (T,).
-        step: Gradient steps since the value function changed, (T,); 0 is before the first step under it.
+        step: Gradient steps since the value function changed, (T,). 0 is before the first step under it.
         error: Squared value error, mean over the held-out transitions, (S, T).
     """
 

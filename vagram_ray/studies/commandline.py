@@ -21,7 +21,7 @@ def run_study(command: click.Command, module: str, arguments: Sequence[str] | No
     Args:
         command: The study.
         module: Its name after ``python -m``.
-        arguments: Of the command; the process's own by default.
+        arguments: Of the command, the process's own by default.
     """
     try:
         command.main(arguments, prog_name=f"python -m {module}", standalone_mode=False)

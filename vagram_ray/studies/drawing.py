@@ -1,4 +1,4 @@
-"""The studies' figures; the only module here that imports Matplotlib.
+"""The studies' figures, the only module here that imports Matplotlib.
 
 Figures are made as objects and drawn by Agg, so nothing depends on a screen or on pyplot's state. Colors are
 Okabe and Ito's and perceptually uniform maps, which stay apart under the common color vision deficiencies.
@@ -55,7 +55,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write ``name.png`` and ``name.pdf``; the same figure gives the same bytes."""
+    """Write ``name.png`` and ``name.pdf``. The same figure gives the same bytes."""
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None}, dpi=200)
 
@@ -193,6 +193,6 @@ def _error_line(axes: Axes, curve: ErrorCurve) -> None:
     axes.plot(curve.total_steps, mean, linewidth=1.3, **style)
     if len(curve.seeds) > 1:
         error = curve.error.std(axis=0, ddof=1) / np.sqrt(len(curve.seeds))
-        # A logarithmic axis has no place for mean - error <= 0; the band then ends where the axis does.
+        # A logarithmic axis has no place for mean - error <= 0. The band then ends where the axis does.
         low = np.maximum(mean - error, mean * 1e-2)
         axes.fill_between(curve.total_steps, low, mean + error, color=style["color"], alpha=0.22, linewidth=0)

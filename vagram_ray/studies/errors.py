@@ -6,4 +6,4 @@ from vagram_ray.commands import InputError
 
 
 class StudyError(InputError):
-    """A study cannot run as asked: one sentence that names the value and the way out; exit status 2."""
+    """A study cannot run as asked: one sentence that names the value and the way out. Exit status 2."""

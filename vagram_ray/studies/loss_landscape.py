@@ -2,7 +2,7 @@
 
     python -m vagram_ray.studies.loss_landscape
 
-SAC trains on Pendulum; with its critics, the loss of every prediction (theta, theta_dot) is shown for one observed
+SAC trains on Pendulum. With its critics, the loss of every prediction (theta, theta_dot) is shown for one observed
 successor. ``pendulum_plane`` says how predictions on the plane relate to the observations that a model predicts.
 """
 

@@ -14,7 +14,7 @@ from vagram_ray.core.value_gradients import ValueEstimates
 
 
 class LossOnData:
-    """The loss of a model's predictions for some of the transitions; call ``use`` first.
+    """The loss of a model's predictions for some of the transitions. Call ``use`` first.
 
     The state alone is predicted here: a prediction takes its reward from the target, so that the reward's error is 0.
 

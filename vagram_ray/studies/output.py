@@ -21,7 +21,7 @@ from vagram_ray.text import reason
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse, before any work, a folder that holds something or that cannot be made; leaves nothing behind.
+    """Refuse, before any work, a folder that holds something or that cannot be made. Leaves nothing behind.
 
     Raises:
         StudyError: One sentence with the way out.
@@ -37,7 +37,7 @@ def check_folder(folder: Path) -> None:
 
 @contextmanager
 def written_at_once(folder: Path) -> Iterator[Path]:
-    """A folder to write into; it becomes ``folder`` when the block ends, and is gone if the block fails.
+    """A folder to write into. It becomes ``folder`` when the block ends, and is gone if the block fails.
 
     Raises:
         StudyError: It cannot be written.

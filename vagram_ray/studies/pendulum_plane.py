@@ -49,7 +49,7 @@ class LossPlane:
     """Value function and losses over the plane.
 
     Attributes:
-        theta: Angles, (n,) in [-pi, pi], 0 upright; the first and the last are the same state.
+        theta: Angles, (n,) in [-pi, pi], 0 upright. The first and the last are the same state.
         theta_dot: Angular velocities, (n,), rad/s.
         reference: (theta, theta_dot) of the observed successor s'.
         value: Mean value estimate, (n, n): rows theta_dot, columns theta.
@@ -157,7 +157,7 @@ class LowRegion:
 
 
 def low_region(plane: LossPlane, name: str, share: float = 0.05) -> LowRegion:
-    """The ``share`` of the plane with the lowest loss; theta = -pi and theta = pi are the same states."""
+    """The ``share`` of the plane with the lowest loss. theta = -pi and theta = pi are the same states."""
     loss = plane.losses[name]
     inside = loss <= np.quantile(loss, share)
     labels, count = ndimage.label(inside, structure=np.ones((3, 3)))

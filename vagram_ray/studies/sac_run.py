@@ -24,7 +24,7 @@ EpochReport = Callable[[int, int, np.ndarray], None]
 
 
 def sac_settings(hidden_size: int = 64, learning_rate: float = 1e-3, utd_ratio: int = 10) -> MBPOSettings:
-    """SAC in epochs of 200 steps; with the defaults it learns to swing the pendulum up within 3,000 steps.
+    """SAC in epochs of 200 steps. With the defaults it learns to swing the pendulum up within 3,000 steps.
 
     Args:
         hidden_size: Width of the two hidden layers of actor and critics.
@@ -90,7 +90,7 @@ class SACRun:
 
 
 def train_sac(seeds: Sequence[int], epochs: int, settings: MBPOSettings, on_epoch: EpochReport | None = None) -> SACRun:
-    """Train SAC on Pendulum for ``epochs`` epochs after its warm-up; equal arguments give equal numbers.
+    """Train SAC on Pendulum for ``epochs`` epochs after its warm-up. Equal arguments give equal numbers.
 
     Raises:
         StudyError: The numbers of a seed did not stay finite.

@@ -22,10 +22,10 @@ class SmallModels:
 
     Built as a member of ``DynamicsEnsemble``: SiLU units, standardised inputs, its initialisation. It predicts the
     state alone. Every loss then is its state term, and as Adam does not mind a loss's scale, losses of different
-    scales compare; a reward among the outputs would take another share of a small network under each of them.
+    scales compare. A reward among the outputs would take another share of a small network under each of them.
 
     Args:
-        hidden_sizes: Widths of the hidden layers; none makes the model linear.
+        hidden_sizes: Widths of the hidden layers. None makes the model linear.
         data: What the inputs' mean and deviation are taken from, (S, N, ...).
         lr: Step size of Adam.
         prediction_target: ``"delta"``, the network's output is s' - s, or ``"next_obs"``, it is s'. The linear models

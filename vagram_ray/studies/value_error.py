@@ -2,7 +2,7 @@
 
     python -m vagram_ray.studies.value_error
 
-SAC trains on Pendulum for epochs of 200 steps; its value function after each epoch (two critics, two targets, with
+SAC trains on Pendulum for epochs of 200 steps. Its value function after each epoch (two critics, two targets, with
 the policy of that moment) is kept. A linear model and a network with one hidden layer of 16 units are then fitted to
 the run's transitions with VAML (``itervaml``), MSE and VaGraM, 1000 gradient steps under each value function in turn.
 Shown is (V(s') - V(f))^2 on held-out transitions under the value function of the moment. Every seed has its own SAC
@@ -42,7 +42,7 @@ LOSSES = ("itervaml", "mse", "vagram")
 
 @dataclass(frozen=True)
 class Scale:
-    """How much to compute; 1000 model steps per value function and 8 seeds are the paper's."""
+    """How much to compute. 1000 model steps per value function and 8 seeds are the paper's."""
 
     epochs: int
     seeds: int = 8

@@ -52,7 +52,7 @@ class Summary(NamedTuple):
 
 
 def summarize(curve: ErrorCurve) -> Summary:
-    """The summary of a fit; ``after_change`` is NaN where the value function never changed."""
+    """The summary of a fit. ``after_change`` is NaN where the value function never changed."""
     changes = curve.after_change()
     after_change = changes.mean(axis=1) if changes.size else np.full(len(curve.seeds), np.nan)
     return Summary(seed_mean(curve.at_end()[:, -1]), seed_mean(curve.at_end().mean(axis=1)), seed_mean(after_change))
@@ -72,7 +72,7 @@ def comparisons(curves: Sequence[ErrorCurve]) -> list[str]:
 
 
 COLUMNS = ("model", "loss", "model_lr", "seed", "value", "env_steps", "steps_under_value", "model_steps", "error")
-"""Of ``value_error.csv``; ``value`` counts the value functions from 1."""
+"""Columns of ``value_error.csv``. ``value`` counts the value functions from 1."""
 
 
 def print_table(curves: Sequence[ErrorCurve], variance: float) -> None:

@@ -26,7 +26,7 @@ def packaged_sweeps() -> dict[str, Path]:
 
 
 def describe_sweep_file(file: Path) -> str:
-    """The ``description`` that a file gives its ``Sweep(...)``, read without running the file; empty if it has none."""
+    """The ``description`` that a file gives its ``Sweep(...)``, read without running the file, empty if it has none."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Sweep":
             for keyword in node.keywords:
@@ -58,7 +58,7 @@ def find_sweep_file(text: str) -> Path:
 
 
 def copy_sweep_file(name: str, destination: Path) -> Path:
-    """Write a packaged sweep file out, to be edited; returns where.
+    """Write a packaged sweep file out, to be edited. Returns where.
 
     Args:
         name: Name of the packaged sweep file.

@@ -31,12 +31,12 @@ MAX_SEEDS = 10_000
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of a sweep to run; whatever is ``None`` or missing is as in the sweep itself.
+    """How much of a sweep to run. Whatever is ``None`` or missing is as in the sweep itself.
 
     ``overrides`` maps ``MBPOConfig`` keys to values, which may be search spaces such as
     ``tune.grid_search([5, 10])`` and then take the place of the axis of that name. A key inside a
     dictionary is written with a dot: ``"env_config.gravity"``. ``variants`` take the place of the sweep's, axis by
-    axis; an empty axis is none.
+    axis. An empty axis is none.
     """
 
     epochs: int | None = None
@@ -59,7 +59,7 @@ class Sweep:
     """An experiment: a configuration with search spaces, seeds, a length, and named scales of it.
 
     ``config`` may hold Tune's search spaces (``tune.grid_search``, ``tune.choice``, ...) anywhere
-    except in ``seeds``. Grid searches are crossed; each combination is a *cell*. Random search spaces
+    except in ``seeds``. Grid searches are crossed. Each combination is a *cell*. Random search spaces
     are drawn ``num_samples`` times for each combination, from a generator seeded with ``search_seed``.
     ``variants`` are axes whose values are named groups of settings, crossed with the others::
 
@@ -68,9 +68,9 @@ class Sweep:
 
     A variant may hold search spaces itself. What a scale or the command line overrides wins over a variant's value.
     Plain SAC (``model_loss="none"``) is one cell, however many settings of the model are varied.
-    ``seeds`` is a number of seeds (``16`` means 0 to 15) or the seeds themselves; every cell runs all of
+    ``seeds`` is a number of seeds (``16`` means 0 to 15) or the seeds themselves. Every cell runs all of
     them. ``epochs`` counts RLlib training iterations, ``config.epoch_length`` environment steps each.
-    ``checkpoint_every`` is a number of epochs; with ``None`` checkpoints come by time, as with ``"auto"`` in
+    ``checkpoint_every`` is a number of epochs. With ``None`` checkpoints come by time, as with ``"auto"`` in
     ``MBPOConfig.checkpointing``.
 
     Raises ``ValueError`` for a value that cannot work.
@@ -237,7 +237,7 @@ def _execute(file: Path) -> ModuleType:
 
 
 def describe(error: BaseException) -> str:
-    """One line about an exception; settings errors are ``ValueError``s and sentences already."""
+    """One line about an exception. Settings errors are ``ValueError``s and sentences already."""
     text = " ".join(str(error).split())
     if not isinstance(error, ValueError) or isinstance(error, UnicodeError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,5 +1,5 @@
 """What exists for speed alone: C++ for whole updates and minibatches, compiled where it runs.
 
 The modules of ``core`` define the method. What lies here computes the same faster, is held equal to them by tests, and
-can be deleted without touching them; the setting ``execution`` chooses.
+can be deleted without touching them. The setting ``execution`` chooses.
 """

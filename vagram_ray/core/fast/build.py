@@ -2,7 +2,7 @@
 
 A library's file name tells what it was made of (sources, flags, processor, compiler) and what it contains, so that a
 change of the former makes another file and a damaged file is noticed. It lies in the user's cache folder, or among the
-user's temporary files if that cannot be used; nothing that somebody else can write to is compiled or loaded
+user's temporary files if that cannot be used. Nothing that somebody else can write to is compiled or loaded
 (``private_folder``).
 """
 
@@ -41,7 +41,7 @@ FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-er
 COMPILERS = ("g++", "clang++", "c++")
 """Looked for in this order unless the environment variable CXX names one."""
 COMPILER_TIMEOUT = 300.0
-"""Seconds after which a compilation is given up; it takes half a minute of a core, and cores may be shared."""
+"""Seconds after which a compilation is given up. It takes half a minute of a core, and cores may be shared."""
 LINES_OF_COMPILER = 3
 """Last lines of a failed compilation that are quoted."""
 
@@ -52,18 +52,18 @@ class NativeLibrary(NamedTuple):
     """The loaded library, or why there is none."""
 
     handle: ctypes.CDLL | None
-    reason: str  # one sentence without its full stop; empty if there is a library
+    reason: str  # one sentence without its full stop, empty if there is a library
 
 
 class CompilationError(Exception):
-    """The sources could not be compiled; the message says why in one line."""
+    """The sources could not be compiled. The message says why in one line."""
 
 
 class Recipe(NamedTuple):
     """What a library is made of."""
 
     sources: dict[str, bytes]  # by file name, headers included
-    compiler: tuple[str, ...]  # command with its own arguments; empty if there is none
+    compiler: tuple[str, ...]  # command with its own arguments, empty if there is none
     version: str  # what the compiler says of itself
 
     @property
@@ -127,7 +127,7 @@ def _recipe(sources: Path) -> Recipe:
 
 
 def find_compiler() -> tuple[str, ...]:
-    """The command of a C++ compiler: ``$CXX``, or the first of ``COMPILERS`` on the path; empty without one."""
+    """The command of a C++ compiler: ``$CXX``, or the first of ``COMPILERS`` on the path, empty without one."""
     for command in [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS:
         program, *arguments = shlex.split(command)
         found = shutil.which(program)
@@ -231,14 +231,14 @@ def _build(folder: Path, recipe: Recipe) -> Path:
 
 @contextlib.contextmanager
 def _work_folder(folder: Path) -> Iterator[Path]:
-    for left in folder.glob("compiling-*"):  # by a process that was killed; we hold the lock
+    for left in folder.glob("compiling-*"):  # by a process that was killed. We hold the lock
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="compiling-", dir=folder, ignore_cleanup_errors=True) as work:
         yield Path(work)
 
 
 def _compile(work: Path, recipe: Recipe, folder: Path) -> Path:
-    """Compile what the recipe holds, not what the files say by now; the library appears under its name complete."""
+    """Compile what the recipe holds, not what the files say by now. The library appears under its name complete."""
     for name, text in recipe.sources.items():
         (work / name).write_bytes(text)
     made = work / "made.so"
@@ -258,7 +258,7 @@ def _compile(work: Path, recipe: Recipe, folder: Path) -> Path:
 
 
 def _call(command: list[str], folder: Path, output: int) -> int | None:
-    """Exit status of a command; None if it had to be killed."""
+    """Exit status of a command, or None if it had to be killed."""
     process = subprocess.Popen(
         command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
     )

@@ -32,7 +32,7 @@ class CompiledLibrary:
         return NativeSAC(sac, self._handle)
 
     def fit(self, dynamics: DynamicsEnsemble, loss: ModelLoss, targets: Target, weights: Tensor) -> NativeFit | None:
-        """A fit of such networks; None if they or the loss are not for the library."""
+        """A fit of such networks, or None if they or the loss are not for the library."""
         return NativeFit(self._handle, dynamics, loss, targets, weights) if can_fit(dynamics, loss) else None
 
 

@@ -43,7 +43,7 @@ class _Members(ctypes.Structure):
 
 
 class _Tables(NamedTuple):
-    """What a seed's members are fitted to; columns are filled up with zeros to whole vectors."""
+    """What a seed's members are fitted to. Columns are filled up with zeros to whole vectors."""
 
     inputs: Tensor  # (N, D + A), normalised
     targets: Tensor  # (N, D + 1), in units of the networks' outputs
@@ -62,7 +62,7 @@ class NativeFit:
 
     Args:
         library: Of ``build.load_library``.
-        dynamics: The ensembles, their normalisers fitted; ``can_fit`` must be true.
+        dynamics: The ensembles, their normalisers fitted. ``can_fit`` must be true.
         loss: The loss.
         data: All transitions as one member's batch, (S, 1, N, ...).
         weights: The loss's weights of the outputs, (S or 1, 1, N or 1, D + 1) (``ModelFit.output_weights``).
@@ -88,7 +88,7 @@ class NativeFit:
         self._seeds = [_Tables(*seed) for seed in zip(*padded, strict=True)]
 
     def select_seeds(self, index: Tensor) -> NativeFit:
-        """The same for the seeds at ``index``; they share the tables."""
+        """The same for the seeds at ``index``. They share the tables."""
         return copy_of_seeds(self, index, ("_seeds",))
 
     def train(self, dynamics: DynamicsEnsemble, optimizer: StackedAdam, index: Tensor, batch: int) -> Tensor:
@@ -142,7 +142,7 @@ class NativeFit:
         return means
 
     def _data(self, dynamics: DynamicsEnsemble, tables: _Tables, weights: Tensor, gaussian: bool) -> _Data:
-        """The structure for a call; what it points to must live until the call is over."""
+        """The structure for a call. What it points to must live until the call is over."""
         return _Data(
             *(_address(table) for table in (tables.inputs, tables.targets, weights)),
             ctypes.addressof(self._sizes),

@@ -1,6 +1,6 @@
 """Which machines a cluster's autoscaler may still start, so that a sweep can be planned before any of them is there.
 
-``ray up`` leaves the cluster's configuration on the head and starts the autoscaler with it; the path stands in the
+``ray up`` leaves the cluster's configuration on the head and starts the autoscaler with it. The path stands in the
 command of the autoscaler's process. KubeRay's autoscaler runs in a container of its own, so nothing is known of it.
 """
 
@@ -57,19 +57,19 @@ class Autoscaling:
 
 
 def find_autoscaling() -> Autoscaling | None:
-    """What the autoscaler of the cluster that this process is connected to may start; None where it cannot be told."""
+    """What the autoscaler of the connected cluster may start, or None where it cannot be told."""
     import ray
 
     try:
         address = ray.get_runtime_context().gcs_address
-    except Exception:  # through Ray's client there is none; the plan then counts what is there
+    except Exception:  # through Ray's client there is none. The plan then counts what is there
         return None
     path = next((path for own, path in _autoscalers() if own == address), None)
     return None if path is None else read_config(path)
 
 
 def read_config(path: Path) -> Autoscaling | None:
-    """The limits in a cluster's configuration as ``ray up`` leaves it on the head; None if it is something else."""
+    """The limits in a cluster's configuration as ``ray up`` leaves it on the head, or None if it is something else."""
     import yaml
 
     try:
@@ -87,7 +87,7 @@ def read_config(path: Path) -> Autoscaling | None:
 
 
 def describe_coming(coming: Sequence[NodeType]) -> str:
-    """``its autoscaler may start up to 8 more (planned as 4 gpu_l4, 4 gpu_a10g)``; empty if nothing may come."""
+    """``its autoscaler may start up to 8 more (planned as 4 gpu_l4, 4 gpu_a10g)``, empty if nothing may come."""
     if not coming:
         return ""
     counts = Counter(each.name for each in coming)

@@ -29,7 +29,7 @@ Path = tuple[Any, ...]
 class Cell:
     """One combination of all axes except the seed.
 
-    ``axes`` maps the name of each axis (``"num_distractors"``, ``"env_config.gravity"``) to its value here;
+    ``axes`` maps the name of each axis (``"num_distractors"``, ``"env_config.gravity"``) to its value here.
     ``values`` maps the top-level ``MBPOConfig`` keys that hold an axis to their resolved values.
     """
 
@@ -99,7 +99,7 @@ def _named_settings(
 
 
 def _fields_by_axis(variants: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, frozenset[str]]:
-    """The top-level keys that the variants of each axis set; an axis has its keys to itself."""
+    """The top-level keys that the variants of each axis set. An axis has its keys to itself."""
     fields: dict[str, frozenset[str]] = {}
     for axis, named in variants.items():
         fields[axis] = frozenset(key.partition(".")[0] for settings in named.values() for key in settings)
@@ -169,7 +169,7 @@ class _Combination:
     resolved: Mapping[str, Any]
 
     def axes(self) -> dict[str, Any]:
-        """Names and values of the axes; for plain SAC without those that speak of the model alone."""
+        """Names and values of the axes, for plain SAC without those that speak of the model alone."""
         without_effect = self._without_effect()
         own = {
             axis: name
@@ -253,7 +253,7 @@ def _folder_label(cell: Cell) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    """At most so many characters; what is cut off is told apart by a digest."""
+    """At most so many characters. What is cut off is told apart by a digest."""
     if len(text) <= length:
         return text
     return f"{text[: length - 9]}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]}"

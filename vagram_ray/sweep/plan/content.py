@@ -25,7 +25,7 @@ def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[st
 
     Args:
         plan: The whole sweep.
-        resources: What each trial asked for when it last ran; by default what the plan says.
+        resources: What each trial asked for when it last ran, by default what the plan says.
     """
     shared, own = split_settings([plan.settings.get(cell.index, {}) for cell in plan.cells])
     return {
@@ -71,19 +71,19 @@ def trial_resources(plan: SweepPlan, trial: TrialPlan) -> dict[str, float | str]
 
 
 def resources_of_launch(plan: SweepPlan, running: Collection[str], recorded: Resources) -> Resources:
-    """What ``sweep.json`` says of each trial, by name; nothing of a trial of which an earlier version ran to its end.
+    """Resources of each trial for ``sweep.json``, without trials that an earlier version ran to their end.
 
     Args:
         plan: The whole sweep.
         running: Names of the trials that now run, which share the GPUs among themselves.
         recorded: What each trial asked for when it last ran.
     """
-    now = plan.only(running)
+    now = plan.with_trials_named(running)
     return {**recorded, **{trial.name: trial_resources(now, trial) for trial in now.trials}}
 
 
 def rewrite_plan(folder: SweepFolder, plan: SweepPlan, running: Collection[str]) -> None:
-    """Put a plan that has changed while the sweep runs into ``sweep.json``; what else stands there stays.
+    """Put a plan that has changed while the sweep runs into ``sweep.json``. What else stands there stays.
 
     So does what trials asked for, but for those that run from now on.
     """

@@ -22,7 +22,7 @@ from vagram_ray.core.settings import MODEL_SETTINGS
 from vagram_ray.sweep.plan.workload import Workload
 
 MOST_SEEDS = 4
-"""Larger cohorts are measured with so many seeds; from there on each seed is taken to cost the same."""
+"""Larger cohorts are measured with so many seeds. From there on each seed is taken to cost the same."""
 BUSY = 1.0
 """Load per core above which a machine is called busy."""
 WITHOUT_EFFECT = frozenset((
@@ -92,7 +92,7 @@ def work_key(workload: Workload, num_seeds: int) -> str:
 
 
 class CostFiles:
-    """Costs of one machine in the user's cache folder, a file each; nothing is kept where that is not possible.
+    """Costs of one machine in the user's cache folder, a file each. Nothing is kept where that is not possible.
 
     Other programs slow a core down even where the system does not count their time (caches, clock rate, threads that
     share the core). What was measured on a busy machine is therefore measured again when the machine is at rest.
@@ -133,7 +133,7 @@ class CostFiles:
 
 
 def _load() -> float:
-    """Programs that want to run, per core; 0 where the system does not tell."""
+    """Programs that want to run, per core, or 0 where the system does not tell."""
     try:
         return os.getloadavg()[0] / (os.cpu_count() or 1)
     except (OSError, AttributeError):

@@ -31,10 +31,10 @@ class TrialEstimate:
     seconds: float
     """NaN where no costs are known."""
     epoch_ends: tuple[float, ...] = ()
-    """Seconds at the end of each epoch, counted from the start of the first; empty where no costs are known."""
+    """Seconds at the end of each epoch, counted from the start of the first, empty where no costs are known."""
 
     def seconds_between(self, first: int, last: int, epochs: int) -> float:
-        """Of ``epochs`` epochs, those from number ``first`` up to ``last``; all alike where no more is known."""
+        """Of ``epochs`` epochs, those from number ``first`` up to ``last``, all alike where no more is known."""
         if not self.epoch_ends:
             return self.seconds * (last - first) / epochs
         begin, end = ((self.epoch_ends[number - 1] if number else 0.0) for number in (first, last))

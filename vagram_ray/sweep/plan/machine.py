@@ -30,7 +30,7 @@ class Machine:
     description: str
     local: bool = True
     gpu_nodes: tuple[GpuNode, ...] = ()
-    """Where the GPUs are and what memory they have; empty where that cannot be told."""
+    """Where the GPUs are and what memory they have, empty where that cannot be told."""
     nodes: int = 1
     """Computers that it is made of, or may be before the sweep ends."""
 
@@ -63,7 +63,7 @@ def _memory() -> int:
 
 
 def _numbers(name: str) -> list[float]:
-    """The numbers in a file of the container's limits; none where there is no limit or no such file."""
+    """The numbers in a file of the container's limits, or none where there is no limit or no such file."""
     try:
         return [float(word) for word in (_CGROUP / name).read_text().split()]
     except (OSError, ValueError):  # "max" among them

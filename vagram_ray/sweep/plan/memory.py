@@ -2,7 +2,7 @@
 
 A trial's tensors are its networks, its buffers, and what the phase with the largest need holds beside them. Four phases
 are counted, each by its largest tensors. The sum was at least what running cohorts held and at most a quarter more
-(``python -m benchmarks.memory``). It decides a trial's share of a GPU and what the plan says; a pack that still does
+(``python -m benchmarks.memory``). It decides a trial's share of a GPU and what the plan says. A pack that still does
 not fit is divided when it runs.
 """
 
@@ -35,7 +35,7 @@ PROCESS_BYTES = 560 * 2**20
 RESULT_BYTES = 25_000
 """Tune's and our own records of one training iteration."""
 CUDA_BYTES = 800 * 2**20
-"""CUDA's context, PyTorch's kernels and cuBLAS' workspace. Users of PyTorch report 400 to 700 MiB on recent GPUs; this
+"""CUDA's context, PyTorch's kernels and cuBLAS' workspace. Users of PyTorch report 400 to 700 MiB on recent GPUs. This
 project has not measured it."""
 SORT_BYTES = 16
 """A GPU's sort of a shuffled order takes so much per number beside its tensors: copies of key and position."""
@@ -76,7 +76,7 @@ def tensor_memory(workload: Workload, num_seeds: int, epochs: int) -> TensorMemo
 
 
 def network_floats(workload: Workload) -> int:
-    """Floats per seed of weights, gradients and Adam's two moments; target critics have weights alone."""
+    """Floats per seed of weights, gradients and Adam's two moments. Target critics have weights alone."""
     actor, critic = parameters(workload.actor_sizes), parameters(workload.critic_sizes)
     return 4 * actor + (2 * 4 + 2) * critic + 4 * workload.ensemble_parameters
 
@@ -166,7 +166,7 @@ def _fit(workload: Workload, num_seeds: int, table: int, trained: int, validated
     """The largest moment of a fit.
 
     When a seed's members have stopped, the others' tables and networks are copied, and the last copy goes only when
-    the new one is there; no minibatch is alive then.
+    the new one is there. No minibatch is alive then.
     """
     settings, sizes = workload.settings, workload.model_sizes
     members, hidden, outputs = settings.ensemble_size, sizes[1:-1], sizes[-1]
@@ -185,7 +185,7 @@ def _fit(workload: Workload, num_seeds: int, table: int, trained: int, validated
 
 
 def _minibatch(workload: Workload, rows: int) -> int:
-    """A minibatch of every member, forwards and backwards, per seed; of ``rows`` transitions if there are no more."""
+    """A minibatch of every member, forwards and backwards, per seed, of ``rows`` transitions if there are no more."""
     settings, sizes = workload.settings, workload.model_sizes
     samples = settings.ensemble_size * min(settings.model_batch_size, rows)
     # SiLU keeps what goes into it beside what comes out.
@@ -201,7 +201,7 @@ def _minibatch_values(workload: Workload) -> int:
 
 
 def _states_per_sample(workload: Workload) -> int:
-    """States per sample whose values a loss evaluates in a minibatch; one's own losses are taken to do so."""
+    """States per sample whose values a loss evaluates in a minibatch. One's own losses are taken to do so."""
     settings = workload.settings
     if settings.model_loss in ("nll", "mse", "vagram", "taylor", "taylor_hessian", *_WEIGHTED):
         return 0
@@ -254,7 +254,7 @@ def checkpoint_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
 def disk_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
     """Most that one trial has on disk: its checkpoints and the one being written, the real buffer, the results.
 
-    Checkpoints share the segments of the real buffer; while small ones are merged the disk holds them twice.
+    Checkpoints share the segments of the real buffer. While small ones are merged the disk holds them twice.
     """
     real = num_seeds * real_transitions(workload.settings, epochs) * workload.transition_floats * FLOAT_BYTES
     return (CHECKPOINTS_KEPT + 1) * checkpoint_bytes(workload, num_seeds, epochs) + 2 * real + epochs * RESULT_BYTES

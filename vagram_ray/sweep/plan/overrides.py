@@ -1,6 +1,6 @@
 """Changes to a sweep's configuration: ``--set key=value`` and ``Scale.overrides``.
 
-Values on the command line are Python literals; what is no literal is a string:
+Values on the command line are Python literals. What is no literal is a string:
 
     --set utd_ratio=5                          one number
     --set model_loss=mse                       one string
@@ -39,7 +39,7 @@ _HINTS = {
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """``["key=value", ...]`` from the command line as a dictionary; the last value of a key counts.
+    """``["key=value", ...]`` from the command line as a dictionary. The last value of a key counts.
 
     Raises ``SweepError`` for an entry without a key or an equals sign, or a grid without values.
     """
@@ -141,7 +141,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: str) -> MBPOConfig:
-    """A copy of ``config`` with the given keys replaced; ``source`` names them in an error message.
+    """A copy of ``config`` with the given keys replaced. ``source`` names them in an error message.
 
     Raises ``SweepError`` for a key that the configuration does not have, with the closest names, and for a value
     that it does not take.

@@ -42,7 +42,7 @@ def pack_seeds(
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
-    """Time until all jobs are done when each starts, in order, as soon as one of the slots is free; NaN if any is."""
+    """Time until all jobs are done if each starts, in order, as soon as a slot is free. NaN if any is NaN."""
     if any(math.isnan(duration) for duration in seconds):
         return math.nan
     free = [0.0] * max(1, slots)

@@ -28,7 +28,7 @@ EVAL_RETURN, TRAIN_RETURN = "eval/episode_return", "train/episode_return"
 UNKNOWN_ESTIMATE = TrialEstimate(0, 0, math.nan)
 """Of a trial about which nothing is known."""
 Measure = Callable[[Sequence[tuple[Workload, int]], bool], Sequence[Costs | None]]
-"""Gives the costs of workloads with so many seeds, on a GPU or a core; None for those that are not known."""
+"""Gives the costs of workloads with so many seeds, on a GPU or a core, or None for those that are not known."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SweepPlan:
     settings: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """``plain_settings`` by index of the cell: all that determines its numbers but the seeds."""
     capacity: int | None = None
-    """Trials that have room at the same time, however many there are; ``slots`` where it is not known."""
+    """Trials that have room at the same time, however many there are, or ``slots`` where it is not known."""
     requests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """All that a trial of each cell asks Ray for by its configuration, by index of the cell."""
     workloads: Mapping[int, Workload] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class SweepPlan:
     assumption: str = ""
     """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
     sharing: GpuSharing | None = None
-    """Chooses each trial's share of a GPU; None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
+    """Chooses each trial's share of a GPU. None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
 
     @property
     def seconds(self) -> float:
@@ -113,7 +113,7 @@ class SweepPlan:
         return [trial for trial in self.trials if trial.cell.index == cell.index]
 
     def estimate(self, cell: int, num_seeds: int) -> TrialEstimate:
-        """Needs of a trial of the cell with this index; ``UNKNOWN_ESTIMATE`` where there is nothing to tell it from."""
+        """Needs of a trial of the cell with this index, or ``UNKNOWN_ESTIMATE``."""
         if cell not in self.workloads:
             return UNKNOWN_ESTIMATE
         key = cell, num_seeds
@@ -161,7 +161,7 @@ class SweepPlan:
             most = self.sharing.most_seeds(self.workloads[cell.index], len(seeds), self.epochs)
         return pack_seeds(seeds, num_cells, slots, seeds_per_trial, on_gpu=self.resources["GPU"] > 0, most=most)
 
-    def only(self, names: Collection[str]) -> SweepPlan:
+    def with_trials_named(self, names: Collection[str]) -> SweepPlan:
         """The plan with the trials of these names alone."""
         return self.with_trials([trial for trial in self.trials if trial.name in names])
 
@@ -174,7 +174,7 @@ class SweepPlan:
 
 @dataclass(frozen=True)
 class CellNamer:
-    """Finds the name of the cell that a trial's configuration belongs to; Tune's callbacks can carry it along."""
+    """Finds the name of the cell that a trial's configuration belongs to. Tune's callbacks can carry it along."""
 
     labels: Mapping[str, str]
     keys: tuple[str, ...]
@@ -202,10 +202,10 @@ def make_plan(
 ) -> SweepPlan:
     """Plan the trials of a sweep whose seeds, epochs and configuration are settled.
 
-    Every cell is validated. ``measure`` gives what their work costs (``probe.Prober``); without it no time is known.
+    Every cell is validated. ``measure`` gives what their work costs (``probe.Prober``). Without it no time is known.
 
     Raises:
-        SweepError: A cell cannot work; the message names it.
+        SweepError: A cell cannot work. The message names it.
     """
     from vagram_ray.rllib.plain_config import plain_settings
 
@@ -264,7 +264,7 @@ def make_plan(
 
 
 def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:
-    """A trial of one of the plan's cells; its name follows from the cells and the seeds alone."""
+    """A trial of one of the plan's cells. Its name follows from the cells and the seeds alone."""
     pack = tuple(seeds)
     return TrialPlan(0, cell, pack, trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
 
@@ -321,7 +321,7 @@ def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:
 
 
 def _checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[int]) -> list[MBPOConfig]:
-    """Every cell's configuration, validated; what is wrong in all cells alike is said without naming one."""
+    """Every cell's configuration, validated. What is wrong in all cells alike is said without naming one."""
     configs = [cell.config(config).update_from_dict({"seeds": tuple(seeds)}) for cell in cells]
     problems: dict[str, str] = {}
     for cell, resolved in zip(cells, configs, strict=True):

@@ -1,7 +1,7 @@
 """A probe of a cell: the agent itself works for a second or two, and each kind of work is timed.
 
-Processor time is measured, so that other programs do not change it (but for caches and clock rates that they share);
-with a GPU it is the clock's. One process measures all sizes and ends, so that no GPU and no memory is kept. Sizes
+Processor time is measured, so that other programs do not change it (but for caches and clock rates that they share).
+With a GPU it is the clock's. One process measures all sizes and ends, so that no GPU and no memory is kept. Sizes
 that were measured before come from the disk (``vagram_ray.sweep.plan.costs``).
 """
 
@@ -34,9 +34,9 @@ _UPDATES_SECONDS = 0.1
 """Of updates, in each round."""
 _WARM_UP_STEPS = 64
 _MINIBATCHES = 3
-"""Of a fit epoch on the smaller number of transitions."""
+"""Minibatches of a fit epoch on the smaller number of transitions."""
 _FIT_EPOCHS = 3
-"""Of the longer fit; the others' have one."""
+"""Epochs of the longer fit. The other fits have one."""
 _ROWS = 1280
 """Least number of stored transitions: as many as the metrics of a fit look at, and some to validate on."""
 _GPU_FACTOR = 8
@@ -57,7 +57,7 @@ class Prober:
         extensions: What a trial imports first.
 
     Attributes:
-        note: A sentence about what was not measured, or not there; empty if everything was.
+        note: A sentence about what was not measured, or not there, empty if everything was.
     """
 
     def __init__(self, machine: Machine, extensions: Sequence[str] = ()) -> None:
@@ -65,7 +65,7 @@ class Prober:
         self.note = ""
 
     def __call__(self, work: Sequence[Sized], on_gpu: bool = False) -> list[Costs | None]:
-        """The costs of each workload on a core or on a GPU; None where they are not known or took too long."""
+        """The costs of each workload on a core or on a GPU, or None where they are not known or took too long."""
         import torch
 
         if on_gpu and not (self._machine.local and torch.cuda.is_available()):
@@ -127,7 +127,7 @@ def _in_a_process(work: dict[str, Sized], extensions: Sequence[str], device: str
 
 
 def main() -> None:
-    """Measure what standard input describes; a line of JSON each on standard output."""
+    """Measure what standard input describes, a line of JSON each on standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what users' own code prints is no answer
     work, extensions, device = pickle.load(sys.stdin.buffer)

@@ -46,7 +46,7 @@ class GpuNode:
     gpus: int = 1
     cpus: float = 8.0
     kind: str | None = None
-    """Ray's name of the accelerator, with which a trial can ask for it; None if there is no other kind."""
+    """Ray's name of the accelerator, with which a trial can ask for it, or None if there is no other kind."""
 
     @property
     def resource(self) -> str | None:
@@ -55,7 +55,7 @@ class GpuNode:
 
 
 def local_gpus(cpus: float) -> tuple[GpuNode, ...]:
-    """The GPUs of this machine; the smallest speaks for all, as a trial cannot choose among those of one machine."""
+    """The GPUs of this machine. The smallest speaks for all, as a trial cannot choose among those of one machine."""
     import torch
 
     count = torch.cuda.device_count()
@@ -66,7 +66,7 @@ def local_gpus(cpus: float) -> tuple[GpuNode, ...]:
 
 
 def cluster_gpus(nodes: Iterable[Mapping[str, Any]]) -> tuple[GpuNode, ...]:
-    """The GPUs of a cluster by ``ray.nodes()``; none if the memory of any of them is not known."""
+    """The GPUs of a cluster by ``ray.nodes()``, or none if the memory of any of them is not known."""
     found = []
     for node in nodes:
         resources = node["Resources"]
@@ -96,11 +96,11 @@ class Placement:
     """Estimated need of GPU memory."""
     fits: bool = True
     custom: tuple[tuple[str, float], ...] | None = None
-    """All custom resources, the accelerator's among them; None leaves the configuration's own."""
+    """All custom resources, the accelerator's among them. None leaves the configuration's own."""
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The keys of ``MBPOConfig`` that say so; the same keys for all trials of a sweep."""
+        """The keys of ``MBPOConfig`` that say so, the same keys for all trials of a sweep."""
         keys: dict[str, Any] = {"num_gpus_per_learner": self.gpus}
         if self.cpus is not None:
             keys["num_cpus_for_main_process"] = self.cpus
@@ -132,7 +132,7 @@ class GpuSharing:
         return max(node.memory_bytes for node in self.nodes)
 
     def most_seeds(self, workload: Workload, num_seeds: int, epochs: int) -> int:
-        """The largest cohort of at most ``num_seeds`` that fits on a GPU; 1 if not even that does."""
+        """The largest cohort of at most ``num_seeds`` that fits on a GPU, or 1 if not even that does."""
         fitting = (seeds for seeds in range(num_seeds, 1, -1) if self._fits(workload, seeds, epochs))
         return next(fitting, 1)
 
@@ -165,7 +165,7 @@ class GpuSharing:
         return max(1, min(count, self.max_concurrent or count))
 
     def _home(self, need: int) -> GpuNode:
-        """A node with the smallest GPU on which a trial fits; the largest one there is if it fits on none."""
+        """A node with the smallest GPU on which a trial fits, or the largest one there is if it fits on none."""
         fitting = [node for node in self.nodes if need * HEADROOM <= node.memory_bytes]
         if fitting:
             return min(fitting, key=lambda node: node.memory_bytes)

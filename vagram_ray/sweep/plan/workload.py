@@ -72,7 +72,7 @@ class Workload:
 
     @property
     def ensemble_parameters(self) -> int:
-        """Weights and biases of all ensemble members, the bounds of their variances among them; 0 for plain SAC."""
+        """Weights and biases of all ensemble members, the bounds of their variances among them, or 0 for plain SAC."""
         if not self.settings.model_based:
             return 0
         bounds = 2 * (self.obs_dim + 1) if self.settings.has_variance_head else 0

@@ -1,6 +1,6 @@
 """Running the same command again: what an earlier launch left, and what of it is still to be run.
 
-What a trial has done is told by its records. A trial whose records hold all epochs is finished; every other one runs:
+What a trial has done is told by its records. A trial whose records hold all epochs is finished. Every other one runs:
 its process goes on from its newest checkpoint, or begins where there is none.
 """
 
@@ -29,14 +29,14 @@ from vagram_ray.text import format_seeds, plural
 
 @dataclass(frozen=True)
 class Continuation:
-    """A whole sweep, and how far it has come; of a new sweep nothing is done."""
+    """A whole sweep, and how far it has come."""
 
     plan: SweepPlan
     sweep_id: str
     recorded: RecordedSweep | None = None
-    """What earlier launches left; None for a new sweep."""
+    """What earlier launches left, or None for a new sweep."""
     done: Mapping[str, int] = field(default_factory=dict)
-    """Epochs that are recorded without a gap, by name of the trial; none of those that are not named."""
+    """Epochs that are recorded without a gap, by name of the trial. Trials that are not named have none."""
     dead: frozenset[str] = frozenset()
     """Names of the trials all of whose seeds have failed: they are at their end."""
     notes: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def continue_sweep(
     Args:
         plan: What the command asks for, planned as if it were new.
         storage: Where the sweep lies or will lie.
-        lock: Held when this returns; ``None`` only looks and changes nothing.
+        lock: Held when this returns. ``None`` only looks and changes nothing.
         restart: Whether a sweep that is there is set aside.
         seeds_per_trial: What the command says of the size of packs.
 
@@ -107,7 +107,7 @@ def continue_sweep(
 
 @contextmanager
 def _driver_folder(storage: SweepStorage, lock: DriverLock | None) -> Iterator[Path]:
-    """The driver's folder with what lies at a URI; a copy for the moment where nothing may be changed."""
+    """The driver's folder with what lies at a URI, or a copy for the moment where nothing may be changed."""
     if not storage.is_remote or not has_sweep(storage):
         yield storage.folder
     elif lock is not None:
@@ -147,14 +147,14 @@ def _joined(plan: SweepPlan, recorded: RecordedSweep, storage: SweepStorage, see
 
 
 def _moved(recorded: RecordedSweep, storage: SweepStorage) -> Iterator[str]:
-    """Whether the folders of the trials were elsewhere; what has been moved from one URI to another is there."""
+    """Whether the folders of the trials were elsewhere. What has been moved from one URI to another is there."""
     now = storage.uri if storage.is_remote else None
     if recorded.storage != now and not (now and has_sweep(storage)):
         yield f"--storage: {recorded.storage or 'this machine'} -> {now or 'this machine'}"
 
 
 def _epochs_done(recorded: RecordedSweep, folder: SweepFolder, *, mend: bool) -> tuple[dict[str, int], dict[str, str]]:
-    """Epochs recorded of each trial, and the damage to records by trial; ``mend`` sets such files aside."""
+    """Epochs recorded of each trial, and the damage to records by trial. ``mend`` sets such files aside."""
     done: dict[str, int] = {}
     damaged: dict[str, str] = {}
     for trial in recorded.trials:

@@ -25,7 +25,7 @@ Change = tuple[str, str]
 
 
 class ChangedSweepError(Exception):
-    """The command asks for something else than what was recorded; ``changes`` are lines for a person."""
+    """The command asks for something else than what was recorded. ``changes`` are lines for a person."""
 
     def __init__(self, changes: Sequence[str]) -> None:
         super().__init__("; ".join(changes))
@@ -57,7 +57,7 @@ def join_plan(plan: SweepPlan, recorded: RecordedSweep, seeds_per_trial: int | N
 
 
 def _match_cells(plan: SweepPlan, recorded: RecordedSweep) -> tuple[dict[int, int], list[Change]]:
-    """The recorded cell of each planned one that has the same settings, by index; and what has changed.
+    """The recorded cell of each planned one that has the same settings, by index, and what has changed.
 
     Cells are the same when their settings are, whatever they are called: an axis that was a single value before gives
     its cells longer names. Recorded cells without a partner are compared with the planned cell of their name.
@@ -86,7 +86,7 @@ def _match_cells(plan: SweepPlan, recorded: RecordedSweep) -> tuple[dict[int, in
 
 
 def _identity(settings: Mapping[str, Any]) -> str:
-    """A text that is equal for cells that are the same run; a setting that is not known is as its default."""
+    """A text that is equal for cells that are the same run. A setting that is not known is as its default."""
     return json.dumps(_plain_numbers({**_defaults(), **_effective(settings)}), sort_keys=True)
 
 
@@ -116,7 +116,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """``hidden_size: 32 -> 64`` for every setting that differs; of nested ones only what differs inside."""
+    """``hidden_size: 32 -> 64`` for every setting that differs. Nested settings show only what differs inside."""
     from vagram_ray.rllib.plain_config import differences
 
     for name, (before, after) in differences(_effective(old), _effective(new)).items():
@@ -167,7 +167,7 @@ def _by_place(changes: Sequence[Change], num_cells: int) -> Iterator[str]:
 
 
 def _joined_cells(planned: Sequence[Cell], matches: Mapping[int, int], recorded: RecordedSweep) -> list[Cell]:
-    """The planned cells in the sweep's own order and with its own labels; each still has its planned index."""
+    """The planned cells in the sweep's own order and with its own labels. Each still has its planned index."""
     by_place = {place: planned[index] for index, place in matches.items()}
     cells = [
         replace(by_place[place], label=old.label, axes={**by_place[place].axes, **old.axes})

@@ -65,7 +65,7 @@ class TrialQueue(Searcher):
     ) -> None:
         super().__init__()
         self.plan, self.storage, self._faults, self._replanned = plan, storage, faults, replanned
-        self._waiting = deque(plan.only(names).trials)
+        self._waiting = deque(plan.with_trials_named(names).trials)
         self._alone: deque[TrialPlan] = deque()
         self._tried_alone: set[str] = set()
         self._running: set[str] = set()
@@ -94,7 +94,7 @@ class TrialQueue(Searcher):
         """
         trial = self._planned(name)
         if again:
-            self._waiting.append(self.plan.only([name]).trials[0] if name in self._tried_alone else trial)
+            self._waiting.append(self.plan.with_trials_named([name]).trials[0] if name in self._tried_alone else trial)
             return True
         if self._faults.too_large(name) and len(trial.seeds) == 1 and name not in self._tried_alone:
             self._alone.append(trial)
@@ -112,7 +112,7 @@ class TrialQueue(Searcher):
         before = {own.name for own in self.plan.trials}
         self.plan = split_pack(self.plan, name)
         halves = [own.name for own in self.plan.trials if own.name not in before]
-        self._waiting.extend(self.plan.only(halves).trials)
+        self._waiting.extend(self.plan.with_trials_named(halves).trials)
         self._replanned(self.plan, halves)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
@@ -134,7 +134,7 @@ class TrialQueue(Searcher):
         self._tried_alone.add(name)
         self._faults.forget(name)
         self._replanned(self.plan, [name])
-        return self.plan.only([name]).trials[0]
+        return self.plan.with_trials_named([name]).trials[0]
 
     def _planned(self, name: str) -> TrialPlan:
         return next(trial for trial in self.plan.trials if trial.name == name)

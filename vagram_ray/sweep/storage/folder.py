@@ -67,12 +67,12 @@ class SweepStorage:
         return self._below(self.name, name) if self.is_remote else f"{self.folder}/{name}"
 
     def _below(self, *names: str) -> str:
-        """URI of something below the location; a query, such as ``?endpoint_override=...``, stays at its end."""
+        """URI of something below the location. A query, such as ``?endpoint_override=...``, stays at its end."""
         path, mark, query = self.location.partition("?")
         return "/".join((path.rstrip("/"), *names)) + mark + query
 
     def check(self, say: Callable[[str], None] = lambda sentence: None) -> None:
-        """Refuse a location that cannot be written and a folder that is no sweep's; leaves nothing behind.
+        """Refuse a location that cannot be written and a folder that is no sweep's. Leaves nothing behind.
 
         Args:
             say: Is told that a storage takes long to answer.
@@ -148,7 +148,7 @@ class SweepStorage:
 
 
 def check_writable(storage: SweepStorage) -> None:
-    """Refuse a URI that cannot be used or written; leaves nothing behind.
+    """Refuse a URI that cannot be used or written. Leaves nothing behind.
 
     Raises:
         SweepError: One sentence with the way out.

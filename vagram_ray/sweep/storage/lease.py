@@ -2,11 +2,11 @@
 
 The lock in the driver's folder (``driver_lock``) keeps processes of one machine apart and is gone with its process. An
 object store knows no such lock, so a driver writes ``.NAME.driver.json`` beside the sweep every ``RENEW_EVERY_S``. Who
-finds the object of another driver waits until it is ``STALE_AFTER_S`` old, by the storage's own clock, and takes over;
-if it is renewed meanwhile, that driver lives. A driver that finds its object in other hands, or away, has lost the
+finds the object of another driver waits until it is ``STALE_AFTER_S`` old, by the storage's own clock, and takes over.
+If it is renewed meanwhile, that driver lives. A driver that finds its object in other hands, or away, has lost the
 sweep: it stops, and copies nothing more to the URI (``check_held``).
 
-This is no fence. Two drivers that start at the same moment are told apart by who wrote last, after ``SETTLE_S``; on a
+This is no fence. Two drivers that start at the same moment are told apart by who wrote last, after ``SETTLE_S``. On a
 storage slower than that both may run until the next renewal.
 """
 
@@ -99,7 +99,7 @@ class DriverLease:
     """Held while a driver works on a sweep at a URI.
 
     Args:
-        storage: Where the sweep lies; a URI.
+        storage: Where the sweep lies, a URI.
         say: Is told that one has to wait.
         lost: Is called, from another thread, when another driver has taken the sweep over, which happens after this
             one could not write for a while or was suspended. By default this process stops as at SIGTERM.
@@ -141,7 +141,7 @@ class DriverLease:
         self._thread.start()
 
     def release(self) -> None:
-        """Let go, so that the next driver need not wait; nothing if it is not held."""
+        """Let go, so that the next driver need not wait. Nothing happens if it is not held."""
         if self._thread is None:
             return
         self._ended.set()
@@ -228,7 +228,7 @@ def _object(storage: SweepStorage) -> tuple[FileSystem, str]:
 
 
 def _read_holder(storage: SweepStorage) -> Holder | None:
-    """Who has written the object; None if it is not there or cannot be understood."""
+    """Who has written the object, or None if it is not there or cannot be understood."""
     filesystem, path = _object(storage)
     try:
         written_ns = filesystem.get_file_info(path).mtime_ns
@@ -256,7 +256,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> float:
-    """When a process of this machine was started, in seconds; infinity if there is none."""
+    """When a process of this machine was started, in seconds, or infinity if there is none."""
     psutil = load_psutil()
     try:
         return float(psutil.Process(pid).create_time())

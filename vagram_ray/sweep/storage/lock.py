@@ -25,7 +25,7 @@ OWN_FILES = (LOCK_FILE, HOLDER_FILE)
 class DriverLock:
     """Held while a driver works in a sweep's folder.
 
-    As a context it locks a folder that is there already; ``hold`` makes the folder of a new sweep. A folder that was
+    As a context it locks a folder that is there already. ``hold`` makes the folder of a new sweep. A folder that was
     made for a sweep that then did not start is removed at the end. A sweep at a URI is also kept from drivers on
     other machines (``DriverLease``).
 
@@ -49,12 +49,12 @@ class DriverLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release(remove=bool(self._made) and not (self.folder / SWEEP_FILE).exists())
-        for folder in self._made:  # innermost first; one that is no longer empty stays
+        for folder in self._made:  # innermost first. One that is no longer empty stays
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
     def hold(self) -> None:
-        """Take the lock, and make the folder if it is not there; nothing if it is held already.
+        """Take the lock, and make the folder if it is not there. Nothing happens if it is held already.
 
         Raises:
             SweepError: Another process has it, here or elsewhere, or the folder cannot be written.
@@ -89,7 +89,7 @@ class DriverLock:
             self._lease = lease
 
     def release(self, *, remove: bool = False) -> None:
-        """Let go; with ``remove`` also of the lock's file, where nobody shall lock this folder any more."""
+        """Let go. With ``remove``, delete the lock's file, since nobody shall lock this folder any more."""
         if self._lock is None:
             return
         if self._lease is not None:

@@ -73,7 +73,7 @@ def fetch(storage: SweepStorage, folder: Path) -> None:
 
 
 def _is_newer(storage: SweepStorage, fetched: SweepFolder, own: SweepFolder) -> bool:
-    """Whether the fetched ``sweep.json`` knows of more launches than one's own; a damaged one is the worse of the two.
+    """Whether the fetched ``sweep.json`` knows of more launches than one's own. A damaged one is the worse of the two.
 
     Raises:
         SweepError: They are of different sweeps.
@@ -87,7 +87,7 @@ def _is_newer(storage: SweepStorage, fetched: SweepFolder, own: SweepFolder) -> 
 
 
 def _launches(folder: SweepFolder) -> tuple[str, int, bool] | None:
-    """Id of a sweep, the number of its launches, and whether the last has ended; None where it cannot be read."""
+    """Id of a sweep, the number of its launches, and whether the last has ended, or None where it cannot be read."""
     try:
         info = folder.read()
     except (FileNotFoundError, SweepError):
@@ -101,7 +101,7 @@ def _reach(folder: SweepFolder, trial: str) -> int:
 
 
 def upload_all(storage: SweepStorage) -> None:
-    """Copy every file of the driver's folder to the URI, if the sweep is at one; a failure is a warning."""
+    """Copy every file of the driver's folder to the URI, if the sweep is at one. A failure is a warning."""
     if not storage.is_remote:
         return
     try:
@@ -147,7 +147,7 @@ class DriverFiles:
 
     @contextlib.contextmanager
     def uploading(self, every_s: float = UPLOAD_EVERY_S) -> Iterator[None]:
-        """Copy now and then, from a thread of its own; what fails is tried again and warned of once."""
+        """Copy now and then, from a thread of its own. What fails is tried again and warned of once."""
         ended = threading.Event()
         thread = threading.Thread(target=self._keep_uploading, args=(ended, every_s), name="driver-files", daemon=True)
         thread.start()

@@ -64,7 +64,7 @@ def other_nodes(kinds: Sequence[str]) -> dict[str, str]:
 
 
 def ask_nodes(nodes: Sequence[str], token: Path, limit_s: float) -> dict[str, bool]:
-    """Whether each of the nodes sees the file; without those that did not answer in ``limit_s`` seconds."""
+    """Whether each of the nodes sees the file, without those that did not answer in ``limit_s`` seconds."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
