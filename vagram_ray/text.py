@@ -105,7 +105,7 @@ def format_seeds(seeds: Sequence[int]) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A short form for names and tables: ``64x64`` for layer sizes, ``0.0003`` for a step size."""
+    """A short form for names and tables: ``64x64`` for layer sizes, ``0.0003``, ``g=9 length=2`` for a dictionary."""
     if isinstance(value, bool) or value is None or isinstance(value, int):
         return str(value)
     if isinstance(value, float):
@@ -113,13 +113,22 @@ def format_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         integers = all(isinstance(item, int) and not isinstance(item, bool) for item in value)
         return ("x" if integers and len(value) < 4 else "-").join(format_value(item) for item in value)
-    text = getattr(value, "__name__", None) or str(value)
+    if isinstance(value, Mapping):
+        text = " ".join(f"{key}={format_value(item)}" for key, item in value.items()) or "none"
+    else:
+        text = getattr(value, "__name__", None) or str(value)
     return text if len(text) <= _LABEL_LENGTH else text[: _LABEL_LENGTH - 1] + "…"
 
 
 def canonical(values: Mapping[str, Any]) -> str:
     """A text that is equal for equal settings, also after Tune has turned tuples into lists on the way."""
-    return json.dumps(values, sort_keys=True, default=format_value)
+    return json.dumps(values, sort_keys=True, default=_full_name)
+
+
+def _full_name(value: Any) -> str:
+    """Classes and functions of one name in two modules are two."""
+    named = hasattr(value, "__qualname__")
+    return f"{value.__module__}.{value.__qualname__}" if named else format_value(value)
 
 
 def short_path(path: Path | str) -> str:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vagram_ray.sweep.spec import Scale, Sweep, SweepError, load_sweep_file, seed_tuple
+from vagram_ray.rllib import load_extensions
+from vagram_ray.sweep.spec import (
+    SWEEP_MODULE,
+    Scale,
+    Sweep,
+    SweepError,
+    load_sweep_file,
+    modules_to_pickle,
+    seed_tuple,
+)
 
 
 class Config:
@@ -119,6 +129,24 @@ def test_what_the_sweep_file_registers_reaches_the_trials(tmp_path: Path, monkey
     assert tuple(load_sweep_file(file).config.extensions) == ()
     file.write_text(plain + loss + sweep)
     assert tuple(load_sweep_file(file).config.extensions) == (str(file.resolve()),)
+
+
+def test_modules_beside_a_sweep_file_and_an_extension_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for folder, name in (("a", "beside_a_sweep"), ("b", "beside_an_extension")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.py").write_text("VALUE = 7\n")
+        (tmp_path / folder / "mujoco.py").write_text("raise ImportError\n")
+    file, extension = tmp_path / "a" / "good.py", tmp_path / "b" / "mine.py"
+    file.write_text(f"import mujoco\nimport beside_a_sweep\n{GOOD}")
+    extension.write_text("import mujoco\nimport beside_an_extension\n")
+    assert load_sweep_file(file).name == "good"
+    load_extensions(str(extension))
+    assert sys.modules["beside_a_sweep"].VALUE == sys.modules["beside_an_extension"].VALUE == 7
+    assert [module.__name__ for module in modules_to_pickle(beside=True)] == [SWEEP_MODULE, "beside_a_sweep"]
+    assert [module.__name__ for module in modules_to_pickle(beside=False)] == [SWEEP_MODULE]
 
 
 @pytest.mark.parametrize("variants", [["4x200"], {"size": ["4x200"]}, {"size": {"4x200": 200}}, {3: {}}, None])

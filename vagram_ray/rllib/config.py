@@ -124,6 +124,8 @@ class MBPOConfig(AlgorithmConfig):
         _refuse_unknown(kwargs, AlgorithmConfig.environment, set(own))
         if env is not _UNSET:
             kwargs["env"] = env
+        if "env_config" in kwargs and any(map(validation.is_search_space, (self.env_config, kwargs["env_config"]))):
+            self.env_config = kwargs.pop("env_config")  # RLlib would merge the one into the other
         super().environment(**kwargs)
         self._set_given(own)
         return self

@@ -20,7 +20,8 @@ def load_extensions(extensions: str | Iterable[str]) -> None:
 
     An extension registers what it brings (``register_model_loss``, ``register_termination``,
     ``gymnasium.register``) when it is imported. A Tune trial is a process of its own, so the
-    configuration carries the names and every process imports them before it looks anything up.
+    configuration carries the names and every process imports them before it looks anything up. A file imports modules
+    that lie beside it.
 
     Args:
         extensions: ``"package.module"``, or ``"path/to/file.py"`` (relative paths count from the
@@ -60,10 +61,21 @@ def _find_file(extension: str) -> Path:
     )
 
 
+def import_from_beside(file: Path) -> None:
+    """Let this process import modules that lie beside ``file``, a whole path.
+
+    Python does so for a script, and there its neighbours come first. Here installed packages do: ``mujoco.py`` is a
+    good name for a sweep file.
+    """
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+
+
 def _import_file(path: Path) -> None:
     name = f"vagram_ray_extension_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
+    import_from_beside(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ExtensionError(f"extensions: {str(path)!r} is not a Python file.")

@@ -97,11 +97,16 @@ def check_keys(config: MBPOConfig) -> None:
         raise ValueError(unknown_key_message(unknown, config.known_keys()))
 
 
+def is_search_space(value: Any) -> bool:
+    """Whether only Tune can turn it into a value."""
+    return isinstance(value, Domain) or (isinstance(value, dict) and "grid_search" in value)
+
+
 def check_resolved(config: MBPOConfig) -> None:
     """Refuse search spaces, which only Tune can turn into values."""
     for key in config.known_keys():
         value = getattr(config, key)
-        if isinstance(value, Domain) or (isinstance(value, dict) and "grid_search" in value):
+        if is_search_space(value):
             raise ValueError(
                 f"{key} still is a search space ({value!r}); give the config to ray.tune.Tuner, or set a value."
             )

@@ -1,7 +1,9 @@
-"""What can be told of the processes of this machine."""
+"""What can be told of the processes of this machine, and what those that this one starts can import."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,3 +19,8 @@ def load_psutil() -> Any:
 def options_of(command: Sequence[str]) -> dict[str, str]:
     """The arguments ``--NAME=VALUE`` of a command line, by ``--NAME``."""
     return dict(part.split("=", 1) for part in command if part.startswith("--") and "=" in part)
+
+
+def import_path() -> str:
+    """``PYTHONPATH`` for a process that imports what this one does, from the same places in the same order."""
+    return os.pathsep.join(path for path in sys.path if path)

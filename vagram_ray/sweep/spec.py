@@ -182,7 +182,8 @@ def load_sweep_file(path: str | Path) -> Sweep:
 
     The file may lie anywhere. It becomes the module ``SWEEP_MODULE`` of this process, so what it defines
     can be pickled. What it registers (a loss, a termination function, an environment) is registered in the
-    trials' processes too: the file is then one of the configuration's extensions.
+    trials' processes too: the file is then one of the configuration's extensions. It imports modules that lie beside
+    it.
 
     Raises ``SweepError`` for a path that is no Python file, a file that raises, and one without a sweep.
     """
@@ -223,10 +224,13 @@ def _registrations() -> dict[str, Mapping[str, Any]]:
 
 
 def _execute(file: Path) -> ModuleType:
+    from vagram_ray.rllib.extensions import import_from_beside
+
     spec = importlib.util.spec_from_file_location(SWEEP_MODULE, file.resolve())
     assert spec is not None and spec.loader is not None  # a .py file always has a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[SWEEP_MODULE] = module
+    import_from_beside(file.resolve())
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -234,6 +238,26 @@ def _execute(file: Path) -> ModuleType:
         line = _line_in_file(error, file.resolve())
         raise SweepError(f"{str(file)!r} failed{line}: {describe(error)}") from error
     return module
+
+
+def modules_to_pickle(beside: bool) -> list[ModuleType]:
+    """The sweep file's module, and with ``beside`` those that it has imported from its own folder."""
+    module = sys.modules.get(SWEEP_MODULE)
+    if module is None:
+        return []
+    own = [module]
+    if beside and module.__file__:
+        folder = Path(module.__file__).parent
+        own += [other for name, other in sys.modules.items() if "." not in name and _lies_in(other, folder)]
+    return own
+
+
+def _lies_in(module: ModuleType, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    if not file or module.__name__ in (SWEEP_MODULE, "__main__", "vagram_ray"):
+        return False
+    path = Path(file)
+    return folder == (path.parent.parent if path.name == "__init__.py" else path.parent)
 
 
 def describe(error: BaseException) -> str:

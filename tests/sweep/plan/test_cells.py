@@ -10,6 +10,7 @@ import pytest
 from ray import tune
 
 from vagram_ray.sweep.plan.cells import canonical, expand_cells, format_value, trial_name
+from vagram_ray.sweep.plan.overrides import apply_overrides, parse_assignments
 from vagram_ray.sweep.spec import SweepError
 
 NAMES = ["$x_1$", "=1+1", "@cmd", "größe ✓", "a/../b", "two\nlines", "\x1b[2Jclear", "\u202egnp"]
@@ -67,6 +68,35 @@ def test_nested_and_renamed_axes(make_config: Callable[..., Any]) -> None:
     assert (last.to_settings().train_batch_size_per_learner, last.critic_hidden_sizes) == (32, (8, 8))
 
 
+GRAVITIES = [{"g": 9.0}, {"g": 10.0, "max_episode_steps": 50}, {}]
+
+
+AXIS = 'env_config=grid({"g": 9.0}, {"g": 10.0, "max_episode_steps": 50}, {})'
+
+
+@pytest.mark.parametrize("before", [{}, {"g": 1.0}, tune.grid_search([{"g": 1.0}, {"g": 2.0}]), tune.choice([{}])])
+@pytest.mark.parametrize("in_file", [True, False])
+def test_an_axis_of_whole_dictionaries(make_config: Callable[..., Any], before: Any, in_file: bool) -> None:
+    config = make_config().environment(env_config=before)
+    if in_file:
+        config = config.environment(env_config=tune.grid_search(GRAVITIES))
+    else:
+        config = apply_overrides(config, parse_assignments([AXIS]), "--set")
+    cells = expand_cells(config)
+    assert [cell.axes["env_config"] for cell in cells] == GRAVITIES
+    assert [cell.config(config).env_config for cell in cells] == GRAVITIES
+    assert [cell.label for cell in cells] == [
+        "env_config=g=9", "env_config=g=10 max_episode_steps=50", "env_config=none",
+    ]  # fmt: skip
+    assert trial_name(cells, cells[1], range(2)) == "env_config=g=10,max_episode_steps=50,seeds=0-1"
+
+
+def test_random_dictionaries_are_drawn_whole(make_config: Callable[..., Any]) -> None:
+    config = make_config().environment(env_config=tune.choice(GRAVITIES))
+    drawn = [cell.config(config).env_config for cell in expand_cells(config, num_samples=40)]
+    assert sorted(map(str, drawn)) == sorted(map(str, GRAVITIES))
+
+
 def test_random_axes_are_drawn_once_per_combination_and_sample_from_an_explicit_seed(
     make_config: Callable[..., Any],
 ) -> None:
@@ -111,6 +141,8 @@ def test_axes_that_cannot_work_are_refused(
         ((0, 40, 1.0, 0.05), "0-40-1-0.05"),
         ("nll", "nll"),
         (dict, "dict"),
+        ({"g": 9.0, "size": (8, 8)}, "g=9 size=8x8"),
+        ({}, "none"),
         ("x" * 50, "x" * 39 + "…"),
     ],
 )
@@ -121,6 +153,7 @@ def test_values_are_short_in_names(value: Any, text: str) -> None:
 def test_settings_are_equal_after_tune_has_made_lists_of_tuples() -> None:
     assert canonical({"a": (1, 2), "b": {"c": (3,)}}) == canonical({"b": {"c": [3]}, "a": [1, 2]})
     assert canonical({"a": (1, 2)}) != canonical({"a": (2, 1)})
+    assert canonical({"a": type("Env", (), {"__module__": "b"})}) != canonical({"a": type("Env", (), {})})
 
 
 def test_combinations_that_come_up_twice_are_one_cell(make_config) -> None:

@@ -95,6 +95,16 @@ def test_a_dot_reaches_into_a_dictionary(make_config: Callable[..., Any]) -> Non
     assert config.env_config == {"g": 9.8}
 
 
+def test_a_whole_dictionary_takes_the_place_of_the_one_there(make_config: Callable[..., Any]) -> None:
+    config = make_config().environment(env_config={"g": 9.8, "max_episode_steps": 50})
+    config = config.evaluation(evaluation_config={"env_config": {"g": 1.0}})
+    changed = apply_overrides(config, {"env_config": {"g": 5.0}, "evaluation_config": {}}, "--set")
+    assert (changed.env_config, changed.evaluation_config) == ({"g": 5.0}, {})
+    assert apply_overrides(config, {"env_config": {}, "env_config.g": 1.0}, "--set").env_config == {"g": 1.0}
+    assert apply_overrides(config, {"env_config": {}}, "--set").env_config == {}
+    assert config.env_config == {"g": 9.8, "max_episode_steps": 50}
+
+
 @pytest.mark.parametrize(
     ("key", "says"),
     [

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.sweep.plan.overrides import apply_overrides
+from vagram_ray.sweep.plan.overrides import apply_overrides, with_values
 from vagram_ray.sweep.spec import SweepError, describe
 from vagram_ray.text import canonical, format_seeds, format_value, printable
 
@@ -40,7 +40,7 @@ class Cell:
 
     def config(self, base: MBPOConfig) -> MBPOConfig:
         """The configuration of this cell: a copy of ``base`` without search spaces."""
-        return base.copy(copy_frozen=False).update_from_dict(dict(self.values))
+        return with_values(base.copy(copy_frozen=False), self.values)
 
 
 def expand_cells(

@@ -7,6 +7,7 @@ Values on the command line are Python literals. What is no literal is a string:
     --set critic_hidden_sizes=[64,64]          one value that is a list
     --set model_loss=grid(vagram,nll)          an axis: one cell for each value
     --set env_config.gravity=9.81              one key inside a dictionary
+    --set 'env_config={"gravity":9.81}'        a whole dictionary in the place of the sweep's; {} empties it
 
     --set model_size=2x64                      one named variant of the sweep (or several: grid(...))
 
@@ -154,7 +155,7 @@ def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: st
         if field not in known or field in ("seeds", "seed"):
             raise SweepError(f"{source} {key!r} is not usable: {_unknown(field, known)}.")
         if not inner:
-            if field in _DICTIONARIES and not isinstance(value, Mapping):
+            if field in _DICTIONARIES and not isinstance(value, Mapping) and not _is_random(value):
                 raise SweepError(
                     f"{source} {key}={value!r} is not usable: it needs a dictionary such as {{'name': 1}}; "
                     f"a single entry is set with {key}.name=1."
@@ -166,11 +167,25 @@ def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: st
             raise SweepError(f"{source} {key!r} is not usable: {field} is not a dictionary, so set {field} itself.")
         update[field] = {**current, inner: value}
     try:
-        changed.update_from_dict(update)
+        return with_values(changed, update)
     except Exception as error:  # RLlib's setters check little and fail in many ways
         shown = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
         raise SweepError(f"{source} {shown} is not usable: {describe(error)}") from error
-    return changed
+
+
+def with_values(config: MBPOConfig, values: Mapping[str, Any]) -> MBPOConfig:
+    """``config`` itself with these values in the place of its own; RLlib would merge dictionaries into those there."""
+    if "env_config" in values:
+        config.env_config = {}
+    if "evaluation_config" in values:
+        config.evaluation_config = None
+    return config.update_from_dict(dict(values))
+
+
+def _is_random(value: Any) -> bool:
+    from ray.tune.search.sample import Domain
+
+    return isinstance(value, Domain)
 
 
 def _unknown(key: str, known: Collection[str]) -> str:

@@ -21,6 +21,7 @@ from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan.costs import CostFiles, Costs, seeds_measured, work_key
 from vagram_ray.sweep.plan.machine import Machine, processor_name
 from vagram_ray.sweep.plan.workload import Workload
+from vagram_ray.sweep.processes import import_path
 from vagram_ray.text import plural
 
 TOTAL_SECONDS = 20.0
@@ -98,8 +99,7 @@ class Prober:
 
 def _in_a_process(work: dict[str, Sized], extensions: Sequence[str], device: str) -> tuple[dict[str, Costs], str]:
     """What a process of its own has measured in time, and the first error."""
-    paths = os.pathsep.join(path for path in sys.path if path)
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1"}
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, "-m", "vagram_ray.sweep.plan.probe"]

@@ -12,12 +12,12 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vagram_ray.sweep.plan.machine import Machine
-from vagram_ray.sweep.processes import load_psutil
+from vagram_ray.sweep.processes import import_path, load_psutil
 from vagram_ray.sweep.run.interruption import (
     Interruption,
     call_beside_signals,
@@ -66,7 +66,7 @@ def _start(machine: Machine | None) -> None:
     os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(16 * 2**20))
     os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
     try:
-        with spared_from_hangup():
+        with spared_from_hangup(), _importing_alike():
             context: Any = ray.init(
                 "local",
                 num_cpus=machine.cpus,
@@ -87,6 +87,20 @@ def _start(machine: Machine | None) -> None:
         (session / OWNER_FILE).write_text(json.dumps(_this_process()))
         remove_leftovers(session.parent)
     atexit.register(_remove_own_files, session)
+
+
+@contextlib.contextmanager
+def _importing_alike() -> Iterator[None]:
+    """Processes that are started here, and those that they start, import what this one does."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = import_path()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _connect(address: str) -> None:

@@ -18,7 +18,6 @@ import copy
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -32,7 +31,7 @@ from vagram_ray.rllib.trial_output import OUTPUT_FILES
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan, split_pack
 from vagram_ray.sweep.run.faults import Faults, describe_memory
 from vagram_ray.sweep.run.interruption import Interruption
-from vagram_ray.sweep.spec import SWEEP_MODULE
+from vagram_ray.sweep.spec import modules_to_pickle
 from vagram_ray.sweep.storage.folder import SweepStorage
 
 SCRATCH = ".tune-"
@@ -179,8 +178,8 @@ def run_trials(queue: TrialQueue, callbacks: Sequence[tune.Callback], interrupti
         RayLostError: Ray itself has died.
         TuneError: Tune cannot go on.
     """
-    _prepare_tune()
     plan, storage, names = queue.plan, queue.storage, queue.names
+    _prepare_tune(elsewhere=not plan.machine.local)
     algorithm: Any = plan.config.algo_class
 
     def name_of(trial: Any) -> str:
@@ -208,9 +207,9 @@ def run_trials(queue: TrialQueue, callbacks: Sequence[tune.Callback], interrupti
         )
 
 
-def _prepare_tune() -> None:
-    if SWEEP_MODULE in sys.modules:  # classes of the sweep file travel to the trials by value
-        ray.cloudpickle.register_pickle_by_value(sys.modules[SWEEP_MODULE])
+def _prepare_tune(elsewhere: bool) -> None:
+    for module in modules_to_pickle(beside=elsewhere):  # their classes travel to the trials by value
+        ray.cloudpickle.register_pickle_by_value(module)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it repeats what the views and the summary say
     os.environ |= {
         "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a box even where it shall print nothing
