@@ -35,10 +35,6 @@ CIRCLES: Mapping[str, frozenset[str]] = {
     "RLlib's idiom: the configuration names its algorithm, and the algorithm its configuration": frozenset(
         {"vagram_ray.rllib.algorithm", "vagram_ray.rllib.config"}
     ),
-    "the parts of the configuration name its class for the types alone": frozenset(
-        f"vagram_ray.rllib.{name}"
-        for name in ("algorithm", "checkpointing", "config", "env_runner", "learner", "plain_config", "validation")
-    ),
 }
 """The circles that there may be, by the reason."""
 UPWARDS: Mapping[tuple[str, str], str] = {

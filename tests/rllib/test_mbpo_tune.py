@@ -6,7 +6,13 @@ import math
 import sys
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 from ray import tune
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.tune.schedulers import PopulationBasedTraining
+
+from vagram_ray.checkpoint import newest_whole
+from vagram_ray.rllib.checkpointing import OWN_FOLDER
 
 
 def test_tuner_runs_a_grid_and_its_checkpoints_can_be_trained_on(make_config, ray_session, tmp_path):
@@ -49,6 +55,36 @@ def test_tuner_runs_a_grid_and_its_checkpoints_can_be_trained_on(make_config, ra
         assert algo.train()["training_iteration"] == 3
     finally:
         algo.stop()
+
+
+def test_pbt_goes_on_with_other_step_sizes_beside_a_trials_own_checkpoints(make_config, ray_session, tmp_path):
+    """The trial that is worse takes over the better one's state and goes on with a changed step size."""
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration", metric="score", mode="max", perturbation_interval=2, quantile_fraction=0.5,
+        resample_probability=0.0, custom_explore_fn=lambda config: config | {"actor_lr": 0.5},
+        hyperparam_mutations={"actor_lr": [1e-4, 1e-3]},
+    )  # fmt: skip
+
+    class Scored(RLlibCallback):
+        def on_train_result(self, *, algorithm, result, **given):
+            result["score"] = -algorithm.config.actor_lr if algorithm.config.actor_lr < 0.1 else -1.0
+            result["actor_lr"] = algorithm.learner.agent.sac.actor_optimizer.lr
+
+    config = make_config(seeds=(0,), actor_lr=tune.grid_search([1e-4, 1e-3])).callbacks(Scored)
+    results = tune.Tuner(
+        "MBPO",
+        param_space=config.checkpointing(checkpoint_every=1, checkpoint_last_epoch=5),
+        tune_config=tune.TuneConfig(scheduler=scheduler),
+        run_config=tune.RunConfig(
+            name="pbt", storage_path=str(tmp_path / "results"), stop={"training_iteration": 5}, verbose=0
+        ),
+    ).fit()
+    assert not results.errors
+    assert [result.metrics["training_iteration"] for result in results] == [5, 5]
+    kept, mutated = sorted(results, key=lambda result: result.metrics["actor_lr"])
+    assert (kept.metrics["actor_lr"], mutated.metrics["actor_lr"]) == (1e-4, 0.5)
+    newest = newest_whole(LocalFileSystem(), f"{mutated.path}/{OWN_FOLDER}")
+    assert newest is not None and newest.read_config()["settings"]["actor_lr"] == 0.5
 
 
 def test_unknown_keys_stop_the_tuner_before_any_trial(make_config, ray_session, tmp_path):

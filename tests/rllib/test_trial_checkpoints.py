@@ -14,7 +14,7 @@ from ray import tune
 
 from vagram_ray.checkpoint import history as history_module
 from vagram_ray.rllib import MBPO, checkpointing
-from vagram_ray.rllib.checkpointing import CHECKPOINT_ERROR, EARLIER_RESULTS, TrialCheckpoints
+from vagram_ray.rllib.checkpointing import CHECKPOINT_ERROR, EARLIER_RESULTS, OWN_FOLDER, TrialCheckpoints
 
 
 class Storage:
@@ -42,7 +42,7 @@ def trial(make_config, build, tmp_path):
 
 
 def saved_epochs(folder: Path) -> list[int]:
-    return sorted(int(path.name[-6:]) for path in (folder / "trial").glob("checkpoint_*"))
+    return sorted(int(path.name[-6:]) for path in (folder / "trial" / OWN_FOLDER).glob("checkpoint_*"))
 
 
 def test_a_new_process_repeats_the_last_result_and_goes_on(trial, tmp_path):
@@ -85,7 +85,7 @@ def test_the_time_of_a_run_goes_on(trial):
 def test_a_damaged_checkpoint_costs_its_epochs_alone(trial, tmp_path, caplog):
     first = trial(every=1)
     expected = [first.train()["seeds"] for _ in range(3)]
-    (tmp_path / "trial" / "checkpoint_000003" / "agent.safetensors").write_bytes(b"garbage")
+    (tmp_path / "trial" / OWN_FOLDER / "checkpoint_000003" / "agent.safetensors").write_bytes(b"garbage")
     second = trial(every=1)
     assert "passed over" in caplog.text
     results = [second.train() for _ in range(2)]
@@ -110,8 +110,83 @@ def test_a_full_disk_stops_nothing_but_checkpoints(trial, tmp_path, monkeypatch)
 
 def test_other_settings_are_refused_with_the_difference(trial):
     trial(every=1).train()
+    other = trial(every=1, actor_lr=0.01)
     with pytest.raises(ValueError, match=r"other settings \(actor_lr=0.0003 there and 0.01 here\)"):
-        trial(every=1, actor_lr=0.01)
+        other.train()
+
+
+def test_another_trials_checkpoint_is_gone_on_from_with_other_settings(trial, make_config, build, tmp_path):
+    """As PBT does it: a process with new settings in the trial's own folder, then the better trial's checkpoint."""
+    own = trial(every=1)
+    for _ in range(3):
+        own.train()
+    better = build(make_config(seeds=(3, 5), critic_lr=1e-2))
+    for _ in range(2):
+        better.train()
+    path = better.save_to_path(tmp_path / "better")
+    exploiting, straight = trial(every=1, actor_lr=0.01), build(make_config(seeds=(3, 5), actor_lr=0.01))
+    for algo in (exploiting, straight):
+        algo.restore_from_path(path)
+    result, expected = exploiting.train(), straight.train()
+    assert result["training_iteration"] == 3
+    np.testing.assert_equal(result["seeds"], expected["seeds"])
+    assert saved_epochs(tmp_path) == [2, 3]
+    resumed = trial(every=1, actor_lr=0.01)
+    repeated = resumed.train()
+    np.testing.assert_equal(repeated["seeds"], expected["seeds"])
+    assert [earlier["training_iteration"] for earlier in repeated[EARLIER_RESULTS]] == [1, 2]
+    np.testing.assert_equal(resumed.train()["seeds"], straight.train()["seeds"])
+
+
+def test_later_checkpoints_of_a_run_that_was_set_back_are_gone(trial, tmp_path):
+    algo = trial(every=1)
+    algo.train()
+    path = algo.save_to_path(tmp_path / "first")
+    algo.train()
+    algo.train()
+    algo.restore_from_path(path)
+    algo.train()
+    assert saved_epochs(tmp_path) == [2]
+    assert trial(every=1).train()["training_iteration"] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "difference"),
+    [
+        ({"hidden_size": 8}, "hidden_size=16 there and 8 here"),
+        ({"actor_hidden_sizes": (8, 8)}, r"actor_hidden_sizes=\[32, 32\] there and \[8, 8\] here"),
+        ({"ensemble_size": 4, "num_elites": 3}, "ensemble_size=3 there and 4 here, num_elites=2 there and 3 here"),
+        ({"model_loss": "nll"}, "model_loss='vagram' there and 'nll' here"),
+        ({"probabilistic": True}, "probabilistic='auto' there and True here"),
+        ({"normalize_observations": True}, "normalize_observations=False there and True here"),
+    ],
+)
+def test_networks_of_other_settings_are_refused_by_the_setting(make_config, build, tmp_path, settings, difference):
+    path = build(make_config()).save_to_path(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match=rf"does not fit, because its networks are others \({difference}\)"):
+        build(make_config(**settings)).restore_from_path(path)
+
+
+def test_settings_that_networks_do_not_keep_may_change(make_config, build, tmp_path):
+    """All but those marked in ``MBPOSettings``: with each of them the next epoch runs."""
+    algo = build(make_config(rollout_length=(0, 0, 2, 2)))
+    algo.train()
+    path = algo.save_to_path(tmp_path / "checkpoint")
+    others = {
+        "gamma": 0.5, "actor_lr": 1e-2, "critic_lr": 1e-2, "alpha_lr": 1e-2, "model_lr": 1e-2, "tau": 0.5,
+        "utd_ratio": 2, "train_batch_size_per_learner": 16, "target_entropy": -2.0, "actor_update_period": 2,
+        "target_update_period": 2, "model_loss": "mse", "model_batch_size": 16, "model_max_epochs": 1,
+        "rollouts_per_step": 2, "rollout_length": (0, 0, 1, 1), "real_ratio": (0, 0, 0.2, 0.2), "epoch_length": 30,
+        "model_train_freq": 10, "imagined_epochs_retained": 2, "replay_capacity": 200, "explore": "mean",
+        "validation_fraction": 0.5, "value_gradient_clip_percentile": 50.0, "model_weight_decay": 0.0,
+        "early_stopping_metric": "squared_error", "rollout_truncation": "disagreement",
+    }  # fmt: skip
+    changed = build(make_config(**others))
+    changed.restore_from_path(path)
+    result = changed.train()
+    assert result["training_iteration"] == 2 and result["env_steps"] == 140
+    assert result["seeds"]["seed_0"]["failed"] == 0
+    assert {name: getattr(changed.learner.agent.settings, name) for name in others} == others
 
 
 def test_where_it_runs_and_how_often_it_saves_may_change(trial, make_config, build, tmp_path):
@@ -169,6 +244,20 @@ def test_a_new_sweep_of_the_same_trial_goes_on(make_config, build, tmp_path):
     continued, expected = fit(5, tmp_path / "a"), [straight.train() for _ in range(5)][-1]
     np.testing.assert_equal(continued["seeds"], expected["seeds"])
     assert continued["training_iteration"] == 5 and continued["iterations_since_restore"] == 3
+
+
+def test_a_trial_of_an_earlier_version_goes_on_where_its_checkpoints_lie(trial, tmp_path):
+    """They lay beside Tune's own, which have other numbers."""
+    trial(every=1).train()
+    for path in (tmp_path / "trial" / OWN_FOLDER).iterdir():
+        path.rename(tmp_path / "trial" / path.name)
+    (tmp_path / "trial" / OWN_FOLDER).rmdir()
+    algo = trial(every=1)
+    assert [algo.train()["training_iteration"] for _ in range(2)] == [1, 2]
+    assert {path.name for path in (tmp_path / "trial").glob("checkpoint_*")} == {
+        "checkpoint_000001",
+        "checkpoint_000002",
+    }
 
 
 def test_steps_of_an_algorithm_outside_of_tune_have_no_limit(build, make_config):

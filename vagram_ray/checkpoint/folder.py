@@ -10,6 +10,8 @@
       manifest.json          format, size and SHA-256 of every file, the segments of the real buffer
       replay/                those segments, or ../replay/ where a run's checkpoints share them
 
+Further files may lie beside these for other programs. They are of no checkpoint: nothing here reads them.
+
 The manifest is written last. A folder on a disk appears under its name only when everything is in it.
 """
 
@@ -162,6 +164,7 @@ def write_checkpoint(
     replay: Any,
     *,
     shared: Sequence[Segment] | None = None,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Manifest:
     """Write a checkpoint completely or not at all. One that stood there is replaced.
 
@@ -172,6 +175,7 @@ def write_checkpoint(
             their own.
         replay: The real buffer: ``size``, ``num_added`` and ``arrivals(first, last)``.
         shared: Segments in the folder beside the checkpoint, to be added to. None keeps all in the checkpoint.
+        beside: Content of further files by their path in the folder, for other programs.
 
     Raises:
         OSError: It cannot be written. Nothing is left of it.
@@ -202,6 +206,9 @@ def write_checkpoint(
             content = make()
             write_file(filesystem, f"{path}/{name}", content)
             files[name] = (len(content), checksum(content))
+        for name, content in (beside or {}).items():
+            filesystem.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
+            write_file(filesystem, f"{path}/{name}", content)
         manifest = Manifest(files, REPLAY if shared is None else SHARED_REPLAY, tuple(segments))
         write_file(filesystem, f"{path}/{MANIFEST}", json.dumps(_manifest_plain(manifest), indent=2).encode())
     return manifest

@@ -51,14 +51,21 @@ class CheckpointHistory:
         self._segments: tuple[Segment, ...] = ()
         self._damaged: list[CheckpointFolder] = []
 
-    def write(self, number: int, config: Mapping[str, Any], state: Mapping[str, Any], replay: Any) -> Manifest:
-        """Write checkpoint ``number`` and delete those that are not kept.
+    def write(
+        self,
+        number: int,
+        config: Mapping[str, Any],
+        state: Mapping[str, Any],
+        replay: Any,
+        beside: Mapping[str, bytes] | None = None,
+    ) -> Manifest:
+        """Write checkpoint ``number`` and delete those that are not kept, and later ones of a run that was set back.
 
         Raises:
             OSError: It cannot be written. The ones before are untouched.
         """
         folder = CheckpointFolder(self.filesystem, f"{self.path}/{checkpoint_name(number)}")
-        manifest = write_checkpoint(folder, config, state, replay, shared=self._segments)
+        manifest = write_checkpoint(folder, config, state, replay, shared=self._segments, beside=beside)
         self._segments = manifest.segments
         with contextlib.suppress(*STORAGE_ERRORS):  # what cannot be deleted now is deleted next time
             self._prune(number)
@@ -89,6 +96,10 @@ class CheckpointHistory:
             return number, config, state
         return None
 
+    def set_back(self) -> None:
+        """What comes next goes on from a state of elsewhere: its buffer is written anew, in segments of its own."""
+        self._segments = ()
+
     def clean(self) -> None:
         """Delete what a killed process has left: folders and files under way, and segments of no checkpoint."""
         with contextlib.suppress(*STORAGE_ERRORS):
@@ -106,10 +117,11 @@ class CheckpointHistory:
             if not self._damaged[-1].path.endswith(checkpoint_name(newest)):  # written anew by now
                 delete_folder(self.filesystem, self._damaged[-1].path)
             self._damaged.pop()
-        older = [(number, own) for number, own in numbered_checkpoints(self.filesystem, self.path) if number < newest]
-        whole = [number for number, own in older if own.is_whole()]  # what was never finished is not kept for one
+        others = [(number, own) for number, own in numbered_checkpoints(self.filesystem, self.path) if number != newest]
+        # What was never finished is not kept for one, nor are later ones: the run was set back behind them.
+        whole = [number for number, own in others if number < newest and own.is_whole()]
         kept = set(whole[len(whole) - (self.keep - 1) :]) if self.keep > 1 else set()
-        dropped = [(number, own) for number, own in older if number not in kept]
+        dropped = [(number, own) for number, own in others if number not in kept]
         if not dropped:
             return
         unused: set[str] = set()

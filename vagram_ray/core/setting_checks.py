@@ -22,6 +22,7 @@ def setting(
     default: Any,
     *,
     group: str = "",
+    lasting: bool = False,
     low: float | None = None,
     above: float | None = None,
     high: float | None = None,
@@ -33,6 +34,7 @@ def setting(
     Args:
         default: The default value. A dictionary is copied for each instance.
         group: What the setting speaks of (``fields_of_group``).
+        lasting: Whether saved networks go on with the value that they have been trained with alone.
         low: Smallest value.
         above: The value is larger than this.
         high: Largest value.
@@ -40,8 +42,8 @@ def setting(
         hint: End of the sentence that refuses other values.
     """
     limits = {"low": low, "above": above, "high": high, "below": below}
-    metadata = {"group": group, "limits": {name: limit for name, limit in limits.items() if limit is not None}}
-    metadata["hint"] = hint
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    metadata = {"group": group, "lasting": lasting, "limits": given, "hint": hint}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -50,6 +52,11 @@ def setting(
 def fields_of_group(cls: type, group: str) -> frozenset[str]:
     """Names of the fields of a group."""
     return frozenset(field.name for field in dataclasses.fields(cls) if field.metadata.get("group") == group)
+
+
+def lasting_fields(cls: type) -> tuple[str, ...]:
+    """Names of the fields that saved networks go on with as they are alone, in order."""
+    return tuple(field.name for field in dataclasses.fields(cls) if field.metadata.get("lasting"))
 
 
 def check_fields(settings: Any) -> None:

@@ -12,9 +12,25 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from vagram_ray.core.model_losses import check_option_names, get_model_loss
-from vagram_ray.core.setting_checks import Schedule, SettingsError, check_fields, fields_of_group, require, setting
+from vagram_ray.core.setting_checks import (
+    Schedule,
+    SettingsError,
+    check_fields,
+    fields_of_group,
+    lasting_fields,
+    require,
+    setting,
+)
 
-__all__ = ["EXECUTION_SETTINGS", "MODEL_SETTINGS", "MBPOSettings", "Schedule", "SettingsError", "schedule_value"]
+__all__ = [
+    "EXECUTION_SETTINGS",
+    "LASTING_SETTINGS",
+    "MODEL_SETTINGS",
+    "MBPOSettings",
+    "Schedule",
+    "SettingsError",
+    "schedule_value",
+]
 
 _model_setting = functools.partial(setting, group="model")
 
@@ -44,13 +60,13 @@ class MBPOSettings:
     """Discount factor."""
     train_batch_size_per_learner: int = setting(256, low=1)
     """Transitions per SAC update and seed."""
-    actor_hidden_sizes: tuple[int, ...] = (256, 256)
+    actor_hidden_sizes: tuple[int, ...] = setting((256, 256), lasting=True)
     """Widths of the actor's hidden layers."""
-    critic_hidden_sizes: tuple[int, ...] = (256, 256)
+    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), lasting=True)
     """Widths of the hidden layers of each of the two critics."""
-    normalize_features: bool = False
+    normalize_features: bool = setting(False, lasting=True)
     """Scale the last hidden features of actor and critics to unit L2 norm."""
-    normalize_observations: bool = False
+    normalize_observations: bool = setting(False, lasting=True)
     """Feed actor and critics observations standardised by the real buffer's mean and deviation."""
     actor_lr: float = setting(3e-4, above=0)
     """Step size of the actor."""
@@ -79,21 +95,21 @@ class MBPOSettings:
     loss's own (1, per output for ``nll``), ``"per_output"`` 1/D, ``"mean_value_weight"`` the average dimension's."""
     weight_terminal: Literal["gradient", "mean"] = _model_setting("gradient")
     """VaGraM's weights of transitions that end an episode: their gradients, or the mean of the other transitions'."""
-    num_layers: int = _model_setting(4, low=1)
+    num_layers: int = _model_setting(4, low=1, lasting=True)
     """Hidden layers of each ensemble member."""
-    hidden_size: int = _model_setting(200, low=1)
+    hidden_size: int = _model_setting(200, low=1, lasting=True)
     """Width of those hidden layers."""
-    ensemble_size: int = _model_setting(7, low=1)
+    ensemble_size: int = _model_setting(7, low=1, lasting=True)
     """Ensemble members."""
-    num_elites: int = _model_setting(5, low=1)
+    num_elites: int = _model_setting(5, low=1, lasting=True)
     """Members with the lowest validation loss that imagine transitions."""
     probabilistic: bool | Literal["auto"] = _model_setting("auto")
     """Gaussian heads (mean and log-variance) or a mean alone. ``"auto"`` is what the loss needs."""
-    prediction_target: Literal["delta", "next_obs"] = _model_setting("delta")
+    prediction_target: Literal["delta", "next_obs"] = _model_setting("delta", lasting=True)
     """What the networks predict of the next observation s': its change s' - s, or s' itself."""
-    normalize_dynamics_targets: bool = _model_setting(False)
+    normalize_dynamics_targets: bool = _model_setting(False, lasting=True)
     """Fit that target per dimension around its mean over the real buffer, in units of its deviation."""
-    normalize_reward_targets: bool = _model_setting(False)
+    normalize_reward_targets: bool = _model_setting(False, lasting=True)
     """Fit the reward around its mean over the real buffer, in units of its deviation."""
     model_lr: float = _model_setting(1e-3, above=0)
     """Step size of the dynamics model."""
@@ -219,6 +235,9 @@ class MBPOSettings:
 
 MODEL_SETTINGS = fields_of_group(MBPOSettings, "model")
 """Hyperparameters that speak of the model and its data alone: with ``model_loss="none"`` they change nothing."""
+
+LASTING_SETTINGS = lasting_fields(MBPOSettings)
+"""Hyperparameters that networks keep: saved ones do not go on with other values. All others may change in a run."""
 
 EXECUTION_SETTINGS = fields_of_group(MBPOSettings, "execution") | {"compile"}
 """Settings that say how a run is executed: they change its numbers by rounding alone, as another machine does.

@@ -13,7 +13,9 @@ from vagram_ray.records import SweepError, SweepFolder
 if TYPE_CHECKING:
     from vagram_ray.checkpoint import CheckpointFolder
 
-_FILES_OF_TRIALS = ("stderr", "params.json", "result.json", "replay")
+_FILES_OF_TRIALS = ("stderr", "params.json", "result.json", "replay", "own_checkpoints")
+_OWN_FOLDER = "own_checkpoints"
+"""Where a trial of a plain Tune experiment keeps its checkpoints (``rllib.checkpointing``)."""
 _RLLIB_FILE = "rllib_checkpoint.json"
 
 
@@ -58,7 +60,9 @@ def refuse_older_format(folder: Path) -> None:
     Raises:
         PlayError: It is.
     """
-    if (folder / _RLLIB_FILE).exists():
+    from vagram_ray.checkpoint.folder import MANIFEST
+
+    if (folder / _RLLIB_FILE).exists() and not (folder / MANIFEST).exists():
         raise PlayError(
             f"{str(folder)!r} is in RLlib's own format, as earlier versions of vagram_ray wrote it, which is not read; "
             "play it with the version that wrote it, or train anew."
@@ -80,6 +84,8 @@ def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
     from vagram_ray.checkpoint.files import STORAGE_ERRORS
     from vagram_ray.checkpoint.history import numbered_checkpoints
 
+    if (trial / _OWN_FOLDER).is_dir():
+        trial = trial / _OWN_FOLDER
     problems: list[str] = []
     try:
         numbered = numbered_checkpoints(LocalFileSystem(), str(trial))

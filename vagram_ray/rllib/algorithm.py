@@ -7,6 +7,7 @@ import logging
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -15,6 +16,7 @@ import torch
 from pyarrow.fs import FileSystem
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_LEN_MEAN,
@@ -33,6 +35,8 @@ from vagram_ray.rllib.checkpointing import (
     DAMAGED_CHECKPOINTS,
     TrialCheckpoints,
     config_of_checkpoint,
+    config_of_content,
+    place_in_tunes_folder,
     restore_algorithm,
     save_algorithm,
 )
@@ -40,6 +44,7 @@ from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.env_runner import MBPOEnvRunner, episode_metrics
 from vagram_ray.rllib.gpu_share import hold_to_gpu_share
 from vagram_ray.rllib.learner import MBPOLearner
+from vagram_ray.rllib.old_api import CALLS_WITHOUT_USE, refusing
 from vagram_ray.rllib.results import cohort_results, merge, set_nested
 from vagram_ray.rllib.trial_output import TrialOutput
 
@@ -80,6 +85,14 @@ class MBPO(Algorithm):
 
     config: MBPOConfig
 
+    def __init__(self, config: Any = None, *args: Any, saved: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Build the algorithm; ``saved`` holds a checkpoint's settings, which RLlib's generic loader hands over."""
+        self._checkpoints: TrialCheckpoints | None = None
+        self._result_to_repeat: dict[str, Any] | None = None
+        if saved is not None:
+            config = config_of_content(self.get_default_config() if config is None else config, saved, "It")
+        super().__init__(config, *args, **kwargs)
+
     @classmethod
     def get_default_config(cls) -> MBPOConfig:
         """A configuration with all defaults."""
@@ -119,15 +132,17 @@ class MBPO(Algorithm):
             seconds = TRIAL_STEP_LIMIT_S if limit == "auto" else float(limit)
             keep_output = self._output.keep if self._output is not None else None
             self.env_runner.limit_steps(seconds, self._stderr_fp or sys.__stderr__, keep_output)
-        self._checkpoints: TrialCheckpoints | None = None
-        self._result_to_repeat: dict[str, Any] | None = None
         if in_trial and self.config.checkpoint_every is not None:
             self._checkpoint_own_trial(self.config.checkpoint_every)
 
     def _checkpoint_own_trial(self, every: int | Literal["auto"]) -> None:
         """Write checkpoints into the trial's folder from now on, and go on from the newest that is there."""
+        filesystem, path = self._own_folder(self.config)
+        if self.config.checkpoint_folder is None:
+            path = place_in_tunes_folder(filesystem, path)
         self._checkpoints = TrialCheckpoints(
-            *self._own_folder(self.config),
+            filesystem,
+            path,
             every,
             keep=self.config.checkpoints_kept,
             last_epoch=self.config.checkpoint_last_epoch,
@@ -143,6 +158,8 @@ class MBPO(Algorithm):
         if repeated is not None:
             self._epoch_results = repeated
             return self._with_damage(repeated)
+        if self._checkpoints is not None:
+            self._checkpoints.check()
         with self._output or contextlib.nullcontext():
             started = time.time()
             result: dict[str, Any] = super().step()
@@ -213,6 +230,9 @@ class MBPO(Algorithm):
             super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
             return
         restore_algorithm(self, path, filesystem)
+        self._result_to_repeat = None
+        if self._checkpoints is not None:
+            self._checkpoints.set_back(self.training_iteration)
 
     @classmethod
     def from_checkpoint(
@@ -338,6 +358,19 @@ class MBPO(Algorithm):
         # RLlib's own version needs a configuration, and the refusal would be lost in a crash.
         return type(self).__name__ if self.config is None else super().__repr__()
 
+    def set_weights(self, weights: dict[str, Any]) -> None:
+        """Take over weights of policies, as ``get_weights`` returns them; all else of the agent stays as it is.
+
+        Raises:
+            ValueError: They are of another module, or of networks of another shape.
+        """
+        if list(weights) != [DEFAULT_MODULE_ID]:
+            raise ValueError(
+                f"weights of {', '.join(map(repr, weights)) or 'nothing'} are not usable: MBPO has one module, give "
+                f"{{{DEFAULT_MODULE_ID!r}: ...}} as get_weights() returns it."
+            )
+        self.learner.rl_module.take_over(weights[DEFAULT_MODULE_ID])
+
     def _call_back(self, name: str, **kwargs: Any) -> None:
         make_callback(
             name,
@@ -352,6 +385,10 @@ class MBPO(Algorithm):
         cohort = {key: evaluation.pop(key) for key in ("eval", "seeds", "time") if key in evaluation}
         results = super()._compile_iteration_results(train_results=train_results, eval_results=eval_results)
         return merge(merge(results, self._epoch_results), cohort)
+
+
+for _name in CALLS_WITHOUT_USE:
+    setattr(MBPO, _name, refusing(_name))
 
 
 def _num_cpus(config: MBPOConfig) -> float:

@@ -11,27 +11,43 @@ more, so that no result is lost that was under way when the process died.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from pyarrow.fs import FileSystem
 from ray.tune.result import TIME_THIS_ITER_S, TIME_TOTAL_S, TRAINING_ITERATION
 
-from vagram_ray.checkpoint import CheckpointFolder, CheckpointHistory, read_checkpoint, write_checkpoint
+from vagram_ray.checkpoint import (
+    CheckpointError,
+    CheckpointFolder,
+    CheckpointHistory,
+    read_checkpoint,
+    write_checkpoint,
+)
 from vagram_ray.checkpoint.files import STORAGE_ERRORS, resolve
+from vagram_ray.checkpoint.folder import SHARED_REPLAY
+from vagram_ray.checkpoint.history import numbered_checkpoints
 from vagram_ray.core.setting_checks import is_integer
 from vagram_ray.records.folder import EARLIER_RESULTS
 from vagram_ray.rllib.env_runner import ENVIRONMENTS
-from vagram_ray.rllib.plain_config import config_from_plain, differences, plain_settings, to_plain_value
-
-if TYPE_CHECKING:
-    from vagram_ray.rllib.algorithm import MBPO
-    from vagram_ray.rllib.config import MBPOConfig
+from vagram_ray.rllib.learner import MBPOLearner
+from vagram_ray.rllib.plain_config import (
+    Config,
+    config_from_plain,
+    differences,
+    lasting_differences,
+    listed_differences,
+    plain_settings,
+    to_plain_value,
+)
+from vagram_ray.rllib.rllib_files import rllib_files
+from vagram_ray.rllib.values import MBPOValues
 
 logger = logging.getLogger(__name__)
 
@@ -41,31 +57,64 @@ CHECKPOINT_ERROR = "checkpoint_error"
 """Key of a result whose checkpoint could not be written: why."""
 DAMAGED_CHECKPOINTS = "damaged_checkpoints"
 """Key of a process's first result: a sentence on each damaged checkpoint that was passed over."""
+OWN_FOLDER = "own_checkpoints"
+"""Folder in Tune's folder of a trial, where Tune numbers checkpoints of its own, such as those that PBT asks for."""
 KEPT_SECTIONS = (TRAINING_ITERATION, "env_steps", TIME_TOTAL_S, "time", "perf", "seeds")
 """What a checkpoint keeps of every earlier result."""
 
 
-def save_algorithm(algo: MBPO, path: str | Path, filesystem: FileSystem | None = None) -> str:
+class Trained(Protocol):
+    """What checkpoints need of an ``MBPO``."""
+
+    _iteration: int
+    _time_total: float
+
+    @property
+    def config(self) -> MBPOValues:
+        """The configuration."""
+
+    @property
+    def env_runner(self) -> Any:
+        """The owner of the environments."""
+
+    @property
+    def learner(self) -> MBPOLearner:
+        """The owner of the agent."""
+
+    @property
+    def training_iteration(self) -> int:
+        """Epochs so far."""
+
+
+def save_algorithm(algo: Trained, path: str | Path, filesystem: FileSystem | None = None) -> str:
     """Write a checkpoint that holds all it needs; returns its path."""
     filesystem, location = resolve(path, filesystem)
     filesystem.create_dir(location.rpartition("/")[0], recursive=True)
     folder = CheckpointFolder(filesystem, location)
-    write_checkpoint(folder, plain_content(algo.config), algorithm_state(algo), algo.learner.agent.replay)
+    content = plain_content(algo.config)
+    replay, beside = algo.learner.agent.replay, rllib_files(type(algo), content, algo.learner.rl_module)
+    write_checkpoint(folder, content, algorithm_state(algo), replay, beside=beside)
     return location
 
 
-def restore_algorithm(algo: MBPO, path: str | Path, filesystem: FileSystem | None = None) -> None:
+def restore_algorithm(algo: Trained, path: str | Path, filesystem: FileSystem | None = None) -> None:
     """Go on from a checkpoint.
 
     Raises:
         CheckpointError: There is none, or it is damaged.
         ValueError: It does not fit this algorithm.
     """
-    _, state = read_checkpoint(CheckpointFolder(*resolve(path, filesystem)))
+    folder = CheckpointFolder(*resolve(path, filesystem))
+    config, state = read_checkpoint(folder)
+    if changed := lasting_differences(config["settings"], plain_settings(algo.config)):
+        raise ValueError(
+            f"The checkpoint {folder.path!r} does not fit, because its networks are others "
+            f"({listed_differences(changed)}): ask for the same, or begin anew."
+        )
     set_algorithm_state(algo, state)
 
 
-def config_of_checkpoint(config: MBPOConfig, path: str | Path, filesystem: FileSystem | None = None) -> MBPOConfig:
+def config_of_checkpoint(config: Config, path: str | Path, filesystem: FileSystem | None = None) -> Config:
     """``config`` with the settings and seeds of a checkpoint.
 
     Raises:
@@ -73,13 +122,17 @@ def config_of_checkpoint(config: MBPOConfig, path: str | Path, filesystem: FileS
         ValueError: It was trained with an extension that this process has not loaded, or cannot be rebuilt.
     """
     folder = CheckpointFolder(*resolve(path, filesystem))
-    content = folder.read_config()
+    return config_of_content(config, folder.read_config(), f"The checkpoint {folder.path!r}")
+
+
+def config_of_content(config: Config, content: Mapping[str, Any], whose: str) -> Config:
+    """The same of what ``config.json`` holds; ``whose`` begins the sentences about it."""
     config = config_from_plain(config, content["settings"], tuple(content["seeds"]))
     module = str(config.env).rpartition(":")[0]
     if module and module not in sys.modules:  # Gymnasium would import it
         raise ValueError(
-            f"The checkpoint {folder.path!r} was trained in {config.env!r}, whose module is not imported because a "
-            f"checkpoint names it: import {module} first."
+            f"{whose} was trained in {config.env!r}, whose module is not imported because a checkpoint names it: "
+            f"import {module} first."
         )
     try:
         config.copy(copy_frozen=False).validate()
@@ -87,18 +140,18 @@ def config_of_checkpoint(config: MBPOConfig, path: str | Path, filesystem: FileS
         if not (names := content["settings"].get("extensions")):
             raise
         raise ValueError(
-            f"{error} The checkpoint {folder.path!r} was trained with {', '.join(map(repr, names))}, which is not "
-            "executed because a checkpoint names it: call vagram_ray.rllib.load_extensions(...) with it first."
+            f"{error} {whose} was trained with {', '.join(map(repr, names))}, which is not executed because a "
+            "checkpoint names it: call vagram_ray.rllib.load_extensions(...) with it first."
         ) from error
     return config
 
 
-def plain_content(config: MBPOConfig) -> dict[str, Any]:
+def plain_content(config: MBPOValues) -> dict[str, Any]:
     """``config.json`` of a checkpoint."""
     return {"algorithm": "MBPO", "seeds": list(config.seeds), "settings": plain_settings(config)}
 
 
-def algorithm_state(algo: MBPO) -> dict[str, Any]:
+def algorithm_state(algo: Trained) -> dict[str, Any]:
     """The state of a run without the real buffer's rows; tensors are the agent's own memory."""
     return {
         "agent": algo.learner.agent.state_dict(with_transitions=False),
@@ -108,7 +161,7 @@ def algorithm_state(algo: MBPO) -> dict[str, Any]:
     }
 
 
-def set_algorithm_state(algo: MBPO, state: Mapping[str, Any]) -> None:
+def set_algorithm_state(algo: Trained, state: Mapping[str, Any]) -> None:
     """Take over a state.
 
     Raises:
@@ -118,6 +171,15 @@ def set_algorithm_state(algo: MBPO, state: Mapping[str, Any]) -> None:
     algo.env_runner.set_state({ENVIRONMENTS: state[ENVIRONMENTS]})
     algo._iteration = int(state["training_iteration"])
     algo._time_total = float(state["time_total_s"])
+
+
+def place_in_tunes_folder(filesystem: FileSystem, path: str) -> str:
+    """Where a trial whose folder is Tune's keeps its own checkpoints; where an earlier version began to, if it did."""
+    for _, folder in numbered_checkpoints(filesystem, path):
+        with contextlib.suppress(CheckpointError):
+            if folder.manifest().replay == SHARED_REPLAY:
+                return path
+    return f"{path}/{OWN_FOLDER}"
 
 
 class TrialCheckpoints:
@@ -140,31 +202,48 @@ class TrialCheckpoints:
         self._results: list[dict[str, Any]] = []
         self.damaged: list[str] = []
         """Sentences on the damaged checkpoints that ``resume`` has passed over."""
+        self._refusal = ""
 
-    def resume(self, algo: MBPO) -> dict[str, Any] | None:
+    def resume(self, algo: Trained) -> dict[str, Any] | None:
         """Go on from the newest whole checkpoint; returns the result of its epoch, or None without a checkpoint.
 
-        Raises:
-            ValueError: The checkpoint is of other settings.
+        A checkpoint of other settings is left alone, and ``check`` refuses to go on, until the algorithm is set back.
         """
         saved = self._history.read_newest(self.damaged.append)
         self._history.clean()
         if saved is None:
             return None
         _, config, state = saved
-        changed = differences(config["settings"], plain_settings(algo.config))
-        if changed:
-            listed = ", ".join(f"{name}={old!r} there and {new!r} here" for name, (old, new) in changed.items())
-            raise ValueError(
-                f"The checkpoints in {self._history.path!r} were written with other settings ({listed}); give the "
-                "sweep another name, or remove them."
-            )
-        set_algorithm_state(algo, state)
         self._results = state["results"]
+        if changed := differences(config["settings"], plain_settings(algo.config)):
+            self._refusal = (
+                f"The checkpoints in {self._history.path!r} were written with other settings "
+                f"({listed_differences(changed)}); give the sweep another name, or remove them."
+            )
+            return None
+        set_algorithm_state(algo, state)
         result: dict[str, Any] = state["result"]
         return result | {EARLIER_RESULTS: self._results[:-1]}
 
-    def save_if_due(self, algo: MBPO, epoch: int, result: dict[str, Any], seconds: float) -> None:
+    def check(self) -> None:
+        """Refuse to train beside checkpoints of other settings.
+
+        Raises:
+            ValueError: There are some.
+        """
+        if self._refusal:
+            raise ValueError(self._refusal)
+
+    def set_back(self, epoch: int) -> None:
+        """The algorithm has taken over a state of elsewhere, after ``epoch``: the trial goes on from there.
+
+        That is what a scheduler such as PBT does, with new settings and another trial's checkpoint.
+        """
+        self._refusal = ""
+        self._results = [result for result in self._results if result[TRAINING_ITERATION] <= epoch]
+        self._history.set_back()
+
+    def save_if_due(self, algo: Trained, epoch: int, result: dict[str, Any], seconds: float) -> None:
         """Save after ``epoch``, which took ``seconds``, if it is time to; notes cost or failure in ``result``.
 
         A checkpoint that cannot be written stops nothing: the one before stays, and the run goes on.
@@ -181,7 +260,9 @@ class TrialCheckpoints:
             "result": plain_result(result) | {TIME_THIS_ITER_S: seconds},
         }
         try:
-            self._history.write(epoch, plain_content(algo.config), state, algo.learner.agent.replay)
+            content = plain_content(algo.config)
+            beside = rllib_files(type(algo), content, algo.learner.rl_module)
+            self._history.write(epoch, content, state, algo.learner.agent.replay, beside)
         except STORAGE_ERRORS as error:
             reason = getattr(error, "strerror", None) or str(error)
             result[CHECKPOINT_ERROR] = f"The checkpoint after epoch {epoch} could not be written: {reason}."

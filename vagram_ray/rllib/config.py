@@ -6,24 +6,24 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, cast
 
-from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmConfig
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.typing import EnvType
 from ray.util.debug import log_once
 
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.rllib import validation
 from vagram_ray.rllib.checkpointing import check_checkpointing, check_time_limit
 from vagram_ray.rllib.env_runner import MBPOEnvRunner
 from vagram_ray.rllib.extensions import load_extensions
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.rl_module import MBPORLModule
+from vagram_ray.rllib.values import MBPOValues
 
 _UNSET: Any = object()
 
 
-class MBPOConfig(AlgorithmConfig):
+class MBPOConfig(MBPOValues):
     """Configuration of ``MBPO``.
 
     Every hyperparameter of ``MBPOSettings`` is a setting here, with the same name, default and check. Any of them may
@@ -60,30 +60,7 @@ class MBPOConfig(AlgorithmConfig):
         from vagram_ray.rllib.algorithm import MBPO  # the algorithm's default config is this class
 
         super().__init__(algo_class=algo_class or MBPO)
-        defaults = MBPOSettings()
-        for name in MBPOSettings.field_names():
-            setattr(self, name, getattr(defaults, name))
-        self.seeds: tuple[int, ...] = (0,)
-        self.num_distractors = 0
-        self.distractor_process = "paper"
-        self.distractor_scale = "deviation"
-        self.distractor_reset = "component"
-        self.extensions: tuple[str, ...] = ()
         self.env_runner_cls = MBPOEnvRunner  # type: ignore[assignment]
-        self.evaluation_interval = 1  # type: ignore[assignment]
-        self.evaluation_duration = 10
-        self.checkpoint_every: int | Literal["auto"] | None = None
-        self.checkpoints_kept = 2
-        self.checkpoint_last_epoch: int | None = None
-        self.checkpoint_folder: str | None = None
-        self.env_step_time_limit_s: float | Literal["auto"] | None = "auto"
-
-    @classmethod
-    def known_keys(cls) -> frozenset[str]:
-        """Names of all settings, as a dict for Tune or ``setattr`` takes them."""
-        config = cls()
-        public = (key for key, value in vars(config).items() if not key.startswith("_") and value != DEPRECATED_VALUE)
-        return frozenset((*public, *MBPOSettings.field_names()))
 
     # -- fluent setters --------------------------------------------------------------------------------------
 
@@ -201,38 +178,6 @@ class MBPOConfig(AlgorithmConfig):
         return self
 
     # -- what the parts are built from -----------------------------------------------------------------------
-
-    def to_settings(self) -> MBPOSettings:
-        """The hyperparameters as the core takes them.
-
-        Raises:
-            SettingsError: If one has a value that cannot work.
-        """
-        values = {name: getattr(self, name) for name in MBPOSettings.field_names()}
-        if isinstance(values["explore"], bool):
-            values["explore"] = "sample" if values["explore"] else "mean"
-        return MBPOSettings(**values)
-
-    def environment_spec(self) -> EnvironmentSpec:
-        """The environment as ``vagram_ray.envs`` takes it.
-
-        Raises:
-            ValueError: If none is set, or something else than an id.
-        """
-        if not isinstance(self.env, str):
-            raise ValueError(
-                f"env={self.env!r} is not usable: give the id of a Gymnasium environment, for example "
-                ".environment('Hopper-v4'), and register your own with gymnasium.register in an extension."
-            )
-        return EnvironmentSpec(
-            self.env,
-            self.num_distractors,
-            self.distractor_process,
-            dict(self.env_config),
-            self.distractor_scale,
-            self.distractor_reset,
-            kwargs_name="env_config",
-        )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The policy's module."""

@@ -7,9 +7,11 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SPACES
+from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import (
@@ -27,11 +29,10 @@ from vagram_ray.core.evaluation import EpisodeStatistics, evaluate
 from vagram_ray.envs import SeedVectorEnv
 from vagram_ray.envs.step_watchdog import StepWatchdog
 from vagram_ray.rllib.rl_module import MBPORLModule
+from vagram_ray.rllib.values import MBPOValues
 
 if TYPE_CHECKING:
     import gymnasium as gym
-
-    from vagram_ray.rllib.config import MBPOConfig
 
 ENVIRONMENTS = "environments"
 """Name of the checkpoint entry that holds the states of the environments' random generators."""
@@ -45,14 +46,16 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
     evaluating changes nothing in training.
     """
 
-    config: MBPOConfig
+    config: MBPOValues
     env: SeedVectorEnv  # type: ignore[assignment]  # RLlib's class declares no type but None
     evaluation_env: SeedVectorEnv
     module: MBPORLModule
 
-    def __init__(self, *, config: MBPOConfig, **kwargs: Any) -> None:
+    def __init__(self, *, config: MBPOValues, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self._statistics: EpisodeStatistics | None = None
+        classes: Any = self.config.callbacks_class
+        self._callbacks = [own() for own in (classes if isinstance(classes, list | tuple) else [classes])]
         self._watchdog: StepWatchdog | None = None
         self.make_env()
         self.make_module()
@@ -60,7 +63,7 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
     def make_env(self) -> None:
         """(Re)create the environments from ``config``."""
         self.stop()
-        evaluation_config = cast("MBPOConfig", self.config.get_evaluation_config_object())
+        evaluation_config = cast("MBPOValues", self.config.get_evaluation_config_object())
         seeds = self.config.seeds
         self.env = SeedVectorEnv(self.config.environment_spec(), seeds)
         self.evaluation_env = SeedVectorEnv(evaluation_config.environment_spec(), seeds, evaluation=True)
@@ -70,6 +73,21 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
                 f"{self.evaluation_env.observation_space.shape}, training has {self.env.observation_space.shape}; "
                 "leave out what changes the observations."
             )
+        for envs, config in ((self.env, self.config), (self.evaluation_env, evaluation_config)):
+            self._tell_of(envs, config)
+
+    def _tell_of(self, envs: SeedVectorEnv, config: MBPOValues) -> None:
+        make_callback(
+            "on_environment_created",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_environment_created,
+            kwargs={
+                "env_runner": self,
+                "metrics_logger": self.metrics,
+                "env": envs,
+                "env_context": EnvContext(config.env_config, worker_index=0, num_workers=0),
+            },
+        )
 
     def make_module(self) -> None:
         """(Re)create this runner's own module from ``config``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from vagram_ray.core.environments import SeedEnvironments
 from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.rllib.rl_module import MBPORLModule
-
-if TYPE_CHECKING:
-    from vagram_ray.rllib.config import MBPOConfig
+from vagram_ray.rllib.values import MBPOValues
 
 AGENT = "mbpo_agent"
 """Name of the agent's part of the state: networks, optimizers, buffers, random streams, counters."""
@@ -28,7 +26,7 @@ class MBPOLearner(TorchLearner):
     of environment steps and updates in a fixed order, which ``MBPOAgent.train_epoch`` runs.
     """
 
-    config: MBPOConfig
+    config: MBPOValues
     agent: MBPOAgent
 
     def build(self) -> None:

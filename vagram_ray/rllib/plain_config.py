@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from vagram_ray.core.settings import EXECUTION_SETTINGS, MODEL_SETTINGS, MBPOSettings
+from vagram_ray.core.model_losses import get_model_loss
+from vagram_ray.core.settings import EXECUTION_SETTINGS, LASTING_SETTINGS, MODEL_SETTINGS, MBPOSettings
 from vagram_ray.envs.distractors import current_distractor_settings, distractor_settings_without_effect
+from vagram_ray.rllib.values import MBPOValues
 
-if TYPE_CHECKING:
-    from vagram_ray.rllib.config import MBPOConfig
+Config = TypeVar("Config", bound=MBPOValues)
 
 OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that is no plain data: its name, for people to read."""
@@ -30,7 +31,7 @@ def setting_names() -> tuple[str, ...]:
     return (*environment, *fields, "evaluation_interval", "evaluation_duration", "evaluation_config", "extensions")
 
 
-def plain_settings(config: MBPOConfig) -> dict[str, Any]:
+def plain_settings(config: MBPOValues) -> dict[str, Any]:
     """Every setting that determines the numbers of a run, by name, as JSON holds it.
 
     Equal settings give equal dicts: tuples become lists, NumPy's numbers Python's, RLlib's ``explore=True`` becomes
@@ -48,7 +49,7 @@ def plain_settings(config: MBPOConfig) -> dict[str, Any]:
     return settings
 
 
-def config_from_plain(config: MBPOConfig, settings: Mapping[str, Any], seeds: tuple[int, ...]) -> MBPOConfig:
+def config_from_plain(config: Config, settings: Mapping[str, Any], seeds: tuple[int, ...]) -> Config:
     """``config`` with the settings of ``plain_settings`` put into it; extensions are the caller's to load.
 
     Settings that an earlier version kept go on as what they meant (``current_distractor_settings``).
@@ -77,13 +78,34 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
 
     What has no effect on either side is no difference. ``old`` may be of an earlier version.
     """
-    from vagram_ray.rllib.config import MBPOConfig
-
-    defaults = plain_settings(MBPOConfig())
+    defaults = plain_settings(MBPOValues())
     old, new = {**defaults, **current_distractor_settings(old)}, {**defaults, **new}
     unused = settings_without_effect(old) & settings_without_effect(new)
     both = {name: (old.get(name), new.get(name)) for name in {**old, **new} if name not in unused}
     return {name: (before, after) for name, (before, after) in both.items() if before != after}
+
+
+def lasting_differences(saved: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Those of ``differences`` that networks keep, so that saved ones cannot go on with ``own``."""
+    changed = differences(saved, own)
+    lasting = {name: changed[name] for name in LASTING_SETTINGS if name in changed}
+    for name in ("probabilistic", "model_loss"):  # both say whether the model has outputs for a variance
+        if name in changed and _variance_head(saved) != _variance_head(own):
+            return lasting | {name: changed[name]}
+    return lasting
+
+
+def listed_differences(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """``hidden_size=200 there and 32 here, num_layers=4 there and 2 here``."""
+    return ", ".join(f"{name}={there!r} there and {here!r} here" for name, (there, here) in changed.items())
+
+
+def _variance_head(settings: Mapping[str, Any]) -> bool | None:
+    """Whether the model predicts a variance; None without a model."""
+    loss, probabilistic = settings.get("model_loss"), settings.get("probabilistic", "auto")
+    if loss == "none" or not isinstance(loss, str):
+        return None
+    return get_model_loss(loss).probabilistic if probabilistic == "auto" else bool(probabilistic)
 
 
 def settings_without_effect(settings: Mapping[str, Any]) -> frozenset[str]:

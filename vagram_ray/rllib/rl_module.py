@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
 import torch
+from pyarrow.fs import FileSystem
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import TorchDeterministic, TorchSquashedGaussian
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
+from vagram_ray.checkpoint import read_checkpoint
 from vagram_ray.core.actor_critic import SquashedGaussianActor
+from vagram_ray.rllib.rllib_files import checkpoint_around
+
+_ACTOR = "actor"
+"""Of the module's attribute, and of the actor in a checkpoint."""
 
 
 class SquashedGaussian(TorchSquashedGaussian):
@@ -84,6 +92,42 @@ class MBPORLModule(TorchRLModule):
         )
         module.actor.load_state_dict(self.actor.select_seeds(torch.tensor([seed_index])).state_dict())
         return module
+
+    def restore_from_path(
+        self, path: str | Path, *, component: str | None = None, filesystem: FileSystem | None = None, **kwargs: Any
+    ) -> None:
+        """Take over the policies at ``path``: a module's own checkpoint, or its usual place in one of ``MBPO``.
+
+        Raises:
+            CheckpointError: The checkpoint around ``path`` is damaged.
+            ValueError: Its networks have another shape.
+        """
+        around = checkpoint_around(path, filesystem) if component is None else None
+        if around is None:
+            super().restore_from_path(path, component=component, filesystem=filesystem, **kwargs)
+            return
+        _, state = read_checkpoint(around, with_buffers=False)
+        self.take_over({f"{_ACTOR}.{name}": value for name, value in state["agent"]["sac"][_ACTOR].items()})
+
+    @torch.no_grad()
+    def take_over(self, weights: Mapping[str, Any]) -> None:
+        """Copy weights by name into the module's own, in place.
+
+        Raises:
+            ValueError: A name is not there, or a shape is another; nothing has been changed.
+        """
+        own = self.state_dict()
+        shapes, given = ({name: tuple(value.shape) for name, value in part.items()} for part in (own, weights))
+        if shapes != given:
+            other = next(name for name in {**shapes, **given} if shapes.get(name) != given.get(name))
+            config = cast(dict[str, Any], self.model_config)
+            raise ValueError(
+                f"The weights do not fit: {other!r} has shape {given.get(other, 'none')} there and "
+                f"{shapes.get(other, 'none')} here, for {len(self.seeds)} seed(s) with actor_hidden_sizes="
+                f"{tuple(config['actor_hidden_sizes'])!r}."
+            )
+        for name, value in weights.items():
+            own[name].copy_(torch.as_tensor(value))
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         obs, added_axis = self._with_seed_axis(batch[Columns.OBS])

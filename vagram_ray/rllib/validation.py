@@ -5,68 +5,17 @@ from __future__ import annotations
 import numbers
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.tune.search.sample import Domain
 
+from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.rllib.env_runner import MBPOEnvRunner
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.rl_module import MBPORLModule
+from vagram_ray.rllib.unused_settings import CALLED, refused_settings, uncalled_callbacks
+from vagram_ray.rllib.values import MBPOValues
 from vagram_ray.text import did_you_mean
-
-if TYPE_CHECKING:
-    from vagram_ray.rllib.config import MBPOConfig
-
-_ONE_PROCESS = (
-    "the method alternates single environment steps with updates, so a trial is one process; "
-    "raise the number of seeds or of trials instead"
-)
-_ONE_EPOCH = "one training iteration is one epoch; set epoch_length instead"
-_NO_CONNECTORS = "MBPO does not run connector pipelines; wrap the environment instead"
-_ONLINE_ONLY = "MBPO collects its own transitions and neither reads nor writes datasets"
-_WRAP = "actions in [-1, 1] are rescaled to the environment's range and rewards are used as they are; wrap it instead"
-
-FIXED_SETTINGS: dict[str, str] = {
-    "num_learners": _ONE_PROCESS,
-    "num_env_runners": _ONE_PROCESS,
-    "evaluation_num_env_runners": _ONE_PROCESS,
-    "num_aggregator_actors_per_learner": _ONE_PROCESS,
-    "evaluation_parallel_to_training": _ONE_PROCESS,
-    "num_envs_per_env_runner": "there is one environment per seed; set seeds instead",
-    "seed": "the random numbers of a cohort come from its seeds; use .training(seeds=...)",
-    "evaluation_duration_unit": "evaluation runs whole episodes, evaluation_duration of them for every seed",
-    "custom_evaluation_function": "evaluation is exact per seed; use callbacks on_evaluate_end for more",
-    "offline_evaluation_interval": _ONLINE_ONLY,
-    "num_offline_eval_runners": _ONLINE_ONLY,
-    "input_": _ONLINE_ONLY,
-    "output": _ONLINE_ONLY,
-    "framework_str": "MBPO is written in PyTorch",
-    "enable_rl_module_and_learner": "MBPO runs on RLlib's new API stack only",
-    "enable_env_runner_and_connector_v2": "MBPO runs on RLlib's new API stack only",
-    "lr": "set actor_lr, critic_lr, alpha_lr and model_lr instead",
-    "grad_clip": "MBPO does not clip gradients of its networks",
-    "train_batch_size": "set train_batch_size_per_learner instead",
-    "minibatch_size": "set train_batch_size_per_learner instead",
-    "num_epochs": "set utd_ratio, the updates per environment step, instead",
-    "num_gpus": "use .learners(num_gpus_per_learner=...)",
-    "num_gpus_per_env_runner": "use .learners(num_gpus_per_learner=...)",
-    "min_time_s_per_iteration": _ONE_EPOCH,
-    "min_train_timesteps_per_iteration": _ONE_EPOCH,
-    "min_sample_timesteps_per_iteration": _ONE_EPOCH,
-    "normalize_actions": _WRAP,
-    "clip_actions": _WRAP,
-    "clip_rewards": _WRAP,
-    "observation_filter": "set normalize_observations=True instead",
-    "observation_space": "the environment declares its own spaces",
-    "action_space": "the environment declares its own spaces",
-    "_env_to_module_connector": _NO_CONNECTORS,
-    "_module_to_env_connector": _NO_CONNECTORS,
-    "_learner_connector": _NO_CONNECTORS,
-    "_model_config": "set actor_hidden_sizes, critic_hidden_sizes and normalize_features instead",
-    "torch_compile_learner": "set execution instead",
-    "torch_compile_worker": "set execution instead",
-}
-"""Settings of RLlib that keep their default here, and why."""
 
 # What RLlib itself puts on a config object beside the settings; Tune's own begin with an underscore.
 _RLLIB_ATTRIBUTES = frozenset({"class", "worker_index"})
@@ -89,7 +38,7 @@ def unknown_key_message(keys: Iterable[str], known: Iterable[str]) -> str:
     return f"MBPOConfig has no setting {', '.join(parts)}."
 
 
-def check_keys(config: MBPOConfig) -> None:
+def check_keys(config: MBPOValues) -> None:
     """Refuse attributes that no setting stands for; RLlib would carry a misspelt key along in silence."""
     accepted = {*vars(type(config)()), *_RLLIB_ATTRIBUTES}
     unknown = [key for key in vars(config) if key not in accepted and not key.startswith("_")]
@@ -102,7 +51,7 @@ def is_search_space(value: Any) -> bool:
     return isinstance(value, Domain) or (isinstance(value, dict) and "grid_search" in value)
 
 
-def check_resolved(config: MBPOConfig) -> None:
+def check_resolved(config: MBPOValues) -> None:
     """Refuse search spaces, which only Tune can turn into values."""
     for key in config.known_keys():
         value = getattr(config, key)
@@ -126,21 +75,29 @@ def checked_seeds(seeds: Any) -> tuple[int, ...]:
     return tuple(int(seed) for seed in values)
 
 
-def check_fixed_settings(config: MBPOConfig) -> None:
+def check_fixed_settings(config: MBPOValues) -> None:
     """Refuse settings of RLlib that would be ignored or cannot work."""
     defaults = type(config)()
-    for name, reason in FIXED_SETTINGS.items():
+    own = set(MBPOSettings.field_names())
+    for name, reason in refused_settings().items():
+        if name in own:
+            continue
         value, default = getattr(config, name), getattr(defaults, name)
         if value != default:
             shown = {"framework_str": "framework", "input_": "input"}.get(name, name.lstrip("_"))
             raise ValueError(f"{shown}={value!r} is not usable: {reason}.")
     if config.is_multi_agent:
         raise ValueError(f"policies={sorted(config.policies)!r} is not usable: MBPO is a single-agent method.")
+    if uncalled := uncalled_callbacks(config):
+        raise ValueError(
+            f"callbacks {', '.join(uncalled)} are not usable, because nothing calls them: a cohort's environments step "
+            f"together, without RLlib's episodes and samples. These are called: {', '.join(CALLED)}."
+        )
     _check_classes(config)
     _check_resources(config)
 
 
-def _check_classes(config: MBPOConfig) -> None:
+def _check_classes(config: MBPOValues) -> None:
     spec = config._rl_module_spec
     given = {
         "env_runner_cls": (config.env_runner_cls, MBPOEnvRunner),
@@ -152,7 +109,7 @@ def _check_classes(config: MBPOConfig) -> None:
             raise ValueError(f"{name}={value!r} is not usable: give a subclass of {base.__module__}.{base.__name__}.")
 
 
-def _check_resources(config: MBPOConfig) -> None:
+def _check_resources(config: MBPOValues) -> None:
     for name in ("num_cpus_per_learner", "num_cpus_for_main_process"):
         cpus = getattr(config, name)
         if cpus != "auto" and (isinstance(cpus, bool) or not isinstance(cpus, (int, float)) or cpus < 0):
@@ -179,7 +136,7 @@ def check_execution(execution: str, gpus: float) -> None:
         )
 
 
-def check_evaluation(config: MBPOConfig) -> None:
+def check_evaluation(config: MBPOValues) -> None:
     """Check interval, duration and overrides of evaluation."""
     interval, duration = config.evaluation_interval, config.evaluation_duration
     if interval is not None and not (_is_whole(interval) and interval >= 0):
