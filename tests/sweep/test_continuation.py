@@ -95,7 +95,7 @@ def test_what_is_finished_stays_and_the_rest_goes_on(
     assert found.sweep_id == started.sweep_id
     assert names(found) == ["utd_ratio=1,seeds=2", "utd_ratio=2,seeds=0-1-2"]
     assert [found.epochs_done(trial) for trial in plan.trials] == [10, 4, 0]
-    assert found.counts(plan.trials) == {"finished": 1, "going on": 1, "new": 1}
+    assert found.counts(plan.trials) == {"finished": 1, "stopped": 0, "going on": 1, "new": 1}
     assert [found.seconds_left(trial) for trial in plan.trials] == [0.0, 60.0, 100.0]
     assert found.notes == ()
 
@@ -109,7 +109,7 @@ def test_a_trial_whose_seeds_have_all_failed_is_not_started_again(
     SweepFolder(storage.folder).append("utd_ratio=2,seeds=0-1-2", some)
     found = again(plan, storage, dry=dry)
     assert names(found) == ["utd_ratio=2,seeds=0-1-2"]  # one of its seeds is left
-    assert found.counts(plan.trials) == {"finished": 2, "going on": 1, "new": 0}
+    assert found.counts(plan.trials) == {"finished": 2, "stopped": 0, "going on": 1, "new": 0}
     assert found.seconds_left(plan.trials[1]) == 0.0
     assert found.notes == (
         "utd_ratio=1,seeds=2 is not started again, because all its seeds had failed in epoch 5 "

@@ -6,7 +6,8 @@ a trial while it runs::
     {"training_iteration": 3, "env_steps": 8000, "time_total_s": 33.1, "time": {...}, "perf": {...},
      "seeds": {"0": {"eval/episode_return": -310.2, "failed": 0, ...}, "1": {...}}}
 
-Numbers that are not finite are left out: a missing metric was not measured. A trial that went on from a checkpoint
+Numbers that are not finite are left out: a missing metric was not measured. The last record of a trial that a scheduler
+or a stopper has ended has ``"stopped_by": "AsyncHyperBandScheduler"``. A trial that went on from a checkpoint
 writes the epochs from there on a second time: on reading, the line of an epoch takes the place of all earlier lines
 from that epoch on. A process that was killed may leave half a line, which is passed over. Any other line that is no
 record is damage: it is named, and no seed of its trial counts. Where a trial's checkpoints reach further than its
@@ -46,6 +47,8 @@ TUNE_CONFIG, ERROR_FILE = "params.json", "error.txt"
 """In the folder of a trial: its configuration as earlier versions kept it, and its errors."""
 EARLIER_RESULTS = "earlier_results"
 """Key of a trial's first result after a resume: the results of all epochs before it."""
+STOPPED_BY = "stopped_by"
+"""Key of a trial's last record where a scheduler or stopper has ended it before its last epoch: who did."""
 
 Record = Mapping[str, Any]
 
@@ -255,6 +258,11 @@ def epoch_of_death(records: Sequence[Record]) -> int | None:
     return int(records[-1]["training_iteration"]) if dead else None
 
 
+def stopped_by(records: Sequence[Record]) -> str:
+    """What ended a trial before its last epoch, a scheduler or a stopper; empty if nothing did."""
+    return str(records[-1].get(STOPPED_BY, "")) if records else ""
+
+
 def whole_epochs(records: Sequence[Record]) -> int:
     """Epochs that are recorded without a gap, counted from the first."""
     whole = 0
@@ -279,6 +287,7 @@ def make_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "time": dict(_finite_numbers(result.get("time", {}))),
         "perf": dict(_finite_numbers(result.get("perf", {}))),
         "seeds": seeds,
+        **({STOPPED_BY: str(result[STOPPED_BY])} if result.get(STOPPED_BY) else {}),
     }
 
 

@@ -49,7 +49,9 @@ def begin_launch(
     folder.write({**content, **identity, "launches": [*before, launch]})
 
 
-def end_launch(folder: SweepFolder, seconds: float | None, ended: str, failed: Mapping[str, str]) -> None:
+def end_launch(
+    folder: SweepFolder, seconds: float | None, ended: str, failed: Mapping[str, str], stopped_by: str = ""
+) -> None:
     """Note the end of the newest launch.
 
     Args:
@@ -57,6 +59,7 @@ def end_launch(folder: SweepFolder, seconds: float | None, ended: str, failed: M
         seconds: Wall time of this launch. ``None``: nothing was run, so the newest launch is an earlier one.
         ended: How it ended.
         failed: Error files of the trials that failed, by name.
+        stopped_by: The stopper that ended the whole sweep; empty where none did.
     """
     info = folder.read()
     launches = list(info.get("launches", ()))
@@ -65,7 +68,8 @@ def end_launch(folder: SweepFolder, seconds: float | None, ended: str, failed: M
     elif launches:
         launches[-1] = {**launches[-1], "wall_time_s": round(seconds, 1), "ended": ended}
     end = (total_seconds(launches, seconds or 0.0), ended == INTERRUPTED, dict(failed))
-    folder.update({"launches": launches, **dict(zip(_END, end, strict=True))})
+    stopped = {"stopped_by": stopped_by} if stopped_by else {}
+    folder.update({"launches": launches, **dict(zip(_END, end, strict=True)), **stopped})
 
 
 def close_launches(folder: SweepFolder, launches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

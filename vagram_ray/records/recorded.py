@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vagram_ray.records.errors import SweepError
@@ -56,6 +56,8 @@ class RecordedSweep:
     launches: tuple[Mapping[str, Any], ...]
     storage: str | None
     """The URI of the trials' folders, or None where they lie beside ``sweep.json``."""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    """Names of scheduler, searcher and stopper, the metric they go by; empty where there are none."""
 
     @property
     def resources(self) -> dict[str, Mapping[str, Any]]:
@@ -80,6 +82,7 @@ class RecordedSweep:
             ),
             launches=tuple(info["launches"]),
             storage=info.get("storage"),
+            tuning=info.get("tuning", {}),
         )
 
 

@@ -6,14 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vagram_ray.files import write_atomically
-from vagram_ray.records.folder import RECORDS_FOLDER, RESULTS_FILE, Record, SweepFolder, whole_epochs
+from vagram_ray.records.folder import (
+    RECORDS_FOLDER,
+    RESULTS_FILE,
+    STOPPED_BY,
+    Record,
+    SweepFolder,
+    stopped_by,
+    whole_epochs,
+)
 from vagram_ray.text import csv_value
 
 
@@ -33,9 +41,18 @@ class TrialRecords:
         """Epochs that have been recorded, counted by the last one."""
         return self.records[-1]["training_iteration"] if self.records else 0
 
+    @property
+    def stopped_by(self) -> str:
+        """The scheduler or stopper that ended the trial before its last epoch; empty if none did."""
+        return stopped_by(self.records)
+
+    def last_epoch(self, epochs: int) -> int:
+        """The epoch at which the trial is at its end, of ``epochs`` epochs: an earlier one if it was stopped."""
+        return min(epochs, self.epochs_done) if self.stopped_by else epochs
+
     def unfinished(self, epochs: int) -> bool:
-        """Whether the records lack one of the first ``epochs`` epochs, or are damaged."""
-        return bool(self.damage) or whole_epochs(self.records) < epochs
+        """Whether the records lack one of the epochs up to the trial's end, or are damaged."""
+        return bool(self.damage) or whole_epochs(self.records) < self.last_epoch(epochs)
 
     def series(self, seed: int, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Epochs (T,), environment steps (T,) and values (T,) where this seed's metric was measured."""
@@ -87,6 +104,20 @@ class SweepResults:
     def ended(self) -> bool:
         """Whether the newest launch has come to its end. Else the sweep runs, or its process was killed."""
         return "wall_time_s" in self.info
+
+    @property
+    def ended_by(self) -> str:
+        """The stopper that ended the newest launch before its trials had come to their end; empty where none did."""
+        return str(self.info.get("stopped_by", "")) if self.ended else ""
+
+    def at_the_end(self, trial: TrialRecords) -> TrialRecords:
+        """The records of a trial, as one that was stopped if a stopper ended the whole sweep while it ran."""
+        if not self.ended_by or not trial.unfinished(self.info["epochs"]) or trial.damage or not trial.records:
+            return trial
+        if trial.name in self.info.get("failed_trials", {}):
+            return trial
+        last = {**trial.records[-1], STOPPED_BY: self.ended_by}
+        return replace(trial, records=(*trial.records[:-1], last))
 
     @property
     def labels(self) -> list[str]:

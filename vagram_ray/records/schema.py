@@ -175,6 +175,10 @@ _CELL = _table(
     },
 )
 _TRIAL = _table({"name": _file_name, "cell": _whole(), "seeds": _each(_whole())}, {"resources": _RESOURCES})
+_TUNING = _table(
+    {"metric": _name, "mode": _name},
+    {"scheduler": _name, "search_alg": _name, "stop": _name, "num_samples": _whole(1)},
+)
 _SWEEP = _table(
     {"epochs": _whole(1, MAX_EPOCHS), "seeds": _each(_whole()), "cells": _each(_CELL), "trials": _each(_TRIAL)},
     {
@@ -190,6 +194,8 @@ _SWEEP = _table(
         "sweep_id": _text,  # only going on needs one (read_recorded)
         "storage": _name,
         "launches": _each(_table(optional={**_ORIGIN, "ended": _text, "host": _text})),
+        "tuning": _TUNING,
+        "stopped_by": _name,
         "interrupted": _flag,
         "failed_trials": _table(others=_text),
     },
@@ -265,6 +271,8 @@ def check_record(content: Any, epochs: int = MAX_EPOCHS) -> dict[str, Any]:
     _whole(1, epochs)(record.get("training_iteration"), "training_iteration")
     _whole()(record.get("env_steps"), "env_steps")
     _seconds(record["time_total_s"], "time_total_s")
+    if record.get("stopped_by") is not None:
+        _name(record["stopped_by"], "stopped_by")
     seeds = record.get("seeds")
     if not isinstance(seeds, dict):
         _refuse("seeds", seeds, "a table")

@@ -4,6 +4,9 @@ The final return of a seed is the mean of ``eval/episode_return`` over the evalu
 epochs, at least the last one that took place. A seed has one only when its trial went through all epochs and its
 numbers stayed finite. Every other seed is named, and the sweep is then not complete. It counts as the worst final
 return of its cell, but for a seed whose trial may still report, which is left out (:func:`is_pending`).
+
+A trial that a scheduler or a stopper has ended is at its end there: the final returns of its seeds are of the last
+tenth of the epochs that it did. They are named as such, and nothing is missing.
 """
 
 from __future__ import annotations
@@ -46,6 +49,12 @@ class CellSummary:
     """The epoch of the value used, by seed, where it lies before the last tenth."""
     lost: tuple[int, ...] = ()
     """The missing seeds that will get no final return in this launch. The others are pending."""
+    stopped: Mapping[int, int] = field(default_factory=dict)
+    """The last epoch, by seed, of those that a scheduler or stopper has ended before the sweep's last."""
+    stopped_by: str = ""
+    """Which one; empty where none did."""
+    not_begun: tuple[int, ...] = ()
+    """The missing seeds whose trials had not reported when a stopper ended the whole sweep: none of them is lost."""
 
     @property
     def worst(self) -> tuple[int, ...]:
@@ -70,11 +79,13 @@ class SweepSummary:
     """Trials that lack epochs and have a seed left: running the sweep's command again goes on with them."""
     warnings: tuple[str, ...] = ()
     """One sentence per cell whose model fits reach their limit too often."""
+    ended_by: str = ""
+    """The stopper that ended the whole sweep; empty where none did."""
 
     @property
     def complete(self) -> bool:
-        """Whether every planned seed of every cell counts."""
-        return not any(cell.missing for cell in self.cells)
+        """Whether every planned seed of every cell counts; those of a search's stopped trials do."""
+        return not any(set(cell.missing) - set(cell.not_begun) for cell in self.cells)
 
     @property
     def definition(self) -> str:
@@ -92,6 +103,18 @@ class SweepSummary:
         """One sentence on completeness."""
         total = sum(cell.num_seeds for cell in self.cells)
         there = sum(len(cell.returns) for cell in self.cells)
+        stopped = sum(len(cell.stopped) for cell in self.cells)
+        if self.complete and self.ended_by:
+            return (
+                f"{self.ended_by} ended the sweep: {there - stopped} of {total} seeds had come to their last epoch, "
+                f"{stopped} count with what they had reached."
+            )
+        if self.complete and stopped:
+            who = " and ".join(dict.fromkeys(cell.stopped_by for cell in self.cells if cell.stopped_by))
+            return (
+                f"Complete: every seed of {plural(len(self.cells), 'cell')} came to its end, {stopped} of {total} "
+                f"early, stopped by {who}."
+            )
         if self.complete:
             return f"Complete: every seed of {plural(len(self.cells), 'cell')} came to its end ({total} in all)."
         return f"NOT COMPLETE: {there} of {total} seeds came to their end, counted over all cells."
@@ -107,29 +130,52 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
     """
     metric, epochs = results.info["return_metric"], results.info["epochs"]
     over = results.ended if ended is None else ended
+    ended_by = results.ended_by if over else ""
     cells = []
     for index, label in enumerate(results.labels):
         returns: dict[int, float] = {}
         missing: dict[int, str] = {}
         early: dict[int, int] = {}
         lost: list[int] = []
-        for trial in results.cell_trials(index):
+        stopped: dict[int, int] = {}
+        not_begun: list[int] = []
+        names: dict[str, None] = {}
+        for trial in map(results.at_the_end, results.cell_trials(index)):
+            end = trial.last_epoch(epochs)
             for seed in trial.seeds:
                 value, problem = final_return(trial, seed, metric, epochs)
                 if problem:
                     missing[seed] = problem
-                    lost += [] if is_pending(trial, seed, epochs, over) else [seed]
+                    if ended_by and not trial.records and not trial.damage:
+                        not_begun.append(seed)
+                    elif not is_pending(trial, seed, epochs, over):
+                        lost.append(seed)
                     continue
                 returns[seed] = value
                 last = int(trial.series(seed, metric)[0][-1])
-                if last <= epochs - final_window(epochs):
+                if end < epochs:
+                    stopped[seed] = end
+                    names[trial.stopped_by] = None
+                if last <= end - final_window(end):
                     early[seed] = last
         statistics = summarize(list(counted_returns(returns, lost).values()))
-        cells.append(CellSummary(label, returns, missing, statistics, early, tuple(sorted(lost))))
+        cells.append(
+            CellSummary(
+                label=label,
+                returns=returns,
+                missing=missing,
+                statistics=statistics,
+                early=early,
+                lost=tuple(sorted(lost)),
+                stopped=stopped,
+                stopped_by=" and ".join(names),
+                not_begun=tuple(sorted(not_begun)),
+            )
+        )
     unfinished = sum(trial.unfinished(epochs) and not epoch_of_death(trial.records) for trial in results.trials)
     warnings = tuple(filter(None, (_fit_limit(results, index, label) for index, label in enumerate(results.labels))))
     name = results.info.get("name") or results.folder.resolve().name
-    return SweepSummary(name, metric, epochs, tuple(cells), unfinished, warnings)
+    return SweepSummary(name, metric, epochs, tuple(cells), unfinished, warnings, ended_by)
 
 
 def _fit_limit(results: SweepResults, cell: int, label: str) -> str:
@@ -143,7 +189,11 @@ def final_window(epochs: int) -> int:
 
 
 def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tuple[float, str]:
-    """A seed's final return and an empty text, or NaN and why it does not count."""
+    """A seed's final return and an empty text, or NaN and why it does not count.
+
+    ``epochs`` are those of the sweep; of a trial that was stopped, those that it did count.
+    """
+    epochs = trial.last_epoch(epochs)
     failed_at = trial.failed_at(seed)
     if failed_at is not None:
         return math.nan, f"became NaN in epoch {failed_at}"
@@ -172,7 +222,7 @@ def is_pending(trial: TrialRecords, seed: int, epochs: int, ended: bool) -> bool
         epochs: Epochs of every trial.
         ended: Whether the newest launch has ended.
     """
-    return not ended and trial.failed_at(seed) is None and trial.epochs_done < epochs
+    return not ended and trial.failed_at(seed) is None and trial.epochs_done < trial.last_epoch(epochs)
 
 
 def render_summary(summary: SweepSummary) -> Table:
@@ -220,9 +270,17 @@ def describe_worst(cell: CellSummary) -> str:
     return f"{seeds} as the worst final return of the cell, {format_number(min(cell.returns.values()))}"
 
 
+def describe_stopped(cell: CellSummary) -> str:
+    """``stopped by AsyncHyperBandScheduler after epoch 3``."""
+    if not cell.stopped:
+        return ""
+    epochs = sorted(set(cell.stopped.values()))
+    return f"stopped by {cell.stopped_by} after epoch {' and '.join(map(str, epochs))}"
+
+
 def describe_notes(cell: CellSummary) -> str:
     """What there is to know of the seeds that count."""
-    return "; ".join(text for text in (describe_worst(cell), describe_early(cell)) if text)
+    return "; ".join(text for text in (describe_stopped(cell), describe_worst(cell), describe_early(cell)) if text)
 
 
 def _by_reason(reasons: Mapping[int, str]) -> str:

@@ -106,7 +106,7 @@ def _add_final_returns(
 
 def _reason(results: SweepResults, trial: TrialRecords, problem: str, epochs: int) -> str:
     """The summary's words, with what else is known of the trial: whether it failed, or may still be running."""
-    if trial.damage or problem.startswith("became NaN") or trial.epochs_done >= epochs:
+    if trial.damage or problem.startswith("became NaN") or trial.epochs_done >= trial.last_epoch(epochs):
         return problem
     if trial.name in results.info.get("failed_trials", {}):
         return f"{problem} (its trial failed)"

@@ -18,13 +18,13 @@ from rich.console import Console
 
 from vagram_ray.files import read_file
 from vagram_ray.records import SweepError, SweepFolder
-from vagram_ray.records.folder import ERROR_FILE, RecordsFollower
+from vagram_ray.records.folder import ERROR_FILE, RecordsFollower, stopped_by
 from vagram_ray.records.launches import started_at, total_seconds
 from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.plan import UNKNOWN_ESTIMATE, TrialPlan
 from vagram_ray.sweep.run.faults import MAX_FAILURES, NODE_LOST
-from vagram_ray.sweep.view.progress import DONE, FAILED, ProgressTable, ProgressView, SweepProgress
+from vagram_ray.sweep.view.progress import DONE, FAILED, STOPPED, ProgressTable, ProgressView, SweepProgress
 from vagram_ray.text import format_duration
 
 REFRESH_S = 1.0
@@ -40,6 +40,8 @@ class RecordedPlan:
     epochs: int
     slots: int
     return_metric: str
+    to_come: int = 0
+    """Samples of a search that have not been suggested yet."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> RecordedPlan:
@@ -51,7 +53,9 @@ class RecordedPlan:
         )
         machine = info.get("machine", {})
         slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1
-        return cls(cells, trials, info["epochs"], min(slots, len(trials)), info["return_metric"])
+        samples = info.get("tuning", {}).get("num_samples") or 0
+        to_come = 0 if "wall_time_s" in info else max(0, samples - len(cells))
+        return cls(cells, trials, info["epochs"], min(slots, len(trials)), info["return_metric"], to_come)
 
 
 class SweepWatch:
@@ -127,10 +131,12 @@ class SweepWatch:
             self.progress.recorded(name, record, when=_changed(follower.path))
         if trial.epochs_done > done:
             self._forgiven[name] = self._failures[name]
-        if trial.epochs_done >= epochs:
+        if by := stopped_by(records):
+            self.progress.stopped(name, by, when=_changed(follower.path))
+        elif trial.epochs_done >= epochs:
             self.progress.finished(name, when=_changed(follower.path))
         if view:
-            (view.ended if trial.status == DONE else view.reported)(name)
+            (view.ended if trial.status in (DONE, STOPPED) else view.reported)(name)
 
     def _poll_errors(self, name: str, before: float, view: ProgressView | None) -> None:
         """Take in failures that were noted in this launch up to a time: an older one was before the newest records."""
@@ -144,7 +150,7 @@ class SweepWatch:
             return
         numbers = re.findall(r"^Failure (?:# )?(\d{1,9}) ", text, flags=re.MULTILINE)
         failures = int(numbers[-1]) if numbers else 1
-        if failures <= self._failures[name] or self.progress.trials[name].status == DONE:
+        if failures <= self._failures[name] or self.progress.trials[name].status in (DONE, STOPPED):
             return
         self._failures[name] = failures
         reason = text.strip().rpartition("\n")[2]

@@ -7,19 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from vagram_ray.records.seed_statistics import interquartile_mean, with_worst
+from vagram_ray.records.cohort import cohort_metrics
 
 SEED_SECTIONS = ("eval", "train", "model", "sac")
 """Sections of metrics that are reported for each seed; the others (``time``) are the cohort's."""
-RETURN_METRICS = ("eval/episode_return", "train/episode_return")
-"""Metrics that are aggregated by their interquartile mean as well, under ``<name>_iqm``; a failed seed counts as the
-worst of the cohort in them (``seed_statistics.with_worst``)."""
-
-
-def finite_mean(values: np.ndarray) -> float:
-    """Mean of the finite values; NaN without any."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
 
 
 def cohort_results(metrics: Mapping[str, np.ndarray], seeds: Sequence[int], failed: np.ndarray) -> dict[str, Any]:
@@ -32,13 +23,8 @@ def cohort_results(metrics: Mapping[str, np.ndarray], seeds: Sequence[int], fail
     """
     results: dict[str, Any] = {"seeds": {}}
     for name, values in metrics.items():
-        finite = np.where(np.isfinite(values), values, np.nan)
-        if name in RETURN_METRICS:
-            counted = with_worst(finite, failed)
-            set_nested(results, name, finite_mean(counted))
-            set_nested(results, f"{name}_iqm", float(interquartile_mean(counted)))
-        else:
-            set_nested(results, name, finite_mean(finite[~failed]))
+        for key, value in cohort_metrics(name, values, failed).items():
+            set_nested(results, key, value)
     for index, seed in enumerate(seeds):
         own: dict[str, Any] = {"failed": int(failed[index])}
         for name, values in metrics.items():

@@ -73,6 +73,12 @@ class Sweep:
     ``checkpoint_every`` is a number of epochs. With ``None`` checkpoints come by time, as with ``"auto"`` in
     ``MBPOConfig.checkpointing``.
 
+    A search has Tune's own objects: ``scheduler`` (``ASHAScheduler``, ``MedianStoppingRule``) ends poor trials early,
+    ``stop`` (a dictionary such as ``{"env_steps": 5000}``, a function or a ``Stopper``) ends any, and ``search_alg``
+    (``OptunaSearch`` or another ``Searcher``) chooses the values of the random search spaces, ``num_samples`` times,
+    by what it has seen. They judge a trial by ``metric`` (``mode``: ``"max"`` or ``"min"``), over all seeds of its
+    cell, which one trial then trains together. docs/tuning.md has the rest.
+
     Raises ``ValueError`` for a value that cannot work.
     """
 
@@ -85,6 +91,11 @@ class Sweep:
     variants: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     num_samples: int = 1
     search_seed: int = 0
+    scheduler: Any = None
+    search_alg: Any = None
+    stop: Any = None
+    metric: str = "eval/episode_return_iqm"
+    mode: str = "max"
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +106,10 @@ class Sweep:
             value = getattr(self, key)
             if not (value is None and key == "checkpoint_every") and not (_is_count(value) and value <= MAX_EPOCHS):
                 raise ValueError(f"{key}={value!r} is not usable: {key} needs a whole number from 1 to {MAX_EPOCHS:,}.")
+        if self.mode not in ("max", "min"):
+            raise ValueError(f"mode={self.mode!r} is not usable: it is 'max' or 'min'.")
+        if not isinstance(self.metric, str) or not self.metric:
+            raise ValueError(f"metric={self.metric!r} is not usable: it is the name of a metric.")
         if not hasattr(self.config, "to_settings"):
             raise ValueError(f"config={self.config!r} is not usable: a sweep needs an MBPOConfig.")
         check_variants(self.variants)

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from ray import tune
 from rich.console import Console
 
+from vagram_ray.sweep.plan.cells import CellNamer
 from vagram_ray.sweep.plan.costs import Costs
 from vagram_ray.sweep.plan.machine import GIB, Machine
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
-from vagram_ray.sweep.plan.plan import CellNamer, SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
+from vagram_ray.sweep.plan.plan import SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
 from vagram_ray.sweep.resume.continuation import Continuation
 from vagram_ray.sweep.spec import Sweep, SweepError
 from vagram_ray.sweep.view.plan import Surroundings, plan_warnings, render_plan
@@ -89,7 +90,7 @@ def test_trials_are_cells_times_packs(make_config: Callable[..., Any]) -> None:
 
 def test_a_cell_is_found_by_its_settings(make_config: Callable[..., Any]) -> None:
     plan = plan_for(make_config(critic_hidden_sizes=tune.grid_search([(8, 8), (16,)])), seeds_per_trial=2)
-    cell_of = pickle.loads(pickle.dumps(CellNamer.of(plan.cells)))
+    cell_of = pickle.loads(pickle.dumps(CellNamer(plan.cells)))
     as_lists = {"critic_hidden_sizes": [16], "seeds": [0, 1]}  # what has been through JSON
     assert cell_of({**plan.base_parameters(), **as_lists}) == "critic_hidden_sizes=16"
 

@@ -126,8 +126,8 @@ class _SearchSpace:
             raise SweepError(f"A search space of the sweep is not usable: {describe(error)}") from error
         self.random = bool(domain_vars)
         self.paths: list[Path] = [path[1:] for path, _ in (*grid_vars, *domain_vars)]
-        _check_axes(self.paths, self._choices)
-        self.paths.sort(key=lambda path: _axis_order(path, list(space)))
+        check_axes(self.paths, self._choices)
+        self.paths.sort(key=lambda path: axis_order(path, list(space)))
 
     def combinations(self, num_samples: int, generator: np.random.Generator) -> list[dict[str, Any]]:
         """Resolved configurations in the order of the axes' values."""
@@ -140,7 +140,7 @@ class _SearchSpace:
                 for _, spec in generate_variants({"config": self._space}, random_state=generator)
             ]
         except Exception as error:  # a search space runs what its author wrote
-            names = ", ".join(_axis_name(path) for path in self.paths)
+            names = ", ".join(axis_name(path) for path in self.paths)
             reason = describe(error.__cause__ or error)
             raise SweepError(f"Values for {names} cannot be drawn: {reason}") from error
 
@@ -177,7 +177,7 @@ class _Combination:
             if not (without_effect and self.variant_fields[axis] <= without_effect)
         }
         paths = [path for path in self.paths if path[0] not in without_effect]
-        return own | {_axis_name(path): _lookup(self.resolved, path) for path in paths}
+        return own | {axis_name(path): _lookup(self.resolved, path) for path in paths}
 
     def identity(self, keys: Sequence[str]) -> str:
         """Equal for combinations that are the same run."""
@@ -189,13 +189,14 @@ class _Combination:
         return _model_settings() - {"model_loss"} if self.resolved.get("model_loss") == "none" else frozenset()
 
 
-def _check_axes(paths: Sequence[Path], choices: Mapping[Path, list[Any]]) -> None:
+def check_axes(paths: Sequence[Path], choices: Mapping[Path, list[Any]]) -> None:
+    """Raise ``SweepError`` for an axis without values, and for one over seeds."""
     for path, values in choices.items():
         if not values:
-            raise SweepError(f"The axis {_axis_name(path)} has no values; tune.grid_search([...]) needs at least one.")
+            raise SweepError(f"The axis {axis_name(path)} has no values; tune.grid_search([...]) needs at least one.")
     for path in paths:
         if path[0] in ("seeds", "seed"):
-            name = _axis_name(path)
+            name = axis_name(path)
             raise SweepError(f"The axis {name} is not usable: every cell runs the seeds of Sweep(seeds=...).")
 
 
@@ -222,14 +223,15 @@ def _own_keys(combinations: Sequence[_Combination], base: Mapping[str, Any]) -> 
     return [key for key in base if key in axes or any(other.resolved[key] != base[key] for other in combinations)]
 
 
-def _axis_order(path: Path, keys: Sequence[str]) -> tuple[int, Any]:
+def axis_order(path: Path, keys: Sequence[str]) -> tuple[int, Any]:
     """The environment's axes first, then the order of the configuration's keys."""
     if path[0] in _LEADING_AXES:
-        return (_LEADING_AXES.index(path[0]), _axis_name(path))
-    return (len(_LEADING_AXES) + keys.index(path[0]), _axis_name(path))
+        return (_LEADING_AXES.index(path[0]), axis_name(path))
+    return (len(_LEADING_AXES) + keys.index(path[0]), axis_name(path))
 
 
-def _axis_name(path: Path) -> str:
+def axis_name(path: Path) -> str:
+    """``env_config.gravity`` for its path."""
     # RLlib keeps a few settings, such as the batch size, in attributes with an underscore.
     return ".".join(str(part) for part in path).lstrip("_")
 
@@ -238,6 +240,26 @@ def _lookup(config: Any, path: Path) -> Any:
     for part in path:
         config = config[part]
     return config
+
+
+class CellNamer:
+    """Finds the name of the cell that a trial's configuration belongs to; Tune's callbacks can carry it along."""
+
+    def __init__(self, cells: Sequence[Cell] = ()) -> None:
+        self._labels: dict[tuple[str, ...], dict[str, str]] = {}
+        self.learn(cells)
+
+    def learn(self, cells: Sequence[Cell]) -> None:
+        """Take in cells, also such as a search has found meanwhile."""
+        for cell in cells:
+            self._labels.setdefault(tuple(cell.values), {})[canonical(cell.values)] = cell.label
+
+    def __call__(self, config: Mapping[str, Any]) -> str:
+        """The label of the cell with these settings."""
+        for keys, labels in self._labels.items():
+            if label := labels.get(canonical({key: config.get(key) for key in keys})):
+                return label
+        return "unknown cell"
 
 
 def trial_name(cells: Sequence[Cell], cell: Cell, seeds: Sequence[int]) -> str:

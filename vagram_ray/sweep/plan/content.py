@@ -52,6 +52,7 @@ def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[st
             for cell, settings in zip(plan.cells, own, strict=True)
         ],
         "trials": [_trial_content(plan, trial, resources) for trial in plan.trials],
+        **({} if plan.tuning is None else {"tuning": plan.tuning.identity}),
     }
 
 

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells, working_cell
 from vagram_ray.sweep.plan.cells import Cell, expand_cells, trial_name
 from vagram_ray.sweep.plan.costs import Costs
 from vagram_ray.sweep.plan.estimates import TrialEstimate, estimate_trial
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
-from vagram_ray.sweep.plan.resources import cell_requests, largest_request, quiet_ray
+from vagram_ray.sweep.plan.resources import largest_request
 from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing, Placement
+from vagram_ray.sweep.plan.tuning import Tuning
 from vagram_ray.sweep.plan.workload import Workload
-from vagram_ray.sweep.spec import Sweep, SweepError, describe, seed_tuple
-from vagram_ray.text import canonical, format_bytes, plural
+from vagram_ray.sweep.spec import Sweep, SweepError, seed_tuple
+from vagram_ray.text import format_bytes, plural
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -92,6 +94,16 @@ class SweepPlan:
     """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
     sharing: GpuSharing | None = None
     """Chooses each trial's share of a GPU. None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
+    tuning: Tuning | None = None
+    """Scheduler, searcher and stopper of Tune, where the sweep has any."""
+    example: tuple[Workload, Costs | None] | None = None
+    """What one sample of a searcher asks for, and what its work costs; None where all cells are known beforehand."""
+
+    @property
+    def to_come(self) -> int:
+        """Samples that a searcher has not suggested yet: one trial each."""
+        samples = None if self.tuning is None else self.tuning.samples
+        return 0 if samples is None or samples.exhausted else max(0, samples.num_samples - len(self.cells))
 
     @property
     def seconds(self) -> float:
@@ -167,26 +179,9 @@ class SweepPlan:
 
     def base_parameters(self) -> dict[str, Any]:
         """The configuration that all trials share, as Tune takes it: without axes and seeds."""
-        own = set(self.trials[0].parameters)
+        own = set.intersection(*(set(trial.parameters) for trial in self.trials))
         checkpoints = {"checkpoint_every": self.checkpoint_every, "checkpoint_last_epoch": self.epochs}
         return {key: value for key, value in self.config.to_dict().items() if key not in own} | checkpoints
-
-
-@dataclass(frozen=True)
-class CellNamer:
-    """Finds the name of the cell that a trial's configuration belongs to. Tune's callbacks can carry it along."""
-
-    labels: Mapping[str, str]
-    keys: tuple[str, ...]
-
-    @classmethod
-    def of(cls, cells: Sequence[Cell]) -> CellNamer:
-        """A namer for these cells."""
-        return cls({canonical(cell.values): cell.label for cell in cells}, tuple(cells[0].values))
-
-    def __call__(self, config: Mapping[str, Any]) -> str:
-        """The label of the cell with these settings."""
-        return self.labels.get(canonical({key: config.get(key) for key in self.keys}), "unknown cell")
 
 
 def make_plan(
@@ -207,28 +202,30 @@ def make_plan(
     Raises:
         SweepError: A cell cannot work. The message names it.
     """
-    from vagram_ray.rllib.plain_config import plain_settings
-
     sharing = None
     if machine.gpus and not config.num_gpus_per_learner and "num_gpus_per_learner" not in (overrides or {}):
         config = config.copy(copy_frozen=False).update_from_dict({"num_gpus_per_learner": 1})
         sharing = GpuSharing.of(machine.gpu_nodes, config, max_concurrent) if machine.gpu_nodes else None
-    fixed = {key: value for key, value in (overrides or {}).items() if key != "extensions"}  # resolved already
-    cells = expand_cells(
-        config,
-        variants=sweep.variants,
-        overrides=fixed,
-        num_samples=sweep.num_samples,
-        search_seed=sweep.search_seed,
-    )
     seeds = seed_tuple(sweep.seeds)
-    configs = _checked_configs(cells, config, seeds)
+    tuning = Tuning.of(sweep, config)
+    seeds_per_trial = _of_tuning(tuning, seeds, seeds_per_trial)
+    if tuning is not None and tuning.samples is not None:
+        cells: tuple[Cell, ...] = (working_cell(tuning.samples.examples(), config, seeds),)
+    else:
+        fixed = {key: value for key, value in (overrides or {}).items() if key != "extensions"}  # resolved already
+        cells = expand_cells(
+            config,
+            variants=sweep.variants,
+            overrides=fixed,
+            num_samples=sweep.num_samples,
+            search_seed=sweep.search_seed,
+        )
+    configs = checked_configs(cells, config, seeds)
     if any("num_gpus_per_learner" in cell.values for cell in cells):
         sharing = None  # the sweep's own axis
-    requests = cell_requests(configs)
-    resources = largest_request(requests)
+    known: dict[str, Any] = dict(describe_cells(cells, configs))
+    resources, workloads = largest_request(list(known["requests"].values())), known["workloads"]
     slots = _slots(machine, resources, max_concurrent)
-    workloads = {index: Workload.of(cell_config) for index, cell_config in enumerate(configs)}
     plan = SweepPlan(
         name=sweep.name,
         description=sweep.description,
@@ -238,10 +235,6 @@ def make_plan(
         trials=(),
         seeds=seeds,
         epochs=sweep.epochs,
-        epoch_steps={index: workload.settings.epoch_length for index, workload in workloads.items()},
-        warmup_steps={
-            index: workload.settings.num_steps_sampled_before_learning_starts for index, workload in workloads.items()
-        },
         machine=machine,
         resources=resources,
         slots=slots,
@@ -249,17 +242,19 @@ def make_plan(
         return_metric=EVAL_RETURN if all(cell_config.evaluation_interval for cell_config in configs) else TRAIN_RETURN,
         max_concurrent=max_concurrent,
         overrides=dict(overrides or {}),
-        settings={index: plain_settings(cell_config) for index, cell_config in enumerate(configs)},
         capacity=slots,
-        requests=dict(enumerate(requests)),
-        workloads=workloads,
         sharing=sharing,
+        tuning=tuning,
+        **known,
     )
     packs = {cell.index: plan.packs(cell, seeds, len(cells), seeds_per_trial) for cell in cells}
     if measure is not None:
         work = [(workload, max(map(len, packs[index]))) for index, workload in workloads.items()]
         found = zip(workloads, measure(work, resources["GPU"] > 0), strict=True)
         plan = replace(plan, costs={index: costs for index, costs in found if costs is not None})
+    if tuning is not None and tuning.samples is not None:  # its cells are those that the searcher will suggest
+        empty: dict[str, Any] = {name: {} for name in (*known, "costs")}
+        return replace(plan, cells=(), example=(workloads[0], plan.costs.get(0)), **empty)
     return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]])
 
 
@@ -320,21 +315,16 @@ def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:
     return config.copy(copy_frozen=False).update_from_dict({"extensions": resolved})
 
 
-def _checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[int]) -> list[MBPOConfig]:
-    """Every cell's configuration, validated. What is wrong in all cells alike is said without naming one."""
-    configs = [cell.config(config).update_from_dict({"seeds": tuple(seeds)}) for cell in cells]
-    problems: dict[str, str] = {}
-    for cell, resolved in zip(cells, configs, strict=True):
-        try:
-            with quiet_ray():
-                resolved.copy(copy_frozen=False).validate()
-        except (ValueError, TypeError, AttributeError) as error:
-            problems[cell.label] = describe(error)
-    if problems:
-        label, problem = next(iter(problems.items()))
-        everywhere = len(problems) == len(cells) and len(set(problems.values())) == 1
-        raise SweepError(problem if everywhere else f"In the cell {label}: {problem}")
-    return configs
+def _of_tuning(tuning: Tuning | None, seeds: Sequence[int], seeds_per_trial: int | None) -> int | None:
+    """Size of packs: a scheduler, searcher or stopper judges a cell by all its seeds."""
+    if tuning is None:
+        return seeds_per_trial
+    if seeds_per_trial is not None and seeds_per_trial < len(seeds):
+        raise SweepError(
+            f"--seeds-per-trial {seeds_per_trial} is not usable with a scheduler, searcher or stop: they judge a cell "
+            f"by the {len(seeds)} seeds of one trial; leave it away."
+        )
+    return len(seeds)
 
 
 def _slots(machine: Machine, resources: Mapping[str, float], max_concurrent: int | None) -> int:

@@ -10,13 +10,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.folder import RECORDS_FOLDER, SWEEP_FILE, SweepFolder, epoch_of_death, whole_epochs
+from vagram_ray.records.cohort import cohort_result
+from vagram_ray.records.folder import (
+    RECORDS_FOLDER,
+    SWEEP_FILE,
+    SweepFolder,
+    epoch_of_death,
+    stopped_by,
+    whole_epochs,
+)
 from vagram_ray.records.recorded import WAYS_OUT, RecordedSweep, new_sweep_id, read_recorded
+from vagram_ray.sweep.plan.growth import recorded_cells, samples_of, suggested
 from vagram_ray.sweep.plan.machine import git_commit, versions
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 from vagram_ray.sweep.resume.joining import ChangedSweepError, join_plan
@@ -39,7 +48,11 @@ class Continuation:
     """Epochs that are recorded without a gap, by name of the trial. Trials that are not named have none."""
     dead: frozenset[str] = frozenset()
     """Names of the trials all of whose seeds have failed: they are at their end."""
+    stopped: Mapping[str, str] = field(default_factory=dict)
+    """What ended trials before their last epoch, a scheduler or a stopper, by name: they are at their end."""
     notes: tuple[str, ...] = ()
+    history: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    """What each trial of a search has reported for all its seeds together, an epoch each, by name."""
 
     def epochs_done(self, trial: TrialPlan) -> int:
         """Epochs of the plan that are recorded of a trial without a gap."""
@@ -51,14 +64,17 @@ class Continuation:
         return tuple(trial for trial in self.plan.trials if not self.is_finished(trial))
 
     def is_finished(self, trial: TrialPlan) -> bool:
-        """Whether a trial has come to its last epoch, or all its seeds have failed."""
-        return trial.name in self.dead or self.epochs_done(trial) >= self.plan.epochs
+        """Whether a trial has come to its last epoch, was stopped before, or all its seeds have failed."""
+        over = trial.name in self.dead or trial.name in self.stopped
+        return over or self.epochs_done(trial) >= self.plan.epochs
 
     def counts(self, trials: Sequence[TrialPlan]) -> dict[str, int]:
-        """How many of these trials are finished, go on, and are new."""
-        finished = sum(map(self.is_finished, trials))
+        """How many of these trials are finished, were stopped, go on, and are new."""
+        stopped = sum(trial.name in self.stopped for trial in trials)
+        finished = sum(map(self.is_finished, trials)) - stopped
         going_on = sum(self.epochs_done(trial) > 0 and not self.is_finished(trial) for trial in trials)
-        return {"finished": finished, "going on": going_on, "new": len(trials) - finished - going_on}
+        new = len(trials) - finished - stopped - going_on
+        return {"finished": finished, "stopped": stopped, "going on": going_on, "new": new}
 
     def seconds_left(self, trial: TrialPlan) -> float:
         """Estimated time of what is left of a trial."""
@@ -91,18 +107,43 @@ def continue_sweep(
         lock.hold()
     if restart:
         notes = _set_aside(storage, lock)
-        return Continuation(plan, new_sweep_id(), notes=notes)
+        return _new_sweep(plan, notes)
     with _driver_folder(storage, lock) as path:
         folder = SweepFolder(path, storage.shown)
         if not folder.is_there:
-            return Continuation(plan, new_sweep_id())
+            return _new_sweep(plan)
         recorded = read_recorded(folder)
         joined = _joined(plan, recorded, storage, seeds_per_trial)
         done, damaged = _epochs_done(recorded, folder, mend=lock is not None)
         dead = {name: epoch for name in done if (epoch := epoch_of_death(folder.records(name)))}
         losses = (*_deaths(dead), *_damage(damaged))
         notes = (*losses, *_other_versions(recorded), *_other_packs(recorded, seeds_per_trial))
-        return Continuation(joined, recorded.sweep_id, recorded, done, frozenset(dead), notes)
+        stopped = {name: by for name in done if (by := stopped_by(folder.records(name)))}
+        continuation = Continuation(joined, recorded.sweep_id, recorded, done, frozenset(dead), stopped, notes)
+        return _with_history(continuation, folder)
+
+
+def _new_sweep(plan: SweepPlan, notes: tuple[str, ...] = ()) -> Continuation:
+    """With the first suggestions of a searcher, if there is one."""
+    return Continuation(suggested(plan, plan.capacity or 1), new_sweep_id(), notes=notes)
+
+
+def _with_history(continuation: Continuation, folder: SweepFolder) -> Continuation:
+    """With what scheduler, searcher and stopper are told again, and a searcher's next suggestions."""
+    plan = continuation.plan
+    if plan.tuning is None:
+        return continuation
+    history = {
+        trial.name: tuple(map(cohort_result, folder.records(trial.name)[: continuation.epochs_done(trial)]))
+        for trial in plan.trials
+    }
+    if (samples := plan.tuning.samples) is not None:
+        for trial in plan.trials:
+            results = () if trial.name in continuation.dead else history[trial.name]
+            samples.known(trial.cell, results, ended=continuation.is_finished(trial))
+        free = (plan.capacity or 1) - len(continuation.todo)
+        plan = suggested(plan, free) if free > 0 else plan
+    return replace(continuation, plan=plan, history=history)
 
 
 @contextmanager
@@ -141,9 +182,26 @@ def _joined(plan: SweepPlan, recorded: RecordedSweep, storage: SweepStorage, see
     try:
         if moved := list(_moved(recorded, storage)):
             raise ChangedSweepError(moved)
+        if samples_of(plan) is not None:
+            if other := list(_other_space(plan, recorded)):
+                raise ChangedSweepError(other)
+            plan = recorded_cells(plan, recorded)
         return join_plan(plan, recorded, seeds_per_trial)
     except ChangedSweepError as error:
         raise SweepError(_refusal(storage, error.changes)) from error
+
+
+def _other_space(plan: SweepPlan, recorded: RecordedSweep) -> Iterator[str]:
+    """Whether a search has begun over other axes, or was none."""
+    samples = samples_of(plan)
+    assert samples is not None
+    before = tuple(recorded.cells[0].axes)
+    if "search_alg" not in recorded.tuning:
+        yield f"search_alg: none -> {samples.name}"
+    elif (now := samples.axes()) is not None and set(now) != set(before):
+        yield f"what is searched: {', '.join(before)} -> {', '.join(now)}"
+    if samples.num_samples < len(recorded.cells):
+        yield f"num_samples: {len(recorded.cells)} are there already -> {samples.num_samples}"
 
 
 def _moved(recorded: RecordedSweep, storage: SweepStorage) -> Iterator[str]:

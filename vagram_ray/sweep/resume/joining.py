@@ -16,6 +16,7 @@ from typing import Any
 from vagram_ray.records.recorded import RecordedSweep
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan, make_trial
+from vagram_ray.sweep.plan.tuning import changed_tuning
 from vagram_ray.text import format_seeds
 
 _LONGEST_VALUE = 60
@@ -146,6 +147,12 @@ def _changes_of_the_whole(plan: SweepPlan, recorded: RecordedSweep) -> Iterator[
         yield f"epochs: {recorded.epochs} -> {plan.epochs}"
     if plan.return_metric != recorded.return_metric:
         yield f"what is a return: {recorded.return_metric} -> {plan.return_metric}"
+    yield from changed_tuning(recorded.tuning, {} if plan.tuning is None else plan.tuning.identity)
+    if plan.tuning is not None and (joined := [seed for seed in plan.seeds if seed not in recorded.seeds]):
+        yield (
+            f"seeds: {format_seeds(recorded.seeds)} -> {format_seeds(plan.seeds)} (a trial of a search has all seeds "
+            f"from its start, so {format_seeds(joined)} cannot join)"
+        )
 
 
 def _by_place(changes: Sequence[Change], num_cells: int) -> Iterator[str]:

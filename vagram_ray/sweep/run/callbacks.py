@@ -10,11 +10,12 @@ from typing import Any
 from ray.tune import Callback
 
 from vagram_ray.ray_internals import error_of
-from vagram_ray.records.folder import EARLIER_RESULTS
+from vagram_ray.records.folder import EARLIER_RESULTS, STOPPED_BY
 from vagram_ray.records.writer import RecordWriter
 from vagram_ray.rllib.algorithm import ALL_SEEDS_FAILED, ENVIRONMENT_FAULTS
 from vagram_ray.rllib.checkpointing import CHECKPOINT_ERROR, DAMAGED_CHECKPOINTS
 from vagram_ray.rllib.trial_output import OUTPUT_FILES
+from vagram_ray.sweep.plan.tuning import Decisions
 from vagram_ray.sweep.run.faults import Faults
 from vagram_ray.sweep.run.local_ray import RayWatch
 from vagram_ray.sweep.run.trials import TrialQueue
@@ -35,6 +36,7 @@ class FollowTrials(Callback):
         view: Shows progress.
         ray_watch: Tells when Ray itself has died.
         seed_runs: The callback of Weights & Biases, if it is used. It hears of failures for good alone.
+        decisions: Knows which trials a scheduler or a stopper has ended.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class FollowTrials(Callback):
         view: ProgressView,
         ray_watch: RayWatch | None = None,
         seed_runs: Any = None,
+        decisions: Decisions | None = None,
     ) -> None:
+        self._decisions = decisions or Decisions()
         self._queue, self._faults, self._writer, self._view = queue, faults, writer, view
         self._progress, self._ray_watch, self._seed_runs = view.progress, ray_watch, seed_runs
         self._dead: set[tuple[str, str]] = set()
@@ -61,7 +65,8 @@ class FollowTrials(Callback):
         """A trial has finished an epoch."""
         name = str(trial)
         self._faults.progressed(name, int(result["training_iteration"]))
-        self._writer.append(name, result)
+        by = self._decisions.stopped.get(name)
+        self._writer.append(name, {**result, STOPPED_BY: by} if by else result)
         self._progress.reported(name, result)
         self._warn(name, result)
         self._view.reported(name)
@@ -71,8 +76,12 @@ class FollowTrials(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has come to its end."""
-        self._progress.finished(str(trial))
-        self._view.ended(str(trial))
+        name = str(trial)
+        if by := self._decisions.stopped.get(name):
+            self._progress.stopped(name, by)
+        else:
+            self._progress.finished(name)
+        self._view.ended(name)
         self._forward("on_trial_complete", iteration, trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

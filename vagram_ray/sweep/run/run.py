@@ -28,9 +28,11 @@ from vagram_ray.records.launches import (
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summarize_sweep
 from vagram_ray.records.writer import RecordWriter
+from vagram_ray.sweep.plan.cells import CellNamer
 from vagram_ray.sweep.plan.content import plan_content, resources_of_launch, rewrite_plan
 from vagram_ray.sweep.plan.machine import describe_machine, git_commit, versions
-from vagram_ray.sweep.plan.plan import CellNamer, SweepPlan
+from vagram_ray.sweep.plan.plan import SweepPlan
+from vagram_ray.sweep.plan.tuning import Decisions
 from vagram_ray.sweep.resume.continuation import Continuation
 from vagram_ray.sweep.run.faults import Faults
 from vagram_ray.sweep.run.interruption import ENDING, TRIALS_RUN, Interruption
@@ -104,8 +106,9 @@ def run_sweep(
     with copying, ProgressView(progress, console) as view:
         seed_runs = _seed_runs(continuation, storage, wandb)
         faults, writer = Faults(storage.folder), RecordWriter(storage.folder, view.warn)
+        decisions = Decisions()
         if todo:
-            ray_lost = not _fit(continuation, storage, view, seed_runs, interruption, faults, writer)
+            ray_lost = not _fit(continuation, storage, view, seed_runs, interruption, faults, writer, decisions)
         interruption.note_signals(ENDING)
         if seed_runs is not None:
             seed_runs.finish_all()
@@ -115,9 +118,10 @@ def run_sweep(
         keep_ray_files()
     failed = {name: trial.error_path for name, trial in progress.trials.items() if trial.status == FAILED}
     results = SweepResults.load(storage.folder)
-    complete = not failed and summarize_sweep(results).complete
+    by = decisions.ended_by
+    complete = not failed and (bool(by) or summarize_sweep(results).complete)
     ended = INTERRUPTED if interruption.happened else COMPLETE if complete else INCOMPLETE
-    writer.attempt(SWEEP_FILE, lambda: end_launch(SweepFolder(storage.folder), seconds, ended, failed))
+    writer.attempt(SWEEP_FILE, lambda: end_launch(SweepFolder(storage.folder), seconds, ended, failed, by))
     writer.attempt(RESULTS_FILE, results.write_csv)
     # Trials that ended in an earlier launch may have been logged in part only; who stops a sweep need not wait for it.
     if seed_runs is not None and not interruption.happened:
@@ -171,6 +175,7 @@ def _fit(
     interruption: Interruption,
     faults: Faults,
     writer: RecordWriter,
+    decisions: Decisions,
 ) -> bool:
     """Run the trials; returns whether Ray is alive at the end."""
     from ray.tune import TuneError
@@ -180,17 +185,19 @@ def _fit(
 
     def replanned(plan: SweepPlan, running: Collection[str]) -> None:
         view.progress.replanned(plan)
+        if seed_runs is not None:
+            seed_runs.cell_of.learn(plan.cells)
         writer.attempt(SWEEP_FILE, lambda: rewrite_plan(SweepFolder(storage.folder), plan, running))
 
     for trial in continuation.todo:  # what it has done before counts: it did fit into memory
         faults.progressed(trial.name, continuation.epochs_done(trial))
     plan, names = continuation.plan, [trial.name for trial in continuation.todo]
-    queue = TrialQueue(plan, names, storage, faults, replanned)
+    queue = TrialQueue(plan, names, storage, faults, replanned, view.warn)
     command = going_on_command(SweepFolder(storage.folder).read().get("launches", ()))
     with RayWatch(plan.machine.local, view.warn, command) as watch:
-        callbacks = [FollowTrials(queue, faults, writer, view, watch, seed_runs)]
+        callbacks = [FollowTrials(queue, faults, writer, view, watch, seed_runs, decisions)]
         try:
-            run_trials(queue, callbacks, interruption)
+            run_trials(queue, callbacks, interruption, decisions, continuation.history)
         except RayLostError:
             return False
         except TuneError as error:
@@ -211,7 +218,7 @@ def _seed_runs(continuation: Continuation, storage: SweepStorage, wandb: WandbCh
         tags=[plan.name, *([plan.scale] if plan.scale else [])],
         mode=wandb.mode,
         directory=storage.folder,
-        cell_of=CellNamer.of(plan.cells),
+        cell_of=CellNamer(plan.cells),
     )
 
 

@@ -7,9 +7,8 @@ checkpoints in its folder. So each failure is answered at once, whatever the oth
 
 Tune's snapshots of an experiment go to a temporary folder: a sweep goes on from its records and checkpoints.
 
-Schedulers, searchers and stoppers of Tune go in here. A scheduler is an argument of ``tune.run``. A stopper is combined
-with ``SweepStopper`` by ``ray.tune.stopper.CombinedStopper``. A searcher is asked by ``TrialQueue.suggest`` where the
-queue is empty, and told by its ``on_trial_result`` and ``on_trial_complete``.
+A searcher of the sweep's own (``plan.samples``) is asked where the queue is empty: the plan then grows by a cell. The
+queue tells it what comes of its samples. A scheduler and a stopper see trials under their names (``decisions``).
 """
 
 from __future__ import annotations
@@ -27,11 +26,15 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from vagram_ray.rllib.algorithm import ALL_SEEDS_FAILED
 from vagram_ray.rllib.trial_output import OUTPUT_FILES
+from vagram_ray.sweep.plan.growth import samples_of, suggested
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan, split_pack
+from vagram_ray.sweep.plan.tuning import Decisions
+from vagram_ray.sweep.run.decisions import History, NamedTrials, SweepStopper
 from vagram_ray.sweep.run.faults import Faults, describe_memory
 from vagram_ray.sweep.run.interruption import Interruption
-from vagram_ray.sweep.spec import modules_to_pickle
+from vagram_ray.sweep.spec import SweepError, modules_to_pickle
 from vagram_ray.sweep.storage.folder import SweepStorage
 
 SCRATCH = ".tune-"
@@ -44,7 +47,8 @@ class TrialQueue(Searcher):
     """Hands planned trials to Tune, in order, and those that have failed once more.
 
     A trial that is out of memory at its start is divided into two with half its seeds, and so on down to one seed.
-    Single seeds that were out of memory beside others have a last try, one at a time, when nothing else runs.
+    Single seeds that were out of memory beside others have a last try, one at a time, when nothing else runs. Where a
+    scheduler, searcher or stopper judges trials, none is divided: it would judge other seeds.
 
     Args:
         plan: The whole sweep.
@@ -52,6 +56,7 @@ class TrialQueue(Searcher):
         storage: Where each trial has a folder.
         faults: Decides which trials are tried again.
         replanned: Is told the whole plan and the names of the trials that run next, where these have changed.
+        warn: Is told what keeps a searcher from suggesting more.
     """
 
     def __init__(
@@ -61,9 +66,12 @@ class TrialQueue(Searcher):
         storage: SweepStorage,
         faults: Faults,
         replanned: Replanned = lambda plan, running: None,
+        warn: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         super().__init__()
         self.plan, self.storage, self._faults, self._replanned = plan, storage, faults, replanned
+        self._warn = warn
+        self._samples = samples_of(plan)
         self._waiting = deque(plan.with_trials_named(names).trials)
         self._alone: deque[TrialPlan] = deque()
         self._tried_alone: set[str] = set()
@@ -83,6 +91,16 @@ class TrialQueue(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial has ended, well or not."""
         self._running.discard(trial_id)
+        if self._samples is not None and not error:
+            cell = self._planned(self.names[trial_id]).cell.index
+            if result is not None:
+                self._samples.reported(cell, result)
+                self._samples.ended(cell, failed=ALL_SEEDS_FAILED in result)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A trial has finished an epoch, and goes on; ``result`` is flat."""
+        if self._samples is not None:
+            self._samples.reported(self._planned(self.names[trial_id]).cell.index, result)
 
     def retry(self, name: str, again: bool) -> bool:
         """A trial has failed; returns whether it runs once more, at once or alone in the end.
@@ -98,6 +116,8 @@ class TrialQueue(Searcher):
         if self._faults.too_large(name) and len(trial.seeds) == 1 and name not in self._tried_alone:
             self._alone.append(trial)
             return True
+        if self._samples is not None:
+            self._samples.ended(trial.cell.index, failed=True)
         return False
 
     def replace(self, name: str) -> None:
@@ -105,7 +125,7 @@ class TrialQueue(Searcher):
         if not self._faults.too_large(name):
             return
         trial = self._planned(name)
-        if len(trial.seeds) == 1:
+        if len(trial.seeds) == 1 or self.plan.tuning is not None:
             self._conclude(trial)
             return
         before = {own.name for own in self.plan.trials}
@@ -113,6 +133,11 @@ class TrialQueue(Searcher):
         halves = [own.name for own in self.plan.trials if own.name not in before]
         self._waiting.extend(self.plan.with_trials_named(halves).trials)
         self._replanned(self.plan, halves)
+
+    @property
+    def waiting(self) -> list[str]:
+        """Names of the trials that are to be run, as far as they are known."""
+        return [trial.name for trial in self._waiting]
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """The parameters are settled: there is nothing to search for."""
@@ -127,6 +152,8 @@ class TrialQueue(Searcher):
     def _next(self) -> TrialPlan | None:
         if self._waiting:
             return self._waiting.popleft()
+        if self._samples is not None and (trial := self._suggested()) is not None:
+            return trial
         if not self._alone or self._running:
             return None
         name = self._alone.popleft().name
@@ -135,44 +162,51 @@ class TrialQueue(Searcher):
         self._replanned(self.plan, [name])
         return self.plan.with_trials_named([name]).trials[0]
 
+    def _suggested(self) -> TrialPlan | None:
+        """The trial of a new cell, if the searcher has one now."""
+        assert self._samples is not None
+        try:
+            grown = suggested(self.plan)
+        except SweepError as error:
+            self._warn(error.message)
+            return None
+        if self._samples.note:
+            self._warn(self._samples.note)
+        if len(grown.cells) == len(self.plan.cells):
+            return None
+        self.plan = grown
+        name = grown.trials[-1].name
+        self._replanned(grown, [name])
+        return grown.with_trials_named([name]).trials[0]
+
     def _planned(self, name: str) -> TrialPlan:
         return next(trial for trial in self.plan.trials if trial.name == name)
 
     def _conclude(self, trial: TrialPlan) -> None:
         known = describe_memory(trial.estimate.memory_bytes, self.plan.machine.memory_bytes)
+        alone = " with one seed and no other trial beside it" if len(trial.seeds) == 1 else ""
         self._faults.conclude(
             trial.name,
-            f"The trial {trial.name} is out of memory with one seed and no other trial beside it"
-            f"{f' ({known})' if known else ''}: use smaller networks, a smaller replay_capacity or fewer imagined "
-            "transitions (rollouts_per_step), or a machine with more memory.",
+            f"The trial {trial.name} is out of memory{alone}{f' ({known})' if known else ''}: use smaller networks, a "
+            "smaller replay_capacity or fewer imagined transitions (rollouts_per_step), or a machine with more memory.",
         )
 
 
-class SweepStopper(tune.Stopper):
-    """Ends a trial after its last epoch, and all of them when the sweep is interrupted."""
-
-    def __init__(self, epochs: int, interruption: Interruption) -> None:
-        self._epochs, self._interruption = epochs, interruption
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether this was the trial's last epoch."""
-        return bool(result["training_iteration"] >= self._epochs)
-
-    def stop_all(self) -> bool:
-        """Whether a signal has come."""
-        return self._interruption.happened
-
-    def __reduce__(self) -> Any:  # for Tune's snapshots, from which nothing goes on
-        return SweepStopper, (self._epochs, Interruption())
-
-
-def run_trials(queue: TrialQueue, callbacks: Sequence[tune.Callback], interruption: Interruption) -> None:
+def run_trials(
+    queue: TrialQueue,
+    callbacks: Sequence[tune.Callback],
+    interruption: Interruption,
+    decisions: Decisions | None = None,
+    history: History | None = None,
+) -> None:
     """Run a queue's trials until each has come to its end or has failed for good, or the sweep is interrupted.
 
     Args:
         queue: The trials.
         callbacks: Of Tune; none of their hooks may raise, but for ``RayLostError``.
         interruption: Looked at between two events.
+        decisions: Is told what a scheduler or a stopper ends.
+        history: What the trials of the plan reported in earlier launches, which these are told first.
 
     Raises:
         RayLostError: Ray itself has died.
@@ -180,6 +214,11 @@ def run_trials(queue: TrialQueue, callbacks: Sequence[tune.Callback], interrupti
     """
     plan, storage, names = queue.plan, queue.storage, queue.names
     _prepare_tune(elsewhere=not plan.machine.local)
+    tuning, decisions = plan.tuning, decisions or Decisions()
+    scheduler = None
+    if tuning is not None and tuning.scheduler is not None:
+        scheduler = NamedTrials(tuning.scheduler, decisions, history, queue.waiting)
+    stopper = SweepStopper(plan.epochs, interruption, tuning, decisions, lambda trial_id: names[trial_id], history)
     algorithm: Any = plan.config.algo_class
 
     def name_of(trial: Any) -> str:
@@ -194,9 +233,9 @@ def run_trials(queue: TrialQueue, callbacks: Sequence[tune.Callback], interrupti
             config=plan.base_parameters(),
             search_alg=queue,
             num_samples=-1,
-            # All trials wait in Tune's queue from the start, so that an autoscaler sees what is wanted.
-            max_concurrent_trials=plan.max_concurrent or sum(len(trial.seeds) for trial in plan.trials),
-            stop=SweepStopper(plan.epochs, interruption),
+            max_concurrent_trials=_concurrent(plan),
+            scheduler=scheduler,
+            stop=stopper,
             storage_path=scratch,
             trial_name_creator=name_of,
             trial_dirname_creator=name_of,
@@ -205,6 +244,17 @@ def run_trials(queue: TrialQueue, callbacks: Sequence[tune.Callback], interrupti
             raise_on_failed_trial=False,
             verbose=0,
         )
+
+
+def _concurrent(plan: SweepPlan) -> int:
+    """How many trials Tune may have at a time.
+
+    All of them by default: they wait in its queue from the start, so that an autoscaler sees what is wanted. Those of a
+    search come when there is room, so that each is chosen by what the others have shown.
+    """
+    if plan.tuning is not None:
+        return plan.max_concurrent or plan.capacity or plan.slots
+    return plan.max_concurrent or sum(len(trial.seeds) for trial in plan.trials)
 
 
 def _prepare_tune(elsewhere: bool) -> None:

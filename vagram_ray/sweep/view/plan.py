@@ -13,6 +13,7 @@ from rich.text import Text
 
 from vagram_ray.sweep.plan.packing import makespan
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.plan.tuning import describe_stop, name_of
 from vagram_ray.sweep.resume.continuation import Continuation, describe_new
 from vagram_ray.text import format_bytes, format_duration, format_seeds, plural
 
@@ -88,7 +89,9 @@ def _share_warnings(plan: SweepPlan) -> Iterator[str]:
 
 
 def _headline(plan: SweepPlan) -> Text:
-    shape = f"{plural(len(plan.cells), 'cell')} x {plural(len(plan.seeds), 'seed')} x {plural(plan.epochs, 'epoch')}"
+    samples = None if plan.tuning is None else plan.tuning.samples
+    cells = plural(len(plan.cells), "cell") if samples is None else plural(samples.num_samples, "sample")
+    shape = f"{cells} x {plural(len(plan.seeds), 'seed')} x {plural(plan.epochs, 'epoch')}"
     return Text.assemble((plan.name, "bold"), f" at scale {plan.scale}: {shape}" if plan.scale else f": {shape}")
 
 
@@ -139,7 +142,10 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
         grid.add_row("Ray", surroundings.ray)
     slots = min(plan.slots, max(1, len(todo)))
     together = f", {slots} at a time, each with {each}" if todo else ""
-    grid.add_row("trials", f"{len(plan.trials)}{together}")
+    more = f", and {plan.to_come} to be suggested" if plan.to_come else ""
+    grid.add_row("trials", f"{len(plan.trials)}{more}{together}")
+    for title, text in _tuning(plan):
+        grid.add_row(title, text)
     if continuation.recorded is not None:
         grid.add_row("so far", _progress(continuation))
     grid.add_row("seeds", format_seeds(plan.seeds))
@@ -154,9 +160,27 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     return grid
 
 
+def _tuning(plan: SweepPlan) -> Iterator[tuple[str, str]]:
+    """What decides over the trials, and what cannot be known before."""
+    tuning = plan.tuning
+    if tuning is None:
+        return
+    by = f"by {tuning.metric}, mode {tuning.mode}"
+    if (samples := tuning.samples) is not None:
+        known = f"{len(plan.cells)} of {plural(samples.num_samples, 'sample')} are known"
+        yield "search", f"{samples.name}, {by}: {known}, the others are suggested while the sweep runs"
+    if tuning.scheduler is not None:
+        yield "scheduler", f"{name_of(tuning.scheduler)}, {by}: which trials it stops early is not known"
+    if tuning.stop is not None:
+        yield "stop", describe_stop(tuning.stop)
+
+
 def _time_left(continuation: Continuation, slots: int) -> str:
     plan, todo = continuation.plan, continuation.todo
     left = [continuation.seconds_left(trial) for trial in todo]
+    if plan.to_come and todo:
+        left += [todo[-1].estimate.seconds] * plan.to_come
+        slots = max(slots, min(plan.capacity or slots, len(left)))
     known = [seconds for seconds in left if math.isfinite(seconds)]
     if len(known) < len(left):
         others = f"and what {plural(len(left) - len(known), 'trial')} of unmeasured size will take"
@@ -164,7 +188,8 @@ def _time_left(continuation: Continuation, slots: int) -> str:
         return f"about {about}, {others}" if known else "unknown until the first epochs have run"
     sharing = "" if plan.sharing is None else "; trials that share a GPU may slow each other"
     measured = "by measured updates, fits and environment steps"
-    return f"about {format_duration(makespan(left, slots))} ({measured}{sharing})"
+    most = "at most about" if plan.tuning is not None and plan.tuning.stops_early else "about"
+    return f"{most} {format_duration(makespan(left, slots))} ({measured}{sharing})"
 
 
 def _memory_bytes(trial: TrialPlan) -> int:

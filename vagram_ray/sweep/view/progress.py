@@ -40,7 +40,7 @@ from vagram_ray.text import (
     short_path,
 )
 
-__all__ = ["DONE", "FAILED", "ProgressTable", "ProgressView", "SweepProgress", "end_line", "result_line"]
+__all__ = ["DONE", "FAILED", "STOPPED", "ProgressTable", "ProgressView", "SweepProgress", "end_line", "result_line"]
 
 LOG_INTERVAL_S = 10.0
 MAX_TROUBLES = 6
@@ -203,6 +203,7 @@ def _troubles(progress: SweepProgress) -> list[Text]:
 
 def _status_line(progress: SweepProgress) -> Text:
     counts = ", ".join(f"{count} {status}" for status, count in progress.counts().items() if count)
+    counts += f", {progress.plan.to_come} to be suggested" if progress.plan.to_come else ""
     unfinished = any(progress.counts()[status] for status in (RUNNING, STARTING, WAITING))
     left = progress.seconds_left()
     about = f"about {format_duration(left)}" if math.isfinite(left) else "unknown time"
@@ -295,7 +296,8 @@ def end_line(progress: SweepProgress, name: str) -> str:
     """One line about a trial that has ended, or that starts again after an error."""
     trial = progress.trials[name]
     final = f"done after {trial.env_steps:,} env steps{_return_part(trial)}"
-    state = {DONE: final, FAILED: _failed(trial)}.get(trial.status, _again(trial))
+    early = f"stopped by {trial.stopped_by} after epoch {trial.epochs_done}{_return_part(trial)}"
+    state = {DONE: final, STOPPED: early, FAILED: _failed(trial)}.get(trial.status, _again(trial))
     return f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {state}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
-from vagram_ray.records.folder import make_record
+from vagram_ray.records.folder import make_record, stopped_by
 from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.packing import makespan
@@ -44,6 +44,10 @@ class PlannedSweep(Protocol):
     def return_metric(self) -> str:
         """Name of the per-seed metric that is the return."""
 
+    @property
+    def to_come(self) -> int:
+        """Trials of a search that are not known yet: one for each sample that is still to be suggested."""
+
 
 @dataclass
 class TrialProgress:
@@ -65,6 +69,8 @@ class TrialProgress:
     """File that tells of the last error; empty without one."""
     reason: str = ""
     """The last error in a few words, where it is known."""
+    stopped_by: str = ""
+    """The scheduler or stopper that has ended it before its last epoch; empty where none did."""
 
     @property
     def lost_seeds(self) -> set[int]:
@@ -169,10 +175,18 @@ class SweepProgress:
         trial = self.trials[name]
         trial.steps_per_s = math.nan
         trial.status = DONE if trial.epochs_done >= self.plan.epochs else WAITING
+        if by := stopped_by(records):
+            self.stopped(name, by, when=last_news)
 
     def finished(self, name: str, when: float | None = None) -> None:
         """A trial has come to its end."""
         self.trials[name].status = DONE
+        self._heard(when)
+
+    def stopped(self, name: str, by: str, when: float | None = None) -> None:
+        """A scheduler or a stopper has ended a trial: it is at its end, and has not failed."""
+        trial = self.trials[name]
+        trial.status, trial.stopped_by = STOPPED, by
         self._heard(when)
 
     def retrying(self, name: str, error_path: str, when: float | None = None, reason: str = "") -> None:
@@ -225,13 +239,16 @@ class SweepProgress:
         ongoing = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == RUNNING]
         waiting = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == WAITING]
         seconds = ongoing + waiting
+        if self.plan.to_come and trials:  # of the size of the newest one
+            seconds += [self._trial_seconds_left(TrialProgress(trials[-1].plan), estimate)] * self.plan.to_come
         if any(math.isnan(left) for left in seconds):
             return math.nan
         return makespan(seconds, self.plan.slots) if seconds else 0.0
 
     def share_done(self) -> float:
-        """Share of all epochs that are done; those of failed trials will not come any more."""
-        return sum(self._epochs(trial) for trial in self.trials.values()) / (len(self.trials) * self.plan.epochs)
+        """Share of all epochs that are done; those of failed and of stopped trials will not come any more."""
+        total = (len(self.trials) + self.plan.to_come) * self.plan.epochs
+        return sum(self._epochs(trial) for trial in self.trials.values()) / total
 
     def counts(self) -> dict[str, int]:
         """Number of trials by status."""
@@ -245,7 +262,9 @@ class SweepProgress:
         """Trials that have failed, then those that go on after an error."""
         trials = list(self.trials.values())
         failed = [trial for trial in trials if trial.status == FAILED]
-        return failed + [trial for trial in trials if trial.retries and trial.status not in (FAILED, DONE)]
+        return failed + [
+            trial for trial in trials if trial.retries and trial.status not in (FAILED, DONE) and not trial.stopped_by
+        ]
 
     def fit_limit_warnings(self) -> list[str]:
         """One sentence per cell whose model fits reach their limit too often."""
@@ -270,7 +289,7 @@ class SweepProgress:
         return set(waiting[: max(0, self.plan.slots - running)])
 
     def _epochs(self, trial: TrialProgress) -> int:
-        return self.plan.epochs if trial.status == FAILED else trial.epochs_done
+        return self.plan.epochs if trial.status == FAILED or trial.stopped_by else trial.epochs_done
 
     def _cell(
         self, cell: Cell, trials: Sequence[TrialProgress], starting: Collection[str], estimate: _Estimate

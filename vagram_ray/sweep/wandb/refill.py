@@ -137,7 +137,7 @@ def wanted_runs(
 def _exit_code(trial: TrialRecords, seed: int, epochs: int, failed: bool) -> int:
     if trial.failed_at(seed) is not None:
         return 1
-    if trial.epochs_done >= epochs:
+    if trial.epochs_done >= trial.last_epoch(epochs):
         return 0
     return 1 if failed else INTERRUPTED
 

@@ -1,0 +1,66 @@
+"""What a plan knows of cells: their configurations, checked, and what follows from these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vagram_ray.sweep.plan.cells import Cell
+from vagram_ray.sweep.plan.resources import cell_requests, quiet_ray
+from vagram_ray.sweep.plan.workload import Workload
+from vagram_ray.sweep.spec import SweepError, describe
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib import MBPOConfig
+
+
+def checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[int]) -> list[MBPOConfig]:
+    """Every cell's configuration, validated; what is wrong in all cells alike is said without naming one."""
+    configs = [cell.config(config).update_from_dict({"seeds": tuple(seeds)}) for cell in cells]
+    problems: dict[str, str] = {}
+    for cell, resolved in zip(cells, configs, strict=True):
+        try:
+            with quiet_ray():
+                resolved.copy(copy_frozen=False).validate()
+        except (ValueError, TypeError, AttributeError) as error:
+            problems[cell.label] = describe(error)
+    if problems:
+        label, problem = next(iter(problems.items()))
+        everywhere = len(problems) == len(cells) and len(set(problems.values())) == 1
+        raise SweepError(problem if everywhere else f"In the cell {label}: {problem}")
+    return configs
+
+
+def working_cell(cells: Iterable[Cell], config: MBPOConfig, seeds: Sequence[int]) -> Cell:
+    """The first cell that can be run; of those in a search space not all need to.
+
+    Raises:
+        SweepError: None can; the message is the last one's.
+    """
+    refusal: SweepError | None = None
+    for cell in cells:
+        try:
+            checked_configs([cell], config, seeds)
+        except SweepError as error:
+            refusal = error
+        else:
+            return cell
+    assert refusal is not None
+    raise refusal
+
+
+def describe_cells(cells: Sequence[Cell], configs: Sequence[MBPOConfig]) -> dict[str, dict[int, Any]]:
+    """What a plan knows of cells, by index: the fields of ``SweepPlan`` of these names."""
+    from vagram_ray.rllib.plain_config import plain_settings
+
+    places = [cell.index for cell in cells]
+    workloads = {index: Workload.of(config) for index, config in zip(places, configs, strict=True)}
+    return {
+        "workloads": workloads,
+        "epoch_steps": {index: each.settings.epoch_length for index, each in workloads.items()},
+        "warmup_steps": {
+            index: each.settings.num_steps_sampled_before_learning_starts for index, each in workloads.items()
+        },
+        "settings": {index: plain_settings(config) for index, config in zip(places, configs, strict=True)},
+        "requests": dict(zip(places, cell_requests(configs), strict=True)),
+    }

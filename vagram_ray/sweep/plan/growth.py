@@ -1,0 +1,92 @@
+"""A plan whose cells a searcher suggests: it grows while the sweep runs, and begins with what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from vagram_ray.records.recorded import RecordedSweep
+from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells
+from vagram_ray.sweep.plan.cells import Cell
+from vagram_ray.sweep.plan.plan import SweepPlan, make_trial
+from vagram_ray.sweep.plan.resources import largest_request
+from vagram_ray.sweep.plan.samples import MAX_REPEATS, Samples
+from vagram_ray.sweep.plan.workload import Workload
+from vagram_ray.sweep.spec import SweepError
+
+
+def samples_of(plan: SweepPlan) -> Samples | None:
+    """The searcher of a plan, if it has one."""
+    return None if plan.tuning is None else plan.tuning.samples
+
+
+def suggested(plan: SweepPlan, number: int = 1) -> SweepPlan:
+    """The plan with up to ``number`` more cells: as many as the searcher suggests now.
+
+    A suggestion that cannot work, such as more elites than models, is told to the searcher as a failure and does not
+    count; ``Samples.note`` says so.
+
+    Raises:
+        SweepError: The searcher fails, or none of its suggestions works.
+    """
+    samples, refused = samples_of(plan), 0
+    if samples is None:
+        return plan
+    wanted = len(plan.cells) + number
+    while len(plan.cells) < wanted and (cell := samples.suggest(plan.cells)) is not None:
+        try:
+            plan = with_cells(plan, [cell])
+        except SweepError as error:
+            samples.refused(cell)
+            refused += 1
+            samples.note = f"a sample of {samples.name} was passed over ({cell.label}: {error.message.rstrip('.')})."
+            if refused >= MAX_REPEATS:
+                samples.exhausted = True
+                raise SweepError(f"search_alg={samples.name} suggests what cannot work: {error.message}") from error
+    return plan
+
+
+def with_cells(plan: SweepPlan, cells: Sequence[Cell]) -> SweepPlan:
+    """The plan with more cells, numbered from its last one on, and a trial of all seeds for each.
+
+    Raises:
+        SweepError: A cell cannot work.
+    """
+    known = describe_cells(cells, checked_configs(cells, plan.config, plan.seeds))
+    resources = largest_request([plan.resources, *known["requests"].values()])
+    fields: dict[str, Any] = {name: {**getattr(plan, name), **values} for name, values in known.items()}
+    costs = {cell.index: own for cell in cells if (own := _costs(plan, known["workloads"][cell.index])) is not None}
+    grown = replace(
+        plan, cells=(*plan.cells, *cells), resources=resources, costs={**plan.costs, **costs}, **fields
+    )  # fmt: skip
+    return grown.with_trials([*grown.trials, *(make_trial(grown, cell, grown.seeds) for cell in cells)])
+
+
+def _costs(plan: SweepPlan, workload: Workload) -> Any:
+    """Those of the example that was measured, where the sizes are the same."""
+    if plan.example is None:
+        return None
+    example, costs = plan.example
+    return costs if _sizes(example) == _sizes(workload) else None
+
+
+def _sizes(workload: Workload) -> tuple[Any, ...]:
+    settings = workload.settings
+    batches = settings.train_batch_size_per_learner, settings.model_batch_size, settings.ensemble_size
+    networks = workload.actor_sizes, workload.critic_sizes, workload.model_sizes
+    return (*networks, *batches, settings.model_loss, settings.execution, workload.environment)
+
+
+def recorded_cells(plan: SweepPlan, recorded: RecordedSweep) -> SweepPlan:
+    """The plan with the cells that earlier launches have recorded, from the values of their axes.
+
+    Raises:
+        SweepError: A value is not usable any more.
+    """
+    samples = samples_of(plan)
+    assert samples is not None
+    cells: list[Cell] = []
+    for index, cell in enumerate(recorded.cells):
+        cells.append(replace(samples.restore(index, cell.axes, cells), label=cell.label))
+    return with_cells(plan, cells)

@@ -1,0 +1,333 @@
+"""A searcher of Tune's in a sweep: what it suggests becomes cells, and what came out of them is told to it.
+
+The searcher knows a sample by an id of this module, whatever becomes of its trial: one that fails and is started again
+is the same sample. A sweep that goes on tells a fresh searcher what is recorded (``Searcher.add_evaluated_point``), and
+nothing is ever unpickled. A searcher that takes no such points is asked again from its start: as long as it suggests
+what is recorded, as one with a fixed seed does, it is told what came out. What was suggested before is not run twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, axis_order, check_axes
+from vagram_ray.sweep.plan.overrides import apply_overrides
+from vagram_ray.sweep.spec import SweepError, describe
+from vagram_ray.text import canonical, format_value, printable
+
+if TYPE_CHECKING:
+    from vagram_ray.rllib import MBPOConfig
+
+MAX_REPEATS = 100
+"""Suggestions in a row that are no new cells, after which a search is at its end."""
+
+
+@dataclass
+class _Sample:
+    """One cell, as the searcher knows it."""
+
+    cell: Cell
+    id: str = ""
+    """Of the searcher's own suggestion; empty where it has not made this one in this process."""
+    results: list[Mapping[str, float]] = field(default_factory=list)
+    """Those with the metric, in order of epochs."""
+    ended: bool = False
+    told: bool = False
+    """Whether the searcher knows how it ended."""
+
+    @property
+    def epoch(self) -> float:
+        return self.results[-1]["training_iteration"] if self.results else 0
+
+
+class Samples:
+    """What a searcher chooses of a configuration with search spaces.
+
+    Args:
+        searcher: Of Tune. It is used up: another launch has another one.
+        config: With ``tune.uniform`` and the like where the searcher has no space of its own.
+        metric: Which number of a result it is told.
+        mode: ``"max"`` or ``"min"``.
+        num_samples: So many cells.
+
+    Raises:
+        SweepError: The searcher cannot search this.
+    """
+
+    def __init__(self, searcher: Any, config: MBPOConfig, metric: str, mode: str, num_samples: int) -> None:
+        self.name = _check_searcher(searcher)
+        self.num_samples = num_samples
+        self.exhausted = False
+        """Whether nothing more will be suggested."""
+        self.note = ""
+        """A sentence on why less than ``num_samples`` are suggested, or what was passed over; empty without one."""
+        self._searcher, self._config, self._metric = searcher, config, metric
+        self._base = config.to_dict()
+        self._domains = self._read_space(config)
+        self._samples: list[_Sample] = []
+        self._asked = 0
+        self._set_up(metric, mode)
+
+    def _read_space(self, config: MBPOConfig) -> dict[Path, Any]:
+        from ray.tune.search.variant_generator import parse_spec_vars
+
+        try:
+            _, domain_vars, grid_vars = parse_spec_vars({"config": self._base})
+        except (TypeError, ValueError) as error:
+            raise SweepError(f"A search space of the sweep is not usable: {describe(error)}") from error
+        if grid_vars:
+            axis = axis_name(grid_vars[0][0][1:])
+            raise SweepError(
+                f"search_alg={self.name} cannot be combined with the axis {axis}, all of whose values are run: use "
+                f"tune.choice([...]) for it, or leave search_alg away."
+            )
+        domains = {path[1:]: domain for path, domain in domain_vars}
+        check_axes(list(domains), {})
+        return {path: domains[path] for path in sorted(domains, key=lambda path: axis_order(path, list(self._base)))}
+
+    def _set_up(self, metric: str, mode: str) -> None:
+        searcher = self._searcher
+        logging.getLogger("optuna").setLevel(logging.WARNING)  # a line for each study, between those of the plan
+        if not self._domains:
+            if searcher.metric != metric or searcher.mode != mode:
+                raise SweepError(
+                    f"search_alg={self.name} has nothing to search in the sweep's configuration: put tune.uniform(...) "
+                    f"or the like into it; one with a space of its own needs metric={metric!r} and mode={mode!r} too."
+                )
+            return
+        names = ", ".join(map(axis_name, self._domains))
+        try:
+            accepted = searcher.set_search_properties(metric, mode, self._space())
+        except Exception as error:  # each searcher has its own way to say which spaces it does not know
+            raise SweepError(f"search_alg={self.name} cannot search {names}: {describe(error)}") from error
+        if not accepted:
+            raise SweepError(
+                f"search_alg={self.name} has a space of its own, and the sweep's configuration has another ({names}): "
+                "leave one of them away."
+            )
+
+    def _space(self) -> dict[str, Any]:
+        space: dict[str, Any] = {}
+        for path, domain in self._domains.items():
+            _put(space, path, domain)
+        return space
+
+    def examples(self, number: int = 20) -> Iterator[Cell]:
+        """Cells somewhere in the search space, to measure what one needs; the searcher is not asked."""
+        generator = np.random.default_rng(0)
+        for _ in range(number if self._domains else 1):
+            point: dict[str, Any] = {}
+            for path, domain in self._domains.items():
+                _put(point, path, _plain(domain.sample(random_state=generator)))
+            yield self._cell(point, 0, ())
+
+    # -- suggesting ----------------------------------------------------------------------------------------------
+
+    def suggest(self, cells: Sequence[Cell]) -> Cell | None:
+        """The next cell, with the index after those of ``cells``; None while, or once, there is none.
+
+        Raises:
+            SweepError: The searcher fails, or suggests a setting that there is not.
+        """
+        for _ in range(MAX_REPEATS):
+            if self.exhausted or len(cells) >= self.num_samples:
+                self.exhausted = True
+                return None
+            number = str(self._asked)
+            try:
+                point = self._searcher.suggest(number)
+            except Exception as error:  # it runs what its author wrote
+                self.exhausted = True
+                raise SweepError(f"search_alg={self.name} cannot suggest anything: {describe(error)}") from error
+            if point is None:  # not now
+                return None
+            if point == self._searcher.FINISHED:
+                self.exhausted = True
+                return None
+            self._asked += 1
+            cell = self._cell(point, len(cells), cells)
+            known = next((s for s in self._samples if canonical(s.cell.values) == canonical(cell.values)), None)
+            if known is None:
+                self._samples.append(_Sample(cell, id=number))
+                return cell
+            self._repeated(known, number)
+        self.exhausted = True
+        self.note = f"{self.name} suggests nothing new any more: {len(cells)} of {self.num_samples} samples were made."
+        return None
+
+    def _repeated(self, sample: _Sample, number: str) -> None:
+        """The searcher suggests what there is: it hears what came out if it does not know, else that this is nothing.
+
+        Only a searcher that took no points of an earlier launch does not know.
+        """
+        if sample.id or sample.told:
+            self._searcher.on_trial_complete(number, error=True)
+            return
+        sample.id = number
+        for result in sample.results:
+            self._searcher.on_trial_result(number, dict(result))
+        if sample.ended:
+            self._complete(sample)
+
+    def refused(self, cell: Cell) -> None:
+        """A suggestion cannot work: the searcher hears that it failed, and it does not count."""
+        sample = self._samples.pop()
+        assert sample.cell is cell
+        self._searcher.on_trial_complete(sample.id, error=True)
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def reported(self, cell: int, result: Mapping[str, Any]) -> None:
+        """A cell's trial has finished an epoch; ``result`` is flat. An epoch that is done again is passed over."""
+        sample = self._samples[cell]
+        value = result.get(self._metric)
+        if value is None or not math.isfinite(value) or result["training_iteration"] <= sample.epoch:
+            return
+        sample.results.append({**_numbers(result), self._metric: float(value)})
+        if sample.id:
+            self._searcher.on_trial_result(sample.id, dict(sample.results[-1]))
+
+    def ended(self, cell: int, *, failed: bool = False) -> None:
+        """A cell's trial has come to its end, or has failed for good: so have all of its seeds."""
+        sample = self._samples[cell]
+        if sample.ended:
+            return
+        sample.ended = True
+        if failed:
+            sample.results.clear()
+        if sample.id:
+            self._complete(sample)
+        else:
+            self._add_point(sample)
+
+    def known(self, cell: Cell, results: Sequence[Mapping[str, float]], *, ended: bool) -> None:
+        """A cell of an earlier launch: the results of its epochs (``cohort_result``), and whether it is at its end.
+
+        One that has failed is at its end without any.
+        """
+        sample = _Sample(cell, results=[result for result in results if self._metric in result], ended=ended)
+        self._samples.append(sample)
+        if ended:
+            self._add_point(sample)
+
+    def _complete(self, sample: _Sample) -> None:
+        sample.told = True
+        if sample.results:
+            self._searcher.on_trial_complete(sample.id, result=dict(sample.results[-1]))
+        else:
+            self._searcher.on_trial_complete(sample.id, error=True)
+
+    def _add_point(self, sample: _Sample) -> None:
+        """Tell the searcher of a sample that it has not suggested itself, if it takes that."""
+        if not sample.results:
+            return
+        point = {"/".join(map(str, path)): _lookup(sample.cell.values, path) for path in self._domains}
+        try:
+            self._searcher.add_evaluated_point(point, sample.results[-1][self._metric])
+            sample.told = True
+        except NotImplementedError:
+            pass
+        except Exception as error:  # outside of a space that has become smaller, say
+            self.note = f"{self.name} does not take a sample of an earlier launch into account ({describe(error)})"
+
+    # -- cells ---------------------------------------------------------------------------------------------------
+
+    def axes(self) -> tuple[str, ...] | None:
+        """Names of what is searched; None where the searcher alone knows."""
+        return tuple(map(axis_name, self._domains)) or None
+
+    def restore(self, index: int, axes: Mapping[str, Any], before: Sequence[Cell]) -> Cell:
+        """A cell from the values of its axes as ``sweep.json`` has them."""
+        paths = {axis_name(path): path for path in self._domains}
+        point: dict[str, Any] = {}
+        for name, value in axes.items():
+            path = paths.get(name, tuple(name.split(".")))
+            _put(point, path, _of_domain(self._domains.get(path), value))
+        return self._cell(point, index, before)
+
+    def _cell(self, point: Mapping[str, Any], index: int, before: Sequence[Cell]) -> Cell:
+        chosen = {path: _plain(value) for path, value in self._leaves(point)}
+        order = [*(path for path in self._domains if path in chosen), *(p for p in chosen if p not in self._domains)]
+        axes = {axis_name(path): chosen[path] for path in order}
+        own = {".".join(map(str, path)): value for path, value in chosen.items() if path not in self._domains}
+        changed = self._config
+        if own:  # of a searcher with a space of its own
+            changed = apply_overrides(self._config, own, f"search_alg={self.name}:")
+        base = changed.to_dict()  # without what are properties of the configuration
+        values = {
+            key: base[key] if key in base else getattr(changed, key) for key in dict.fromkeys(p[0] for p in order)
+        }
+        for path in order:
+            if path in self._domains:
+                values[path[0]] = _replaced(values[path[0]], path[1:], chosen[path])
+        label = printable(", ".join(f"{name}={format_value(value)}" for name, value in axes.items()) or "sample")
+        taken = {cell.label for cell in before}
+        return Cell(index, label if label not in taken else f"{label}, cell={index}", axes, values)
+
+    def _leaves(self, point: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+        for key, value in point.items():
+            here = (*path, key)
+            if isinstance(value, Mapping) and here not in self._domains:
+                yield from self._leaves(value, here)
+            else:
+                yield here, value
+
+
+def _check_searcher(searcher: Any) -> str:
+    from ray.tune.search import BasicVariantGenerator, Searcher
+
+    inner = getattr(searcher, "searcher", searcher)  # of a ConcurrencyLimiter
+    name = type(inner).__name__
+    if isinstance(searcher, BasicVariantGenerator):
+        raise SweepError(
+            f"search_alg={name} is not needed: without a search_alg a sweep draws num_samples samples itself, from "
+            "search_seed."
+        )
+    if not isinstance(searcher, Searcher):
+        raise SweepError(
+            f"search_alg={searcher!r} is not usable: give a Searcher of Tune, such as OptunaSearch() from "
+            "ray.tune.search.optuna."
+        )
+    return name
+
+
+def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in result.items() if isinstance(value, (int, float))}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _of_domain(domain: Any, value: Any) -> Any:
+    """The value of a domain that JSON has kept: of a choice the very object."""
+    for category in getattr(domain, "categories", ()):
+        if canonical({"": category}) == canonical({"": value}):
+            return category
+    return value
+
+
+def _lookup(values: Mapping[str, Any], path: Path) -> Any:
+    found: Any = values
+    for part in path:
+        found = found[part]
+    return found
+
+
+def _put(target: dict[str, Any], path: Path, value: Any) -> None:
+    for part in path[:-1]:
+        target = target.setdefault(part, {})
+    target[path[-1]] = value
+
+
+def _replaced(container: Any, path: Path, value: Any) -> Any:
+    """A copy of nested dictionaries with another value at one place."""
+    if not path:
+        return value
+    return {**container, path[0]: _replaced(container[path[0]], path[1:], value)}
