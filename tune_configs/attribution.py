@@ -53,6 +53,9 @@ SMOKE, LAPTOP = (
     for settings in (smoke_settings(), laptop_settings())
 )
 
+# The question is the paper's, so the mix is: mostly imagined data, rollouts of one step.
+LAPTOP |= {"rollout_length": (20, 150, 1, 1), "real_ratio": (0, 2, 1.0, 0.05)}
+
 SWEEP = Sweep(
     name="attribution",
     description="How much of VaGraM's lead over maximum likelihood is the reward head, the limit, the variance head?",
