@@ -64,7 +64,7 @@ def test_a_second_signal_leaves_at_once_and_nothing_is_lost(
     check_equal(run.folder, undisturbed.folder)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(6, 6), pytest.param(40, 40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "seed"), [(6, 6), pytest.param(54, 54, marks=pytest.mark.slow)])
 def test_signals_at_the_start_and_at_the_end_are_all_heard(
     count: int, seed: int, make_run: Callable[..., SweepRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.rllib import wrapped
 from tests.rllib.conftest import tiny_config
 from vagram_ray.checkpoint import read_checkpoint
 from vagram_ray.checkpoint.files import resolve
@@ -20,19 +21,20 @@ from vagram_ray.core.model_losses import model_loss_names
 from vagram_ray.rllib import MBPO
 
 N, M = 2, 2
-TASKS = {"pendulum": ("Pendulum-v1", 0), "hopper": ("Hopper-v4", 3)}
+TASKS = {"pendulum": ("Pendulum-v1", 0), "hopper": ("Hopper-v4", 3), "wrapped": (wrapped.ID, 2)}
 COHORTS = {"one seed": (3,), "four seeds": (3, 0, 11, 7)}
 LOSSES = model_loss_names()
 CASES = [
     (task, loss, cohort)
     for number, loss in enumerate(LOSSES)
-    for task, cohort in zip(TASKS, reversed(COHORTS) if number % 2 else COHORTS, strict=True)
-]
+    for task, cohort in zip(("pendulum", "hopper"), reversed(COHORTS) if number % 2 else COHORTS, strict=True)
+] + [("wrapped", "vagram", "four seeds")]
 """Every loss with both tasks and both cohorts, every task with both cohorts; not all combinations of the three."""
 
 CONTINUE = """
 import json, sys
 import ray
+import tests.rllib.wrapped
 from vagram_ray.rllib import MBPO
 
 folder, epochs = sys.argv[1], int(sys.argv[2])

@@ -47,7 +47,7 @@ def get_generator_states(env: gym.Env) -> dict[str, Any]:
     main = _main_generator(env)
     states = {
         "np_random": _state(main) if _is_saved(main) else None,
-        "layers": [_plain(layer.get_generator_state()) if _has_own_state(layer) else None for layer in layers(env)],  # type: ignore[attr-defined]
+        "layers": [plain(layer.get_generator_state()) if _has_own_state(layer) else None for layer in layers(env)],  # type: ignore[attr-defined]
     }
     attributes = [{name: _state(found) for name, found in _attributes(layer, main)} for layer in layers(env)]
     return {**states, "attributes": attributes} if any(attributes) else states
@@ -94,9 +94,9 @@ def _attributes(layer: gym.Env, main: Any) -> list[tuple[str, Generator]]:
 
 def _state(generator: Generator) -> Any:
     if isinstance(generator, np.random.Generator):
-        return _plain(generator.bit_generator.state)
+        return plain(generator.bit_generator.state)
     if isinstance(generator, np.random.RandomState):
-        return _plain(generator.get_state(legacy=False))
+        return plain(generator.get_state(legacy=False))
     version, numbers, gauss = generator.getstate()
     return [version, list(numbers), gauss]
 
@@ -111,10 +111,12 @@ def _set_state(generator: Generator, state: Any) -> None:
         generator.setstate((version, tuple(numbers), gauss))
 
 
-def _plain(value: Any) -> Any:
-    """NumPy values inside dicts as Python's own, so that JSON and ``torch.load(weights_only=True)`` read them."""
+def plain(value: Any) -> Any:
+    """NumPy values, also inside dicts and lists, as Python's own: JSON and PyTorch's ``weights_only`` read them."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return value

@@ -15,6 +15,7 @@ from vagram_ray.core.environments import EnvStep
 from vagram_ray.envs.distractors import current_distractor_settings, distractor_settings_without_effect
 from vagram_ray.envs.errors import EnvironmentReturnError, EnvironmentSpecError
 from vagram_ray.envs.generators import get_generator_states, layers, set_generator_states
+from vagram_ray.envs.lasting_state import get_lasting_states, set_lasting_states
 from vagram_ray.envs.returned import not_finite, wrong_reset, wrong_step
 from vagram_ray.envs.spaces import ActionRange
 from vagram_ray.envs.spec import EnvironmentSpec, check_seed
@@ -139,18 +140,19 @@ class SeedVectorEnv:
         return EnvStep(next_obs, obs, reward, terminated, truncated)
 
     def get_state(self) -> dict[str, Any]:
-        """The state of every random generator, as a dict that JSON can hold.
+        """What outlasts a reset, as a dict that JSON can hold: random generators, and what wrappers keep.
 
         Episodes that are under way are not part of it: an instance that takes the state goes on exactly as
         this one does after the next `reset` of both. Covered are the environment's ``np_random``, generators that
-        are attributes of the environment or of a wrapper (NumPy's two kinds and ``random.Random``), and every one
-        of them with ``get_generator_state`` and ``set_generator_state``; an environment that draws its random
-        numbers elsewhere is not exact.
+        are attributes of the environment or of a wrapper (NumPy's two kinds and ``random.Random``), every one
+        of them with ``get_generator_state`` and ``set_generator_state``, Gymnasium's own wrappers, and every layer
+        with ``get_state`` and ``set_state``. `EnvironmentSpec.unsaved_state` names what else was seen.
         """
         return {
             "spec": self._description(),
             "seeds": list(self.seeds),
             "environments": [get_generator_states(env) for env in self._envs],
+            "lasting": [get_lasting_states(env) for env in self._envs],
             "steps": list(self._steps),
             "faults": [[position, text] for position, text in self.faults.items()],
         }
@@ -172,6 +174,8 @@ class SeedVectorEnv:
                 )
         for env, its_state in zip(self._envs, state["environments"], strict=True):
             set_generator_states(env, its_state)
+        for env, its_state in zip(self._envs, state.get("lasting", ()), strict=False):  # earlier versions saved none
+            set_lasting_states(env, its_state)
         self._steps = list(state.get("steps", [0] * self.num_seeds))  # earlier versions did not count
         self.faults = {int(position): str(text) for position, text in state.get("faults", ())}
         self._obs = None

@@ -24,6 +24,7 @@ from vagram_ray.envs.distractors import (
 )
 from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.generators import layers, why_not_saved
+from vagram_ray.envs.lasting_state import unsaved_state
 from vagram_ray.envs.not_made import UNEXPECTED_ARGUMENT, first_line, why_not_made
 from vagram_ray.envs.returned import RESET_FORM, STEP_FORM, not_finite, wrong_reset, wrong_step
 from vagram_ray.envs.spaces import check_spaces, middle_action
@@ -116,6 +117,30 @@ class EnvironmentSpec:
         finally:
             env.close()
         return observation_space.shape[0] + int(self.num_distractors), action_space.shape[0]
+
+    def unsaved_state(self) -> str:
+        """A sentence on state that checkpoints lack, as far as a few steps show it; empty where there is none.
+
+        Raises:
+            EnvironmentSpecError: as `validate`.
+        """
+        env = self._make_base()
+        try:
+            self._try_step(env)
+            names = unsaved_state(env)
+        except EnvironmentSpecError:
+            raise
+        except Exception:  # it does not get through a second episode: training says so
+            return ""
+        finally:
+            env.close()
+        if not names:
+            return ""
+        return (
+            f"environment {self.env_id!r} keeps state that checkpoints lack ({', '.join(names)}), or draws random "
+            "numbers from elsewhere than self.np_random: what goes on from a checkpoint will differ from an "
+            "undisturbed run; give it get_state() and set_state(state), or clear it in reset"
+        )
 
     def termination(self) -> TerminationFn:
         """The termination function over full observations, distractors included (they are cut off).

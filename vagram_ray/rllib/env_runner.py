@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
 ENVIRONMENTS = "environments"
-"""Name of the checkpoint entry that holds the states of the environments' random generators."""
+"""Name of the checkpoint entry that holds what outlasts a reset of the environments."""
 
 
 class MBPOEnvRunner(EnvRunner, Checkpointable):
@@ -65,7 +66,10 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         self.stop()
         evaluation_config = cast("MBPOValues", self.config.get_evaluation_config_object())
         seeds = self.config.seeds
-        self.env = SeedVectorEnv(self.config.environment_spec(), seeds)
+        spec = self.config.environment_spec()
+        self.env = SeedVectorEnv(spec, seeds)
+        if unsaved := spec.unsaved_state():
+            warnings.warn(f"{unsaved}.", RuntimeWarning, stacklevel=2)
         self.evaluation_env = SeedVectorEnv(evaluation_config.environment_spec(), seeds, evaluation=True)
         if self.evaluation_env.observation_space.shape != self.env.observation_space.shape:
             raise ValueError(
@@ -137,7 +141,7 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """States of the environments' generators (exact after the next reset, which starts every epoch)."""
+        """States of the environments (exact after the next reset, which starts every epoch)."""
         state: dict[str, Any] = {}
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             state[COMPONENT_RL_MODULE] = self.module.get_state(**kwargs)

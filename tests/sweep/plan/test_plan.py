@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -219,6 +220,25 @@ def test_the_printed_plan_names_cells_needs_and_places(make_config: Callable[...
         "offline, project p",
     ):
         assert part in text
+
+
+def test_state_of_environments_that_checkpoints_lack_is_named_once(make_config: Callable[..., Any]) -> None:
+    class Counts(gym.Wrapper[Any, Any, Any, Any]):
+        resets = 0
+
+        def reset(self, **options: Any) -> Any:
+            self.resets += 1
+            return self.env.reset(**options)
+
+    gym.register("Counts-v0", entry_point=lambda **_: Counts(gym.make("Pendulum-v1")))
+    try:
+        config = make_config(model_loss="none", hidden_size=tune.grid_search([8, 16])).environment("Counts-v0")
+        plan = plan_for(config)
+    finally:
+        del gym.registry["Counts-v0"]
+    (warning,) = plan_warnings(plan, Surroundings("r", "w"))
+    assert "'Counts-v0' keeps state that checkpoints lack (Counts.resets)" in warning
+    assert plan_warnings(plan_for(make_config()), Surroundings("r", "w")) == []
 
 
 def test_needs_beyond_the_machine_are_pointed_out(make_plan_of: Callable[..., SweepPlan]) -> None:

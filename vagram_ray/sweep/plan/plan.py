@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ from vagram_ray.sweep.spec import Sweep, SweepError, seed_tuple
 from vagram_ray.text import format_bytes, plural
 
 if TYPE_CHECKING:
+    from vagram_ray.envs import EnvironmentSpec
     from vagram_ray.rllib import MBPOConfig
 
 EVAL_RETURN, TRAIN_RETURN = "eval/episode_return", "train/episode_return"
@@ -92,6 +93,8 @@ class SweepPlan:
     """What each cell's work costs, by its index, where that was measured."""
     assumption: str = ""
     """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
+    unsaved_states: tuple[str, ...] = ()
+    """Sentences on state of environments that checkpoints lack."""
     sharing: GpuSharing | None = None
     """Chooses each trial's share of a GPU. None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
     tuning: Tuning | None = None
@@ -243,6 +246,7 @@ def make_plan(
         max_concurrent=max_concurrent,
         overrides=dict(overrides or {}),
         capacity=slots,
+        unsaved_states=_unsaved_states(workloads.values()),
         sharing=sharing,
         tuning=tuning,
         **known,
@@ -256,6 +260,15 @@ def make_plan(
         empty: dict[str, Any] = {name: {} for name in (*known, "costs")}
         return replace(plan, cells=(), example=(workloads[0], plan.costs.get(0)), **empty)
     return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]])
+
+
+def _unsaved_states(workloads: Iterable[Workload]) -> tuple[str, ...]:
+    """A sentence for each environment with state that checkpoints lack."""
+    specs: list[EnvironmentSpec] = []
+    for workload in workloads:
+        if workload.environment is not None and workload.environment not in specs:
+            specs.append(workload.environment)
+    return tuple(dict.fromkeys(f"{said}." for spec in specs if (said := spec.unsaved_state())))
 
 
 def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:

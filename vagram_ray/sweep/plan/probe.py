@@ -104,7 +104,7 @@ def _in_a_process(work: dict[str, Sized], extensions: Sequence[str], device: str
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, "-m", "vagram_ray.sweep.plan.probe"]
     try:
-        content = pickle.dumps((work, tuple(extensions), device))
+        content = pickle.dumps((work, tuple(extensions), device, TOTAL_SECONDS))
         done = subprocess.run(
             command, input=content, capture_output=True, env=environment, timeout=TOTAL_SECONDS + LAST_SECONDS
         )
@@ -130,14 +130,14 @@ def main() -> None:
     """Measure what standard input describes, a line of JSON each on standard output."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what users' own code prints is no answer
-    work, extensions, device = pickle.load(sys.stdin.buffer)
+    work, extensions, device, total_seconds = pickle.load(sys.stdin.buffer)
     start = time.monotonic()
     if extensions:
         from vagram_ray.rllib import load_extensions
 
         load_extensions(extensions)
     for key, (workload, num_seeds) in work.items():
-        if time.monotonic() - start > TOTAL_SECONDS:
+        if time.monotonic() - start > total_seconds:
             break
         try:
             answer = {"key": key, "costs": asdict(probe(workload, seeds_measured(num_seeds), device))}
