@@ -192,6 +192,10 @@ def test_gymnasiums_endless_environments_without_a_time_limit_are_refused(env_id
 def test_others_without_a_time_limit_may_end_by_themselves():
     register_termination("Endless-v0", never_terminates)
     EnvironmentSpec("Endless-v0").validate()
+    assert "no time limit: evaluation episodes that do not end are cut after 10,000 steps" in str(
+        EnvironmentSpec("Endless-v0").notes()
+    )
+    assert EnvironmentSpec("Hopper-v4", env_kwargs={"max_episode_steps": -1}).notes() == []
     EnvironmentSpec("Hopper-v4", env_kwargs={"max_episode_steps": -1}).validate()
 
 

@@ -95,7 +95,7 @@ def test_wrappers_go_on_bit_for_bit(made):
     for _ in range(2):
         for mine, its in zip(play(one), play(other), strict=True):
             np.testing.assert_array_equal(mine, its)
-    assert spec.unsaved_state() == ""
+    assert spec.notes() == []
 
 
 def test_every_stateful_wrapper_of_gymnasium_is_tried():
@@ -154,7 +154,7 @@ class Thing:
         (int, lambda kept: kept + 1),
         (lambda: np.zeros(2), lambda kept: kept + 1),
         (lambda: np.zeros(2), lambda kept: np.add(kept, 1, out=kept)),
-        (lambda: deque(maxlen=2), lambda kept: kept.append(random.random())),
+        (lambda: deque(maxlen=2), lambda kept: kept.append(len(kept) + sum(kept))),
         (list, lambda kept: kept.append(1)),
         (dict, lambda kept: kept.update({len(kept): 1})),
         (set, lambda kept: kept.add(len(kept))),
@@ -164,7 +164,7 @@ class Thing:
 )
 def test_what_outlasts_a_reset_and_is_not_saved_is_named(attribute, change):
     spec = register(partial(Keeps, attribute=attribute, change=change), wrappers.NormalizeObservation)
-    said = spec.unsaved_state()
+    (said,) = spec.notes()
     assert "'Wrapped-v0' keeps state that checkpoints lack (Keeps.kept)" in said
     assert "get_state() and set_state(state)" in said and "\n" not in said
 
@@ -178,7 +178,7 @@ def test_state_of_the_environment_itself_and_of_several_layers_is_named():
             return super().reset(**kwargs)
 
     gym.register(ID, entry_point=lambda: Curriculum(Own()), max_episode_steps=7)
-    assert "(Curriculum.episodes, Curriculum.weights, Own.visits)" in EnvironmentSpec(ID).unsaved_state()
+    assert "(Curriculum.episodes, Curriculum.weights, Own.visits)" in EnvironmentSpec(ID).notes()[0]
 
 
 def test_random_numbers_from_elsewhere_are_named():
@@ -187,7 +187,51 @@ def test_random_numbers_from_elsewhere_are_named():
             self.wind = np.random.normal()
             return self.env.reset(**kwargs)
 
-    assert "Elsewhere.wind), or draws random numbers from elsewhere" in register(Elsewhere).unsaved_state()
+    assert "Elsewhere.wind), or draws random numbers from elsewhere" in register(Elsewhere).notes()[0]
+
+
+def nested(env):
+    env.unwrapped.simulator = Thing()
+    env.unwrapped.simulator.generator = np.random.RandomState(3)
+    return env.unwrapped.simulator.generator.random
+
+
+@pytest.mark.parametrize(
+    ("draw_from", "name"),
+    [
+        (lambda env: np.random.random, "numpy.random"),
+        (lambda env: random.random, "random"),
+        (nested, "PendulumEnv.simulator"),
+        (lambda env: env.unwrapped.action_space.sample, "PendulumEnv.action_space"),
+    ],
+)
+def test_generators_that_are_not_saved_and_used_in_steps_are_named(draw_from, name):
+    class Draws(gym.Wrapper):
+        def __init__(self, env):
+            super().__init__(env)
+            self.draw = draw_from(env)
+
+        def step(self, action):
+            obs, reward, *ends = self.env.step(action)
+            return obs, reward + float(np.sum(self.draw())), *ends
+
+    (said,) = register(Draws).notes()
+    assert f"checkpoints lack ({name}), or draws random numbers from elsewhere than self.np_random" in said
+
+
+def test_a_generator_that_other_objects_hold_too_is_saved():
+    class Shares(gym.Wrapper):
+        def reset(self, **options):
+            returned = self.env.reset(**options)
+            self.simulator = Thing()
+            self.simulator.generator = self.np_random
+            return returned
+
+        def step(self, action):
+            self.simulator.generator.normal()
+            return self.env.step(action)
+
+    assert register(Shares).notes() == []
 
 
 def test_methods_of_other_arguments_and_states_that_json_cannot_hold_are_no_way_to_save():
@@ -205,9 +249,9 @@ def test_methods_of_other_arguments_and_states_that_json_cannot_hold_are_no_way_
         def set_state(self, state):
             raise AssertionError
 
-    assert "LikeMujoco.episodes" in register(LikeMujoco).unsaved_state()
+    assert "LikeMujoco.episodes" in register(LikeMujoco).notes()[0]
     spec = register(Unheld)
-    assert "(Unheld.get_state() (JSON cannot hold what it returns))" in spec.unsaved_state()
+    assert "(Unheld.get_state() (JSON cannot hold what it returns))" in spec.notes()[0]
     one, other = (SeedVectorEnv(spec, (0,)) for _ in range(2))
     other.set_state(json.loads(json.dumps(one.get_state())))
 
@@ -229,4 +273,4 @@ MUJOCO = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "InvertedPendulum", "Pushe
     ["Pendulum-v1", "ContinuousCartPole-v0", "MountainCarContinuous-v0", "Hopper-v4", *(f"{n}-v5" for n in MUJOCO)],
 )
 def test_nothing_is_said_of_environments_without_such_state(env_id):
-    assert EnvironmentSpec(env_id).unsaved_state() == ""
+    assert EnvironmentSpec(env_id).notes() == []

@@ -46,10 +46,10 @@ def get_generator_states(env: gym.Env) -> dict[str, Any]:
     """
     main = _main_generator(env)
     states = {
-        "np_random": _state(main) if _is_saved(main) else None,
+        "np_random": state_of(main) if is_saved(main) else None,
         "layers": [plain(layer.get_generator_state()) if _has_own_state(layer) else None for layer in layers(env)],  # type: ignore[attr-defined]
     }
-    attributes = [{name: _state(found) for name, found in _attributes(layer, main)} for layer in layers(env)]
+    attributes = [{name: state_of(found) for name, found in _attributes(layer, main)} for layer in layers(env)]
     return {**states, "attributes": attributes} if any(attributes) else states
 
 
@@ -72,7 +72,8 @@ def _main_generator(env: gym.Env) -> Any:
     return getattr(env.unwrapped, "np_random", None)
 
 
-def _is_saved(value: Any) -> bool:
+def is_saved(value: Any) -> bool:
+    """Whether this is a generator whose state is saved where it is ``np_random`` or an attribute of a layer."""
     return (
         isinstance(value, Generator)
         and not isinstance(value, random.SystemRandom)
@@ -89,10 +90,11 @@ def _attributes(layer: gym.Env, main: Any) -> list[tuple[str, Generator]]:
     """Generators that are attributes of a layer, but for the main one."""
     if _has_own_state(layer):
         return []
-    return [(name, value) for name, value in vars(layer).items() if value is not main and _is_saved(value)]
+    return [(name, value) for name, value in vars(layer).items() if value is not main and is_saved(value)]
 
 
-def _state(generator: Generator) -> Any:
+def state_of(generator: Generator) -> Any:
+    """The state of a generator, as JSON can hold it."""
     if isinstance(generator, np.random.Generator):
         return plain(generator.bit_generator.state)
     if isinstance(generator, np.random.RandomState):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import random
+import sys
 from collections import deque
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 from gymnasium import wrappers
 from gymnasium.wrappers.utils import RunningMeanStd
 
-from vagram_ray.envs.generators import Generator, get_generator_states, layers, plain, set_generator_states
+from vagram_ray.envs.generators import get_generator_states, is_saved, layers, plain, set_generator_states, state_of
 from vagram_ray.envs.spaces import middle_action
 
 _OF_GYMNASIUM: dict[type, tuple[str, ...]] = {
@@ -53,10 +55,11 @@ def set_lasting_states(env: gym.Env, states: list[dict[str, Any] | None]) -> Non
 def unsaved_state(env: gym.Env) -> list[str]:
     """Names of attributes that are not saved, and differ between two starts of episodes with equal generators.
 
-    Either they outlast a reset, or they depend on random numbers from elsewhere. Steps `env` a few times. What
-    changes within long episodes alone, or in code that is not Python's, is not seen.
+    Either they outlast a reset, or they depend on random numbers from elsewhere; generators of the whole process that
+    were used are named, too. Steps `env` a few times. What changes late in episodes, or in code that is not Python's,
+    is not seen.
     """
-    starts, space = [], env.action_space
+    starts, space, of_process = [], env.action_space, _process_generators()
     assert isinstance(space, gym.spaces.Box)
     generators = get_generator_states(env)
     for _ in range(2):
@@ -67,7 +70,7 @@ def unsaved_state(env: gym.Env) -> list[str]:
             _, _, terminated, truncated, _ = env.step(middle_action(space))
             if terminated or truncated:
                 break
-    found = []
+    found = [name for name, state in _process_generators().items() if of_process.get(name) != state]
     for layer, before, after in zip(layers(env), *starts, strict=True):
         name = type(layer).__name__
         found += [f"{name}.{key}" for key in before | after if before.get(key) != after.get(key)]
@@ -137,6 +140,14 @@ def _decoded(current: Any, saved: Any) -> Any:
 # -- what is left ----------------------------------------------------------------------------------------------
 
 
+def _process_generators() -> dict[str, Any]:
+    """States of the generators that all of this process shares."""
+    states = {"numpy.random": repr(state_of(np.random.mtrand._rand)), "random": random.getstate()}
+    if (torch := sys.modules.get("torch")) is not None:
+        states["torch.random"] = torch.random.get_rng_state().tolist()
+    return states
+
+
 def _fingerprints(layer: gym.Env) -> dict[str, Any]:
     """What each attribute of a layer holds, without those that are saved and what nothing depends on."""
     if type(layer).__module__.startswith("gymnasium.wrappers.") or _has_methods(layer):
@@ -145,7 +156,7 @@ def _fingerprints(layer: gym.Env) -> dict[str, Any]:
     return {
         name: _fingerprint(value, _DEEPEST, {id(layer)})
         for name, value in vars(layer).items()
-        if name not in known and not name.startswith("_cached_")
+        if name not in known and not name.startswith("_cached_") and not is_saved(value)
     }
 
 
@@ -156,7 +167,13 @@ def _fingerprint(value: Any, depth: int, within: set[int]) -> Any:
         return kind, repr(value)
     if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         return kind, str(value.dtype), value.shape, value.tobytes()
-    if isinstance(value, Generator | np.random.BitGenerator | gym.Env | type) or id(value) in within or not depth:
+    if is_saved(value):  # not where it is saved
+        return kind, repr(state_of(value))
+    if isinstance(value, gym.Space):  # it draws samples with a generator of its own
+        return kind, repr(state_of(value.np_random))
+    if isinstance(value, np.random.BitGenerator | gym.Env | type | ModuleType) or inspect.isroutine(value):
+        return kind
+    if id(value) in within or not depth:
         return kind
     within = within | {id(value)}
     if isinstance(value, dict):
@@ -165,7 +182,5 @@ def _fingerprint(value: Any, depth: int, within: set[int]) -> Any:
         return kind, [_fingerprint(item, depth - 1, within) for item in value]
     if isinstance(value, set | frozenset):
         return kind, sorted(map(repr, value))
-    if isinstance(value, gym.Space | ModuleType) or inspect.isroutine(value):
-        return kind
     inside = getattr(value, "__dict__", {})
     return kind, [(name, _fingerprint(item, depth - 1, within)) for name, item in inside.items()]

@@ -18,10 +18,7 @@ from vagram_ray.envs.generators import get_generator_states, layers, set_generat
 from vagram_ray.envs.lasting_state import get_lasting_states, set_lasting_states
 from vagram_ray.envs.returned import not_finite, wrong_reset, wrong_step
 from vagram_ray.envs.spaces import ActionRange
-from vagram_ray.envs.spec import EnvironmentSpec, check_seed
-
-EVALUATION_STEP_LIMIT = 10_000
-"""Steps after which an evaluation episode is cut (truncated) in an environment without a time limit."""
+from vagram_ray.envs.spec import EVALUATION_STEP_LIMIT, EnvironmentSpec, check_seed
 
 # Kinds that need no closer look, which costs as much as a step of a small environment.
 _USUAL_REWARDS = frozenset({float, int, np.float64, np.float32, np.int64, np.int32})
@@ -146,7 +143,7 @@ class SeedVectorEnv:
         this one does after the next `reset` of both. Covered are the environment's ``np_random``, generators that
         are attributes of the environment or of a wrapper (NumPy's two kinds and ``random.Random``), every one
         of them with ``get_generator_state`` and ``set_generator_state``, Gymnasium's own wrappers, and every layer
-        with ``get_state`` and ``set_state``. `EnvironmentSpec.unsaved_state` names what else was seen.
+        with ``get_state`` and ``set_state``. `EnvironmentSpec.notes` names what else was seen.
         """
         return {
             "spec": self._description(),

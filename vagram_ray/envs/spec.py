@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from vagram_ray.core.environments import TerminationFn
 
+EVALUATION_STEP_LIMIT = 10_000
+"""Steps after which an evaluation episode is cut (truncated) in an environment without a time limit."""
 _OLD_MUJOCO = re.compile(r"(?P<name>\w+)-v[0-3]")
 
 
@@ -118,8 +120,8 @@ class EnvironmentSpec:
             env.close()
         return observation_space.shape[0] + int(self.num_distractors), action_space.shape[0]
 
-    def unsaved_state(self) -> str:
-        """A sentence on state that checkpoints lack, as far as a few steps show it; empty where there is none.
+    def notes(self) -> list[str]:
+        """Sentences on what works otherwise than may be expected: state that checkpoints lack, episodes without end.
 
         Raises:
             EnvironmentSpecError: as `validate`.
@@ -127,20 +129,34 @@ class EnvironmentSpec:
         env = self._make_base()
         try:
             self._try_step(env)
-            names = unsaved_state(env)
-        except EnvironmentSpecError:
-            raise
-        except Exception:  # it does not get through a second episode: training says so
-            return ""
+            return [*self._note_endless(env), *self._note_unsaved(env)]
         finally:
             env.close()
-        if not names:
-            return ""
-        return (
-            f"environment {self.env_id!r} keeps state that checkpoints lack ({', '.join(names)}), or draws random "
-            "numbers from elsewhere than self.np_random: what goes on from a checkpoint will differ from an "
-            "undisturbed run; give it get_state() and set_state(state), or clear it in reset"
-        )
+
+    def _note_endless(self, env: gym.Env) -> Iterator[str]:
+        from vagram_ray.envs.terminations import never_terminates, termination_function
+
+        try:
+            terminates = termination_function(self.env_id, self._keywords()) is not never_terminates
+        except EnvironmentSpecError:  # nothing is known about it
+            terminates = False
+        if not terminates and not _has_time_limit(env):
+            yield (
+                f"environment {self.env_id!r} has no time limit: evaluation episodes that do not end are cut after "
+                f"{EVALUATION_STEP_LIMIT:,} steps; give it a max_episode_steps in {self.kwargs_name}."
+            )
+
+    def _note_unsaved(self, env: gym.Env) -> Iterator[str]:
+        try:
+            names = unsaved_state(env)
+        except Exception:  # it does not get through a second episode: training says so
+            return
+        if names:
+            yield (
+                f"environment {self.env_id!r} keeps state that checkpoints lack ({', '.join(names)}), or draws random "
+                "numbers from elsewhere than self.np_random: what goes on from a checkpoint will differ from an "
+                "undisturbed run; give it get_state() and set_state(state), or clear it in reset."
+            )
 
     def termination(self) -> TerminationFn:
         """The termination function over full observations, distractors included (they are cut off).
@@ -213,7 +229,7 @@ class EnvironmentSpec:
         problem = why_not_saved(env)
         if problem:
             raise EnvironmentSpecError(f"environment {self.env_id!r} {problem}")
-        if not any(isinstance(layer, gym.wrappers.TimeLimit) for layer in layers(env)) and self._is_known_endless():
+        if not _has_time_limit(env) and self._is_known_endless():
             raise EnvironmentSpecError(
                 f"environment {self.env_id!r} has no time limit and never terminates, so that its episodes cannot end: "
                 f"give it one, for example {self.kwargs_name}={{'max_episode_steps': 1000}}"
@@ -245,6 +261,10 @@ def check_seed(seed: Any) -> int:
     if value < 0:
         raise EnvironmentSpecError(f"seed={seed!r} must be an integer >= 0")
     return value
+
+
+def _has_time_limit(env: gym.Env) -> bool:
+    return any(isinstance(layer, gym.wrappers.TimeLimit) for layer in layers(env))
 
 
 def _episode_seed(seed: int, evaluation: bool) -> int:

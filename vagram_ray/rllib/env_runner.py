@@ -68,8 +68,8 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         seeds = self.config.seeds
         spec = self.config.environment_spec()
         self.env = SeedVectorEnv(spec, seeds)
-        if unsaved := spec.unsaved_state():
-            warnings.warn(f"{unsaved}.", RuntimeWarning, stacklevel=2)
+        for note in spec.notes():
+            warnings.warn(note, RuntimeWarning, stacklevel=2)
         self.evaluation_env = SeedVectorEnv(evaluation_config.environment_spec(), seeds, evaluation=True)
         if self.evaluation_env.observation_space.shape != self.env.observation_space.shape:
             raise ValueError(

@@ -93,8 +93,8 @@ class SweepPlan:
     """What each cell's work costs, by its index, where that was measured."""
     assumption: str = ""
     """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
-    unsaved_states: tuple[str, ...] = ()
-    """Sentences on state of environments that checkpoints lack."""
+    environment_notes: tuple[str, ...] = ()
+    """Sentences on state of environments that checkpoints lack, and on episodes without an end."""
     sharing: GpuSharing | None = None
     """Chooses each trial's share of a GPU. None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
     tuning: Tuning | None = None
@@ -246,7 +246,7 @@ def make_plan(
         max_concurrent=max_concurrent,
         overrides=dict(overrides or {}),
         capacity=slots,
-        unsaved_states=_unsaved_states(workloads.values()),
+        environment_notes=_environment_notes(workloads.values()),
         sharing=sharing,
         tuning=tuning,
         **known,
@@ -262,13 +262,12 @@ def make_plan(
     return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]])
 
 
-def _unsaved_states(workloads: Iterable[Workload]) -> tuple[str, ...]:
-    """A sentence for each environment with state that checkpoints lack."""
+def _environment_notes(workloads: Iterable[Workload]) -> tuple[str, ...]:
     specs: list[EnvironmentSpec] = []
     for workload in workloads:
         if workload.environment is not None and workload.environment not in specs:
             specs.append(workload.environment)
-    return tuple(dict.fromkeys(f"{said}." for spec in specs if (said := spec.unsaved_state())))
+    return tuple(dict.fromkeys(note for spec in specs for note in spec.notes()))
 
 
 def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:

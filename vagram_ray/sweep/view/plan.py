@@ -72,7 +72,7 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
         )
     if plan.assumption:
         warnings.append(plan.assumption)
-    return [*warnings, *_share_warnings(plan), *plan.unsaved_states]
+    return [*warnings, *_share_warnings(plan), *plan.environment_notes]
 
 
 def _share_warnings(plan: SweepPlan) -> Iterator[str]:
