@@ -66,6 +66,16 @@ def test_the_end_of_a_launch_is_there_until_the_next_begins(begin: Begin, tmp_pa
     assert [launch["ended"] for launch in info["launches"]] == ["interrupted", "complete"]
 
 
+def test_what_an_end_is_computed_from_is_what_it_is_written_beside(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(FIRST)
+    reads, read = [], SweepFolder.read
+    monkeypatch.setattr(SweepFolder, "read", lambda self: reads.append(self) or read(self))
+    end_launch(SweepFolder(tmp_path), 5.0, "complete", {})
+    assert len(reads) == 1, "between two readings another process may have written"
+
+
 def test_a_killed_launch_lasted_until_its_last_record(
     begin: Begin, tmp_path: Path, make_result: Callable[..., dict[str, Any]]
 ) -> None:

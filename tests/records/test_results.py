@@ -141,7 +141,7 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_the_sweep_file_is_completed_at_the_end(sweep_folder: Path) -> None:
-    SweepFolder(sweep_folder).update({"wall_time_s": 3.0})
+    SweepFolder(sweep_folder).update(lambda _: {"wall_time_s": 3.0})
     info = SweepResults.load(sweep_folder).info
     assert (info["wall_time_s"], info["command"]) == (3.0, "the command")
 

@@ -167,7 +167,7 @@ def test_a_pending_seed_is_left_out_until_the_launch_has_ended(
     assert (running.lost, running.worst) == ((2,), (2,))
     assert (running.statistics.count, running.statistics.mean) == (3, pytest.approx((-10 - 50 - 50) / 3))
     assert sorted(running.missing) == [2, 3, 4]
-    SweepFolder(tmp_path).update({"wall_time_s": 5.0})
+    SweepFolder(tmp_path).update(lambda _: {"wall_time_s": 5.0})
     ended, nothing = summarize_sweep(SweepResults.load(tmp_path)).cells
     assert ended.lost == (2, 3, 4)
     # -10, and four times -50: a quarter of five is one at either end, which leaves three times -50.
@@ -242,7 +242,7 @@ def test_the_command_writes_the_tables_anew_from_the_records(
     build: Build, tmp_path: Path, make_result: Callable[..., dict[str, Any]]
 ) -> None:
     build({0: [1.0] * 12})
-    SweepFolder(tmp_path).update({"wall_time_s": 5.0, "interrupted": True, "launches": [{}, {}]})
+    SweepFolder(tmp_path).update(lambda _: {"wall_time_s": 5.0, "interrupted": True, "launches": [{}, {}]})
     stopped = CliRunner().invoke(main, [str(tmp_path)])
     assert stopped.exit_code == 1, stopped.output
     assert "NOT COMPLETE: 0 of 1 seeds" in stopped.output

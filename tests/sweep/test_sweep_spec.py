@@ -35,7 +35,7 @@ def test_a_number_of_seeds_stands_for_the_first_ones_and_a_list_for_itself() -> 
     assert seed_tuple([7, 3]) == (7, 3)
 
 
-@pytest.mark.parametrize("seeds", [0, -1, True, [], [1, 1], [-1], "3", [1.5], None])
+@pytest.mark.parametrize("seeds", [0, -1, True, [], [1, 1], [-1], [2**63], "3", [1.5], None])
 def test_unusable_seeds_are_refused(seeds: Any) -> None:
     with pytest.raises(ValueError, match="seeds="):
         seed_tuple(seeds)

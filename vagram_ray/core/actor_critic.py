@@ -145,13 +145,13 @@ class TwinCritic(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Both critics' values (S, 2, B) of obs (S, B, D) and action (S, B, A)."""
-        return self.network(torch.cat([self.scale(obs), action], dim=-1)).view(self.num_seeds, 2, -1)
+        return self.network.forward(torch.cat([self.scale(obs), action], dim=-1)).view(self.num_seeds, 2, -1)
 
     def values_at(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values (S, 2, B) where each critic has its own obs (S, 2, B, D). Action (S, B, A) is shared."""
         scaled = torch.stack([self.scale(obs[:, 0]), self.scale(obs[:, 1])], dim=1)
         shared = action.unsqueeze(1).expand(-1, 2, -1, -1)
-        return self.network(torch.cat([scaled, shared], dim=-1).flatten(0, 1)).view(self.num_seeds, 2, -1)
+        return self.network.forward(torch.cat([scaled, shared], dim=-1).flatten(0, 1)).view(self.num_seeds, 2, -1)
 
     def select_seeds(self, index: Tensor, scale: ObservationScale) -> TwinCritic:
         """A copy of the critics of the seeds at ``index``, with the ``scale`` of the same selection of the actor."""

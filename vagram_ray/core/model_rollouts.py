@@ -36,7 +36,7 @@ class Truncation:
     """Where imagined rollouts end because the elites disagree: at the first transition with u > kappa.
 
     u(s, a) = sum_d w_d var_e(f_ed), f_e the elites' predicted mean successors of (s, a), var_e their population
-    variance. Predicted variances play no part, so deterministic and probabilistic members are judged alike.
+    variance. Predicted variances play no part, so deterministic and probabilistic members are measured alike.
 
     Args:
         weights: Maps the elites' average successors (S, n, D) to w, (S, n, D) or (S, 1, D).
@@ -139,9 +139,8 @@ def imagine(
     obs = replay.layout.split(replay.gather(index)).obs
     alive = (torch.arange(padded, device=obs.device) < num_rollouts).expand(obs.shape[:2])
     networks = dynamics.elite_networks()
-    reward_sum = terminated_sum = torch.zeros(obs.shape[0], device=obs.device)
-    count = truncated = torch.zeros_like(reward_sum)
-    threshold: Tensor | None = None
+    stored = _StoredTransitions(torch.zeros(obs.shape[0], device=obs.device))
+    cutoff = _Cutoff(truncation, num_rollouts, torch.zeros_like(stored.count)) if truncation is not None else None
     for _ in range(rollout_length):
         order = streams.permutation(padded)
         action_noise = streams.normal(padded, dynamics.action_dim)
@@ -149,29 +148,68 @@ def imagine(
         action = _act(actor, obs, action_noise)
         next_obs, reward = _step(dynamics, networks, obs, action, order, model_noise)
         terminated = termination(obs, action, next_obs)
-        if truncation is not None:
-            disagreement = truncation.disagreement(dynamics, networks, obs, action, alive)
-            if threshold is None:  # all rollouts are at their first step
-                threshold = truncation.threshold(disagreement[:, :num_rollouts])
-            trusted = disagreement <= threshold.unsqueeze(1)
-            truncated = truncated + (alive & ~trusted).sum(dim=1)
-            alive = alive & trusted
+        if cutoff is not None:
+            alive = cutoff.trusted(cutoff.truncation.disagreement(dynamics, networks, obs, action, alive), alive)
         columns = [obs, action, reward.unsqueeze(-1), next_obs, terminated.unsqueeze(-1).to(obs.dtype)]
         imagined.add(torch.cat(columns, dim=-1), alive)
-        reward_sum = reward_sum + torch.where(alive, reward, 0.0).sum(dim=1)
-        terminated_sum = terminated_sum + (terminated & alive).sum(dim=1)
-        count = count + alive.sum(dim=1)
+        stored.add(reward, terminated, alive)
         alive = alive & ~terminated
         # A finished rollout stays where it ended: its row goes on being computed, but never stored.
         obs = torch.where(alive.unsqueeze(-1), next_obs, obs)
-    metrics = {
-        "imagined_reward": reward_sum / count,
-        "imagined_termination_share": terminated_sum / count,
-        "imagined_rollout_length": count / num_rollouts,
-    }
-    if threshold is not None:
-        metrics |= {"truncated_rollouts_share": truncated / num_rollouts, "truncation_threshold": threshold}
-    return metrics
+    return {**stored.metrics(num_rollouts), **(cutoff.metrics() if cutoff is not None else {})}
+
+
+class _StoredTransitions:
+    """Counts what one refill stores.
+
+    Args:
+        zero: (S,), on the device of the transitions.
+    """
+
+    def __init__(self, zero: Tensor) -> None:
+        self.count = self.rewards = self.terminations = zero
+
+    def add(self, reward: Tensor, terminated: Tensor, alive: Tensor) -> None:
+        """Count one imagined step (S, n) of the rollouts that are ``alive``."""
+        self.rewards = self.rewards + torch.where(alive, reward, 0.0).sum(dim=1)
+        self.terminations = self.terminations + (terminated & alive).sum(dim=1)
+        self.count = self.count + alive.sum(dim=1)
+
+    def metrics(self, num_rollouts: int) -> dict[str, Tensor]:
+        """Means over the stored transitions, (S,)."""
+        return {
+            "imagined_reward": self.rewards / self.count,
+            "imagined_termination_share": self.terminations / self.count,
+            "imagined_rollout_length": self.count / num_rollouts,
+        }
+
+
+@dataclass
+class _Cutoff:
+    """Ends the rollouts of one refill where the elites disagree."""
+
+    truncation: Truncation
+    num_rollouts: int
+    """Rollouts per seed. Rows beyond them are padding."""
+    num_ended: Tensor
+    """(S,), rollouts that have been ended."""
+    threshold: Tensor | None = None
+    """kappa (S,), known after the first step."""
+
+    def trusted(self, disagreement: Tensor, alive: Tensor) -> Tensor:
+        """The rollouts (S, n) out of ``alive`` whose present transition has u <= kappa."""
+        if self.threshold is None:  # all rollouts are at their first step
+            self.threshold = self.truncation.threshold(disagreement[:, : self.num_rollouts])
+        trusted = disagreement <= self.threshold.unsqueeze(1)
+        self.num_ended = self.num_ended + (alive & ~trusted).sum(dim=1)
+        return alive & trusted
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Share of the rollouts that were ended and kappa, (S,)."""
+        if self.threshold is None:  # no step was taken
+            return {}
+        shares = self.num_ended / self.num_rollouts
+        return {"truncated_rollouts_share": shares, "truncation_threshold": self.threshold}
 
 
 def _act(actor: SquashedGaussianActor, obs: Tensor, noise: Tensor) -> Tensor:

@@ -126,8 +126,9 @@ class ValueEstimates:
         """What ``function`` makes of columns (S, ..., width) as rows (S, n, width), in chunks: (S, K, ...)."""
         chunks = zip(*(column.flatten(1, -2).split(self.chunk_size, dim=1) for column in columns), strict=True)
         with constant_weights(self.sac.actor.network, self.sac.critic.network, self.sac.target_critic.network):
-            values = torch.cat([function(*chunk) for chunk in chunks], dim=2)
-        return values.unflatten(2, columns[0].shape[1:-1])
+            rows = torch.cat([function(*chunk) for chunk in chunks], dim=2)
+        values: Tensor = rows.unflatten(2, columns[0].shape[1:-1])
+        return values
 
     def _action_values(self, obs: Tensor, action: Tensor) -> Tensor:
         return torch.cat([critic(obs, action) for critic in (self.sac.critic, self.sac.target_critic)], dim=1)

@@ -16,15 +16,15 @@ CARTPOLE_HORIZON = 200
 class ContinuousCartPole(CartPoleEnv):
     """Gymnasium's cartpole (same physics, start states and limits) pushed with any force up to 10 N.
 
-    The action is one number in [-1, 1], times 10 N (`force_mag`); numbers outside are clipped. At -1 and 1 the
+    The action is one number in [-1, 1], times 10 N (`force_mag`). Numbers outside are clipped. At -1 and 1 the
     dynamics are those of ``CartPole-v1``. Observations are float32 (position in m, velocity in m/s, pole angle
     in rad, angular velocity in rad/s). The reward is 1 for every step, the last one included. An episode
-    terminates when the cart leaves +-2.4 m or the pole +-12 degrees; the registered ``ContinuousCartPole-v0``
+    terminates when the cart leaves +-2.4 m or the pole +-12 degrees. The registered ``ContinuousCartPole-v0``
     truncates after 200 steps.
     """
 
     def __init__(self, render_mode: str | None = None) -> None:
-        """Build the environment; `render_mode` as for ``CartPole-v1``."""
+        """Build the environment. `render_mode` as for ``CartPole-v1``."""
         super().__init__(render_mode=render_mode)
         self.action_space = gym.spaces.Box(-1.0, 1.0, shape=(1,), dtype=np.float32)
 

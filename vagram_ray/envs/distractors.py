@@ -39,7 +39,7 @@ _PUBLISHED_LIMIT = 20.0
 
 
 MAX_DISTRACTORS = 2_000
-"""The process has a square matrix of that size; the paper goes to 15."""
+"""The process has a square matrix of that size. The paper goes to 15."""
 
 
 def check_distractors(num_distractors: Any, process: Any, scale: Any = "deviation", reset: Any = "component") -> int:
@@ -80,7 +80,7 @@ def distractor_settings_without_effect(settings: Mapping[str, Any]) -> frozenset
 def current_distractor_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Settings out of a checkpoint or a sweep's folder, in today's names.
 
-    Versions without `distractor_scale` had under the name ``"paper"`` what is ``"drift"`` now; what they wrote is
+    Versions without `distractor_scale` had under the name ``"paper"`` what is ``"drift"`` now. What they wrote is
     of that process. Settings without distractors are the same under either name.
     """
     if "distractor_scale" in saved or "num_distractors" not in saved:
@@ -98,7 +98,7 @@ class DistractorObservation(gym.Wrapper):
 
     ``"paper"`` (Voelcker et al., 2022, eq. 18 in Appendix E)::
 
-        f(s) = s + sin(A s) where |f(s)| < 20, else s_0;   every episode starts at s_0
+        f(s) = s + sin(A s) where |f(s)| < 20, else s_0.   Every episode starts at s_0
 
     The entries of A (n, n) are drawn from N(0, 10) and those of s_0 (n) from N(0, 0.1), once: no reset draws them
     anew. The text leaves two things open, and each is an option. The defaults are what the code published with the
@@ -117,7 +117,7 @@ class DistractorObservation(gym.Wrapper):
     deviation 10, all drawn once. Each episode draws a start from a normal of standard deviation 0.1 and takes
     one step of the process before the first observation.
 
-    ``"drift"`` (no source; what earlier versions of this project had in the place of eq. 18)::
+    ``"drift"`` (no source: earlier versions had it in place of eq. 18)::
 
         f(d) = d + sin(A d),   the same d_0 in every episode
 
@@ -125,7 +125,7 @@ class DistractorObservation(gym.Wrapper):
 
     What is drawn once depends on `seed` alone, so training and evaluation environments of a seed share it. The
     starts of the ``"published"`` process come from a generator that ``reset(seed=...)`` seeds, as it does the
-    environment's. The process runs in float64; observations are float32 where the environment's are, else float64.
+    environment's. The process runs in float64. Observations are float32 where the environment's are, else float64.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class DistractorObservation(gym.Wrapper):
 
         Args:
             env: an environment with a flat Box observation space.
-            num_distractors: n >= 0; with 0 the wrapper changes no number.
+            num_distractors: n >= 0. With 0 the wrapper changes no number.
             process: ``"paper"``, ``"published"`` or ``"drift"``.
             scale: ``"deviation"`` or ``"variance"``, of the ``"paper"`` process alone.
             reset: ``"component"`` or ``"vector"``, of the ``"paper"`` process alone.
@@ -184,7 +184,7 @@ class DistractorObservation(gym.Wrapper):
         return {name: value.copy() for name, value in self._constants.items()}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """Start an episode of the environment and of the distractors; `seed` restarts both random streams."""
+        """Start an episode of the environment and of the distractors. `seed` restarts both random streams."""
         if seed is not None:
             self._episode_generator = np.random.default_rng([seed, _EPISODE_STREAM])
         obs, info = self.env.reset(seed=seed, options=options)
@@ -220,7 +220,7 @@ class DistractorObservation(gym.Wrapper):
         constants = {name: np.asarray(value, dtype=np.float64) for name, value in state["constants"].items()}
         mine = {name: value.shape for name, value in self._constants.items()}
         theirs = {name: value.shape for name, value in constants.items()}
-        # Lists lose the shape (0, 0) of an empty matrix; there is nothing to compare then but the names.
+        # Lists lose the shape (0, 0) of an empty matrix. There is nothing to compare then but the names.
         if mine.keys() != theirs.keys() or (self.num_distractors and mine != theirs):
             raise EnvironmentSpecError(
                 f"the saved distractor state has {theirs}, this environment has {mine}: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class EnvironmentSpecError(ValueError):
-    """An environment cannot be used as asked; the message is one sentence that names the value and the way out."""
+    """An environment cannot be used as asked. The message is one sentence that names the value and the way out."""
 
 
 class EnvironmentReturnError(RuntimeError):

@@ -13,14 +13,14 @@ _LONGEST = 120
 
 
 def wrong_reset(result: Any, shape: tuple[int, ...]) -> str | None:
-    """What is wrong with the form of what ``reset`` returned, as the end of a sentence; None if nothing is."""
+    """What is wrong with the form of what ``reset`` returned, as the end of a sentence, or None if nothing is."""
     if not isinstance(result, tuple) or len(result) != 2:
         return f"returned {describe(result)} from reset, but {RESET_FORM} is wanted"
     return _wrong_observation(result[0], shape, "reset")
 
 
 def wrong_step(result: Any, shape: tuple[int, ...]) -> str | None:
-    """What is wrong with the form of what ``step`` returned, as the end of a sentence; None if nothing is."""
+    """What is wrong with the form of what ``step`` returned, as the end of a sentence, or None if nothing is."""
     if not isinstance(result, tuple) or len(result) != 5:
         return f"returned {describe(result)} from step, but {STEP_FORM} is wanted"
     obs, reward, terminated, truncated, _ = result
@@ -36,7 +36,7 @@ def wrong_step(result: Any, shape: tuple[int, ...]) -> str | None:
 
 
 def not_finite(obs: Any, reward: Any = 0.0) -> str | None:
-    """Which number is not finite in float32, as the end of a sentence; None if all are. The form has to be right."""
+    """Which number is not finite in float32, as the end of a sentence, or None if all are. The form has to be right."""
     with np.errstate(over="ignore"):
         cast = np.asarray(obs, dtype=np.float32)
         reward_cast = math.nan if reward is None else float(np.float32(reward))

@@ -1,6 +1,6 @@
 """A time limit for steps of environments: a simulator that hangs ends its process instead of waiting for ever.
 
-A step runs in the process that trains, so nobody inside can interrupt it; but Tune starts a trial's process again
+A step runs in the process that trains, so nobody inside can interrupt it. But Tune starts a trial's process again
 when it ends, and the trial goes on from its last checkpoint.
 """
 

@@ -202,7 +202,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         config, state = read_checkpoint(CheckpointFolder(LocalFileSystem(), str(path)), with_buffers=False)
     except DamagedCheckpointError as error:
-        raise PlayError(f"{str(error).rstrip('.')}; {_another(path)}.") from error
+        raise PlayError(f"{str(error).rstrip('.')}; {_advise_other_checkpoint(path)}.") from error
     except CheckpointError as error:
         raise PlayError(str(error)) from error
     except STORAGE_ERRORS as error:
@@ -210,7 +210,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return config["settings"], state["agent"]
 
 
-def _another(path: Path) -> str:
+def _advise_other_checkpoint(path: Path) -> str:
     """What to give in place of a damaged checkpoint: the newest other one of its trial."""
     try:
         siblings = [own for _, own in numbered_checkpoints(LocalFileSystem(), str(path.absolute().parent))]

@@ -139,12 +139,12 @@ def _trial_of_sweep(folder: Path, label: str | None, seed: int | None) -> Path:
     own_trials = [trial for trial in info["trials"] if trial["cell"] == index]
     for trial in own_trials:
         if seed is None or seed in trial["seeds"]:
-            return _here(folder, trial["name"], info.get("storage"))
+            return _trial_folder(folder, trial["name"], info.get("storage"))
     known = sorted(own for trial in own_trials for own in trial["seeds"])
     raise PlayError(f"--seed {seed} is not in {labels[index]!r}; its seeds are {', '.join(map(str, known))}.")
 
 
-def _here(folder: Path, name: str, storage: str | None) -> Path:
+def _trial_folder(folder: Path, name: str, storage: str | None) -> Path:
     """A trial's folder, which lies beside ``sweep.json`` or in another storage."""
     trial = folder / name
     if storage and not trial.is_dir():
@@ -158,7 +158,7 @@ def _cell_index(folder: Path, labels: list[str], label: str | None) -> int:
         if len(labels) == 1:
             return 0
         raise PlayError(
-            f"{str(folder)!r} is a sweep of {len(labels)} cells; choose one with --cell {_choices(labels)}."
+            f"{str(folder)!r} is a sweep of {len(labels)} cells; choose one with --cell {_joined_by_or(labels)}."
         )
     wanted = _compact(label)
     for index, own in enumerate(labels):
@@ -171,21 +171,23 @@ def _cell_index(folder: Path, labels: list[str], label: str | None) -> int:
     if len(containing) == 1:
         return containing[0]
     if containing:
-        raise PlayError(f"--cell {label!r} is in {len(containing)} cells: {_choices(labels[i] for i in containing)}.")
+        raise PlayError(
+            f"--cell {label!r} is in {len(containing)} cells: {_joined_by_or(labels[i] for i in containing)}."
+        )
     close = difflib.get_close_matches(label, labels, n=3, cutoff=0.5) or labels
-    raise PlayError(f"--cell {label!r} is no cell of {str(folder)!r}; there is {_choices(close)}.")
+    raise PlayError(f"--cell {label!r} is no cell of {str(folder)!r}; there is {_joined_by_or(close)}.")
 
 
 def _compact(label: str) -> str:
     return label.replace(" ", "")
 
 
-def _choices(labels: Iterable[str]) -> str:
+def _joined_by_or(labels: Iterable[str]) -> str:
     return " or ".join(f"{label!r}" for label in labels)
 
 
 def _sweeps_inside(folder: Path) -> str:
     inside = sorted(child.name for child in folder.iterdir() if SweepFolder(child).is_there)
     if inside:
-        return f", but sweeps: give {_choices(str(folder / name) for name in inside[:5])}."
+        return f", but sweeps: give {_joined_by_or(str(folder / name) for name in inside[:5])}."
     return "; give the folder of a checkpoint, a trial or a sweep."

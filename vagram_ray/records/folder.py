@@ -21,7 +21,7 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -108,9 +108,10 @@ class SweepFolder:
         """Write ``sweep.json``. Values that JSON does not hold become texts."""
         write_atomically(self.file, json.dumps(content, indent=2, default=format_value) + "\n")
 
-    def update(self, details: Mapping[str, Any]) -> None:
-        """Add what has become known to ``sweep.json``, or put it in the place of what stands there."""
-        self.write({**self.read(), **details})
+    def update(self, changes: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        """Put what ``changes`` makes of the content of ``sweep.json`` beside it, or in its place under equal keys."""
+        content = self.read()
+        self.write({**content, **changes(content)})
 
     def tune_config(self, trial: str) -> dict[str, Any]:
         """A trial's configuration where an earlier version had Tune write it, empty if it is not there or damaged."""
@@ -177,7 +178,7 @@ class SweepFolder:
                         damage = damage or f"line {number} is no record: {reason(error)}"
                         continue
                     if record is not None:
-                        _put(records, record)
+                        _replace_from_epoch(records, record)
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
@@ -299,7 +300,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _put(records: list[Record], record: Record) -> None:
+def _replace_from_epoch(records: list[Record], record: Record) -> None:
     """Add a record, which takes the place of all from its epoch on."""
     while records and records[-1]["training_iteration"] >= record["training_iteration"]:
         records.pop()

@@ -20,7 +20,6 @@ from vagram_ray.records.recorded import RecordedSweep
 
 COMPLETE, INCOMPLETE, INTERRUPTED, KILLED = "complete", "incomplete", "interrupted", "killed"
 """How a launch ended."""
-_END = ("wall_time_s", "interrupted", "failed_trials")
 
 
 def begin_launch(
@@ -59,17 +58,24 @@ def end_launch(
         seconds: Wall time of this launch. ``None``: nothing was run, so the newest launch is an earlier one.
         ended: How it ended.
         failed: Error files of the trials that failed, by name.
-        stopped_by: The stopper that ended the whole sweep; empty where none did.
+        stopped_by: The stopper that ended the whole sweep, empty where none did.
     """
-    info = folder.read()
-    launches = list(info.get("launches", ()))
-    if seconds is None:
-        launches = close_launches(folder, launches)
-    elif launches:
-        launches[-1] = {**launches[-1], "wall_time_s": round(seconds, 1), "ended": ended}
-    end = (total_seconds(launches, seconds or 0.0), ended == INTERRUPTED, dict(failed))
-    stopped = {"stopped_by": stopped_by} if stopped_by else {}
-    folder.update({"launches": launches, **dict(zip(_END, end, strict=True)), **stopped})
+
+    def with_end(content: Mapping[str, Any]) -> dict[str, Any]:
+        launches = list(content.get("launches", ()))
+        if seconds is None:
+            launches = close_launches(folder, launches)
+        elif launches:
+            launches[-1] = {**launches[-1], "wall_time_s": round(seconds, 1), "ended": ended}
+        return {
+            "launches": launches,
+            "wall_time_s": total_seconds(launches, seconds or 0.0),
+            "interrupted": ended == INTERRUPTED,
+            "failed_trials": dict(failed),
+            **({"stopped_by": stopped_by} if stopped_by else {}),
+        }
+
+    folder.update(with_end)
 
 
 def close_launches(folder: SweepFolder, launches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def _seconds(value: Any, place: str) -> None:
         _refuse(place, value, "a time in seconds")
 
 
-def _amount(value: Any, place: str) -> None:
+def _nonnegative(value: Any, place: str) -> None:
     if not is_number(value) or value < 0:
         _refuse(place, value, "a number from 0 on")
 
@@ -99,7 +99,7 @@ def _file_name(value: Any, place: str) -> None:
         _refuse(place, value, "the name of a trial")
 
 
-def _flag(value: Any, place: str) -> None:
+def _boolean(value: Any, place: str) -> None:
     if not isinstance(value, bool):
         _refuse(place, value, "true or false")
 
@@ -115,7 +115,7 @@ def _plain(value: Any, place: str, depth: int = 0) -> None:
         _refuse(place, value, "a number that can be used")
 
 
-def _each(check: Check) -> Check:
+def _list_of(check: Check) -> Check:
     def check_all(value: Any, place: str) -> None:
         if not isinstance(value, list):
             _refuse(place, value, "a list")
@@ -153,8 +153,8 @@ def _key(key: str) -> str:
 
 # -- sweep.json --------------------------------------------------------------------------------------------------
 
-_RESOURCES = _table(optional={"CPU": _amount, "GPU": _amount, "accelerator_type": _text})
-_MACHINE = _table(optional={"processor": _text, "cpus": _whole(), "gpus": _whole(), "memory_gib": _amount})
+_RESOURCES = _table(optional={"CPU": _nonnegative, "GPU": _nonnegative, "accelerator_type": _text})
+_MACHINE = _table(optional={"processor": _text, "cpus": _whole(), "gpus": _whole(), "memory_gib": _nonnegative})
 _ORIGIN: Mapping[str, Check] = {
     "command": _text,
     "started": _text,
@@ -169,18 +169,23 @@ _CELL = _table(
     {
         "axes": _table(),
         "settings": _table(),
-        "trials": _each(_name),
+        "trials": _list_of(_name),
         "epoch_length": _whole(),
         "warmup_steps": _whole(),
     },
 )
-_TRIAL = _table({"name": _file_name, "cell": _whole(), "seeds": _each(_whole())}, {"resources": _RESOURCES})
+_TRIAL = _table({"name": _file_name, "cell": _whole(), "seeds": _list_of(_whole())}, {"resources": _RESOURCES})
 _TUNING = _table(
     {"metric": _name, "mode": _name},
     {"scheduler": _name, "search_alg": _name, "stop": _name, "num_samples": _whole(1)},
 )
 _SWEEP = _table(
-    {"epochs": _whole(1, MAX_EPOCHS), "seeds": _each(_whole()), "cells": _each(_CELL), "trials": _each(_TRIAL)},
+    {
+        "epochs": _whole(1, MAX_EPOCHS),
+        "seeds": _list_of(_whole()),
+        "cells": _list_of(_CELL),
+        "trials": _list_of(_TRIAL),
+    },
     {
         **_ORIGIN,
         "name": _text,
@@ -193,10 +198,10 @@ _SWEEP = _table(
         "settings": _table(),
         "sweep_id": _text,  # only going on needs one (read_recorded)
         "storage": _name,
-        "launches": _each(_table(optional={**_ORIGIN, "ended": _text, "host": _text})),
+        "launches": _list_of(_table(optional={**_ORIGIN, "ended": _text, "host": _text})),
         "tuning": _TUNING,
         "stopped_by": _name,
-        "interrupted": _flag,
+        "interrupted": _boolean,
         "failed_trials": _table(others=_text),
     },
 )

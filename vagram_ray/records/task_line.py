@@ -51,7 +51,7 @@ def describe_task(
         _environments(cells),
         _distractors(cells),
         _methods(cells),
-        _others(axes),
+        _other_axes(axes),
         _budget(num_seeds, steps),
         _sizes(cells),
     )
@@ -79,7 +79,7 @@ def _methods(cells: Sequence[Mapping[str, Any]]) -> str:
     return _listed(["SAC" if loss == "none" else loss for loss in losses], "methods")
 
 
-def _others(axes: Sequence[Mapping[str, Any]]) -> str:
+def _other_axes(axes: Sequence[Mapping[str, Any]]) -> str:
     """What else was varied, with the number of its values."""
     values: dict[str, set[str]] = {}
     for own in axes:
@@ -99,16 +99,16 @@ def _sizes(cells: Sequence[Mapping[str, Any]]) -> str:
     with_model = [cell for cell in cells if cell.get("model_loss") != "none" and "ensemble_size" in cell]
     shapes = dict.fromkeys(f"{cell.get('num_layers', '?')} x {cell.get('hidden_size', '?')}" for cell in with_model)
     members = dict.fromkeys(str(cell["ensemble_size"]) for cell in with_model)
-    model = f"model {_either(members)} x ({_either(shapes)})" if with_model else ""
+    model = f"model {_joined_by_or(members)} x ({_joined_by_or(shapes)})" if with_model else ""
     actors, critics = (
         dict.fromkeys(_shape(cell[key]) for cell in cells if cell.get(key))
         for key in ("actor_hidden_sizes", "critic_hidden_sizes")
     )
-    sac = f"SAC {_either(actors)}" if actors else ""
+    sac = f"SAC {_joined_by_or(actors)}" if actors else ""
     if actors and critics and actors != critics:
-        sac = f"actor {_either(actors)}, critics {_either(critics)}"
+        sac = f"actor {_joined_by_or(actors)}, critics {_joined_by_or(critics)}"
     updates = dict.fromkeys(str(cell["utd_ratio"]) for cell in cells if cell.get("utd_ratio") is not None)
-    per_step = f"{_either(updates)} update{'' if list(updates) == ['1'] else 's'} per step" if updates else ""
+    per_step = f"{_joined_by_or(updates)} update{'' if list(updates) == ['1'] else 's'} per step" if updates else ""
     return ", ".join(part for part in (model, sac, per_step) if part)
 
 
@@ -119,7 +119,7 @@ def _shape(sizes: Any) -> str:
     return f"{len(sizes)} x {sizes[0]}" if len(set(map(str, sizes))) == 1 else ", ".join(map(str, sizes))
 
 
-def _either(values: Iterable[str]) -> str:
+def _joined_by_or(values: Iterable[str]) -> str:
     return " or ".join(list(values)[:3])
 
 

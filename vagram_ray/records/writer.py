@@ -79,9 +79,9 @@ class RecordWriter:
                 waiting.popleft()
             del self._waiting[trial_name]
         except OSError as error:
-            self._tell(error)
+            self._warn_once(error)
 
-    def _tell(self, error: OSError) -> None:
+    def _warn_once(self, error: OSError) -> None:
         self._reason = error.strerror or str(error)
         if not self._warned:
             self._warned = True

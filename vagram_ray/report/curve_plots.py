@@ -211,7 +211,9 @@ def _finish_efficiency(axes: Axes, return_name: str, last_step: int) -> None:
     axes.set_ylim(0, 1.04 * last_step)
 
 
-def _efficiency_words(drawing: Drawing, levels: np.ndarray, reached: Sequence[tuple[CellCurves, tuple]]) -> str:
+def _efficiency_words(
+    drawing: Drawing, levels: np.ndarray, reached: Sequence[tuple[CellCurves, tuple[np.ndarray, ...]]]
+) -> str:
     if not len(levels):
         return "No values yet."
     middle = len(levels) // 2

@@ -173,7 +173,7 @@ def _return_metric(table: _Table) -> str:
     if RETURN_METRIC in metrics or not metrics:
         return RETURN_METRIC
     if len(metrics) == 1:
-        return metrics[0]
+        return str(metrics[0])
     shown = ", ".join(metrics[:5]) + (", ..." if len(metrics) > 5 else "")
     raise ReportError(
         f"{str(table.path)!r} has the metrics {shown} and none of them is {RETURN_METRIC!r}: give the return that name."

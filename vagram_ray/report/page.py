@@ -11,7 +11,8 @@ from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_fr
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.figure_files import Figure
 from vagram_ray.report.figure_style import css_color, css_variables
-from vagram_ray.report.tables import ReportTable, report_tables
+from vagram_ray.report.table_text import ReportTable
+from vagram_ray.report.tables import report_tables
 from vagram_ray.report.text import (
     describe_missing,
     describe_panel,

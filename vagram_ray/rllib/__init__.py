@@ -1,4 +1,4 @@
-"""MBPO with a value-aware model loss for RLlib; importing this package registers ``"MBPO"`` with Ray Tune."""
+"""MBPO with a value-aware model loss for RLlib. Importing this package registers ``"MBPO"`` with Ray Tune."""
 
 from ray.tune import register_trainable
 

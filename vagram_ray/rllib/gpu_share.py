@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 CONTEXT_BYTES = 600 * 2**20
-"""What CUDA takes for a process beside its tensors, about; PyTorch's limit does not count it."""
+"""What CUDA takes for a process beside its tensors, about. PyTorch's limit does not count it."""
 
 
 def hold_to_gpu_share(share: float) -> None:
-    """Let PyTorch's tensors take no more of the GPU than ``share``; nothing for a whole GPU and for none.
+    """Let PyTorch's tensors take no more of the GPU than ``share``. Nothing happens for a whole GPU and for none.
 
     Ray hands out shares of a GPU and does not look at memory. Without a limit, PyTorch keeps the memory of tensors
-    that are gone until nothing is left, also for others; with it, it gives such memory back first, and a trial that
+    that are gone until nothing is left, also for others. With one, it gives such memory back first, and a trial that
     needs more than its share ends with an error of its own instead of its neighbours'.
     """
     if not 0 < share < 1:

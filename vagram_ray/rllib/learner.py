@@ -30,7 +30,7 @@ class MBPOLearner(TorchLearner):
     agent: MBPOAgent
 
     def build(self) -> None:
-        """Build module and agent; the agent draws the module's first weights and trains them in place."""
+        """Build module and agent. The agent draws the module's first weights and trains them in place."""
         if self._is_built:
             return
         super().build()
@@ -58,7 +58,7 @@ class MBPOLearner(TorchLearner):
         """There is no single loss, and no batch from outside.
 
         Raises:
-            NotImplementedError: Always; ``train_epoch`` trains, the losses are in ``vagram_ray.core``.
+            NotImplementedError: Always. ``train_epoch`` trains, the losses are in ``vagram_ray.core``.
         """
         raise NotImplementedError("MBPO collects its own data and has several losses; call train_epoch(envs).")
 

@@ -131,7 +131,7 @@ def to_plain_value(value: Any) -> Any:
 def _lost_object(value: Any) -> str | None:
     if isinstance(value, Mapping):
         if list(value) == [OBJECT] and isinstance(value[OBJECT], str):
-            return value[OBJECT]
+            return str(value[OBJECT])
         return next((lost for item in value.values() if (lost := _lost_object(item))), None)
     if isinstance(value, list):
         return next((lost for item in value if (lost := _lost_object(item))), None)

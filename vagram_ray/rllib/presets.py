@@ -2,8 +2,8 @@
 
 Three of them are facts from public configuration files, with a full set of values for each task:
 
-- ``published_settings``: the paper's authors (pairlab/vagram at cc7e2e4);
-- ``janner_settings``: MBPO's authors (jannerm/mbpo at ac694ff), whose hyperparameters Appendix E.1 names;
+- ``published_settings``: the paper's authors (pairlab/vagram at cc7e2e4).
+- ``janner_settings``: MBPO's authors (jannerm/mbpo at ac694ff), whose hyperparameters Appendix E.1 names.
 - ``mbrl_lib_settings``: mbrl-lib (facebookresearch/mbrl-lib at 3f93ccc), whose hyperparameters Appendix D names.
 
 They hold what the files say. What the programs do beyond their files is in docs/paper_differences.md. That early
@@ -62,7 +62,7 @@ _PUBLISHED: dict[str, tuple[Any, ...]] = {
         (20, 150, 1, 5), (20, 150, 1, 1), (20, 150, 1, 1), (20, 150, 1, 1), (20, 100, 1, 25), (20, 300, 1, 5),
         (20, 150, 1, 1), (1, 15, 1, 1), (1, 15, 1, 1),
     ),
-    "real_ratio": (  # 1 - model_data_likelihood; the files of Pendulum and InvertedPendulum have none
+    "real_ratio": (  # 1 - model_data_likelihood. The files of Pendulum and InvertedPendulum have none
         (0, 20, 1.0, 0.05), (0, 50, 1.0, 0.05), (0, 10, 1.0, 0.05), (0, 10, 1.0, 0.05), (0, 10, 1.0, 0.05),
         (0, 50, 0.8, 0.05), _PAPER_MIX, (1, 5, 1.0, 0.05), _PAPER_MIX,
     ),
@@ -151,15 +151,15 @@ def published_settings(task: str, *, distractors: bool = False) -> dict[str, Any
     """The hyperparameters of a task in the configuration files that the paper's authors published.
 
     Not from the task's file are: the mix of data of Pendulum and InvertedPendulum, whose files have none (the paper's
-    text: over 40 epochs), and how the 10,000 first steps are taken (theirs: by the untrained policy; ours: uniformly
+    text: over 40 epochs), and how the 10,000 first steps are taken (theirs: by the untrained policy, ours: uniformly
     random actions). Humanoid's file is for dm_control's humanoid-walk, cartpole's for ``ContinuousCartPole-v0``.
 
     Args:
         task: An environment id or its name without the version: ``"Hopper-v4"``, ``"Hopper"``.
-        distractors: The file for Hopper with distracting dimensions; ``num_distractors`` is set with the environment.
+        distractors: The file for Hopper with distracting dimensions. ``num_distractors`` is set with the environment.
 
     Raises:
-        ValueError: There is no published file for the task; the message lists those that there are.
+        ValueError: There is no published file for the task. The message lists those that there are.
     """
     name = _task_name(task)
     if distractors and name != "Hopper":
@@ -175,14 +175,14 @@ def janner_settings(task: str) -> dict[str, Any]:
     """The hyperparameters of a task in the code of MBPO's authors (Janner et al., 2019).
 
     Their weight decay grows with the layer, from 2.5e-5 over 5e-5 and twice 7.5e-5 to 1e-4. Ours is one value: the
-    median. Their fit stops at the sixth epoch without improvement, ours at the fifth. Real data are 5 % from the start;
-    the paper's own mix is ``real_ratio=(0, 40, 1.0, 0.05)``. Ant and Humanoid are without contact forces.
+    median. Their fit stops at the sixth epoch without improvement, ours at the fifth. Real data are 5 % from the start.
+    The paper's own mix is ``real_ratio=(0, 40, 1.0, 0.05)``. Ant and Humanoid are without contact forces.
 
     Args:
         task: An environment id or its name without the version: ``"Hopper-v4"``, ``"Hopper"``.
 
     Raises:
-        ValueError: They have no file for the task; the message lists those that there are.
+        ValueError: They have no file for the task. The message lists those that there are.
     """
     return _settings_of(task, _JANNER_TASKS, _JANNER, "settings of Janner et al.")
 
@@ -191,14 +191,14 @@ def mbrl_lib_settings(task: str) -> dict[str, Any]:
     """The hyperparameters of a task in mbrl-lib's MBPO (Pineda et al., 2021).
 
     Hopper, Walker2d, Ant and Humanoid have a fixed temperature (``alpha_lr=0``). SAC sees no real data, except, here,
-    before the first fit of the model; the paper's own mix is ``real_ratio=(0, 40, 1.0, 0.05)``. The 5,000 first steps
+    before the first fit of the model. The paper's own mix is ``real_ratio=(0, 40, 1.0, 0.05)``. The 5,000 first steps
     are the untrained policy's in mbrl-lib and uniformly random here.
 
     Args:
         task: An environment id or its name without the version: ``"Hopper-v4"``, ``"Hopper"``.
 
     Raises:
-        ValueError: It has no file for the task; the message lists those that there are.
+        ValueError: It has no file for the task. The message lists those that there are.
     """
     return _settings_of(task, _MBRL_LIB_TASKS, _MBRL_LIB, "settings of mbrl-lib")
 
@@ -219,14 +219,14 @@ def _settings_of(task: str, tasks: tuple[str, ...], table: dict[str, tuple[Any, 
 
 
 def laptop_settings() -> dict[str, Any]:
-    """Small networks and short epochs for runs of a few thousand steps; evaluations of 5 episodes suit them.
+    """Small networks and short epochs for runs of a few thousand steps. Evaluations of 5 episodes suit them.
 
     They name all that ``published_settings`` names, so that the laptop scale of a sweep has nothing left of what its
     larger scale takes from there.
-    The step sizes suit returns of about -1000 to 1000; each loss and plain SAC has the same. They were chosen on
+    The step sizes suit returns of about -1000 to 1000. Each loss and plain SAC has the same. They were chosen on
     Pendulum with seeds 100 to 103, which no reported result uses. Half of each batch stays real and rollouts grow to
     five steps: so ``vagram`` ends above plain SAC on Pendulum with ten distractors. Seeds 100 to 115 chose it
-    (docs/results.md); the paper's mix is ``real_ratio=(0, 2, 1.0, 0.05), rollout_length=(20, 150, 1, 1)``.
+    (docs/results.md). The paper's mix is ``real_ratio=(0, 2, 1.0, 0.05), rollout_length=(20, 150, 1, 1)``.
     """
     return {
         "gamma": 0.99,
@@ -267,7 +267,7 @@ def laptop_settings() -> dict[str, Any]:
 
 
 def workstation_settings() -> dict[str, Any]:
-    """Hopper itself with smaller networks: a night for 8 seeds of 60,000 steps on a core; 5 episodes suit evaluations.
+    """Hopper itself with smaller networks: a night for 8 seeds of 60,000 steps on a core. 5 episodes suit evaluations.
 
     They name all that ``published_settings`` names. Model, rollouts of one step and the mix of data are those of the
     published file for Hopper. SAC has 2 x 128 units without normalised features, batches of 128, the step sizes,
@@ -291,7 +291,7 @@ def workstation_settings() -> dict[str, Any]:
 
 
 def smoke_settings() -> dict[str, Any]:
-    """Every phase once or twice in seconds, to show that everything runs, and nothing else; two epochs suffice."""
+    """Every phase once or twice in seconds, to show that everything runs, and nothing else. Two epochs suffice."""
     return {
         "actor_hidden_sizes": (64, 64),
         "critic_hidden_sizes": (64, 64),

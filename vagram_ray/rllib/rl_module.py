@@ -33,18 +33,18 @@ class SquashedGaussian(TorchSquashedGaussian):
 class MBPORLModule(TorchRLModule):
     """The squashed-Gaussian policies of a cohort.
 
-    Observations are ``(B, D)`` when the module holds one seed and ``(S, B, D)`` when it holds several; the
+    Observations are ``(B, D)`` when the module holds one seed and ``(S, B, D)`` when it holds several. The
     outputs have the same leading axes. Actions lie in [-1, 1], RLlib's normalised scale: wrap a bare
     environment with ``gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)`` to step it with them.
 
     ``forward_inference`` returns the deterministic action under ``Columns.ACTIONS`` and the distribution's
-    inputs (mean and log standard deviation before squashing) under ``Columns.ACTION_DIST_INPUTS``;
+    inputs (mean and log standard deviation before squashing) under ``Columns.ACTION_DIST_INPUTS``.
     ``forward_exploration`` and ``forward_train`` return the latter alone, for
     ``module.get_exploration_action_dist_cls().from_logits(...)``.
 
     ``model_config`` keys: ``seeds``, ``actor_hidden_sizes``, ``normalize_features``,
     ``normalize_observations`` (``MBPOConfig`` fills them). The weights of a module that was neither trained
-    nor restored are zero; the learner draws them, each seed from its own random stream.
+    nor restored are zero. The learner draws them, each seed from its own random stream.
     """
 
     actor: SquashedGaussianActor

@@ -20,7 +20,7 @@ INTERVAL_S = 60.0
 
 
 class TrialOutput:
-    """Copies a process's output behind that of the trial's earlier processes; as a context, when the block fails.
+    """Copies a process's output behind that of the trial's earlier processes. As a context, when the block fails.
 
     A full disk stops nothing: what cannot be copied now is copied next time.
 

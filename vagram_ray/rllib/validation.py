@@ -17,7 +17,7 @@ from vagram_ray.rllib.unused_settings import CALLED, refused_settings, uncalled_
 from vagram_ray.rllib.values import MBPOValues
 from vagram_ray.text import did_you_mean
 
-# What RLlib itself puts on a config object beside the settings; Tune's own begin with an underscore.
+# What RLlib itself puts on a config object beside the settings. Tune's own begin with an underscore.
 _RLLIB_ATTRIBUTES = frozenset({"class", "worker_index"})
 _HINTS = {
     "batch_size": "it is RLlib's train_batch_size_per_learner here",
@@ -39,7 +39,7 @@ def unknown_key_message(keys: Iterable[str], known: Iterable[str]) -> str:
 
 
 def check_keys(config: MBPOValues) -> None:
-    """Refuse attributes that no setting stands for; RLlib would carry a misspelt key along in silence."""
+    """Refuse attributes that no setting stands for. RLlib would carry a misspelt key along in silence."""
     accepted = {*vars(type(config)()), *_RLLIB_ATTRIBUTES}
     unknown = [key for key in vars(config) if key not in accepted and not key.startswith("_")]
     if unknown:
@@ -62,7 +62,7 @@ def check_resolved(config: MBPOValues) -> None:
 
 
 def checked_seeds(seeds: Any) -> tuple[int, ...]:
-    """The cohort's seeds as a tuple; a single number is a cohort of one."""
+    """The cohort's seeds as a tuple. A single number is a cohort of one."""
     values = (seeds,) if isinstance(seeds, numbers.Integral) else seeds
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) == 0:
         raise ValueError(f"seeds={seeds!r} is not usable: give one whole number per seed, for example seeds=(0, 1, 2).")

@@ -53,7 +53,7 @@ class SmallModels:
     def change(self, obs: Tensor, action: Tensor) -> Tensor:
         """Predicted s' - s, (S, 1, B, D), for obs (S, 1, B, D) and action (S, 1, B, A)."""
         inputs = torch.cat([obs, action], dim=-1).squeeze(1)
-        predicted = self.network((inputs - self._mean) / self._std).unsqueeze(1)
+        predicted: Tensor = self.network((inputs - self._mean) / self._std).unsqueeze(1)
         return predicted - obs if self._prediction_target == "next_obs" else predicted
 
     def descend(self, loss: Tensor) -> None:

@@ -139,7 +139,7 @@ _COUNT = click.IntRange(min=1)
 )  # fmt: skip
 @version_option()
 @click.pass_context
-def main(context: click.Context, listed: bool, copy: tuple[str, Path] | None, **options: Any) -> None:
+def main(context: click.Context, /, listed: bool, copy: tuple[str, Path] | None, **options: Any) -> None:
     """Run the sweep that CONFIG.py defines, or a packaged one by its NAME; the same command again goes on with it.
 
     Exit status: 0 when every seed came to its end, 1 when some did not, 2 for input that cannot work.

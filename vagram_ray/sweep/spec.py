@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.records.errors import SweepError
-from vagram_ray.records.schema import MAX_EPOCHS
+from vagram_ray.records.errors import SweepError as SweepError  # part of this module's interface
+from vagram_ray.records.schema import MAX_EPOCHS, is_whole
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -104,7 +104,7 @@ class Sweep:
         seed_tuple(self.seeds)
         for key in ("num_samples", "checkpoint_every"):
             value = getattr(self, key)
-            if not (value is None and key == "checkpoint_every") and not (_is_count(value) and value <= MAX_EPOCHS):
+            if not (value is None and key == "checkpoint_every") and not is_whole(value, 1, MAX_EPOCHS):
                 raise ValueError(f"{key}={value!r} is not usable: {key} needs a whole number from 1 to {MAX_EPOCHS:,}.")
         if self.mode not in ("max", "min"):
             raise ValueError(f"mode={self.mode!r} is not usable: it is 'max' or 'min'.")
@@ -146,12 +146,13 @@ def seed_tuple(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
     Raises ``ValueError`` for an empty, negative or repeated choice.
     """
-    if _is_count(seeds) and seeds <= MAX_SEEDS:  # type: ignore[operator]
-        return tuple(range(seeds))  # type: ignore[arg-type]
-    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0:
-        whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
-        if whole and len(set(seeds)) == len(seeds):
-            return tuple(seeds)
+    if isinstance(seeds, int):
+        usable = is_whole(seeds, 1, MAX_SEEDS)
+    else:
+        usable = isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0
+        usable = usable and all(map(is_whole, seeds)) and len(set(seeds)) == len(seeds)
+    if usable:
+        return tuple(range(seeds) if isinstance(seeds, int) else seeds)
     raise ValueError(
         f"seeds={seeds!r} is not usable: give a number of seeds from 1 to {MAX_SEEDS:,}, or different seeds of at "
         "least 0."
@@ -160,7 +161,7 @@ def seed_tuple(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 def check_epochs(epochs: Any) -> None:
     """Raise ``ValueError`` unless ``epochs`` is a whole number of at least 1."""
-    if not _is_count(epochs) or epochs > MAX_EPOCHS:
+    if not is_whole(epochs, 1, MAX_EPOCHS):
         raise ValueError(f"epochs={epochs!r} is not usable: epochs needs a whole number from 1 to {MAX_EPOCHS:,}.")
 
 
@@ -288,7 +289,3 @@ def _line_in_file(error: BaseException, file: Path) -> str:
         return f" in line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
     return f" in line {lines[-1]}" if lines else ""
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

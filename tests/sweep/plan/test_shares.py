@@ -65,7 +65,7 @@ def test_no_gpu_ever_holds_more_than_its_memory(
         here = [each for each in placements if each.fits and each.kind in (None, node.kind)]
         for each in here:
             assert each.memory_bytes * HEADROOM <= each.gpus * node.memory_bytes * (1 + 1e-9)
-    assert 1 <= sharing.together(placements) <= min(len(needs), sharing.max_concurrent or len(needs))
+    assert 1 <= sharing.num_concurrent(placements) <= min(len(needs), sharing.max_concurrent or len(needs))
 
 
 @given(
@@ -80,7 +80,7 @@ def test_no_gpu_waits_while_another_has_several_trials(trials: int, gpus: int, n
         assert {each.gpus for each in placements} == {1.0}
     else:
         assert min(each.gpus for each in placements) >= 1 / -(-trials // gpus) - 0.01
-    assert GpuSharing(nodes).together(placements) >= min(trials, gpus)
+    assert GpuSharing(nodes).num_concurrent(placements) >= min(trials, gpus)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_large_trials_go_where_they_fit() -> None:
     assert (much.kind, much.fits) == ("H100", True)
     assert much.parameters["custom_resources_for_main_process"] == {"team": 1.0, "accelerator_type:H100": 0.001}
     assert too_much.kind == "H100" and not too_much.fits
-    assert sharing.together([too_much, too_much, little]) == 2  # there is one H100, which the first one fills
+    assert sharing.num_concurrent([too_much, too_much, little]) == 2  # there is one H100, which the first one fills
 
 
 # -- plans -------------------------------------------------------------------------------------------------------
@@ -196,12 +196,12 @@ def test_trials_that_run_together_are_counted_in_their_turn() -> None:
         return Placement(share, cpus, kind, GIB)
 
     one = GpuSharing((GpuNode(GIB, 2, 8.0),))
-    assert one.together([trial(share) for share in (0.5, 0.3, 0.4, 0.2, 0.3, 0.3)]) == 6  # two full GPUs
-    assert one.together([trial(share) for share in (0.6, 0.6, 0.6, 0.4)]) == 3  # the third waits, a smaller one starts
+    assert one.num_concurrent([trial(share) for share in (0.5, 0.3, 0.4, 0.2, 0.3, 0.3)]) == 6  # two full GPUs
+    assert one.num_concurrent([trial(share) for share in (0.6, 0.6, 0.6, 0.4)]) == 3  # a smaller one starts
     two = GpuSharing((GpuNode(GIB, 1, 4.0), GpuNode(GIB, 1, 4.0, "A100")))
-    assert two.together([trial(1.0, "A100"), trial(1.0, "A100"), trial(1.0)]) == 2
-    assert GpuSharing((GpuNode(GIB, 4, 1.0),)).together([trial(1.0)] * 4) == 2  # cores
-    assert one.together([trial(0.5, cpus=9.0)]) == 1  # at least one, or nothing ever ran
+    assert two.num_concurrent([trial(1.0, "A100"), trial(1.0, "A100"), trial(1.0)]) == 2
+    assert GpuSharing((GpuNode(GIB, 4, 1.0),)).num_concurrent([trial(1.0)] * 4) == 2  # cores
+    assert one.num_concurrent([trial(0.5, cpus=9.0)]) == 1  # at least one, or nothing ever ran
 
 
 def test_gpus_of_a_cluster() -> None:

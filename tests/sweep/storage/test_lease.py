@@ -100,7 +100,7 @@ def test_a_driver_of_another_machine_that_does_not_renew_is_waited_for(
     storage: SweepStorage, object_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "STALE_AFTER_S", 2.0)
-    monkeypatch.setattr(DriverLease, "_now", lambda self: object_path.stat().st_mtime + 1.0)
+    monkeypatch.setattr(DriverLease, "_storage_time", lambda self: object_path.stat().st_mtime + 1.0)
     write(object_path)
     said: list[str] = []
     begin = time.monotonic()

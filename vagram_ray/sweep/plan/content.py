@@ -88,7 +88,7 @@ def rewrite_plan(folder: SweepFolder, plan: SweepPlan, running: Collection[str])
 
     So does what trials asked for, but for those that run from now on.
     """
-    folder.update(plan_content(plan, resources_of_launch(plan, running, recorded_resources(folder.read()))))
+    folder.update(lambda old: plan_content(plan, resources_of_launch(plan, running, recorded_resources(old))))
 
 
 def _trial_content(plan: SweepPlan, trial: TrialPlan, resources: Resources | None) -> dict[str, Any]:

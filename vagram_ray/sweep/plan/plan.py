@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
 
 EVAL_RETURN, TRAIN_RETURN = "eval/episode_return", "train/episode_return"
+_GPUS = "num_gpus_per_learner"
 UNKNOWN_ESTIMATE = TrialEstimate(0, 0, math.nan)
-"""Of a trial about which nothing is known."""
+"""Estimate for a trial about which nothing is known."""
 Measure = Callable[[Sequence[tuple[Workload, int]], bool], Sequence[Costs | None]]
 """Gives the costs of workloads with so many seeds, on a GPU or a core, or None for those that are not known."""
 
@@ -159,7 +160,7 @@ class SweepPlan:
             "GPU": max((each.gpus for each in placements), default=self.resources["GPU"]),
         }
         placed = tuple(replace(trial, placement=each) for trial, each in zip(trials, placements, strict=True))
-        slots = sharing.together(placements, cpus)
+        slots = sharing.num_concurrent(placements, cpus)
         return replace(self, trials=placed, slots=slots, capacity=slots, resources=resources)
 
     def gpu_bytes(self, cell: int, num_seeds: int) -> int:
@@ -205,27 +206,16 @@ def make_plan(
     Raises:
         SweepError: A cell cannot work. The message names it.
     """
-    sharing = None
-    if machine.gpus and not config.num_gpus_per_learner and "num_gpus_per_learner" not in (overrides or {}):
-        config = config.copy(copy_frozen=False).update_from_dict({"num_gpus_per_learner": 1})
-        sharing = GpuSharing.of(machine.gpu_nodes, config, max_concurrent) if machine.gpu_nodes else None
+    overrides = dict(overrides or {})
+    shares_gpus = bool(machine.gpus) and not config.num_gpus_per_learner and _GPUS not in overrides
+    if shares_gpus:
+        config = config.copy(copy_frozen=False).update_from_dict({_GPUS: 1})
     seeds = seed_tuple(sweep.seeds)
     tuning = Tuning.of(sweep, config)
     seeds_per_trial = _of_tuning(tuning, seeds, seeds_per_trial)
-    if tuning is not None and tuning.samples is not None:
-        cells: tuple[Cell, ...] = (working_cell(tuning.samples.examples(), config, seeds),)
-    else:
-        fixed = {key: value for key, value in (overrides or {}).items() if key != "extensions"}  # resolved already
-        cells = expand_cells(
-            config,
-            variants=sweep.variants,
-            overrides=fixed,
-            num_samples=sweep.num_samples,
-            search_seed=sweep.search_seed,
-        )
+    cells = _cells_of(sweep, config, overrides, tuning)
+    shares_gpus = shares_gpus and bool(machine.gpu_nodes) and not any(_GPUS in cell.values for cell in cells)
     configs = checked_configs(cells, config, seeds)
-    if any("num_gpus_per_learner" in cell.values for cell in cells):
-        sharing = None  # the sweep's own axis
     known: dict[str, Any] = dict(describe_cells(cells, configs))
     resources, workloads = largest_request(list(known["requests"].values())), known["workloads"]
     slots = _slots(machine, resources, max_concurrent)
@@ -244,22 +234,42 @@ def make_plan(
         checkpoint_every=sweep.checkpoint_every or getattr(config, "checkpoint_every", None) or "auto",
         return_metric=EVAL_RETURN if all(cell_config.evaluation_interval for cell_config in configs) else TRAIN_RETURN,
         max_concurrent=max_concurrent,
-        overrides=dict(overrides or {}),
+        overrides=overrides,
         capacity=slots,
         environment_notes=_environment_notes(workloads.values()),
-        sharing=sharing,
+        sharing=GpuSharing.of(machine.gpu_nodes, config, max_concurrent) if shares_gpus else None,
         tuning=tuning,
         **known,
     )
     packs = {cell.index: plan.packs(cell, seeds, len(cells), seeds_per_trial) for cell in cells}
     if measure is not None:
-        work = [(workload, max(map(len, packs[index]))) for index, workload in workloads.items()]
-        found = zip(workloads, measure(work, resources["GPU"] > 0), strict=True)
-        plan = replace(plan, costs={index: costs for index, costs in found if costs is not None})
+        plan = replace(plan, costs=_measured_costs(plan, packs, measure))
     if tuning is not None and tuning.samples is not None:  # its cells are those that the searcher will suggest
         empty: dict[str, Any] = {name: {} for name in (*known, "costs")}
         return replace(plan, cells=(), example=(workloads[0], plan.costs.get(0)), **empty)
     return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]])
+
+
+def _cells_of(
+    sweep: Sweep, config: MBPOConfig, overrides: Mapping[str, Any], tuning: Tuning | None
+) -> tuple[Cell, ...]:
+    """All cells of a sweep, or one example where a searcher will suggest them."""
+    if tuning is not None and tuning.samples is not None:
+        return (working_cell(tuning.samples.examples(), config, seed_tuple(sweep.seeds)),)
+    return expand_cells(
+        config,
+        variants=sweep.variants,
+        overrides={key: value for key, value in overrides.items() if key != "extensions"},  # resolved already
+        num_samples=sweep.num_samples,
+        search_seed=sweep.search_seed,
+    )
+
+
+def _measured_costs(plan: SweepPlan, packs: Mapping[int, list[tuple[int, ...]]], measure: Measure) -> dict[int, Costs]:
+    """What each cell's work costs with its largest pack of seeds, by the cell's index."""
+    work = [(workload, max(map(len, packs[index]))) for index, workload in plan.workloads.items()]
+    found = zip(plan.workloads, measure(work, plan.resources["GPU"] > 0), strict=True)
+    return {index: costs for index, costs in found if costs is not None}
 
 
 def _environment_notes(workloads: Iterable[Workload]) -> tuple[str, ...]:

@@ -82,12 +82,12 @@ class Prober:
             for key, costs in measured.items():
                 files.write(key, costs)
             found |= measured
-            self._tell(len(missing) - len(measured), len(found), error)
+            self._note_unmeasured(len(missing) - len(measured), len(found), error)
         if not self._machine.local and not self.note:
             self.note = "times were measured on this machine, not on the cluster's."
         return [found[key] for key in keys]
 
-    def _tell(self, lacking: int, sizes: int, error: str) -> None:
+    def _note_unmeasured(self, lacking: int, sizes: int, error: str) -> None:
         if not lacking:
             return
         why = f"a probe failed ({error})" if error else f"probes take {TOTAL_SECONDS:.0f} s at most"
@@ -242,7 +242,7 @@ class _Probed:
         """Seconds of each phase of an epoch with one fit of ``fit_epochs`` epochs on ``rows`` transitions."""
         self._agent.settings = self._settings(fit_epochs)
         if self._agent.env_steps:
-            self._fill(rows)
+            self._fill_buffer(rows)
         result = self._agent.train_epoch(self._envs)
         return {phase: float(result.get(f"time/{phase}_s", [0.0])[0]) for phase in PHASES}
 
@@ -262,7 +262,7 @@ class _Probed:
             replay_capacity=8 * self.rows,
         )
 
-    def _fill(self, rows: int) -> None:
+    def _fill_buffer(self, rows: int) -> None:
         """Give the buffer so many transitions: its own, again and again."""
         replay = self._agent.replay
         own = replay.rows[:, :_WARM_UP_STEPS]

@@ -145,11 +145,11 @@ class GpuSharing:
         No share is so small that a GPU would take several trials while another has none: with as many GPUs as
         trials each has one to itself.
         """
-        homes = [self._home(need) for need in needs]
-        least = self._least_share(homes)
-        return [self._placement(need, home, least) for need, home in zip(needs, homes, strict=True)]
+        targets = [self._target_node(need) for need in needs]
+        least = self._least_share(targets)
+        return [self._placement(need, target, least) for need, target in zip(needs, targets, strict=True)]
 
-    def together(self, placements: Iterable[Placement], cpus: float = 1.0) -> int:
+    def num_concurrent(self, placements: Iterable[Placement], cpus: float = 1.0) -> int:
         """How many of these trials run at the same time, where each starts in its turn if there is room.
 
         As Ray does it, a trial goes to the node with the most room, and there to the fullest GPU on which it fits.
@@ -158,54 +158,54 @@ class GpuSharing:
         count = 0
         for each in placements:
             needed = cpus if each.cpus is None else each.cpus
-            open_to = [room for room in free if room.takes(each, needed)]
+            open_to = [room for room in free if room.has_room_for(each, needed)]
             if open_to:
-                max(open_to, key=lambda room: sum(room.gpus)).take(each, needed)
+                max(open_to, key=lambda room: sum(room.gpus)).reserve(each, needed)
                 count += 1
         return max(1, min(count, self.max_concurrent or count))
 
-    def _home(self, need: int) -> GpuNode:
+    def _target_node(self, need: int) -> GpuNode:
         """A node with the smallest GPU on which a trial fits, or the largest one there is if it fits on none."""
         fitting = [node for node in self.nodes if need * HEADROOM <= node.memory_bytes]
         if fitting:
             return min(fitting, key=lambda node: node.memory_bytes)
         return max(self.nodes, key=lambda node: node.memory_bytes)
 
-    def _least_share(self, homes: Sequence[GpuNode]) -> float:
+    def _least_share(self, targets: Sequence[GpuNode]) -> float:
         per_gpu = 1
-        for home in set(homes):
-            own = [node for node in self.nodes if self._admits(home, node)]
-            trials = sum(other == home for other in homes)
+        for target in set(targets):
+            own = [node for node in self.nodes if self._may_run_on(target, node)]
+            trials = sum(other == target for other in targets)
             trials = min(trials, self.max_concurrent or trials)
             per_gpu = max(per_gpu, math.ceil(trials / sum(node.gpus for node in own)))
         return max(1, math.floor(100 / per_gpu)) / 100
 
-    def _admits(self, home: GpuNode, node: GpuNode) -> bool:
-        """Whether a trial with this home may come to a node: anywhere, or where it has to go."""
-        return home.memory_bytes == self._smallest_bytes or node.kind == home.kind
+    def _may_run_on(self, target: GpuNode, node: GpuNode) -> bool:
+        """Whether a trial with this target node may come to another: anywhere, or where it has to go."""
+        return target.memory_bytes == self._smallest_bytes or node.kind == target.kind
 
     @property
     def _smallest_bytes(self) -> int:
         return min(node.memory_bytes for node in self.nodes)
 
-    def _placement(self, need: int, home: GpuNode, least: float) -> Placement:
-        wanted = math.ceil(need * HEADROOM / home.memory_bytes * STEPS - 1e-9) / STEPS
+    def _placement(self, need: int, target: GpuNode, least: float) -> Placement:
+        wanted = math.ceil(need * HEADROOM / target.memory_bytes * STEPS - 1e-9) / STEPS
         gpus = round(min(1.0, max(least, wanted)), 4)
         several = len({node.kind for node in self.nodes}) > 1
-        pinned = several and home.memory_bytes > self._smallest_bytes
-        own = {home.resource: ACCELERATOR_AMOUNT} if pinned and home.resource else {}
+        pinned = several and target.memory_bytes > self._smallest_bytes
+        own = {target.resource: ACCELERATOR_AMOUNT} if pinned and target.resource else {}
         return Placement(
             gpus=gpus,
-            cpus=self._cpus(gpus, home) if self.share_cpus else None,
-            kind=home.kind if pinned else None,
+            cpus=self._cpus(gpus, target) if self.share_cpus else None,
+            kind=target.kind if pinned else None,
             memory_bytes=need,
-            fits=need * HEADROOM <= home.memory_bytes,
+            fits=need * HEADROOM <= target.memory_bytes,
             custom=tuple({**dict(self.custom), **own}.items()) if several else None,
         )
 
-    def _cpus(self, gpus: float, home: GpuNode) -> float:
+    def _cpus(self, gpus: float, target: GpuNode) -> float:
         """The same share of a GPU's cores as of the GPU, so that cores do not limit how many trials share it."""
-        per_gpu = min(node.cpus / node.gpus for node in self.nodes if self._admits(home, node))
+        per_gpu = min(node.cpus / node.gpus for node in self.nodes if self._may_run_on(target, node))
         return max(LEAST_CPUS, min(1.0, math.floor(per_gpu * gpus * 100 + 1e-9) / 100))
 
 
@@ -217,13 +217,13 @@ class _Room:
     cpus: float
     gpus: list[float]
 
-    def takes(self, trial: Placement, cpus: float) -> bool:
+    def has_room_for(self, trial: Placement, cpus: float) -> bool:
         """Whether a trial fits."""
         if trial.kind not in (None, self.node.kind) or self.cpus < cpus - _ROUNDING:
             return False
         return max(self.gpus) >= trial.gpus - _ROUNDING
 
-    def take(self, trial: Placement, cpus: float) -> None:
+    def reserve(self, trial: Placement, cpus: float) -> None:
         """Give the trial its share."""
         fitting = [index for index, left in enumerate(self.gpus) if left >= trial.gpus - _ROUNDING]
         self.gpus[min(fitting, key=lambda index: self.gpus[index])] -= trial.gpus

@@ -103,4 +103,4 @@ def imagined_transitions(settings: MBPOSettings, epochs: int) -> int:
 def allocated_transitions(settings: MBPOSettings, stored: int) -> int:
     """Rows that the real buffer has allocated when it holds ``stored``: 1024 doubled, at most the capacity."""
     doublings = max(0, math.ceil(math.log2(max(1, stored) / 1024)))
-    return min(settings.replay_capacity, 1024 * 2**doublings)
+    return min(settings.replay_capacity, 1024 << doublings)

@@ -113,10 +113,10 @@ def continue_sweep(
         if not folder.is_there:
             return _new_sweep(plan)
         recorded = read_recorded(folder)
-        joined = _joined(plan, recorded, storage, seeds_per_trial)
+        joined = _join_or_refuse(plan, recorded, storage, seeds_per_trial)
         done, damaged = _epochs_done(recorded, folder, mend=lock is not None)
         dead = {name: epoch for name in done if (epoch := epoch_of_death(folder.records(name)))}
-        losses = (*_deaths(dead), *_damage(damaged))
+        losses = (*_describe_dead_trials(dead), *_describe_damage(damaged))
         notes = (*losses, *_other_versions(recorded), *_other_packs(recorded, seeds_per_trial))
         stopped = {name: by for name in done if (by := stopped_by(folder.records(name)))}
         continuation = Continuation(joined, recorded.sweep_id, recorded, done, frozenset(dead), stopped, notes)
@@ -178,9 +178,11 @@ def _set_aside(storage: SweepStorage, lock: DriverLock | None) -> tuple[str, ...
     return (f"the sweep that was there is now {aside.name}.",)
 
 
-def _joined(plan: SweepPlan, recorded: RecordedSweep, storage: SweepStorage, seeds_per_trial: int | None) -> SweepPlan:
+def _join_or_refuse(
+    plan: SweepPlan, recorded: RecordedSweep, storage: SweepStorage, seeds_per_trial: int | None
+) -> SweepPlan:
     try:
-        if moved := list(_moved(recorded, storage)):
+        if moved := list(_storage_change(recorded, storage)):
             raise ChangedSweepError(moved)
         if samples_of(plan) is not None:
             if other := list(_other_space(plan, recorded)):
@@ -204,7 +206,7 @@ def _other_space(plan: SweepPlan, recorded: RecordedSweep) -> Iterator[str]:
         yield f"num_samples: {len(recorded.cells)} are there already -> {samples.num_samples}"
 
 
-def _moved(recorded: RecordedSweep, storage: SweepStorage) -> Iterator[str]:
+def _storage_change(recorded: RecordedSweep, storage: SweepStorage) -> Iterator[str]:
     """Whether the folders of the trials were elsewhere. What has been moved from one URI to another is there."""
     now = storage.uri if storage.is_remote else None
     if recorded.storage != now and not (now and has_sweep(storage)):
@@ -235,12 +237,12 @@ def _refusal(storage: SweepStorage, changes: Sequence[str]) -> str:
     return f"{where}:\n{listed}Ask for those again, {ways_out}."
 
 
-def _deaths(dead: Mapping[str, int]) -> Iterator[str]:
+def _describe_dead_trials(dead: Mapping[str, int]) -> Iterator[str]:
     for name, epoch in dead.items():
         yield f"{name} is not started again, because all its seeds had failed in epoch {epoch} (--restart begins anew)."
 
 
-def _damage(damaged: Mapping[str, str]) -> Iterator[str]:
+def _describe_damage(damaged: Mapping[str, str]) -> Iterator[str]:
     for name, damage in damaged.items():
         yield (
             f"the records of {name} were damaged ({damage}) and are set aside; what they lack is run again from the "
@@ -253,7 +255,7 @@ def _other_versions(recorded: RecordedSweep) -> Iterator[str]:
     before = recorded.launches[-1]
     changes = []
     if (commit := git_commit()) != before.get("git_commit"):
-        changes.append(f"commit {_short(before.get('git_commit'))} -> {_short(commit)}")
+        changes.append(f"commit {_short_commit(before.get('git_commit'))} -> {_short_commit(commit)}")
     old = before.get("versions")
     old, new = old if isinstance(old, dict) else {}, versions()
     changes += [
@@ -265,7 +267,7 @@ def _other_versions(recorded: RecordedSweep) -> Iterator[str]:
         yield f"going on with other software than before ({', '.join(changes)}), which may change what comes next."
 
 
-def _short(commit: Any) -> str:
+def _short_commit(commit: Any) -> str:
     text = str(commit or "unknown")
     return text[:10] + ("-dirty" if text.endswith("-dirty") else "")
 

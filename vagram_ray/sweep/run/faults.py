@@ -99,7 +99,7 @@ class Faults:
     """The failures of a sweep's trials.
 
     Args:
-        folder: The sweep's folder; what is known of a failure is appended to ``TRIAL/error.txt`` there.
+        folder: The sweep's folder. What is known of a failure is appended to ``TRIAL/error.txt`` there.
         memory_kills: Counts the processes that the kernel has killed for memory on this machine.
     """
 
@@ -122,7 +122,7 @@ class Faults:
             history.failures = history.lost_nodes = 0
 
     def failed(self, name: str, error: BaseException, stderr: str = "") -> bool:
-        """A trial has failed; returns whether to start it again as it is."""
+        """A trial has failed. Returns whether to start it again as it is."""
         kills = self._count_kills()
         fault = diagnose(error, stderr, killed_for_memory=kills > self._kills_seen)
         self._kills_seen = kills
@@ -157,7 +157,7 @@ class Faults:
         self._note(name, sentence + "\n")
 
     def reason(self, name: str) -> str:
-        """Why a trial failed last; empty if it has not."""
+        """Why a trial failed last, empty if it has not."""
         last = self._history(name).last
         return last.reason if last else ""
 

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C; what `kill`, batch systems and containers send; a closed terminal or connection."""
+"""Ctrl-C, what `kill`, batch systems and containers send, a closed terminal or connection."""
 
 NOTHING_RUNS = "nothing is running yet, so the sweep ends."
 RAY_STARTS = "the sweep ends as soon as Ray has started; a second signal ends it at once."
@@ -41,7 +41,7 @@ class Interruption:
 
     @property
     def exit_status(self) -> int:
-        """128 and the number of the signal, as shells count; 0 without one."""
+        """128 and the number of the signal, as shells count, or 0 without one."""
         return 0 if self.signal_number is None else 128 + self.signal_number
 
     def note_signals(self, announcement: str) -> None:
@@ -72,7 +72,7 @@ class Interruption:
             raise SystemExit(self.exit_status)
 
     def _take_signals(self) -> dict[int, Any]:
-        """Set the handler; returns the handlers before."""
+        """Set the handler. Returns the handlers before."""
         return {number: signal.signal(number, self._on_signal) for number in self._handled}
 
     def _on_signal(self, number: int, frame: Any) -> None:

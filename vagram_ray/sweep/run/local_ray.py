@@ -36,7 +36,7 @@ _PATIENCE_S = {True: 4.0, False: 45.0}
 
 
 class RayLostError(BaseException):
-    """Ray itself has died; no ``Exception``, for Tune would try to end the trials through Ray and wait for ever."""
+    """Ray itself has died. No ``Exception``, for Tune would try to end the trials through Ray and wait for ever."""
 
 
 def connect_to_ray(
@@ -123,7 +123,7 @@ def _connect(address: str) -> None:
 
 
 def _remove_own_files(session: Path) -> None:
-    """Ray keeps logs and sockets for ever, a megabyte or more for every start; what trials print is in the results."""
+    """Ray keeps logs and sockets for ever, a megabyte or more for every start. What trials print is in the results."""
     _end_ray()
     shutil.rmtree(session, ignore_errors=True)
 
@@ -232,7 +232,7 @@ class RayWatch:
             self._warn(self._lost)
 
     def _answers(self) -> bool:
-        """Whether Ray's control process takes connections; one on this machine that is only busy counts as there."""
+        """Whether Ray's control process takes connections. One on this machine that is only busy counts as there."""
         try:
             socket.create_connection(self._endpoint, timeout=10.0).close()
         except OSError as error:

@@ -23,7 +23,7 @@ def prepare_ray_files() -> None:
     A token in the environment keeps Ray's authentication on where ``~/.ray`` cannot be written.
 
     Raises:
-        SweepError: Ray can use none of them; the sentence names each with the reason.
+        SweepError: Ray can use none of them. The sentence names each with the reason.
     """
     name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
     chosen = os.environ.get(name)
@@ -39,7 +39,7 @@ def prepare_ray_files() -> None:
 
 
 def _problem(folder: str) -> str:
-    """Why Ray cannot use a folder, to stand behind its name; empty if it can."""
+    """Why Ray cannot use a folder, to stand behind its name, empty if it can."""
     if (length := len(os.fsencode(folder))) > LONGEST_FOLDER:
         return f"is a path of {length} bytes, and sockets leave room for {LONGEST_FOLDER}"
     try:

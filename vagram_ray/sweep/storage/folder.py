@@ -155,15 +155,15 @@ def check_writable(storage: SweepStorage) -> None:
     """
     from vagram_ray.checkpoint.files import resolve  # brings PyArrow along, which a folder does without
 
-    with telling(storage, "be used"):
+    with as_sweep_error(storage, "be used"):
         filesystem, path = resolve(storage.uri)
         filesystem.get_file_info(path)
-    with telling(storage, "be written", "; give a location that can"):
+    with as_sweep_error(storage, "be written", "; give a location that can"):
         _write_probe(filesystem, path)
 
 
 @contextlib.contextmanager
-def telling(storage: SweepStorage, what: str, way_out: str = "") -> Iterator[None]:
+def as_sweep_error(storage: SweepStorage, what: str, way_out: str = "") -> Iterator[None]:
     """Turn what an object store raises into one sentence: the location cannot ``what``.
 
     Raises:

@@ -82,14 +82,14 @@ class Holder:
         return self.machine == _machine()
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether its process runs on this machine."""
         return self.is_here and abs(_started(self.pid) - self.started_s) < 1.0
 
     @property
     def is_own(self) -> bool:
         """Whether this process has written it."""
-        return self.lives and self.pid == os.getpid()
+        return self.is_alive and self.pid == os.getpid()
 
     def __str__(self) -> str:
         return f"pid {self.pid} on {self.host}"
@@ -137,7 +137,7 @@ class DriverLease:
             self._delete_own()
             raise
         _LOST.discard(self.storage.uri)
-        self._thread = threading.Thread(target=self._keep, name="driver-lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew_until_ended, name="driver-lease", daemon=True)
         self._thread.start()
 
     def release(self) -> None:
@@ -152,11 +152,11 @@ class DriverLease:
     def _wait_for_others(self) -> None:
         """Return once the object is away, stale, or of a process of this machine that has ended."""
         first = self._holder()
-        if first is None or (first.is_here and not first.lives):
+        if first is None or (first.is_here and not first.is_alive):
             return
-        if first.lives:
+        if first.is_alive:
             raise self._refusal(first)
-        wait = STALE_AFTER_S - (self._now() - first.written_s)
+        wait = STALE_AFTER_S - (self._storage_time() - first.written_s)
         begin = time.monotonic()
         if wait > 0:
             self._say(f"{first} was running this sweep a moment ago; waiting {wait:.0f} s to see if it still is.")
@@ -175,7 +175,7 @@ class DriverLease:
             "--name."
         )
 
-    def _keep(self) -> None:
+    def _renew_until_ended(self) -> None:
         while not self._ended.wait(RENEW_EVERY_S):
             try:
                 holder = self._holder()
@@ -200,7 +200,7 @@ class DriverLease:
         return _read_holder(self.storage)
 
     def _write(self) -> None:
-        filesystem, path = _object(self.storage)
+        filesystem, path = _lease_object(self.storage)
         pid, self._renewals = os.getpid(), self._renewals + 1
         content = {"token": self._token, "host": socket.gethostname(), "machine": _machine(), "pid": pid}
         _write(filesystem, path, {**content, "started_s": _started(pid), "renewal": self._renewals})
@@ -208,12 +208,12 @@ class DriverLease:
     def _delete_own(self) -> None:
         with contextlib.suppress(Exception):  # then it becomes stale
             if self._is_mine(self._holder()):
-                filesystem, path = _object(self.storage)
+                filesystem, path = _lease_object(self.storage)
                 filesystem.delete_file(path)
 
-    def _now(self) -> float:
+    def _storage_time(self) -> float:
         """The time by the storage's clock, which another machine's may differ from."""
-        filesystem, path = _object(self.storage)
+        filesystem, path = _lease_object(self.storage)
         probe = f"{path}-{self._token}"
         _write(filesystem, probe, {})
         written_ns = filesystem.get_file_info(probe).mtime_ns
@@ -221,7 +221,7 @@ class DriverLease:
         return (written_ns or 0) / 1e9
 
 
-def _object(storage: SweepStorage) -> tuple[FileSystem, str]:
+def _lease_object(storage: SweepStorage) -> tuple[FileSystem, str]:
     filesystem, path = resolve(storage.uri)
     parent, _, name = path.rpartition("/")
     return filesystem, f"{parent}/.{name}.driver.json"
@@ -229,7 +229,7 @@ def _object(storage: SweepStorage) -> tuple[FileSystem, str]:
 
 def _read_holder(storage: SweepStorage) -> Holder | None:
     """Who has written the object, or None if it is not there or cannot be understood."""
-    filesystem, path = _object(storage)
+    filesystem, path = _lease_object(storage)
     try:
         written_ns = filesystem.get_file_info(path).mtime_ns
         found = json.loads(read_file(filesystem, path))

@@ -20,7 +20,7 @@ from vagram_ray.checkpoint.files import resolve
 from vagram_ray.files import TEMPORARY
 from vagram_ray.records.folder import RECORDS_FOLDER, SWEEP_FILE, SweepFolder, whole_epochs
 from vagram_ray.sweep.spec import SweepError
-from vagram_ray.sweep.storage.folder import SweepStorage, telling
+from vagram_ray.sweep.storage.folder import SweepStorage, as_sweep_error
 from vagram_ray.sweep.storage.lease import LostSweepError, check_held
 from vagram_ray.text import reason
 
@@ -40,7 +40,7 @@ def has_sweep(storage: SweepStorage) -> bool:
     """
     from pyarrow import fs
 
-    with telling(storage, "be used"):
+    with as_sweep_error(storage, "be used"):
         filesystem, path = resolve(storage.uri)
         if filesystem.get_file_info(f"{path}/{SWEEP_FILE}").type == fs.FileType.File:
             return True
@@ -57,7 +57,7 @@ def fetch(storage: SweepStorage, folder: Path) -> None:
         SweepError: They cannot be read, or ``folder`` holds another sweep.
     """
     own = SweepFolder(folder)
-    with telling(storage, "be read"), tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
+    with as_sweep_error(storage, "be read"), tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
         fetched = SweepFolder(temporary)
         filesystem, path = resolve(storage.uri)
         _fetch_file(filesystem, filesystem.get_file_info(f"{path}/{SWEEP_FILE}"), fetched.file)
