@@ -18,6 +18,8 @@ from vagram_ray.files import TEMPORARY
 
 logger = logging.getLogger(__name__)
 
+OWN_FOLDER = "own_checkpoints"
+"""Where a trial keeps its checkpoints if Tune numbers its own in the trial's folder."""
 _NAME = re.compile(r"checkpoint_([0-9]{6,})")
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from vagram_ray.checkpoint import CheckpointFolder
 
 _FILES_OF_TRIALS = ("stderr", "params.json", "result.json", "replay", "own_checkpoints")
-_OWN_FOLDER = "own_checkpoints"
-"""Where a trial of a plain Tune experiment keeps its checkpoints (``rllib.checkpointing``)."""
 _RLLIB_FILE = "rllib_checkpoint.json"
 
 
@@ -82,10 +80,10 @@ def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
     from pyarrow.fs import LocalFileSystem
 
     from vagram_ray.checkpoint.files import STORAGE_ERRORS
-    from vagram_ray.checkpoint.history import numbered_checkpoints
+    from vagram_ray.checkpoint.history import OWN_FOLDER, numbered_checkpoints
 
-    if (trial / _OWN_FOLDER).is_dir():
-        trial = trial / _OWN_FOLDER
+    if (trial / OWN_FOLDER).is_dir():
+        trial = trial / OWN_FOLDER
     problems: list[str] = []
     try:
         numbered = numbered_checkpoints(LocalFileSystem(), str(trial))

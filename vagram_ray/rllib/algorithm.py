@@ -43,6 +43,7 @@ from vagram_ray.rllib.checkpointing import (
 from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.env_runner import MBPOEnvRunner, episode_metrics
 from vagram_ray.rllib.gpu_share import hold_to_gpu_share
+from vagram_ray.rllib.initialization import initialize
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.old_api import CALLS_WITHOUT_USE, refusing
 from vagram_ray.rllib.results import cohort_results, merge, set_nested
@@ -85,8 +86,24 @@ class MBPO(Algorithm):
 
     config: MBPOConfig
 
-    def __init__(self, config: Any = None, *args: Any, saved: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        """Build the algorithm; ``saved`` holds a checkpoint's settings, which RLlib's generic loader hands over."""
+    def __init__(
+        self,
+        config: Any = None,
+        *args: Any,
+        saved: Mapping[str, Any] | None = None,
+        going_on: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Build the algorithm.
+
+        Args:
+            config: As in RLlib.
+            *args: RLlib's own.
+            saved: A checkpoint's settings, which RLlib's generic loader hands over.
+            going_on: Whether a checkpoint is restored next, so that nothing is taken from ``initial_checkpoint``.
+            **kwargs: RLlib's own.
+        """
+        self._going_on = going_on or saved is not None
         self._checkpoints: TrialCheckpoints | None = None
         self._result_to_repeat: dict[str, Any] | None = None
         if saved is not None:
@@ -134,6 +151,8 @@ class MBPO(Algorithm):
             self.env_runner.limit_steps(seconds, self._stderr_fp or sys.__stderr__, keep_output)
         if in_trial and self.config.checkpoint_every is not None:
             self._checkpoint_own_trial(self.config.checkpoint_every)
+        if self.config.initial_checkpoint is not None and not self._going_on and self._result_to_repeat is None:
+            initialize(self.learner.agent, self.config)
 
     def _checkpoint_own_trial(self, every: int | Literal["auto"]) -> None:
         """Write checkpoints into the trial's folder from now on, and go on from the newest that is there."""
@@ -261,7 +280,8 @@ class MBPO(Algorithm):
         else:
             place = str(path)
         base = cls.get_default_config() if config is None else config.copy(copy_frozen=False)
-        algo = cast(Self, config_of_checkpoint(base, place, filesystem).build_algo())
+        config = config_of_checkpoint(base, place, filesystem)
+        algo = cast(Self, cast(Any, config.algo_class)(config=config, going_on=True))
         try:
             algo.restore_from_path(place, filesystem=filesystem)
         except BaseException:

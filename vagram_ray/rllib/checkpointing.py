@@ -32,7 +32,7 @@ from vagram_ray.checkpoint import (
 )
 from vagram_ray.checkpoint.files import STORAGE_ERRORS, resolve
 from vagram_ray.checkpoint.folder import SHARED_REPLAY
-from vagram_ray.checkpoint.history import numbered_checkpoints
+from vagram_ray.checkpoint.history import OWN_FOLDER, numbered_checkpoints
 from vagram_ray.core.setting_checks import is_integer
 from vagram_ray.records.folder import EARLIER_RESULTS
 from vagram_ray.rllib.env_runner import ENVIRONMENTS
@@ -57,8 +57,6 @@ CHECKPOINT_ERROR = "checkpoint_error"
 """Key of a result whose checkpoint could not be written: why."""
 DAMAGED_CHECKPOINTS = "damaged_checkpoints"
 """Key of a process's first result: a sentence on each damaged checkpoint that was passed over."""
-OWN_FOLDER = "own_checkpoints"
-"""Folder in Tune's folder of a trial, where Tune numbers checkpoints of its own, such as those that PBT asks for."""
 KEPT_SECTIONS = (TRAINING_ITERATION, "env_steps", TIME_TOTAL_S, "time", "perf", "seeds")
 """What a checkpoint keeps of every earlier result."""
 

@@ -11,11 +11,13 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.typing import EnvType
 from ray.util.debug import log_once
 
+from vagram_ray.core.initialization import NETWORKS
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.rllib import validation
 from vagram_ray.rllib.checkpointing import check_checkpointing, check_time_limit
 from vagram_ray.rllib.env_runner import MBPOEnvRunner
 from vagram_ray.rllib.extensions import load_extensions
+from vagram_ray.rllib.initialization import check_initialization, find_source
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.rl_module import MBPORLModule
 from vagram_ray.rllib.values import MBPOValues
@@ -53,6 +55,7 @@ class MBPOConfig(MBPOValues):
         evaluation_duration: Episodes per evaluation and *per seed* (default 10).
         explore: ``"sample"`` or ``"mean"`` as in ``MBPOSettings``; RLlib's True and False mean the same.
         checkpoint_every: In a Tune trial, let the trial checkpoint itself and go on by itself (``checkpointing``).
+        initial_checkpoint: What networks start from, and ``initial_parts`` which of them (``initialize_from``).
         env_step_time_limit_s: Seconds after which a hanging environment ends the process (``environment``).
     """
 
@@ -177,6 +180,28 @@ class MBPOConfig(MBPOValues):
             self.extensions = (extensions,) if isinstance(extensions, str) else extensions  # type: ignore[assignment]
         return self
 
+    def initialize_from(self, path: Any, parts: Sequence[str] = NETWORKS) -> MBPOConfig:
+        """Start from what a finished run has learned, with the settings of this configuration.
+
+        A seed starts from the same seed of that run, or from the others in turn where it is not there or has failed.
+        Optimisers, temperature, random numbers and counters start as ever, and so do the first random steps
+        (``num_steps_sampled_before_learning_starts=0`` leaves them out). A run that goes on from a checkpoint of its
+        own does not start again.
+
+        Args:
+            path: A checkpoint's folder or URI, a ``ray.tune.Checkpoint``, or a trial's folder, whose newest whole
+                checkpoint is taken now. None starts from nothing.
+            parts: Some of ``"actor"``, ``"critics"`` (with their targets), ``"model"``, ``"normalizer"`` (of the
+                observations that actor and critics see) and ``"buffer"`` (the real transitions); all but the last by
+                default.
+
+        Raises:
+            CheckpointError: There is no checkpoint.
+        """
+        self.initial_checkpoint = None if path is None else find_source(path)
+        self.initial_parts = tuple(parts)
+        return self
+
     # -- what the parts are built from -----------------------------------------------------------------------
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
@@ -211,6 +236,7 @@ class MBPOConfig(MBPOValues):
             validation.check_evaluation(self)
             check_checkpointing(self.checkpoint_every, self.checkpoints_kept, self.checkpoint_last_epoch)
             check_time_limit(self.env_step_time_limit_s)
+            check_initialization(self)
         settings = self.to_settings()
         validation.check_execution(settings.execution, self.num_gpus_per_learner)
         # RLlib announces the new API stack to users of older configs; there is no older MBPOConfig.

@@ -28,7 +28,8 @@ def setting_names() -> tuple[str, ...]:
     fields = (name for name in MBPOSettings.field_names() if name not in EXECUTION_SETTINGS)
     distractors = ("num_distractors", "distractor_process", "distractor_scale", "distractor_reset")
     environment = ("env", "env_config", *distractors)
-    return (*environment, *fields, "evaluation_interval", "evaluation_duration", "evaluation_config", "extensions")
+    evaluation = ("evaluation_interval", "evaluation_duration", "evaluation_config")
+    return (*environment, *fields, *evaluation, "extensions", "initial_checkpoint", "initial_parts")
 
 
 def plain_settings(config: MBPOValues) -> dict[str, Any]:
@@ -111,7 +112,8 @@ def _variance_head(settings: Mapping[str, Any]) -> bool | None:
 def settings_without_effect(settings: Mapping[str, Any]) -> frozenset[str]:
     """Names of settings that change no number here: the model's for plain SAC, some of the distractors'."""
     model = MODEL_SETTINGS - {"model_loss"} if settings.get("model_loss") == "none" else frozenset()
-    return model | EXECUTION_SETTINGS | distractor_settings_without_effect(settings)
+    start = frozenset({"initial_parts"} if settings.get("initial_checkpoint") is None else ())
+    return model | start | EXECUTION_SETTINGS | distractor_settings_without_effect(settings)
 
 
 def to_plain_value(value: Any) -> Any:

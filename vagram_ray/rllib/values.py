@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmConfig
 
+from vagram_ray.core.initialization import NETWORKS
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import EnvironmentSpec
 
@@ -30,6 +31,8 @@ class MBPOValues(AlgorithmConfig):
         self.checkpoints_kept = 2
         self.checkpoint_last_epoch: int | None = None
         self.checkpoint_folder: str | None = None
+        self.initial_checkpoint: str | None = None
+        self.initial_parts: tuple[str, ...] = NETWORKS
         self.env_step_time_limit_s: float | Literal["auto"] | None = "auto"
 
     @classmethod

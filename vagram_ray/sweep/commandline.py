@@ -56,6 +56,8 @@ class Request:
     seeds_per_trial: int | None
     checkpoint_every: int | None
     assignments: tuple[str, ...]
+    source: str | None
+    source_parts: str | None
     name: str | None
     restart: bool
     storage: str
@@ -108,6 +110,14 @@ _COUNT = click.IntRange(min=1)
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE",
     help="Change a key of MBPOConfig; KEY=grid(A,B) makes an axis of it. May be given several times.",
+)  # fmt: skip
+@click.option(
+    "--from", "source", metavar="CHECKPOINT",
+    help="Start all trials with the networks of this checkpoint, or of a trial's newest.",
+)  # fmt: skip
+@click.option(
+    "--from-parts", "source_parts", metavar="PARTS",
+    help="What to take over --from: some of actor,critics,model,normalizer,buffer; all but the last by default.",
 )  # fmt: skip
 @click.option("--name", metavar="NAME", help="Name of the results folder; the default is that of sweep and scale.")
 @click.option("--restart", is_flag=True, help="Start anew; a sweep that is there is kept under another name.")
@@ -195,6 +205,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> t
     sweep = load_sweep_file(request.config_file)
     sized, scale_overrides = _sized(sweep, request)
     variants, assignments = select_variants(sized.variants, parse_assignments(request.assignments))
+    assignments |= _started_from(request)
     sized = replace(sized, variants=variants)
     config = _configured(sized, scale_overrides, assignments, request)
     storage = SweepStorage(request.storage, request.name or default_name(sweep.name, _scale(sweep, request)))
@@ -256,6 +267,24 @@ def _configured(
     config = resolve_extensions(config, request.config_file.parent)  # the file speaks of its own surroundings,
     config = apply_overrides(config, assignments, source="--set")
     return resolve_extensions(config, Path.cwd()) if "extensions" in assignments else config  # the user of theirs
+
+
+def _started_from(request: Request) -> dict[str, Any]:
+    """``--from`` and ``--from-parts`` as keys of the configuration, which a sweep's records hold."""
+    if request.source is None:
+        if request.source_parts is not None:
+            raise SweepError(f"--from-parts {request.source_parts} needs --from CHECKPOINT.")
+        return {}
+    from vagram_ray.checkpoint import CheckpointError
+    from vagram_ray.rllib.initialization import find_source
+
+    try:
+        found: dict[str, Any] = {"initial_checkpoint": find_source(request.source)}
+    except CheckpointError as error:
+        raise SweepError(f"--from: {str(error).removeprefix('initialize_from: ')}") from error
+    if request.source_parts is not None:
+        found["initial_parts"] = tuple(part.strip() for part in request.source_parts.split(","))
+    return found
 
 
 def _check_name(name: str) -> None:

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 def checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[int]) -> list[MBPOConfig]:
     """Every cell's configuration, validated; what is wrong in all cells alike is said without naming one."""
+    from vagram_ray.rllib.initialization import check_fits
+
     configs = [cell.config(config).update_from_dict({"seeds": tuple(seeds)}) for cell in cells]
     problems: dict[str, str] = {}
     for cell, resolved in zip(cells, configs, strict=True):
         try:
             with quiet_ray():
                 resolved.copy(copy_frozen=False).validate()
+                if resolved.initial_checkpoint is not None:
+                    check_fits(resolved, resolved.initial_checkpoint)
         except (ValueError, TypeError, AttributeError) as error:
             problems[cell.label] = describe(error)
     if problems:

@@ -15,7 +15,7 @@ from vagram_ray.sweep.plan.packing import makespan
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 from vagram_ray.sweep.plan.tuning import describe_stop, name_of
 from vagram_ray.sweep.resume.continuation import Continuation, describe_new
-from vagram_ray.text import format_bytes, format_duration, format_seeds, plural
+from vagram_ray.text import format_bytes, format_duration, format_seeds, plural, short_path
 
 MAX_ROWS = 40
 
@@ -149,6 +149,8 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     if continuation.recorded is not None:
         grid.add_row("so far", _progress(continuation))
     grid.add_row("seeds", format_seeds(plan.seeds))
+    if sources := _sources(plan):
+        grid.add_row("starts from", sources)
     grid.add_row("checkpoints", _checkpoints(plan))
     of_memory = f" of {format_bytes(memory)}" if memory is not None else ""
     if todo and plan.sharing is None:
@@ -216,6 +218,12 @@ def _progress(continuation: Continuation) -> str:
     number = len(recorded.launches)
     launches = plural(number, "launch", "launches")
     return f"{counts} (since {started} UTC, {launches})" if started else f"{counts} ({launches})"
+
+
+def _sources(plan: SweepPlan) -> str:
+    """The checkpoints that trials start from, one a line."""
+    found = {settings.get("initial_checkpoint"): settings.get("initial_parts") for settings in plan.settings.values()}
+    return "\n".join(f"{short_path(path)} ({', '.join(parts)})" for path, parts in found.items() if path and parts)
 
 
 def _checkpoints(plan: SweepPlan) -> str:
