@@ -27,7 +27,7 @@ def layers(env: gym.Env) -> Iterator[gym.Env]:
 
 
 def why_not_saved(env: gym.Env) -> str | None:
-    """Why the random generators of `env` cannot be saved, as the end of a sentence; None if they can."""
+    """Why the random generators of `env` cannot be saved, as the end of a sentence, or None if they can."""
     if _has_own_state(env.unwrapped):
         return None
     found = _main_generator(env)

@@ -29,7 +29,7 @@ _OF_GYMNASIUM: dict[type, tuple[str, ...]] = {
     wrappers.RecordEpisodeStatistics: ("episode_count", "time_queue", "return_queue", "length_queue"),
     wrappers.RecordVideo: ("episode_id", "step_id"),
 }
-"""Attributes that outlast a reset; those of Gymnasium's other wrappers begin anew with it."""
+"""Attributes that outlast a reset. Those of Gymnasium's other wrappers begin anew with it."""
 _RUNNING = ("mean", "var", "count")
 _STEPS = 3
 _DEEPEST = 4
@@ -37,7 +37,7 @@ _DEEPEST = 4
 
 
 def get_lasting_states(env: gym.Env) -> list[dict[str, Any] | None]:
-    """What outlasts a reset of each layer, from the outermost inwards; None where nothing is saved."""
+    """What outlasts a reset of each layer, from the outermost inwards, or None where nothing is saved."""
     return [_layer_state(layer) or None for layer in layers(env)]
 
 
@@ -55,7 +55,7 @@ def set_lasting_states(env: gym.Env, states: list[dict[str, Any] | None]) -> Non
 def unsaved_state(env: gym.Env) -> list[str]:
     """Names of attributes that are not saved, and differ between two starts of episodes with equal generators.
 
-    Either they outlast a reset, or they depend on random numbers from elsewhere; generators of the whole process that
+    Either they outlast a reset, or they depend on random numbers from elsewhere. Generators of the whole process that
     were used are named, too. Steps `env` a few times. What changes late in episodes, or in code that is not Python's,
     is not seen.
     """
@@ -106,7 +106,7 @@ def _has_methods(layer: gym.Env) -> bool:
 
 
 def _own_state(layer: gym.Env) -> Any:
-    """What the layer's ``get_state`` returns; None without the methods, and where JSON cannot hold it."""
+    """What the layer's ``get_state`` returns, or None without the methods, and where JSON cannot hold it."""
     if not _has_methods(layer):
         return None
     state = plain(layer.get_state())  # type: ignore[attr-defined]
@@ -161,7 +161,7 @@ def _fingerprints(layer: gym.Env) -> dict[str, Any]:
 
 
 def _fingerprint(value: Any, depth: int, within: set[int]) -> Any:
-    """Equal for equal content; of what cannot be looked into, the kind alone."""
+    """Equal for equal content. What cannot be looked into counts by its kind alone."""
     kind = type(value).__name__
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return kind, repr(value)

@@ -30,11 +30,11 @@ class SeedVectorEnv:
 
     No environment knows of the others: those of a cohort give the numbers that they would give alone.
     Actions are in [-1, 1] and are rescaled to each environment's range here, the only place that does so. When an
-    episode ends the next one starts in the same step (same-step autoreset); the true last observation is in
+    episode ends the next one starts in the same step (same-step autoreset). The true last observation is in
     `EnvStep.next_obs`. An episode that fails on its very last step may be both terminated and truncated.
 
     A number that is not finite in float32 is passed on, and what the environment returned is said in a warning and in
-    `faults`; the others go on. Evaluation episodes of an environment without Gymnasium's time limit are truncated
+    `faults`. The others go on. Evaluation episodes of an environment without Gymnasium's time limit are truncated
     after `EVALUATION_STEP_LIMIT` steps, with a warning.
 
     Attributes:
@@ -46,12 +46,12 @@ class SeedVectorEnv:
         action_dim: A.
         observation_space: Box (D,) float32, of one environment.
         action_space: Box (A,) float32 of [-1, 1], of one environment.
-        guard: makes the context in which environments step and reset; none by default.
+        guard: makes the context in which environments step and reset, none by default.
         faults: position of a seed to a sentence on the first number from its environment that was not finite.
     """
 
     def __init__(self, spec: EnvironmentSpec, seeds: Sequence[int], *, evaluation: bool = False) -> None:
-        """Make and seed the environments; call `reset` before the first `step`.
+        """Make and seed the environments. Call `reset` before the first `step`.
 
         Args:
             spec: what environment.
@@ -90,7 +90,7 @@ class SeedVectorEnv:
         self._closed = False
 
     def reset(self) -> np.ndarray:
-        """Start a new episode in every environment; its first observations, (S, D) float32.
+        """Start a new episode in every environment. Returns its first observations, (S, D) float32.
 
         The streams of episodes were seeded from (seed, evaluation) at construction and go on from where they are.
         """
@@ -104,9 +104,9 @@ class SeedVectorEnv:
         """Step the environments once.
 
         Args:
-            actions: (S, A) in [-1, 1]; numbers outside are clipped. An action that is not finite becomes the
+            actions: (S, A) in [-1, 1]. Numbers outside are clipped. An action that is not finite becomes the
                 middle of the range, with a warning, so that one seed's NaN cannot stop its neighbours.
-            active: (S,) bool, which environments to step; all when None. The others report zero reward, no
+            active: (S,) bool, which environments to step, all when None. The others report zero reward, no
                 end, and their last observation as `next_obs` and `obs`.
 
         Raises:
@@ -155,7 +155,7 @@ class SeedVectorEnv:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over what `get_state` returned; `reset` must follow.
+        """Take over what `get_state` returned. `reset` must follow.
 
         Raises:
             EnvironmentSpecError: the state is of other seeds or another environment.
@@ -178,7 +178,7 @@ class SeedVectorEnv:
         self._obs = None
 
     def close(self) -> None:
-        """Close every environment; nothing can be stepped afterwards."""
+        """Close every environment. Nothing can be stepped afterwards."""
         if not self._closed:
             self._closed = True
             self._obs = None

@@ -1,6 +1,6 @@
 """What a trial reported for its seeds together, told again from its records.
 
-RLlib's result has every metric over the cohort beside those of each seed; records keep the seeds' alone. Schedulers,
+RLlib's result has every metric over the cohort beside those of each seed. Records keep the seeds' alone. Schedulers,
 searchers and stoppers of Tune judge a trial by the cohort's numbers, so a sweep that goes on tells them these again.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from vagram_ray.records.seed_statistics import interquartile_mean, with_worst
 
 RETURN_METRICS = ("eval/episode_return", "train/episode_return")
-"""Metrics that are aggregated by their interquartile mean as well, under ``<name>_iqm``; a failed seed counts as the
+"""Metrics that are aggregated by their interquartile mean as well, under ``<name>_iqm``. A failed seed counts as the
 worst of the cohort in them (``seed_statistics.with_worst``)."""
 OF_THE_TRIAL = ("training_iteration", "env_steps", "time_total_s")
 """Numbers that all seeds of a trial share."""
@@ -25,11 +25,11 @@ def cohort_metrics(name: str, values: np.ndarray, failed: np.ndarray) -> dict[st
 
     Args:
         name: Such as ``"sac/critic_loss"``.
-        values: Of each seed (S,); NaN: not measured.
+        values: Of each seed (S,), NaN where it was not measured.
         failed: (S,) bool, seeds that became NaN: the worst of the cohort in returns, left out of other metrics.
 
     Returns:
-        The mean under ``name``, and of returns the interquartile mean under ``<name>_iqm``; NaN without a value.
+        The mean under ``name``, and of returns the interquartile mean under ``<name>_iqm``, or NaN without a value.
     """
     finite = np.where(np.isfinite(values), values, np.nan)
     if name not in RETURN_METRICS:

@@ -260,7 +260,7 @@ def epoch_of_death(records: Sequence[Record]) -> int | None:
 
 
 def stopped_by(records: Sequence[Record]) -> str:
-    """What ended a trial before its last epoch, a scheduler or a stopper; empty if nothing did."""
+    """What ended a trial before its last epoch, a scheduler or a stopper, empty if nothing did."""
     return str(records[-1].get(STOPPED_BY, "")) if records else ""
 
 

@@ -57,7 +57,7 @@ class RecordedSweep:
     storage: str | None
     """The URI of the trials' folders, or None where they lie beside ``sweep.json``."""
     tuning: Mapping[str, Any] = field(default_factory=dict)
-    """Names of scheduler, searcher and stopper, the metric they go by; empty where there are none."""
+    """Names of scheduler, searcher and stopper, the metric they go by, empty where there are none."""
 
     @property
     def resources(self) -> dict[str, Mapping[str, Any]]:

@@ -122,15 +122,15 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
 
     def _act(self, obs: np.ndarray) -> np.ndarray:
         outputs = self.module.forward_inference({Columns.OBS: torch.from_numpy(obs).unsqueeze(1)})
-        # A failed seed's policy is NaN; its environment still has to be given a number.
+        # A failed seed's policy is NaN. Its environment still has to be given a number.
         return torch.nan_to_num(outputs[Columns.ACTIONS]).squeeze(1).cpu().numpy()
 
     def get_metrics(self) -> dict[str, float]:
-        """RLlib's episode metrics of the last ``sample``, over all seeds; empty before it."""
+        """RLlib's episode metrics of the last ``sample``, over all seeds, empty before it."""
         return {} if self._statistics is None else episode_metrics(self._statistics.returns, self._statistics.lengths)
 
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
-        """Spaces of one environment; actions in [-1, 1]."""
+        """Spaces of one environment. Actions are in [-1, 1]."""
         spaces = (self.env.observation_space, self.env.action_space)
         return {INPUT_ENV_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
 
@@ -150,7 +150,7 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state; weights are taken however old they are."""
+        """Continue from a saved state. Weights are taken however old they are."""
         if COMPONENT_RL_MODULE in state and not self._shares_module:
             weights = state[COMPONENT_RL_MODULE]
             self.module.set_state(weights.get(DEFAULT_MODULE_ID, weights))
@@ -177,7 +177,7 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
 
 
 def episode_metrics(returns: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    """RLlib's names for a set of finished episodes; without one there is nothing but their number."""
+    """RLlib's names for a set of finished episodes. Without one there is nothing but their number."""
     if returns.size == 0:
         return {EPISODE_RETURN_MEAN: float("nan"), EPISODE_LEN_MEAN: float("nan"), NUM_EPISODES: 0}
     return {

@@ -10,14 +10,14 @@ import numpy as np
 from vagram_ray.records.cohort import cohort_metrics
 
 SEED_SECTIONS = ("eval", "train", "model", "sac")
-"""Sections of metrics that are reported for each seed; the others (``time``) are the cohort's."""
+"""Sections of metrics that are reported for each seed. The others (``time``) are the cohort's."""
 
 
 def cohort_results(metrics: Mapping[str, np.ndarray], seeds: Sequence[int], failed: np.ndarray) -> dict[str, Any]:
     """Nested results of a cohort: aggregated over the seeds, and of each seed.
 
     Args:
-        metrics: Name such as ``"sac/critic_loss"`` to values (S,); NaN = not measured.
+        metrics: Name such as ``"sac/critic_loss"`` to values (S,), NaN where it was not measured.
         seeds: The cohort.
         failed: (S,) bool, seeds that became NaN: the worst of the cohort in returns, in no aggregate of other metrics.
     """

@@ -114,7 +114,7 @@ class MBPORLModule(TorchRLModule):
         """Copy weights by name into the module's own, in place.
 
         Raises:
-            ValueError: A name is not there, or a shape is another; nothing has been changed.
+            ValueError: A name is not there, or a shape is another. Nothing has been changed.
         """
         own = self.state_dict()
         shapes, given = ({name: tuple(value.shape) for name, value in part.items()} for part in (own, weights))

@@ -40,7 +40,7 @@ def rllib_files(algorithm_class: type, content: Mapping[str, Any], module: RLMod
     """Content of the files for RLlib's loaders, by their path in the checkpoint.
 
     Args:
-        algorithm_class: The class to build; its constructor takes ``saved=content``.
+        algorithm_class: The class to build. Its constructor takes ``saved=content``.
         content: ``config.json`` of the checkpoint.
         module: The policy, whose constructor's arguments are kept.
     """
@@ -56,7 +56,7 @@ def rllib_files(algorithm_class: type, content: Mapping[str, Any], module: RLMod
 
 
 def checkpoint_around(path: str | Path, filesystem: FileSystem | None = None) -> CheckpointFolder | None:
-    """The checkpoint that holds the policy of which ``path`` is the usual place; None if it is no such place."""
+    """The checkpoint that holds the policy of which ``path`` is the usual place, or None if it is no such place."""
     filesystem, location = resolve(path, filesystem)
     root = location.rstrip("/").removesuffix(f"/{MODULE_PATH}")
     if root == location.rstrip("/") or filesystem.get_file_info(f"{root}/{MANIFEST}").type != FileType.File:

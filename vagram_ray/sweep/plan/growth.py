@@ -25,7 +25,7 @@ def suggested(plan: SweepPlan, number: int = 1) -> SweepPlan:
     """The plan with up to ``number`` more cells: as many as the searcher suggests now.
 
     A suggestion that cannot work, such as more elites than models, is told to the searcher as a failure and does not
-    count; ``Samples.note`` says so.
+    count. ``Samples.note`` says so.
 
     Raises:
         SweepError: The searcher fails, or none of its suggestions works.

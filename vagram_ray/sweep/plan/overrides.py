@@ -174,7 +174,7 @@ def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: st
 
 
 def with_values(config: MBPOConfig, values: Mapping[str, Any]) -> MBPOConfig:
-    """``config`` itself with these values in the place of its own; RLlib would merge dictionaries into those there."""
+    """``config`` itself with these values in the place of its own. RLlib would merge dictionaries into those there."""
     if "env_config" in values:
         config.env_config = {}
     if "evaluation_config" in values:

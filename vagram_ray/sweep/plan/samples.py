@@ -34,7 +34,7 @@ class _Sample:
 
     cell: Cell
     id: str = ""
-    """Of the searcher's own suggestion; empty where it has not made this one in this process."""
+    """Of the searcher's own suggestion, empty where it has not made this one in this process."""
     results: list[Mapping[str, float]] = field(default_factory=list)
     """Those with the metric, in order of epochs."""
     ended: bool = False
@@ -66,7 +66,7 @@ class Samples:
         self.exhausted = False
         """Whether nothing more will be suggested."""
         self.note = ""
-        """A sentence on why less than ``num_samples`` are suggested, or what was passed over; empty without one."""
+        """A sentence on why less than ``num_samples`` are suggested, or what was passed over, empty without one."""
         self._searcher, self._config, self._metric = searcher, config, metric
         self._base = config.to_dict()
         self._domains = self._read_space(config)
@@ -119,7 +119,7 @@ class Samples:
         return space
 
     def examples(self, number: int = 20) -> Iterator[Cell]:
-        """Cells somewhere in the search space, to measure what one needs; the searcher is not asked."""
+        """Cells somewhere in the search space, to measure what one needs. The searcher is not asked."""
         generator = np.random.default_rng(0)
         for _ in range(number if self._domains else 1):
             point: dict[str, Any] = {}
@@ -130,7 +130,7 @@ class Samples:
     # -- suggesting ----------------------------------------------------------------------------------------------
 
     def suggest(self, cells: Sequence[Cell]) -> Cell | None:
-        """The next cell, with the index after those of ``cells``; None while, or once, there is none.
+        """The next cell, with the index after those of ``cells``, or None while, or once, there is none.
 
         Raises:
             SweepError: The searcher fails, or suggests a setting that there is not.
@@ -184,7 +184,7 @@ class Samples:
     # -- telling -------------------------------------------------------------------------------------------------
 
     def reported(self, cell: int, result: Mapping[str, Any]) -> None:
-        """A cell's trial has finished an epoch; ``result`` is flat. An epoch that is done again is passed over."""
+        """A cell's trial has finished an epoch. ``result`` is flat. An epoch that is done again is passed over."""
         sample = self._samples[cell]
         value = result.get(self._metric)
         if value is None or not math.isfinite(value) or result["training_iteration"] <= sample.epoch:
@@ -239,7 +239,7 @@ class Samples:
     # -- cells ---------------------------------------------------------------------------------------------------
 
     def axes(self) -> tuple[str, ...] | None:
-        """Names of what is searched; None where the searcher alone knows."""
+        """Names of what is searched, or None where the searcher alone knows."""
         return tuple(map(axis_name, self._domains)) or None
 
     def restore(self, index: int, axes: Mapping[str, Any], before: Sequence[Cell]) -> Cell:

@@ -40,11 +40,11 @@ class Tuning:
     stop: Any = None
     """A dictionary, a function or a ``Stopper``."""
     samples: Samples | None = None
-    """Chooses the cells; None where all are known beforehand."""
+    """Chooses the cells, or None where all are known beforehand."""
 
     @classmethod
     def of(cls, sweep: Sweep, config: MBPOConfig) -> Tuning | None:
-        """What a sweep asks for, with objects of its own for one launch; None if there is nothing.
+        """What a sweep asks for, with objects of its own for one launch, or None if there is nothing.
 
         Raises:
             SweepError: It cannot work.
@@ -117,7 +117,7 @@ def _evaluates(config: MBPOConfig) -> bool:
 
 
 def _own(value: Any) -> Any:
-    """A copy for one launch, as such objects remember what they have seen; itself where it cannot be copied."""
+    """A copy for one launch, as such objects remember what they have seen, or itself where it cannot be copied."""
     with contextlib.suppress(Exception):  # a connection to a database
         return copy.deepcopy(value)
     return value
@@ -223,7 +223,7 @@ class Decisions:
     def __init__(self) -> None:
         self.stopped: dict[str, str] = {}
         self.ended_by = ""
-        """The stopper that has ended the whole sweep; empty as long as none has."""
+        """The stopper that has ended the whole sweep, empty as long as none has."""
 
 
 def _check_keys(scheduler: Any, metric: str, with_evaluation: bool) -> None:
@@ -259,7 +259,7 @@ def _result_keys(with_evaluation: bool) -> Collection[str]:
 
 
 def changed_tuning(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between what was recorded and what is asked for; more or fewer samples are no difference."""
+    """What differs between what was recorded and what is asked for. More or fewer samples are no difference."""
     for key in dict.fromkeys((*old, *new)):
         if key != "num_samples" and old.get(key) != new.get(key):
             yield f"{key}: {old.get(key, 'none')} -> {new.get(key, 'none')}"

@@ -70,7 +70,7 @@ class NamedTrials(FIFOScheduler):
             self._scheduler.on_trial_add(tune_controller, self._named(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """A trial has finished an epoch; one that it had finished before a failure is no news."""
+        """A trial has finished an epoch. One that it had finished before a failure is no news."""
         name = str(trial)
         if result["training_iteration"] <= self._epochs.get(name, 0):
             return str(TrialScheduler.CONTINUE)
@@ -98,7 +98,7 @@ class NamedTrials(FIFOScheduler):
         return FIFOScheduler, ()
 
     def _stops(self, tune_controller: Any, trial: StandIn, result: dict[str, Any]) -> bool:
-        """What the scheduler says; of a trial that it has stopped it hears nothing more."""
+        """What the scheduler says. Of a trial that it has stopped it hears nothing more."""
         if trial.trial_id not in self._over:
             if self._scheduler.on_trial_result(tune_controller, trial, result) != TrialScheduler.STOP:
                 return False
