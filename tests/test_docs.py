@@ -108,6 +108,8 @@ def test_the_readmes_sweep_file_is_a_sweep(tmp_path: Path) -> None:
     sweep = load_sweep_file(file)
     assert isinstance(sweep, Sweep)
     assert (sweep.seeds, sweep.epochs) == (16, 300)
+    assert sweep.at_scale(None)[0].epochs == 13  # what runs without --scale ends within minutes
+    assert sweep.at_scale("full")[0] == sweep
 
 
 def test_the_readmes_agent_builds_from_a_valid_configuration() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from vagram_ray.records.summary import (
     describe_early,
     describe_missing,
     describe_worst,
+    print_summary,
     summarize_sweep,
     write_summary,
 )
@@ -203,6 +205,64 @@ def test_the_end_names_what_failed_and_where_everything_lies(build: Build, tmp_p
     ):
         assert part in text
     assert "interrupted" not in text
+
+
+def test_every_output_of_the_end_says_what_was_run(build: Build, tmp_path: Path) -> None:
+    build({0: [1.0] * 20, 1: [2.0] * 20})
+    settings = {"env": "Pendulum-v1", "num_distractors": 5, "model_loss": "vagram", "utd_ratio": 10}
+    replaced = "laptop scale: Pendulum-v1 instead of the paper's Hopper-v4"
+    SweepFolder(tmp_path).update({"settings": settings, "replaced_task": replaced})
+    results = SweepResults.load(tmp_path)
+    summary = summarize_sweep(results)
+    task = "Pendulum-v1 | 5 distractors | vagram | 2 seeds x 2,050 steps | 10 updates per step"
+    lines = closing_text(summary, Outcome(5.0, {}, False, ()), tmp_path).splitlines()
+    assert [line.strip() for line in lines[:3]] == ["", task, replaced]
+    write_summary(summary, results)
+    text = (tmp_path / "summary.md").read_text()
+    assert text.startswith(f"# a-sweep\n\n{task.replace('|', chr(92) + '|')}\n\n{replaced}\n\nComplete")
+    (row,) = csv.DictReader((tmp_path / "summary.csv").open())
+    assert row["task"] == task
+    few = "Intervals of fewer than 5 seeds are too narrow: they decide nothing."
+    assert few in text and any(few in line for line in lines)
+
+
+def test_the_end_table_fits_80_columns_without_breaking_a_name(
+    tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> None:
+    content = plan_content(make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1)]}, epochs=1))
+    for cell, distractors in zip(content["cells"], (5, 10), strict=True):
+        axes = {"num_distractors": distractors, "model_loss": "vagram"}
+        cell |= {"axes": axes, "label": f"num_distractors={distractors}, model_loss=vagram"}
+    SweepFolder(tmp_path).write(content)
+    for trial in content["trials"]:
+        SweepFolder(tmp_path).append(trial["name"], make_result(1, {0: -1234.5, 1: -1111.5}))
+    summary = summarize_sweep(SweepResults.load(tmp_path))
+    for width, name in ((80, "10, vagram "), (140, "num_distractors=10, model_loss=vagram ")):
+        console = Console(file=io.StringIO(), width=width)
+        print_summary(summary, console)
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert max(map(len, lines)) <= width
+        (row,) = (line for line in lines if line.startswith(name))
+        assert row.split("  ")[0].strip() == name.strip() and "[-1,234, -1,112]" in row and row.rstrip().endswith("2/2")
+
+
+def test_the_end_names_the_next_commands_ready_to_be_pasted(
+    tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> None:
+    """The report, and the policy of the best cell: arguments that the commands take as they stand."""
+    folder = tmp_path / "my results"
+    SweepFolder(folder).write(plan_content(make_plan_of({"a=x y": [(0,)], "a=z": [(0,)]}, epochs=1)))
+    nothing = closing_text(summarize_sweep(SweepResults.load(folder)), Outcome(5.0, {}, False, ()), folder)
+    assert "vagram_ray.report" not in nothing and "vagram_ray.play" not in nothing
+    for name, value in (("a=x y,seeds=0", 3.0), ("a=z,seeds=0", 2.0)):
+        SweepFolder(folder).append(name, make_result(1, {0: value}))
+    text = closing_text(summarize_sweep(SweepResults.load(folder)), Outcome(5.0, {}, False, ()), folder)
+    commands = [shlex.split(line[line.index("python -m") :]) for line in text.splitlines() if "python -m" in line]
+    shown = str(folder)
+    assert commands == [
+        ["python", "-m", "vagram_ray.report", shown],
+        ["python", "-m", "vagram_ray.play", shown, "--cell", "a=x y"],
+    ]
 
 
 def test_the_end_of_an_interrupted_sweep_says_how_to_go_on(build: Build, tmp_path: Path) -> None:

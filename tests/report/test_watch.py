@@ -257,7 +257,8 @@ def test_a_log_gets_the_present_state_then_what_is_new_until_the_end(sweep: Swee
     watch = watch_sweep(sweep.folder, console, sleep=lambda seconds: next(steps)())
     assert watch.ended
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert "model_loss=vagram" in lines[2] and "1/4" in lines[2]
+    assert lines[0].strip() == "vagram, nll | 2 seeds x 450 steps"
+    assert "model_loss=vagram" in lines[4] and "1/4" in lines[4]
     events = [line.split("  ", maxsplit=2)[-1].strip() for line in lines if "seeds 0-1" in line]
     assert [event[: event.index(",")] for event in events] == [
         "model_loss=vagram (seeds 0-1): epoch 2/4",

@@ -84,14 +84,93 @@ def test_time_left_follows_the_estimate_until_epochs_are_measured(
     assert progress.seconds_left() == 380.0
 
 
-def test_epochs_that_grow_are_foreseen(
+def test_time_left_counts_down_between_epochs(
+    progress: SweepProgress, make_result: Callable[..., dict[str, Any]], clock: Clock
+) -> None:
+    assert "about 3 min left" in text_of(progress)  # three trials of 100 s in two slots
+    for name in (FIRST, OTHER):
+        progress.started(name)
+    clock.now += 4.0
+    assert [cell.seconds_left for cell in progress.cells()] == [96.0, 96.0]
+    for epoch in range(1, 10):  # 2 s each by the trial's own clock
+        progress.reported(FIRST, make_result(epoch, {0: 1.0}))
+    left = []
+    for _ in range(4):
+        left.append(progress.cells()[0].seconds_left)
+        clock.now += 1.0
+    assert left == [2.0, 1.0, 0.0, 0.0]
+    row = next(line.rstrip() for line in text_of(progress).splitlines() if line.startswith("a=1"))
+    assert row.endswith("overdue")  # the last epoch takes longer than those before it
+    progress.retrying(FIRST, "path/error.txt")  # it does not run: nothing of its epoch passes
+    before = progress.seconds_left()
+    progress.retrying(OTHER, "path/error.txt")
+    clock.now += 1.0
+    assert before <= progress.seconds_left()
+
+
+def test_an_epoch_that_takes_long_uses_up_no_time_of_those_after_it(
+    progress: SweepProgress, make_result: Callable[..., dict[str, Any]], clock: Clock
+) -> None:
+    progress.reported(FIRST, make_result(7, {0: 1.0}))  # 14 s, 2 an epoch: three more
+    clock.now += 100.0
+    assert progress.cells()[0].seconds_left == 4.0
+
+
+def test_what_is_run_stands_in_the_first_line(make_plan_of: Callable[..., SweepPlan]) -> None:
+    """Also where a setting that is no axis makes the task."""
+    plan = make_plan_of({"model_loss=vagram": [(0, 1)], "model_loss=nll": [(0, 1)]})
+    settings = {"env": "Pendulum-v1", "num_distractors": 5, "ensemble_size": 5, "num_layers": 2, "hidden_size": 64}
+    losses = {0: "vagram", 1: "nll"}
+    plan = replace(plan, settings={index: {**settings, "model_loss": loss} for index, loss in losses.items()})
+    lines = text_of(SweepProgress(plan), width=140).splitlines()
+    assert lines[0].strip() == "Pendulum-v1 | 5 distractors | vagram, nll | 2 seeds x 1,050 steps | model 5 x (2 x 64)"
+    narrow = text_of(SweepProgress(plan), max_height=12, width=60).splitlines()
+    assert narrow[0].strip() == "Pendulum-v1 | 5 distractors | vagram, nll"  # broken between parts alone
+    assert len(narrow) <= 12
+
+
+def test_nothing_is_red_while_all_goes_well(
+    progress: SweepProgress, make_result: Callable[..., dict[str, Any]]
+) -> None:
+    def red() -> list[str]:
+        console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="truecolor")
+        console.print(ProgressTable(progress))
+        codes = re.findall(r"\x1b\[([\d;]*)m", console.file.getvalue())  # type: ignore[attr-defined]
+        colours = [re.search(r"38;2;(\d+);(\d+);(\d+)", code) for code in codes]
+        mixed = [code for code, rgb in zip(codes, colours, strict=True) if rgb and int(rgb[1]) > 2 * int(rgb[2])]
+        return mixed + [code for code in codes if {"31", "91"} & set(code.split(";"))]
+
+    progress.started(FIRST)
+    progress.reported(FIRST, make_result(3, {0: 1.0, 1: 3.0}))
+    progress.started(OTHER)
+    progress.finished(SECOND)
+    assert not red()
+    progress.failed(OTHER, "path/error.txt")
+    assert red()
+
+
+def test_intervals_of_few_seeds_are_grey(
     make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> None:
+    few, many = tuple(range(2)), tuple(range(5))
+    progress = SweepProgress(make_plan_of({"a=1": [few], "a=2": [many]}))
+    for trial, seeds in zip(progress.trials, (few, many), strict=True):
+        progress.reported(trial, make_result(3, {seed: 10.0 * (seed + 1) for seed in seeds}))
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system="standard")
+    console.print(ProgressTable(progress))
+    rows = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any("15.0\x1b[2m [10.0, 20.0]\x1b[0m" in row for row in rows)
+    assert any("30.0 [" in row for row in rows)
+
+
+def test_epochs_that_grow_are_foreseen(
+    make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]], clock: Clock
 ) -> None:
     """Planned epochs of 1, 2, 3 and 4 s: when the first has taken 2 s, the others take twice as long, too."""
     plan = make_plan_of({"a=1": [(0,)], "a=2": [(0,)]}, epochs=4)
     growing = TrialEstimate(0, 0, 22.0, epoch_ends=(1.0, 3.0, 6.0, 10.0))
     plan = replace(plan, trials=tuple(replace(trial, estimate=growing) for trial in plan.trials))
-    progress, (first, _) = SweepProgress(plan), plan.trials
+    progress, (first, _) = SweepProgress(plan, clock), plan.trials
     progress.reported(first.name, make_result(1, {0: 1.0}))
     assert progress.cells()[0].seconds_left == pytest.approx(18.0)
     assert progress.seconds_left() == pytest.approx(20.0)  # the other trial has ten planned seconds
@@ -138,7 +217,7 @@ def test_the_table_stays_small_with_many_cells(make_plan_of: Callable[..., Sweep
     many = SweepProgress(make_plan_of({f"a={number}": [(0,)] for number in range(50)}))
     lines = text_of(many, max_height=12).splitlines()
     assert len(lines) == 12
-    assert "... 43 more cells: 43 waiting" in lines[-3]
+    assert "... 45 more cells: 45 waiting" in lines[-3]
     many.started("a=49,seeds=0")
     many.failed("a=48,seeds=0", "path/error.txt")
     text = text_of(many, max_height=12)
@@ -193,10 +272,10 @@ def test_a_trial_goes_on_after_an_error(
 
 
 def test_a_sweep_without_estimates_tells_the_time_left_from_its_own_epochs(
-    make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+    make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]], clock: Clock
 ) -> None:
     plan = make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1, 2, 3)]}, epochs=10, seconds=float("nan"))
-    progress = SweepProgress(plan)
+    progress = SweepProgress(plan, clock)
     assert "unknown time left" in text_of(progress)
     progress.reported(plan.trials[0].name, make_result(1, {0: 1.0}))  # 2 s for two seeds
     assert progress.seconds_left() == 10 * 4.0  # the trial that waits has four

@@ -191,6 +191,7 @@ _SWEEP = _table(
         "name": _text,
         "description": _text,
         "scale": _text,
+        "replaced_task": _text,
         "return_metric": _name,
         "slots": _whole(1),
         "resources": _RESOURCES,

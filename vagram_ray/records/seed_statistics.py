@@ -17,6 +17,8 @@ import numpy as np
 
 BOOTSTRAP_RESAMPLES = 10_000
 CONFIDENCE = 0.95
+MIN_SEEDS = 5
+"""Seeds of a cell below which no interval is trusted."""
 
 
 @dataclass(frozen=True)

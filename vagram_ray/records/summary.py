@@ -19,19 +19,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.files import write_atomically
 from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
 from vagram_ray.records.folder import SUMMARY_CSV, SUMMARY_MARKDOWN, epoch_of_death, whole_epochs
+from vagram_ray.records.recorded import cell_axes
 from vagram_ray.records.results import SweepResults, TrialRecords
-from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
-from vagram_ray.text import csv_value, format_duration, format_number, format_seeds, markdown_row, plural
+from vagram_ray.records.seed_statistics import MIN_SEEDS, SeedStatistics, counted_returns, summarize
+from vagram_ray.records.task_line import task_line
+from vagram_ray.records.terminal import FirstThatFits, TaskLine, axis_names, short_name, short_title
+from vagram_ray.text import csv_value, format_duration, format_number, format_seeds, markdown_row, markdown_text, plural
 
 FINAL_SHARE = 0.1
 """Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
+
+
+FEW_SEEDS = f"Intervals of fewer than {MIN_SEEDS} seeds are too narrow: they decide nothing."
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class CellSummary:
     """Over ``returns`` and, with the worst of them, the ``lost`` seeds."""
     early: Mapping[int, int] = field(default_factory=dict)
     """The epoch of the value used, by seed, where it lies before the last tenth."""
+    axes: Mapping[str, Any] = field(default_factory=dict)
+    task: str = ""
+    """What this cell ran, in one line."""
     lost: tuple[int, ...] = ()
     """The missing seeds that will get no final return in this launch. The others are pending."""
     stopped: Mapping[int, int] = field(default_factory=dict)
@@ -75,6 +84,10 @@ class SweepSummary:
     return_metric: str
     epochs: int
     cells: tuple[CellSummary, ...]
+    task: str = ""
+    """What was run, in one line (``records.task_line``)."""
+    replaced_task: str = ""
+    """The task that the sweep's scale ran in place of the experiment's own, in one line; empty if it did not."""
     unfinished: int = 0
     """Trials that lack epochs and have a seed left: running the sweep's command again goes on with them."""
     warnings: tuple[str, ...] = ()
@@ -166,6 +179,8 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
                 missing=missing,
                 statistics=statistics,
                 early=early,
+                axes=cell_axes(results.info, index),
+                task=task_line(results.info, [index]),
                 lost=tuple(sorted(lost)),
                 stopped=stopped,
                 stopped_by=" and ".join(names),
@@ -175,7 +190,17 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
     unfinished = sum(trial.unfinished(epochs) and not epoch_of_death(trial.records) for trial in results.trials)
     warnings = tuple(filter(None, (_fit_limit(results, index, label) for index, label in enumerate(results.labels))))
     name = results.info.get("name") or results.folder.resolve().name
-    return SweepSummary(name, metric, epochs, tuple(cells), unfinished, warnings, ended_by)
+    return SweepSummary(
+        name,
+        metric,
+        epochs,
+        tuple(cells),
+        task=task_line(results.info),
+        replaced_task=results.info.get("replaced_task", ""),
+        unfinished=unfinished,
+        warnings=warnings,
+        ended_by=ended_by,
+    )
 
 
 def _fit_limit(results: SweepResults, cell: int, label: str) -> str:
@@ -225,23 +250,37 @@ def is_pending(trial: TrialRecords, seed: int, epochs: int, ended: bool) -> bool
     return not ended and trial.failed_at(seed) is None and trial.epochs_done < trial.last_epoch(epochs)
 
 
-def render_summary(summary: SweepSummary) -> Table:
+def render_summary(summary: SweepSummary) -> RenderableType:
     """The end table for the terminal."""
+    return FirstThatFits(_end_table(summary), _end_table(summary, short=True))
+
+
+def _end_table(summary: SweepSummary, short: bool = False) -> Table:
+    axes = axis_names(cell.axes for cell in summary.cells)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.title, table.title_justify, table.title_style = f"Final return ({summary.return_metric})", "left", "bold"
-    table.caption, table.caption_justify, table.caption_style = summary.definition, "left", "dim"
-    table.add_column("cell", overflow="fold")
+    table.add_column(short_title(axes) if short else "cell", overflow="fold")
     for column in ("IQM", "95 % interval", "mean +- s.e.", "seeds"):
         table.add_column(column, justify="right", no_wrap=True)
     for cell in summary.cells:
         seeds = Text(f"{len(cell.returns)}/{cell.num_seeds}", style="red" if cell.missing else "")
-        table.add_row(cell.label, *_numbers(cell), seeds)
+        iqm, interval, mean = _numbers(cell)
+        of_few = "dim" if cell.statistics.count < MIN_SEEDS else ""
+        name = short_name(cell.label, cell.axes, axes) if short else cell.label
+        table.add_row(name, iqm, Text(interval, style=of_few), mean, seeds)
     return table
 
 
 def print_summary(summary: SweepSummary, console: Console, *, failed: bool = False) -> None:
-    """The end table, the verdict, and every seed that is missing, counts as the worst or with an early value."""
+    """What was run, the end table, the verdict, and every seed that is missing, counts as the worst or early."""
+    console.print(TaskLine(summary.task))
+    if summary.replaced_task:
+        console.print(Text(summary.replaced_task, style="yellow"))
+    console.print()
     console.print(render_summary(summary))
+    console.print(Text(summary.definition, style="dim"))
+    if any(1 < cell.statistics.count < MIN_SEEDS for cell in summary.cells):
+        console.print(Text(FEW_SEEDS, style="dim"))
     console.print()
     console.print(Text(summary.verdict, style="green" if summary.complete and not failed else "red"))
     for cell in summary.cells:
@@ -302,18 +341,21 @@ def summary_csv(summary: SweepSummary) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     statistics = ("iqm", "low_95", "high_95", "mean", "standard_error")
-    writer.writerow(["cell", *statistics, "num_seeds", "num_planned", "missing", "counted_as_worst", "notes"])
+    writer.writerow(["cell", *statistics, "num_seeds", "num_planned", "missing", "counted_as_worst", "notes", "task"])
     for cell in summary.cells:
         s = cell.statistics
         numbers = ["" if math.isnan(x) else repr(x) for x in (s.iqm, s.low, s.high, s.mean, s.standard_error)]
         seeds = [len(cell.returns), cell.num_seeds, describe_missing(cell), format_seeds(cell.worst)]
-        writer.writerow([csv_value(cell.label), *numbers, *seeds, describe_notes(cell)])
+        task = csv_value(cell.task)
+        writer.writerow([csv_value(cell.label), *numbers, *seeds, describe_notes(cell), task])
     return buffer.getvalue()
 
 
 def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
     """The end table as Markdown, with where its numbers come from: ``info`` is the content of ``sweep.json``."""
-    lines = [f"# {summary.name}", "", summary.verdict, "", f"Final `{summary.return_metric}`:", ""]
+    told = [text for text in (summary.task, summary.replaced_task) if text]
+    lines = [f"# {summary.name}", "", *(line for text in told for line in (markdown_text(text), ""))]
+    lines += [summary.verdict, "", f"Final `{summary.return_metric}`:", ""]
     noted = any(describe_notes(cell) for cell in summary.cells)
     header = ["cell", "IQM", "95 % interval", "mean +- s.e.", "seeds", "missing", *(["notes"] if noted else [])]
     lines += [markdown_row(header), markdown_row(["---"] + ["---:"] * 4 + ["---"] * (len(header) - 5))]
@@ -322,7 +364,8 @@ def summary_markdown(summary: SweepSummary, info: Mapping[str, Any]) -> str:
         notes = [describe_notes(cell)] if noted else []
         lines.append(markdown_row([cell.label, *_numbers(cell), seeds, describe_missing(cell), *notes]))
     warnings = [line for warning in summary.warnings for line in ("", warning)]
-    return "\n".join([*lines, *warnings, "", summary.definition, "", *_origin(info)]) + "\n"
+    few = [FEW_SEEDS, ""] if any(1 < cell.statistics.count < MIN_SEEDS for cell in summary.cells) else []
+    return "\n".join([*lines, *warnings, "", summary.definition, "", *few, *_origin(info)]) + "\n"
 
 
 def _origin(info: Mapping[str, Any]) -> list[str]:

@@ -20,17 +20,19 @@ _TOLD = frozenset(
 """Settings that have a part of their own: where they are axes, they are not named again."""
 
 
-def task_line(info: Mapping[str, Any]) -> str:
-    """The line of a sweep by the content of its ``sweep.json``."""
-    places = range(len(info["cells"]))
+def task_line(info: Mapping[str, Any], cells: Iterable[int] | None = None) -> str:
+    """The line of a sweep, or of some of its cells, by the content of its ``sweep.json``."""
+    places = range(len(info["cells"])) if cells is None else list(cells)
     axes = [cell_axes(info, place) for place in places]
-    cells = [cell_settings(info, place) or {**info.get("overrides", {}), **axes[place]} for place in places]
+    overrides = info.get("overrides", {})
+    settings = [cell_settings(info, place) or {**overrides, **own} for place, own in zip(places, axes, strict=True)]
+    recorded = [info["cells"][place] for place in places]
     steps = [
         cell.get("warmup_steps", 0) + info["epochs"] * cell["epoch_length"]
-        for cell in info["cells"]
+        for cell in recorded
         if "epoch_length" in cell
     ]
-    return describe_task(cells, axes, len(info["seeds"]), steps)
+    return describe_task(settings, axes, len(info["seeds"]), steps)
 
 
 def describe_task(
@@ -48,8 +50,8 @@ def describe_task(
         steps: Environment steps per seed, warm-up included, by cell.
     """
     parts = (
-        _environments(cells),
-        _distractors(cells),
+        describe_environments(cells),
+        describe_distractors(cells),
         _methods(cells),
         _other_axes(axes),
         _budget(num_seeds, steps),
@@ -58,7 +60,9 @@ def describe_task(
     return " | ".join(part for part in parts if part)
 
 
-def _environments(cells: Sequence[Mapping[str, Any]]) -> str:
+def describe_environments(cells: Sequence[Mapping[str, Any]]) -> str:
+    """``Pendulum-v1``; settings of the environment stand behind it where they are short."""
+
     def name(cell: Mapping[str, Any]) -> str:
         given = cell.get("env_config")
         details = ", ".join(f"{key}={value}" for key, value in given.items()) if isinstance(given, Mapping) else ""
@@ -67,7 +71,8 @@ def _environments(cells: Sequence[Mapping[str, Any]]) -> str:
     return _listed([name(cell) for cell in cells if cell.get("env") is not None], "environments")
 
 
-def _distractors(cells: Sequence[Mapping[str, Any]]) -> str:
+def describe_distractors(cells: Sequence[Mapping[str, Any]]) -> str:
+    """``distractors 0, 5, 10``, ``5 distractors`` or ``no distractors``."""
     counts = {cell["num_distractors"] for cell in cells if isinstance(cell.get("num_distractors"), int)}
     if len(counts) > 1:
         return f"distractors {_listed(map(str, sorted(counts)), 'values')}"

@@ -23,6 +23,7 @@ from functools import partial
 from itertools import combinations
 from typing import Literal, NamedTuple
 
+from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report import paired
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import (
@@ -42,8 +43,6 @@ from vagram_ray.report.statistics import (
 
 MARGIN_SHARE = 0.1
 """The margin of equivalence, as a share of a panel's way from its lowest first IQM to its highest, if none is given."""
-MIN_SEEDS = 5
-"""Seeds in each cell below which no interval is trusted with a word."""
 
 Verdict = Literal["better", "equivalent", "undecided"]
 

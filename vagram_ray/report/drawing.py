@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vagram_ray.report.comparisons import MIN_SEEDS
+from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.curves import CellCurves, Comparison, Panel
 from vagram_ray.report.figure_style import MUTED, LineStyle
 from vagram_ray.report.statistics import iqm_band, on_common_steps

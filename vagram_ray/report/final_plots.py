@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vagram_ray.report.comparisons import MIN_SEEDS, PairComparison, probability_over_panels
+from vagram_ray.records.seed_statistics import MIN_SEEDS
+from vagram_ray.report.comparisons import PairComparison, probability_over_panels
 from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import Drawing, note, why_empty
 from vagram_ray.report.figure_files import PanelPlot, Plot

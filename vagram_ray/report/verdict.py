@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
+from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.comparisons import (
     MARGIN_SHARE,
-    MIN_SEEDS,
     PairComparison,
     compare_pairs,
     negative,

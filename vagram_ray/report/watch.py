@@ -20,6 +20,7 @@ from vagram_ray.files import read_file
 from vagram_ray.records import SweepError, SweepFolder
 from vagram_ray.records.folder import ERROR_FILE, RecordsFollower, stopped_by
 from vagram_ray.records.launches import started_at, total_seconds
+from vagram_ray.records.task_line import task_line
 from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.plan import UNKNOWN_ESTIMATE, TrialPlan
@@ -42,6 +43,7 @@ class RecordedPlan:
     return_metric: str
     to_come: int = 0
     """Samples of a search that have not been suggested yet."""
+    task: str = ""
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> RecordedPlan:
@@ -55,7 +57,9 @@ class RecordedPlan:
         slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1
         samples = info.get("tuning", {}).get("num_samples") or 0
         to_come = 0 if "wall_time_s" in info else max(0, samples - len(cells))
-        return cls(cells, trials, info["epochs"], min(slots, len(trials)), info["return_metric"], to_come)
+        return cls(
+            cells, trials, info["epochs"], min(slots, len(trials)), info["return_metric"], to_come, task_line(info)
+        )
 
 
 class SweepWatch:

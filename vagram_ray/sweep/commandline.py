@@ -103,7 +103,11 @@ _COUNT = click.IntRange(min=1)
     "--copy", nargs=2, type=(str, click.Path(path_type=Path)), metavar="NAME FOLDER|FILE",
     help="Write a packaged sweep file out to edit it, and stop.",
 )  # fmt: skip
-@click.option("--scale", metavar="SCALE", help="smoke, laptop or paper; the default is laptop.")
+@click.option(
+    "--scale", metavar="SCALE",
+    help="A scale of the sweep file; those of the package have smoke, laptop, paper, some also workstation. "
+    "The default is laptop.",
+)  # fmt: skip
 @click.option("--seeds", callback=_seeds, metavar="SEEDS", help="A number of seeds (8), a range (0-7) or a list (3,5).")
 @click.option("--epochs", type=_COUNT, metavar="N", help="Training iterations of every trial.")
 @click.option("--seeds-per-trial", type=_COUNT, metavar="N", help="Seeds trained together; chosen by default.")
@@ -197,6 +201,7 @@ def launch(request: Request, console: Console) -> int:
 def _launch(request: Request, console: Console, interruption: Interruption) -> tuple[int, bool]:
     """Exit status, and whether Ray has died."""
     from vagram_ray.sweep.plan.plan import check_gpu_memory
+    from vagram_ray.sweep.plan.task import replaced_task
     from vagram_ray.sweep.resume.continuation import continue_sweep
     from vagram_ray.sweep.run.ray_address import find_ray
     from vagram_ray.sweep.run.ray_files import prepare_ray_files
@@ -218,6 +223,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> t
         prepare_ray_files()
     with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
         plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request, interruption)
+        plan = replace(plan, replaced=replaced_task(sweep, plan))
         per_trial = request.seeds_per_trial
         shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
         continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)

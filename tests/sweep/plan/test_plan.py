@@ -241,6 +241,25 @@ def test_state_of_environments_that_checkpoints_lack_is_named_once(make_config: 
     assert plan_warnings(plan_for(make_config()), Surroundings("r", "w")) == []
 
 
+def test_the_plan_fits_80_columns_and_begins_with_the_task(make_config: Callable[..., Any]) -> None:
+    axes = {"num_distractors": tune.grid_search([5, 10]), "model_loss": tune.grid_search(["value_weighted", "none"])}
+    plan = plan_for(
+        make_config().environment("Pendulum-v1", num_distractors=axes.pop("num_distractors")).training(**axes)
+    )
+    plan = replace(plan, replaced="laptop scale: Pendulum-v1 instead of the paper's Hopper-v4")
+    rows = {}
+    for width in (80, 140):
+        console = Console(file=io.StringIO(), width=width)
+        console.print(render_plan(Continuation(plan, "id"), Surroundings("results/s", "disabled")))
+        lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+        assert lines[1].startswith("Pendulum-v1 | distractors 5, 10 | value_weighted, SAC | 4 seeds x 660 steps")
+        assert plan.replaced in lines
+        assert max(map(len, lines)) <= width
+        rows[width] = [line.split("  ")[0] for line in lines if " 660 " in line and "|" not in line]
+    assert rows[80] == ["5, value_weighted", "5, none", "10, value_weighted", "10, none"]
+    assert rows[140] == [cell.label for cell in plan.cells]
+
+
 def test_needs_beyond_the_machine_are_pointed_out(make_plan_of: Callable[..., SweepPlan]) -> None:
     plan = make_plan_of({"a=1": [(0,), (1,)]})
     assert (plan.memory_bytes, plan.disk_bytes, plan.seconds) == (2 * GIB, 2**21, 100.0)

@@ -152,7 +152,11 @@ def test_a_searcher_that_takes_no_points_hears_them_as_it_suggests_them_again() 
 
 def test_a_plan_grows_by_what_is_suggested_and_goes_on_from_what_is_recorded() -> None:
     searcher = Taking([lr(1e-3), lr(2e-3), lr(3e-3), lr(4e-3)])
-    plan = suggested(plan_of(searcher, number=3), 2)
+    plan = plan_of(searcher, number=3)
+    before = plan.task  # nothing is suggested yet: what all samples share
+    assert before.startswith("Pendulum-v1 | no distractors | vagram | 2 seeds | model 3 x (1 x 8), SAC 2 x 16")
+    plan = suggested(plan, 2)
+    assert plan.task.startswith("Pendulum-v1 | no distractors | vagram | varied: model_lr (2) | 2 seeds x ")
     assert [trial.name for trial in plan.trials] == ["model_lr=0.001,seeds=0-1", "model_lr=0.002,seeds=0-1"]
     assert plan.to_come == 1
     assert "model_lr" not in plan.base_parameters()

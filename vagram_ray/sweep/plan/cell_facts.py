@@ -68,3 +68,12 @@ def describe_cells(cells: Sequence[Cell], configs: Sequence[MBPOConfig]) -> dict
         "settings": {index: plain_settings(config) for index, config in zip(places, configs, strict=True)},
         "requests": dict(zip(places, cell_requests(configs), strict=True)),
     }
+
+
+def fixed_settings(config: MBPOConfig) -> dict[str, Any]:
+    """The settings of a configuration that have a value, and no space of values."""
+
+    def fixed(value: Any) -> bool:
+        return isinstance(value, (str, int, float)) or (isinstance(value, (list, tuple)) and all(map(fixed, value)))
+
+    return {key: value for key, value in config.to_dict().items() if fixed(value)}

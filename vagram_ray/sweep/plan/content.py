@@ -32,6 +32,7 @@ def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[st
         "name": plan.name,
         "description": plan.description,
         "scale": plan.scale,
+        "replaced_task": plan.replaced,
         "epochs": plan.epochs,
         "seeds": list(plan.seeds),
         "return_metric": plan.return_metric,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells, working_cell
+from vagram_ray.records.task_line import describe_task
+from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells, fixed_settings, working_cell
 from vagram_ray.sweep.plan.cells import Cell, expand_cells, trial_name
 from vagram_ray.sweep.plan.costs import Costs
 from vagram_ray.sweep.plan.estimates import TrialEstimate, estimate_trial
@@ -96,6 +97,8 @@ class SweepPlan:
     """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
     environment_notes: tuple[str, ...] = ()
     """Sentences on state of environments that checkpoints lack, and on episodes without an end."""
+    replaced: str = ""
+    """A line on the task that this scale runs in place of the experiment's own (``plan.task``)."""
     sharing: GpuSharing | None = None
     """Chooses each trial's share of a GPU. None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
     tuning: Tuning | None = None
@@ -108,6 +111,15 @@ class SweepPlan:
         """Samples that a searcher has not suggested yet: one trial each."""
         samples = None if self.tuning is None else self.tuning.samples
         return 0 if samples is None or samples.exhausted else max(0, samples.num_samples - len(self.cells))
+
+    @property
+    def task(self) -> str:
+        """What is run, in one line."""
+        axes = [cell.axes for cell in self.cells]
+        cells = [self.settings.get(cell.index) or {**self.overrides, **cell.axes} for cell in self.cells]
+        cells = cells or [fixed_settings(self.config)]  # a search whose first sample is still to come
+        steps = [self.warmup_steps[cell.index] + self.epochs * self.epoch_steps[cell.index] for cell in self.cells]
+        return describe_task(cells, axes, len(self.seeds), steps)
 
     @property
     def seconds(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +29,7 @@ def print_closing(summary: SweepSummary, outcome: Outcome, storage: SweepStorage
     _print_way_on(summary, outcome, console)
     console.print(_wall_time(outcome))
     console.print()
-    for title, place in _places(outcome, storage):
+    for title, place in [*_places(outcome, storage), *_next_commands(summary, storage)]:
         # Never wrapped: paths and commands are there to be copied.
         console.print(Text.assemble((f"{title:<9}", "dim"), place), soft_wrap=True)
 
@@ -65,10 +67,19 @@ def _places(outcome: Outcome, storage: SweepStorage) -> list[tuple[str, str]]:
             ("", f"to upload:    wandb sync {runs}/offline-run-*"),
             ("", f"to browse:    wandb beta leet {runs}"),
         ]
+    return places
+
+
+def _next_commands(summary: SweepSummary, storage: SweepStorage) -> list[tuple[str, str]]:
+    """What to run now, ready to be pasted: the report, and the best cell's policy; nothing without a return."""
+    cells = [cell for cell in summary.cells if math.isfinite(cell.statistics.iqm)]
+    if not cells:
+        return []
+    best = max(cells, key=lambda cell: cell.statistics.iqm)
+    choice = ["--cell", best.label] if len(summary.cells) > 1 else []
     return [
-        *places,
-        ("next", f"the answer:   python -m vagram_ray.report {folder}"),
-        ("", f"a policy:     python -m vagram_ray.play {folder} --cell PART_OF_A_CELLS_NAME"),
+        ("next", f"the answer:   {shlex.join(['python', '-m', 'vagram_ray.report', storage.shown])}"),
+        ("", f"a policy:     {shlex.join(['python', '-m', 'vagram_ray.play', storage.shown, *choice])}"),
     ]
 
 

@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vagram_ray.records.terminal import FirstThatFits, TaskLine, axis_names, short_name, short_title
+from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.packing import makespan
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 from vagram_ray.sweep.plan.tuning import describe_stop, name_of
@@ -18,6 +20,20 @@ from vagram_ray.sweep.resume.continuation import Continuation, describe_new
 from vagram_ray.text import format_bytes, format_duration, format_seeds, plural, short_path
 
 MAX_ROWS = 40
+_COLUMNS = ("env steps", "trials", "seeds each", "memory", "disk", "time")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What of the table of cells is shown; the first that fits the terminal is taken."""
+
+    axis_names: bool
+    """Whether every row repeats the names of the axes; otherwise they stand above the column."""
+    left_out: tuple[str, ...] = ()
+    """Columns whose sums stand below the table."""
+
+
+_LAYOUTS = (_Layout(axis_names=True), _Layout(axis_names=False), _Layout(False, ("seeds each", "disk")))
 
 
 @dataclass(frozen=True)
@@ -36,10 +52,12 @@ class Surroundings:
 def render_plan(continuation: Continuation, surroundings: Surroundings) -> RenderableType:
     """Headline, table of cells, what the whole sweep needs, and what of it an earlier launch has done."""
     plan = continuation.plan
-    parts: list[RenderableType] = [_headline(plan)]
+    parts: list[RenderableType] = [_headline(plan), TaskLine(plan.task)]
+    if plan.replaced:
+        parts.append(Text(plan.replaced, style="yellow"))
     if plan.description:
         parts.append(Text(plan.description, style="italic"))
-    parts += ["", _cell_table(continuation)]
+    parts += ["", FirstThatFits(*(_cell_table(continuation, layout) for layout in _LAYOUTS))]
     parts.append(Text("env steps of one seed; memory and time of one trial; disk of all trials of the cell", "dim"))
     parts += ["", _totals(continuation, surroundings)]
     parts += [Text(f"Going on: {sentence}") for sentence in describe_new(continuation)]
@@ -95,30 +113,39 @@ def _headline(plan: SweepPlan) -> Text:
     return Text.assemble((plan.name, "bold"), f" at scale {plan.scale}: {shape}" if plan.scale else f": {shape}")
 
 
-def _cell_table(continuation: Continuation) -> Table:
+def _cell_table(continuation: Continuation, layout: _Layout) -> Table:
     plan, goes_on = continuation.plan, continuation.recorded is not None
+    axes = axis_names(cell.axes for cell in plan.cells)
+    columns = [*_COLUMNS, *(["so far"] if goes_on else [])]
+    shown = [column for column in columns if column not in layout.left_out]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("cell", overflow="fold")
-    for column in ("env steps", "trials", "seeds each", "GPU memory" if plan.sharing else "memory", "disk", "time"):
-        table.add_column(column, justify="right")
-    if goes_on:
-        table.add_column("so far")
+    table.add_column("cell" if layout.axis_names else short_title(axes), overflow="fold")
+    for column in shown:
+        title = "GPU memory" if column == "memory" and plan.sharing else column
+        table.add_column(title, justify="left" if column == "so far" else "right")
     for cell in plan.cells[:MAX_ROWS]:
-        trials = plan.cell_trials(cell)
-        steps = plan.warmup_steps[cell.index] + plan.epochs * plan.epoch_steps[cell.index]
-        table.add_row(
-            cell.label,
-            f"{steps:,}",
-            str(len(trials)),
-            " ".join(dict.fromkeys(str(len(trial.seeds)) for trial in trials)),
-            format_bytes(max(_memory_bytes(trial) for trial in trials)),
-            format_bytes(sum(trial.estimate.disk_bytes for trial in trials)),
-            format_duration(max(trial.estimate.seconds for trial in trials)),
-            *([_so_far(continuation, trials)] if goes_on else []),
-        )
+        values = _row(continuation, cell)
+        name = cell.label if layout.axis_names else short_name(cell.label, cell.axes, axes)
+        table.add_row(name, *(values[column] for column in shown))
     if len(plan.cells) > MAX_ROWS:
-        table.add_row(f"... and {len(plan.cells) - MAX_ROWS} more", *[""] * 6)
+        table.add_row(f"... and {len(plan.cells) - MAX_ROWS} more")
     return table
+
+
+def _row(continuation: Continuation, cell: Cell) -> dict[str, str]:
+    """What the table says of a cell, by column."""
+    plan = continuation.plan
+    trials = plan.cell_trials(cell)
+    steps = plan.warmup_steps[cell.index] + plan.epochs * plan.epoch_steps[cell.index]
+    return {
+        "env steps": f"{steps:,}",
+        "trials": str(len(trials)),
+        "seeds each": " ".join(dict.fromkeys(str(len(trial.seeds)) for trial in trials)),
+        "memory": format_bytes(max(_memory_bytes(trial) for trial in trials)),
+        "disk": format_bytes(sum(trial.estimate.disk_bytes for trial in trials)),
+        "time": format_duration(max(trial.estimate.seconds for trial in trials)),
+        "so far": _so_far(continuation, trials),
+    }
 
 
 def _so_far(continuation: Continuation, trials: Sequence[TrialPlan]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -17,7 +17,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.records.seed_statistics import SeedStatistics
+from vagram_ray.records.seed_statistics import MIN_SEEDS, SeedStatistics
+from vagram_ray.records.terminal import TaskLine, axis_names, short_name, short_title
 from vagram_ray.sweep.view.progress_state import (
     DONE,
     FAILED,
@@ -35,7 +36,6 @@ from vagram_ray.text import (
     format_duration,
     format_number,
     format_seeds,
-    format_value,
     plural,
     short_path,
 )
@@ -77,7 +77,7 @@ class ProgressTable:
     """The live table: one row per cell, what failed, and a line about the whole sweep.
 
     Names and columns are shortened until the table fits the width it is given. With ``max_height`` as many cells are
-    shown as fit, those that are running or failed before others.
+    shown as fit, those that are running or failed before others. What is run stands in the first line.
     """
 
     def __init__(self, progress: SweepProgress, max_height: int | None = None) -> None:
@@ -85,23 +85,30 @@ class ProgressTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         cells = self._progress.cells()
+        task = self._progress.plan.task
+        above = console.render_lines(Group(TaskLine(task), ""), options) if task else []
         below = console.render_lines(Group("", *_troubles(self._progress), _status_line(self._progress)), options)
-        shown = _choose(cells, self._rows(cells, len(below)))
+        shown = _choose(cells, self._rows(cells, len(above) + len(below)))
         for layout in _LAYOUTS:
             rows = [_row(cell, _axes(cells), layout) for cell in shown]
             if _width(rows, cells, layout) <= options.max_width:
                 break
+        yield from _lines(above)
         yield _table(rows, cells, shown, layout)
-        for line in below:
-            yield from line
-            yield Segment.line()
+        yield from _lines(below)
 
-    def _rows(self, cells: Sequence[CellProgress], lines_below: int) -> int:
+    def _rows(self, cells: Sequence[CellProgress], other_lines: int) -> int:
         if self._max_height is None:
             return len(cells)
         head = max(1, len(_axes(cells))) + 1
-        room = self._max_height - head - lines_below
+        room = self._max_height - head - other_lines
         return max(1, room if room >= len(cells) else room - 1)  # a line tells of those that are not shown
+
+
+def _lines(lines: Sequence[Sequence[Segment]]) -> Iterator[Segment]:
+    for line in lines:
+        yield from line
+        yield Segment.line()
 
 
 def _choose(cells: Sequence[CellProgress], max_rows: int) -> list[CellProgress]:
@@ -116,31 +123,30 @@ def _choose(cells: Sequence[CellProgress], max_rows: int) -> list[CellProgress]:
 class _Row:
     label: Text
     bar: ProgressBar
-    texts: tuple[str, ...]
+    texts: tuple[Text, ...]
     state: Text
 
 
 def _row(row: CellProgress, axes: Sequence[str], layout: _Layout) -> _Row:
-    values = [format_value(row.cell.axes[axis]) if axis in row.cell.axes else "-" for axis in axes]
-    label = row.cell.label if layout.axis_names or not axes else ", ".join(values)
-    texts = [f"{row.epochs_done}/{row.epochs_total}"]
-    texts.append(format_return(row.returns) if layout.interval else format_number(row.returns.iqm))
+    label = row.cell.label if layout.axis_names else short_name(row.cell.label, row.cell.axes, axes)
+    texts = [Text(f"{row.epochs_done}/{row.epochs_total}"), _return(row.returns, layout.interval)]
     if layout.speed:
-        texts.append(f"{row.steps_per_s:,.0f}" if row.steps_per_s else "-")
+        texts.append(Text(f"{row.steps_per_s:,.0f}" if row.steps_per_s else "-"))
     bar = ProgressBar(total=row.epochs_total, completed=row.epochs_done, width=layout.bar, complete_style="cyan")
     return _Row(Text(label, style=_STYLES[row.status]), bar, tuple(texts), _state(row))
 
 
 def _titles(cells: Sequence[CellProgress], layout: _Layout) -> list[str]:
-    axes = _axes(cells)
-    first = "cell" if layout.axis_names or not axes else ",\n".join(axes)
+    first = "cell" if layout.axis_names else short_title(_axes(cells))
     titles = [first, "", "epochs", "return (IQM, 95 %)" if layout.interval else "return"]
     return [*titles, *(["steps/s"] if layout.speed else []), "left"]
 
 
 def _width(rows: Sequence[_Row], cells: Sequence[CellProgress], layout: _Layout) -> int:
     """Columns of the terminal that the table takes when nothing is cut."""
-    contents = [(row.label.plain, " " * layout.bar, *row.texts, row.state.plain) for row in rows]
+    contents = [
+        (row.label.plain, " " * layout.bar, *(text.plain for text in row.texts), row.state.plain) for row in rows
+    ]
     columns = zip(_titles(cells, layout), *contents, strict=True)
     widths = [max(cell_len(line) for text in column for line in text.split("\n")) for column in columns]
     return sum(widths) + 3 * (len(widths) - 1)
@@ -161,8 +167,7 @@ def _table(
 
 
 def _axes(cells: Sequence[CellProgress]) -> list[str]:
-    """Names of all axes; plain SAC lacks those of the model."""
-    return list(dict.fromkeys(axis for row in cells for axis in row.cell.axes))
+    return axis_names(row.cell.axes for row in cells)
 
 
 def _others(cells: Sequence[CellProgress], shown: Sequence[CellProgress]) -> Text:
@@ -178,7 +183,7 @@ def _state(row: CellProgress) -> Text:
     if row.failed_seeds:
         return Text(f"{plural(row.failed_seeds, 'seed')} failed", style="red")
     if row.status == RUNNING:
-        return Text(format_duration(row.seconds_left))
+        return Text(time_left(row.seconds_left))
     return Text(row.status, style=_STYLES[row.status])
 
 
@@ -206,8 +211,7 @@ def _status_line(progress: SweepProgress) -> Text:
     counts += f", {progress.plan.to_come} to be suggested" if progress.plan.to_come else ""
     unfinished = any(progress.counts()[status] for status in (RUNNING, STARTING, WAITING))
     left = progress.seconds_left()
-    about = f"about {format_duration(left)}" if math.isfinite(left) else "unknown time"
-    parts = [f"{format_clock(progress.elapsed)} elapsed", *([f"{about} left"] if unfinished else [])]
+    parts = [f"{format_clock(progress.elapsed)} elapsed", *([_about(left)] if unfinished else [])]
     line = Text(f"{', '.join(parts)}; trials: {counts}", style="dim")
     longest = progress.longest_epoch()
     patience = max(_SILENCE_S, 3 * longest) if math.isfinite(longest) else _FIRST_SILENCE_S
@@ -284,11 +288,9 @@ def result_line(progress: SweepProgress, name: str) -> str:
     trial = progress.trials[name]
     parts = [f"epoch {trial.epochs_done}/{progress.plan.epochs}", f"{trial.env_steps:,} env steps"]
     speed = f", {trial.steps_per_s:,.0f} steps/s" if math.isfinite(trial.steps_per_s) else ""
-    left = progress.seconds_left()
-    about = f"about {format_duration(left)}" if math.isfinite(left) else "unknown time"
     return (
         f"{format_clock(progress.elapsed):>8}  {_title(trial)}: {', '.join(parts)}{_return_part(trial)}{speed} "
-        f"| sweep {100 * progress.share_done():.0f} %, {about} left"
+        f"| sweep {100 * progress.share_done():.0f} %, {_about(progress.seconds_left())}"
     )
 
 
@@ -306,6 +308,28 @@ def format_return(returns: SeedStatistics) -> str:
     if math.isnan(returns.low):
         return format_number(returns.iqm)
     return f"{format_number(returns.iqm)} [{format_number(returns.low)}, {format_number(returns.high)}]"
+
+
+def time_left(seconds: float) -> str:
+    """A duration that counts down; ``overdue`` where an epoch takes longer than those before it."""
+    return "overdue" if seconds <= 0 else format_duration(max(1.0, seconds))
+
+
+def _about(seconds: float) -> str:
+    """``about 19 s left``."""
+    if not math.isfinite(seconds):
+        return "unknown time left"
+    return f"about {time_left(seconds)} left" if seconds > 0 else "longer than expected"
+
+
+def _return(returns: SeedStatistics, interval: bool) -> Text:
+    """The return for the table; the interval of few seeds is grey, as in the report."""
+    if not interval:
+        return Text(format_number(returns.iqm))
+    text = Text(format_return(returns))
+    if returns.count < MIN_SEEDS:
+        text.stylize("dim", len(format_number(returns.iqm)))
+    return text
 
 
 def _failed(trial: TrialProgress) -> str:

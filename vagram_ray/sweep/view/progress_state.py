@@ -41,6 +41,10 @@ class PlannedSweep(Protocol):
         """Trials that run at the same time."""
 
     @property
+    def task(self) -> str:
+        """What is run, in one line (``records.task_line``); empty where that is not known."""
+
+    @property
     def return_metric(self) -> str:
         """Name of the per-seed metric that is the return."""
 
@@ -64,6 +68,8 @@ class TrialProgress:
     epoch_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
     fit_limits: dict[int, list[float]] = field(default_factory=dict)
     """By epoch, the shares of its seeds' model fits that ended at their limit."""
+    news: float = math.nan
+    """When its newest epoch began; NaN unless it runs."""
     retries: int = 0
     error_path: str = ""
     """File that tells of the last error; empty without one."""
@@ -141,7 +147,7 @@ class SweepProgress:
     def started(self, name: str) -> None:
         """A trial's process is starting."""
         self.trials[name].status = RUNNING
-        self._heard()
+        self._heard(trial=self.trials[name])
 
     def reported(self, name: str, result: Mapping[str, Any]) -> None:
         """A trial has finished an epoch and gives a result of RLlib."""
@@ -165,7 +171,7 @@ class SweepProgress:
                 trial.returns.pop(seed, None)
             elif self.plan.return_metric in metrics:
                 trial.returns[seed] = metrics[self.plan.return_metric]
-        self._heard(when)
+        self._heard(when, trial)
 
     def restored(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         """A trial has been recorded this far by an earlier launch: it is done, or waits to go on."""
@@ -173,7 +179,7 @@ class SweepProgress:
         for record in records:
             self.recorded(name, record, when=last_news)
         trial = self.trials[name]
-        trial.steps_per_s = math.nan
+        trial.steps_per_s = trial.news = math.nan
         trial.status = DONE if trial.epochs_done >= self.plan.epochs else WAITING
         if by := stopped_by(records):
             self.stopped(name, by, when=last_news)
@@ -279,8 +285,11 @@ class SweepProgress:
         """Seconds of the longest of the recent epochs of all trials, NaN before the first one."""
         return max((seconds for trial in self.trials.values() for seconds in _measured(trial)), default=math.nan)
 
-    def _heard(self, when: float | None = None) -> None:
-        self._last_news = max(self._last_news, self._clock() if when is None else when)
+    def _heard(self, when: float | None = None, trial: TrialProgress | None = None) -> None:
+        now = self._clock() if when is None else when
+        self._last_news = max(self._last_news, now)
+        if trial is not None:
+            trial.news = now
 
     def _starting(self) -> set[str]:
         """Names of the trials whose processes are on their way: Tune tells only when they are there."""
@@ -310,6 +319,14 @@ class SweepProgress:
         )
 
     def _trial_seconds_left(self, trial: TrialProgress, estimate: _Estimate) -> float:
+        """What its epochs will take, less what of the one that runs has passed, at most all of that one."""
+        left = self._epoch_seconds_left(trial, estimate)
+        epochs = self.plan.epochs - trial.epochs_done
+        if trial.status != RUNNING or math.isnan(trial.news) or epochs <= 0:
+            return left
+        return left - min(max(0.0, self._clock() - trial.news), left / epochs)
+
+    def _epoch_seconds_left(self, trial: TrialProgress, estimate: _Estimate) -> float:
         """By the trial's own epochs; before the first of them by its plan, or by other trials' epochs.
 
         Epochs grow with the data of the model's fits: where the plan knows by how much, measured ones count as what
