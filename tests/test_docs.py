@@ -133,6 +133,17 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
             assert anchor in _anchors(file), f"{page.name} links to {target}#{anchor}"
 
 
+def test_the_walks_of_the_architecture_pass_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    walks = re.findall(r"^- \*\*(.*?): (\d+) files\.\*\*(.*?)(?=^- |^## )", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(walks) >= 2
+    for title, count, text in walks:
+        told = re.sub(r"\(.*?\)|For the model,.*", "", text, flags=re.DOTALL)
+        files = set(re.findall(r"`(\w+/[\w/]+\.py)`", told))
+        assert len(files) == int(count), title
+        assert all((ROOT / "vagram_ray" / name).is_file() for name in files), title
+
+
 def _anchors(page: Path) -> set[str]:
     """Anchors of a page's headings as Git forges make them; MkDocs makes the same of these headings."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
