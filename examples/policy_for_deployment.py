@@ -3,12 +3,13 @@
 A policy is a small network. `export_policy` writes its weights, with the observation's scale and
 the action's range, to one .npz file; `load_policy` makes a function of it that maps an
 observation to an action of the environment. Copy that function into whatever drives your robot.
-The checkpoint is read without Ray as well. Without one, a cohort of two seeds is trained for a
-moment first.
+The checkpoint is read without Ray as well. Without one, an agent is taken that comes with the
+repository.
 
     python examples/policy_for_deployment.py
     python examples/policy_for_deployment.py results/train_one_agent --output pendulum.npz
     python examples/policy_for_deployment.py results/NAME/TRIAL --seed 3
+    python examples/policy_for_deployment.py hf://OWNER/NAME
 """
 
 import argparse
@@ -24,6 +25,8 @@ from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.play.checkpoint import read_agent
 from vagram_ray.play.errors import PlayError
 from vagram_ray.play.locate import find_checkpoint
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "pendulum_vagram"
 
 
 def export_policy(
@@ -72,35 +75,6 @@ def load_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return policy
 
 
-def train_for_a_moment() -> Path:
-    """A checkpoint to try this with: two seeds of Pendulum, far from done."""
-    from vagram_ray.rllib import MBPOConfig  # training needs Ray
-
-    config = (
-        MBPOConfig()
-        .environment("Pendulum-v1")
-        .training(
-            seeds=(0, 1),
-            actor_hidden_sizes=(64, 64),
-            critic_hidden_sizes=(64, 64),
-            normalize_observations=True,
-            hidden_size=32,
-            num_layers=2,
-            model_max_epochs=5,
-            epoch_length=100,
-            num_steps_sampled_before_learning_starts=200,
-            rollouts_per_step=10,
-            utd_ratio=2,
-        )
-        .evaluation(evaluation_interval=None)
-    )
-    algo = config.build_algo()
-    algo.train()
-    path = algo.save_to_path("results/policy_for_deployment")
-    algo.stop()
-    return Path(path)
-
-
 def largest_difference(
     policy: Callable[[np.ndarray], np.ndarray], actor: SquashedGaussianActor, env: gymnasium.Env
 ) -> float:
@@ -116,14 +90,14 @@ def largest_difference(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "checkpoint", type=Path, nargs="?", help="folder of a checkpoint, or of a sweep's trial"
+        "checkpoint", nargs="?", default=PRETRAINED, help="folder of a checkpoint or of a trial"
     )
     parser.add_argument("--seed", type=int, help="one of the cohort's seeds (its first)")
     parser.add_argument("--output", type=Path, default=Path("policy.npz"), help="file to write")
     args = parser.parse_args()
 
     try:
-        agent = read_agent(find_checkpoint(args.checkpoint or train_for_a_moment()), args.seed)
+        agent = read_agent(find_checkpoint(args.checkpoint), args.seed)
     except PlayError as error:
         parser.error(str(error))
     actor = agent.actor()

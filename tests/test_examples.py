@@ -24,7 +24,7 @@ from vagram_ray.core import model_losses
 from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import terminations
-from vagram_ray.rllib import MBPORLModule
+from vagram_ray.rllib import MBPOConfig, MBPORLModule
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -172,22 +172,35 @@ def test_tune_searches_and_ranks(in_process: RunExample, ray_session: None) -> N
 
 
 def test_the_exported_policy_is_the_trained_one(in_process: RunExample, ray_session: None, tmp_path: Path) -> None:
-    output = in_process("policy_for_deployment.py")
-    assert "policy.npz: vagram on Pendulum-v1, seed 0, 300 steps," in output
-    again = in_process("policy_for_deployment.py", "results/policy_for_deployment", "--seed", "1")
-    assert "policy.npz: vagram on Pendulum-v1, seed 1, 300 steps," in again
-    difference = re.search(r"over 1000 observations: (\S+)", again)
-    assert difference is not None
-    assert float(difference[1]) < 1e-5
+    own = {"model_loss": "none", "actor_hidden_sizes": (16, 16), "normalize_observations": True, "seeds": (0, 1)}
+    algo = MBPOConfig().environment("Pendulum-v1").training(**own).build_algo()
+    algo.save_to_path(tmp_path / "results" / "train_one_agent")
+    algo.stop()
+    output = in_process("policy_for_deployment.py", "results/train_one_agent", "--seed", "1")
+    assert "policy.npz: plain SAC on Pendulum-v1, seed 1, 0 steps," in output
+    assert largest_difference(output) < 1e-5
 
     policy = load("policy_for_deployment.py")["load_policy"](tmp_path / "policy.npz")
-    (tmp_path / "results" / "policy_for_deployment").rename(tmp_path / "results" / "train_one_agent")
     module = rllib_module().select_seed(1)
     obs = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     actions = policy(obs)
     expected = 2.0 * module.forward_inference({Columns.OBS: obs})[Columns.ACTIONS].numpy(force=True)
     np.testing.assert_allclose(actions, expected, atol=1e-5)  # 2 is Pendulum's torque
     np.testing.assert_allclose(policy(obs[0]), actions[0], rtol=1e-6)
+
+
+def largest_difference(output: str) -> float:
+    found = re.search(r"over 1000 observations: (\S+)", output)
+    assert found is not None
+    return float(found[1])
+
+
+def test_without_a_checkpoint_the_policy_is_one_that_comes_with_the_repository(in_process: RunExample) -> None:
+    output = in_process("policy_for_deployment.py")
+    assert "policy.npz: vagram on Pendulum-v1, 10 distractors, seed 100, 3,000 steps," in output
+    assert largest_difference(output) < 1e-5
+    reached = re.search(r"ten episodes: mean return (\S+),", output)
+    assert reached is not None and float(reached[1]) > -400, "an agent that has learned nothing has about -1,200"
 
 
 def rllib_module() -> MBPORLModule:

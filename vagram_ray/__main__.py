@@ -10,6 +10,7 @@ COMMANDS = """
   python -m vagram_ray.sweep                    run experiments, or vagram-sweep
   python -m vagram_ray.report                   figures, tables and the answer in words, or vagram-report
   python -m vagram_ray.play                     a policy's returns and film, or vagram-play
+  python -m vagram_ray.play.export              an agent as a small folder to share
   python -m vagram_ray.studies.loss_landscape   Figure 1 of the paper
   python -m vagram_ray.studies.value_error      Figure 2
 

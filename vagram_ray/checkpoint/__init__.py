@@ -4,7 +4,7 @@ Imports nothing of ours: a state goes in and comes out as nested dicts of tensor
 """
 
 from vagram_ray.checkpoint.errors import CheckpointError, DamagedCheckpointError, ForeignCheckpointError
-from vagram_ray.checkpoint.folder import CheckpointFolder, read_checkpoint, write_checkpoint
+from vagram_ray.checkpoint.folder import CheckpointFolder, read_checkpoint, write_checkpoint, write_pretrained
 from vagram_ray.checkpoint.history import CheckpointHistory, newest_whole
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "newest_whole",
     "read_checkpoint",
     "write_checkpoint",
+    "write_pretrained",
 ]

@@ -13,12 +13,15 @@
 Further files may lie beside these for other programs. They are of no checkpoint: nothing here reads them.
 
 The manifest is written last. A folder on a disk appears under its name only when everything is in it.
+
+An exported, *pretrained* agent is the same without buffers and optimizers: of one seed the tensors that it takes to act
+and to predict. It can be played, not trained on.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,13 +43,15 @@ from vagram_ray.checkpoint.files import (
 from vagram_ray.checkpoint.segments import Segment, append_segment, gather_ring
 from vagram_ray.checkpoint.tree import join_tree, split_tree
 
-FORMAT, FORMAT_VERSION = "vagram_ray.checkpoint", 1
+FORMAT, PRETRAINED_FORMAT, FORMAT_VERSION = "vagram_ray.checkpoint", "vagram_ray.pretrained", 1
 MANIFEST, CONFIG, STATE = "manifest.json", "config.json", "state.json"
 AGENT_TENSORS, IMAGINED_TENSORS = "agent.safetensors", "imagined.safetensors"
 REPLAY, SHARED_REPLAY = "replay", "../replay"
 _SENSELESS = (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
 """What values raise that make no sense, though they are as they were written."""
 _FILES = (AGENT_TENSORS, IMAGINED_TENSORS, STATE, CONFIG)
+PRETRAINED_FILES = (AGENT_TENSORS, STATE, CONFIG)
+_FORMATS: Mapping[str, tuple[str, ...]] = {FORMAT: _FILES, PRETRAINED_FORMAT: PRETRAINED_FILES}
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Manifest:
     segments: tuple[Segment, ...] = ()
     num_bytes: int = field(default=0, compare=False)
     """Bytes of the files, without the segments."""
+    pretrained: bool = False
+    """Whether it holds what it takes to act and to predict, and no more."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +95,14 @@ class CheckpointFolder:
         except (ValueError, RecursionError):
             raise DamagedCheckpointError(f"The checkpoint {self.path!r} is damaged: {MANIFEST} is no JSON.") from None
         try:
-            if plain["format"] != FORMAT or int(plain["version"]) != FORMAT_VERSION:
+            if plain["format"] not in _FORMATS or int(plain["version"]) != FORMAT_VERSION:
                 raise ForeignCheckpointError(
                     f"The checkpoint {self.path!r} is of format {plain['format']} {plain['version']}, this version of "
                     f"vagram_ray reads {FORMAT} {FORMAT_VERSION}; use the version that wrote it."
                 )
             files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in plain["files"].items()}
             segments = tuple(Segment.from_plain(entry) for entry in plain["segments"])
-            if set(files) != set(_FILES) or plain["replay"] not in (REPLAY, SHARED_REPLAY):
+            if set(files) != set(_FORMATS[plain["format"]]) or plain["replay"] not in (REPLAY, SHARED_REPLAY):
                 raise ValueError("unknown files")
         except CheckpointError:
             raise
@@ -103,7 +110,8 @@ class CheckpointFolder:
             raise DamagedCheckpointError(
                 f"The checkpoint {self.path!r} is damaged: its {MANIFEST} makes no sense ({error!r})."
             ) from None
-        return Manifest(files, plain["replay"], segments, sum(size for size, _ in files.values()))
+        num_bytes = sum(size for size, _ in files.values())
+        return Manifest(files, plain["replay"], segments, num_bytes, plain["format"] == PRETRAINED_FORMAT)
 
     def is_whole(self) -> bool:
         """Whether all files are there in their size (their content is checked when they are read)."""
@@ -195,23 +203,60 @@ def write_checkpoint(
         place = folder.replay_path(SHARED_REPLAY)
         filesystem.create_dir(place, recursive=True)
         segments = append_segment(filesystem, place, shared, *bounds, replay.arrivals)
-    files: dict[str, tuple[int, str]] = {}
     with new_folder(filesystem, folder.path) as path:
         if not is_local(filesystem):
             filesystem.create_dir(path, recursive=True)
         if shared is None:
             filesystem.create_dir(f"{path}/{REPLAY}")
             segments = append_segment(filesystem, f"{path}/{REPLAY}", (), *bounds, replay.arrivals)
-        for name, make in contents.items():
-            content = make()
-            write_file(filesystem, f"{path}/{name}", content)
-            files[name] = (len(content), checksum(content))
+        files = _write_files(filesystem, path, contents)
         for name, content in (beside or {}).items():
             filesystem.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
             write_file(filesystem, f"{path}/{name}", content)
         manifest = Manifest(files, REPLAY if shared is None else SHARED_REPLAY, tuple(segments))
         write_file(filesystem, f"{path}/{MANIFEST}", json.dumps(_manifest_plain(manifest), indent=2).encode())
     return manifest
+
+
+def write_pretrained(
+    folder: CheckpointFolder, config: Mapping[str, Any], state: Mapping[str, Any], beside: Mapping[str, bytes]
+) -> Manifest:
+    """Write what it takes to act and to predict, completely or not at all.
+
+    Args:
+        folder: Where, on this machine.
+        config: Plain settings.
+        state: Nested dicts and lists of tensors and plain values, without optimizers and buffers.
+        beside: Content of further files by name, which may be edited later.
+
+    Raises:
+        OSError: It cannot be written; nothing is left of it.
+        TypeError: The state holds a value that is neither a tensor nor plain.
+    """
+    plain, tensors = split_tree(state)
+    contents = {
+        AGENT_TENSORS: lambda: save(tensors),
+        STATE: lambda: json.dumps(plain, indent=2, allow_nan=False).encode(),
+        CONFIG: lambda: json.dumps(split_tree(config)[0], indent=2, allow_nan=False).encode(),
+    }
+    with new_folder(folder.filesystem, folder.path) as path:
+        for name, content in beside.items():
+            write_file(folder.filesystem, f"{path}/{name}", content)
+        manifest = Manifest(_write_files(folder.filesystem, path, contents), pretrained=True)
+        write_file(folder.filesystem, f"{path}/{MANIFEST}", json.dumps(_manifest_plain(manifest), indent=2).encode())
+    return manifest
+
+
+def _write_files(
+    filesystem: FileSystem, path: str, contents: Mapping[str, Callable[[], bytes]]
+) -> dict[str, tuple[int, str]]:
+    """Write files one after the other; returns bytes and SHA-256 by name."""
+    files = {}
+    for name, make in contents.items():
+        content = make()
+        write_file(filesystem, f"{path}/{name}", content)
+        files[name] = (len(content), checksum(content))
+    return files
 
 
 def read_checkpoint(folder: CheckpointFolder, *, with_buffers: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -221,10 +266,15 @@ def read_checkpoint(folder: CheckpointFolder, *, with_buffers: bool = True) -> t
     them. Without ``with_buffers`` neither buffer is read, and the state lacks both.
 
     Raises:
-        CheckpointError: There is no checkpoint.
+        CheckpointError: There is no checkpoint, or buffers are asked for of a pretrained agent.
         DamagedCheckpointError: It is not as it was written.
     """
     manifest = folder.manifest()
+    if manifest.pretrained and with_buffers:
+        raise CheckpointError(
+            f"{folder.path!r} is an exported agent without buffers and optimizers: python -m vagram_ray.play shows it, "
+            "nothing is trained on from there."
+        )
     tensors: dict[str, Tensor] = {}
     try:
         for name in (AGENT_TENSORS, IMAGINED_TENSORS) if with_buffers else (AGENT_TENSORS,):
@@ -247,7 +297,7 @@ def read_checkpoint(folder: CheckpointFolder, *, with_buffers: bool = True) -> t
 
 def _manifest_plain(manifest: Manifest) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        "format": PRETRAINED_FORMAT if manifest.pretrained else FORMAT,
         "version": FORMAT_VERSION,
         "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in manifest.files.items()},
         "replay": manifest.replay,

@@ -62,6 +62,8 @@ _COUNT = click.IntRange(min=1)
 def main(**options: Any) -> None:
     """Play the policy in CHECKPOINT: a checkpoint's folder, a trial's (its newest), or a sweep's with --cell.
 
+    Agents that python -m vagram_ray.play.export has written are played too, also from hf://OWNER/NAME.
+
     Exit status: 0 when everything was shown, 2 for input that cannot be shown.
     """
     show(Request(**options), make_console())
@@ -74,7 +76,7 @@ def show(request: Request, console: Console) -> None:
     Raises:
         PlayError: One sentence on what cannot be shown.
     """
-    from vagram_ray.play.locate import find_checkpoint
+    from vagram_ray.play.locate import find_checkpoint, output_folder
 
     def tell(note: str) -> None:
         console.print(f"Note: {note}", style="yellow", soft_wrap=True)
@@ -84,7 +86,7 @@ def show(request: Request, console: Console) -> None:
         from vagram_ray.play.video import check_video_file
 
         check_video_file(request.video)
-    output = request.output or folder.absolute().parent / "play"
+    output = request.output or output_folder(folder)
     if request.model:
         _check_folder(output)
 

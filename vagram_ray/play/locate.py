@@ -23,7 +23,8 @@ def find_checkpoint(
     """The checkpoint's folder.
 
     Args:
-        given: A checkpoint, a trial's folder (its newest whole checkpoint is taken) or a sweep's folder.
+        given: A checkpoint, a trial's folder (its newest whole checkpoint is taken) or a sweep's folder, an exported
+            agent, or the address of one on Hugging Face (``hf://OWNER/NAME``).
         cell: With a sweep of several cells, the label of one.
         seed: With a sweep, the seed, which decides the trial where a cell has several.
         tell: Is told of newer checkpoints that are passed over because they are damaged.
@@ -31,6 +32,10 @@ def find_checkpoint(
     Raises:
         PlayError: One sentence that names the value and the way out.
     """
+    if str(given).startswith("hf://"):
+        from vagram_ray.play.hub import download
+
+        given = download(str(given))
     if "://" in str(given):
         raise PlayError(f"{str(given)!r} is not on this machine; copy the checkpoint's folder here and give its path.")
     folder = Path(given).expanduser()
@@ -50,6 +55,23 @@ def find_checkpoint(
     if numbered_checkpoints(*resolve(folder)) or any((folder / name).exists() for name in _FILES_OF_TRIALS):
         return _newest(folder, tell)
     raise PlayError(f"{str(given)!r} holds no checkpoint{_sweeps_inside(folder)}")
+
+
+def is_pretrained(folder: Path) -> bool:
+    """Whether this is an exported agent (``vagram_ray.play.export``) and no checkpoint of a run."""
+    from pyarrow.fs import LocalFileSystem
+
+    from vagram_ray.checkpoint import CheckpointError, CheckpointFolder
+
+    try:
+        return CheckpointFolder(LocalFileSystem(), str(folder)).manifest().pretrained
+    except (CheckpointError, OSError):
+        return False
+
+
+def output_folder(folder: Path) -> Path:
+    """Where what is drawn of a checkpoint goes: ``play`` beside it, or here for an exported agent, which is shared."""
+    return Path("play") if is_pretrained(folder) else folder.absolute().parent / "play"
 
 
 def refuse_older_format(folder: Path) -> None:
