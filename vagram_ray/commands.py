@@ -1,4 +1,4 @@
-"""What the command lines of all packages share: one sentence for bad input, and how output looks."""
+"""Common to the command lines of all packages: one sentence for bad input, and how output looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this package needs of Ray and finds in no public part of it, each with its reason: nothing else uses internals.
+"""Parts of Ray that this package needs and that are not public, each with its reason. Nothing else uses internals.
 
 A new version of Ray has to be tried against this module alone.
 """

@@ -70,7 +70,7 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 3, show: Callable[
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, on one line and without a full stop, to stand inside a sentence."""
+    """The message of an exception on one line, without a full stop, to stand inside a sentence."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return " ".join(text.split()).replace(". Detail:", ":").rstrip(".")
 

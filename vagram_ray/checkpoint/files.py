@@ -16,7 +16,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 from vagram_ray.files import TEMPORARY, sync_folder, write_atomically
 
 STORAGE_ERRORS = (OSError, ArrowException)
-"""What a disk or an object store raises."""
+"""Errors that a disk or an object store raises."""
 
 
 def resolve(path: str | Path, filesystem: FileSystem | None = None) -> tuple[FileSystem, str]:
@@ -112,7 +112,7 @@ def delete_file(filesystem: FileSystem, path: str) -> None:
 
 
 def list_folder(filesystem: FileSystem, path: str) -> list[Any]:
-    """What lies directly in a folder (``pyarrow.fs.FileInfo``), or nothing if there is no such folder."""
+    """Files and folders directly in a folder (``pyarrow.fs.FileInfo``), none if there is no such folder."""
     entries: list[Any] = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
     return entries
 

@@ -160,7 +160,7 @@ class TwinCritic(nn.Module):
 
 
 class ActorCritic(Protocol):
-    """What losses and value estimates are made of. ``SAC`` is one."""
+    """The networks that losses and value estimates need. ``SAC`` has them."""
 
     @property
     def actor(self) -> SquashedGaussianActor:

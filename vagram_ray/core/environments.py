@@ -1,4 +1,4 @@
-"""What the method needs from environments: one batched step over all seeds, and a termination function.
+"""The environments that the method needs: one batched step over all seeds, and a termination function.
 
 The method never sees a simulator. It talks to a :class:`SeedEnvironments`, which holds one environment
 per seed, and to a :data:`TerminationFn`, which tells for imagined transitions whether they end an episode.
@@ -21,7 +21,7 @@ True where the transition ends the episode for good (a fall, not a time limit).
 
 
 class EnvStep(NamedTuple):
-    """What one step of all environments returns.
+    """Result of one step of all environments.
 
     Attributes:
         next_obs: (S, D) float32, the true successor of each observation, also at the end of an episode.

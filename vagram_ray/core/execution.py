@@ -51,7 +51,7 @@ class Library(Protocol):
         ...
 
     def fit(self, dynamics: DynamicsEnsemble, loss: ModelLoss, targets: Target, weights: Tensor) -> FitEpochs | None:
-        """What ``ModelFit`` repeats, or None if the library does not know the loss or such networks."""
+        """The epochs of ``ModelFit``, or None if the library does not know the loss or such networks."""
         ...
 
 
@@ -88,14 +88,14 @@ class FitEpochs(Protocol):
 
 
 class Execution(NamedTuple):
-    """What an agent's work is handed to. Both are None where PyTorch executes it operation by operation."""
+    """The executors of an agent's work. Both are None where PyTorch executes it operation by operation."""
 
     library: Library | None  # computes on a CPU
     recorder: Recorder | None  # records on a GPU
 
 
 def choose_execution(settings: MBPOSettings, num_seeds: int, device: torch.device) -> Execution:
-    """What the setting ``execution`` asks for.
+    """The executors that the setting ``execution`` asks for.
 
     Raises:
         ValueError: If the device cannot do it, or there is no library and the setting insists on it.

@@ -22,7 +22,7 @@ Replay = Callable[[], None]
 
 
 class Recorder(Protocol):
-    """What can record device work and issue it again."""
+    """Records device work and issues it again."""
 
     def warm_up(self, function: Callable[[], T]) -> T:
         """Run ``function`` as it is, where ``record`` will: libraries set themselves up at their first call."""

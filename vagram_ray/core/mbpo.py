@@ -35,7 +35,7 @@ from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
 
 PURPOSES = ("init", "warmup", "explore", "sac", "fit", "rollout")
-"""What the agent draws random numbers for. Each has its own stream per seed."""
+"""Purposes of the agent's random numbers. Each has its own stream per seed."""
 
 
 class MBPOAgent:

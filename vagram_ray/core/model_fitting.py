@@ -309,7 +309,7 @@ class ModelFit:
 
     @torch.no_grad()
     def _metrics(self, best: Tensor, train_loss: Tensor) -> dict[str, Tensor]:
-        """What the fit reached. The unweighted error in the environment's units makes different losses comparable."""
+        """Metrics of the fit. The unweighted error in the environment's units makes different losses comparable."""
 
         def unweighted_error(index: Tensor) -> Tensor:
             target = self.table.target(index, self.cohort.values)
@@ -329,7 +329,7 @@ class ModelFit:
 
 
 class _WorkingSet:
-    """What is left of a fit when only some seeds are still going on."""
+    """The part of a fit that goes on when some seeds have stopped."""
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ from vagram_ray.core.value_gradients import ValueEstimates
 
 
 class Prediction(NamedTuple):
-    """What the ensemble predicts for a batch, in the environment's units whatever its networks' outputs mean."""
+    """Predictions of the ensemble for a batch, in the environment's units whatever its networks' outputs mean."""
 
     delta: Tensor  # (S, E, B, D), predicted s' - s
     reward: Tensor  # (S, E, B)
@@ -42,7 +42,7 @@ class Prediction(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What was observed, in the environment's units, and what ``prepare`` found out about it."""
+    """Observed transitions in the environment's units, with the tables of ``prepare``."""
 
     obs: Tensor  # (S, E, B, D)
     action: Tensor  # (S, E, B, A)

@@ -78,7 +78,7 @@ class Truncation:
 
 
 def make_truncation(settings: MBPOSettings, values: ValueEstimates, data: Transitions) -> Truncation | None:
-    """What ``rollout_truncation`` says, or None for ``"schedule"``.
+    """The truncation of the setting ``rollout_truncation``, or None for ``"schedule"``.
 
     ``"disagreement"``: w_d = 1 / var(s'_d - s_d) over the real transitions, so u has no unit. 0 for a dimension that
     never changes (a deviation below ``NORMALIZER_EPSILON``).

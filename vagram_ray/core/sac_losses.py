@@ -1,4 +1,4 @@
-"""What soft actor-critic minimises (Haarnoja et al., 2018, "Soft Actor-Critic Algorithms and Applications").
+"""The losses of soft actor-critic (Haarnoja et al., 2018, "Soft Actor-Critic Algorithms and Applications").
 
 Losses are means over the batch, one per seed, so that a backward pass through their sum serves all seeds and their
 gradients never mix.

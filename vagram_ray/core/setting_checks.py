@@ -101,7 +101,7 @@ def is_number(value: Any) -> bool:
 
 
 def _check_plain(value: Any, annotation: Any, limits: Mapping[str, float]) -> tuple[str, bool]:
-    """What a value of this type needs to be, in words, and whether it is."""
+    """The requirement of a type in words, and whether the value meets it."""
     usable, words = False, []
     for kind in get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,):
         if get_origin(kind) is Literal:

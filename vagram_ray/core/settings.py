@@ -106,7 +106,7 @@ class MBPOSettings:
     probabilistic: bool | Literal["auto"] = _model_setting("auto")
     """Gaussian heads (mean and log-variance) or a mean alone. ``"auto"`` is what the loss needs."""
     prediction_target: Literal["delta", "next_obs"] = _model_setting("delta", lasting=True)
-    """What the networks predict of the next observation s': its change s' - s, or s' itself."""
+    """Prediction of the networks: the change s' - s, or s' itself."""
     normalize_dynamics_targets: bool = _model_setting(False, lasting=True)
     """Fit that target per dimension around its mean over the real buffer, in units of its deviation."""
     normalize_reward_targets: bool = _model_setting(False, lasting=True)
@@ -124,7 +124,7 @@ class MBPOSettings:
     model_improvement_threshold: float = _model_setting(0.01, low=0)
     """Relative decrease of a member's held-out error that counts as improvement (docs/losses.md, "Early stopping")."""
     early_stopping_metric: Literal["loss", "squared_error"] = _model_setting("loss")
-    """What early stopping and the choice of elites look at: the loss, or the squared error of all outputs (MBPO)."""
+    """Metric of early stopping and of the choice of elites: the loss, or the squared error of all outputs (MBPO)."""
     validation_fraction: float = _model_setting(0.2, above=0, below=1)
     """Share of the real transitions held out for early stopping and the choice of elites."""
     value_gradient_clip_percentile: float = _model_setting(95.0, above=0, high=100, hint=" (100 switches clipping off)")

@@ -123,7 +123,7 @@ class ValueEstimates:
         return copy_of_seeds(self, index, sac=networks)
 
     def _of_rows(self, function: Callable[..., Tensor], *columns: Tensor) -> Tensor:
-        """What ``function`` makes of columns (S, ..., width) as rows (S, n, width), in chunks: (S, K, ...)."""
+        """Apply ``function`` to columns (S, ..., width) as rows (S, n, width), in chunks: (S, K, ...)."""
         chunks = zip(*(column.flatten(1, -2).split(self.chunk_size, dim=1) for column in columns), strict=True)
         with constant_weights(self.sac.actor.network, self.sac.critic.network, self.sac.target_critic.network):
             rows = torch.cat([function(*chunk) for chunk in chunks], dim=2)

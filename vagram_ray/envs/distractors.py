@@ -18,11 +18,11 @@ DISTRACTOR_PROCESSES: tuple[str, ...] = get_args(DistractorProcess)
 
 DistractorScale: TypeAlias = Literal["deviation", "variance"]
 DISTRACTOR_SCALES: tuple[str, ...] = get_args(DistractorScale)
-"""What the second argument of the paper's N(0, 10) and N(0, 0.1) is taken for."""
+"""Meaning of the second argument of the paper's N(0, 10) and N(0, 0.1)."""
 
 DistractorReset: TypeAlias = Literal["component", "vector"]
 DISTRACTOR_RESETS: tuple[str, ...] = get_args(DistractorReset)
-"""What of the state goes back to the start in eq. 18: each component by itself, or the whole vector."""
+"""The part of the state that goes back to the start in eq. 18: each component by itself, or the whole vector."""
 
 # Marks that keep the random streams drawn from one seed apart.
 _PROCESS_STREAM = 0x0D15
@@ -180,7 +180,7 @@ class DistractorObservation(gym.Wrapper):
 
     @property
     def constants(self) -> dict[str, np.ndarray]:
-        """What was drawn once, by its name in the equations: "A", "s_0", or "L", "B", "r", or "A", "d_0" (copies)."""
+        """Constants by their names in the equations: "A", "s_0", or "L", "B", "r", or "A", "d_0" (copies)."""
         return {name: value.copy() for name, value in self._constants.items()}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:

@@ -37,7 +37,7 @@ _DEEPEST = 4
 
 
 def get_lasting_states(env: gym.Env) -> list[dict[str, Any] | None]:
-    """What outlasts a reset of each layer, from the outermost inwards, or None where nothing is saved."""
+    """State that outlasts a reset of each layer, from the outermost inwards, or None where nothing is saved."""
     return [_layer_state(layer) or None for layer in layers(env)]
 
 
@@ -149,7 +149,7 @@ def _process_generators() -> dict[str, Any]:
 
 
 def _fingerprints(layer: gym.Env) -> dict[str, Any]:
-    """What each attribute of a layer holds, without those that are saved and what nothing depends on."""
+    """The content of each attribute of a layer, without those that are saved or do not matter."""
     if type(layer).__module__.startswith("gymnasium.wrappers.") or _has_methods(layer):
         return {}
     known = {"env", "spec", *_known(layer)}

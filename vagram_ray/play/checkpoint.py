@@ -211,7 +211,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _advise_other_checkpoint(path: Path) -> str:
-    """What to give in place of a damaged checkpoint: the newest other one of its trial."""
+    """The way out for a damaged checkpoint: the newest other one of its trial."""
     try:
         siblings = [own for _, own in numbered_checkpoints(LocalFileSystem(), str(path.absolute().parent))]
         whole = next((own for own in reversed(siblings) if own.path != str(path.absolute()) and own.is_whole()), None)

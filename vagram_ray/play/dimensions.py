@@ -1,4 +1,4 @@
-"""What the dimensions of an observation are called."""
+"""Names of the dimensions of an observation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep leaves on disk, written and read in one place. Needs neither Ray nor PyTorch."""
+"""The files that a sweep leaves, written and read in one place. Needs neither Ray nor PyTorch."""
 
 from __future__ import annotations
 

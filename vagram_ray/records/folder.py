@@ -54,12 +54,12 @@ Record = Mapping[str, Any]
 
 
 class Records(NamedTuple):
-    """What the records of one trial hold."""
+    """The records of one trial."""
 
     records: tuple[Record, ...]
     """One per epoch, in order."""
     damage: str = ""
-    """What is no record, in a few words, empty where everything is."""
+    """The damage in a few words, empty where there is none."""
 
 
 class SweepFolder:
@@ -206,7 +206,7 @@ class RecordsFollower:
         self.path, self._epochs = path, epochs
         self._position = 0
         self.damage = ""
-        """What was found first that is no record, empty where everything was."""
+        """The first damage that was found, empty where there was none."""
 
     def new_records(self) -> list[Record]:
         """Records since the last call, or all of them once more if the file was replaced by a shorter one."""
@@ -260,7 +260,7 @@ def epoch_of_death(records: Sequence[Record]) -> int | None:
 
 
 def stopped_by(records: Sequence[Record]) -> str:
-    """What ended a trial before its last epoch, a scheduler or a stopper, empty if nothing did."""
+    """The scheduler or stopper that ended a trial before its last epoch, empty if none did."""
     return str(records[-1].get(STOPPED_BY, "")) if records else ""
 
 
@@ -275,7 +275,7 @@ def whole_epochs(records: Sequence[Record]) -> int:
 
 
 def make_record(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a result of RLlib: plain finite numbers, by seed."""
+    """The part of a result of RLlib that is kept: plain finite numbers, by seed."""
     seeds = {
         str(name).removeprefix("seed_"): dict(_finite_numbers(values))
         for name, values in result.get("seeds", {}).items()

@@ -1,4 +1,4 @@
-"""What ``sweep.json`` keeps of a sweep so that the same command can go on with it.
+"""The part of ``sweep.json`` with which the same command goes on with a sweep.
 
 Its identity is a random ``sweep_id``, the complete settings of every cell, the seeds, the epochs and the packs of
 seeds that were made trials. Settings that all cells share stand once, under ``settings``. A cell's own ``settings``
@@ -40,7 +40,7 @@ class RecordedTrial:
     cell: int
     seeds: tuple[int, ...]
     resources: Mapping[str, Any] | None = None
-    """What it asked for when it last ran, or None where an earlier version ran it."""
+    """Resources that it asked for when it last ran, or None where an earlier version ran it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What was run, in one line: environment, distractors, methods, budget, sizes.
+"""The task in one line: environment, distractors, methods, budget, sizes.
 
 ``Pendulum-v1 | distractors 0, 5, 10 | vagram, mse, nll, SAC | 8 seeds x 3,000 steps | model 5 x (2 x 64), SAC 2 x 64,
 10 updates per step``. Every output of a sweep begins with it. What is not known is left out.
@@ -85,7 +85,7 @@ def _methods(cells: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _other_axes(axes: Sequence[Mapping[str, Any]]) -> str:
-    """What else was varied, with the number of its values."""
+    """Other axes that were varied, with the number of their values."""
     values: dict[str, set[str]] = {}
     for own in axes:
         for axis, value in own.items():

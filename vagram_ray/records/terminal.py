@@ -60,5 +60,5 @@ def short_name(label: str, axes: Mapping[str, Any], names: Sequence[str]) -> str
 
 
 def short_title(names: Sequence[str]) -> str:
-    """What stands above the short names: an axis per line."""
+    """The lines above the short names, one per axis."""
     return ",\n".join(names) or "cell"

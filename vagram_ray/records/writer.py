@@ -59,7 +59,7 @@ class RecordWriter:
         return True
 
     def describe_unwritten(self) -> str:
-        """What could not be written, in one sentence, empty if there is nothing."""
+        """One sentence about what could not be written, empty if all was."""
         lacking = list(self._lacking)
         if self.unwritten:
             epochs = plural(self.unwritten, "epoch")

@@ -106,7 +106,7 @@ class PairComparison:
 
 
 class _Numbers(NamedTuple):
-    """What a way of comparing says of two cells."""
+    """Result of one way of comparing two cells."""
 
     difference: Interval
     probability: Interval

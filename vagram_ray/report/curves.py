@@ -1,4 +1,4 @@
-"""What a report is made of: learning curves of every seed of every cell, from one or several sources.
+"""The data of a report: learning curves of every seed of every cell, from one or several sources.
 
 A *cell* is one combination of the axes that an experiment varies (``num_distractors=5, model_loss=vagram``) with a
 curve for each of its seeds. A :class:`Comparison` holds the cells of all sources, named and ordered so that tables,
@@ -99,7 +99,7 @@ class ExperimentFacts:
     kind: Literal["sweep", "csv", "mbrl-lib"]
     details: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
-    """What was run, in one line (``records.task_line``), empty where only the cells tell."""
+    """The task in one line (``records.task_line``), empty where only the cells tell."""
 
 
 class Panel(NamedTuple):
@@ -133,7 +133,7 @@ class Comparison:
         return tuple(axis for axis in METHOD_AXES if axis in others) or tuple(others[-1:])
 
     def kinds(self, cell: CellCurves) -> set[str]:
-        """What the cell's numbers come from: ``sweep``, ``csv`` or ``mbrl-lib``."""
+        """Source of the cell's numbers: ``sweep``, ``csv`` or ``mbrl-lib``."""
         names = cell.experiment.split(" + ")
         return {facts.kind for facts in self.experiments if facts.name in names}
 

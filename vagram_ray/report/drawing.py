@@ -1,4 +1,4 @@
-"""What all plots of a comparison share: its panels, the style of its lines, and curves with bands."""
+"""Common parts of all plots of a comparison: its panels, the style of its lines, and curves with bands."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def with_band(cell: CellCurves, band: Band) -> BandCurve:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What all plots of a comparison share."""
+    """Common parts of all plots of a comparison."""
 
     comparison: Comparison
     panels: tuple[Panel, ...]

@@ -52,7 +52,7 @@ class Figure:
     pdf: Path
     panels: tuple[PanelImage, ...] = ()
     lines: tuple[LineStyle, ...] = ()
-    """What the legend explains."""
+    """The entries of the legend."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class PanelPlot:
     title: str
     draw: Callable[[Axes], None]
     description: str = ""
-    """What can be read from the panel, in words, for those who cannot see it."""
+    """The panel in words, for those who cannot see it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Plot:
     share_y: bool = False
     """Whether all panels have the same y axis."""
     band: str = ""
-    """What bands and intervals are, in a few words."""
+    """The meaning of bands and intervals, in a few words."""
     widens: bool = True
     """Whether one or two panels take the width that there is. A plot of small tiles stays as it is."""
 
@@ -142,7 +142,7 @@ def save_plot(plot: Plot, folder: Path, task: str = "") -> Figure:
 
 
 class _Limits(NamedTuple):
-    """What all panels share of their axes, or None where they share nothing."""
+    """The parts of the axes that all panels share, or None."""
 
     x: tuple[float, float] | None
     y: tuple[float, float] | None
@@ -247,7 +247,7 @@ def _hull(limits: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _footnote(plot: Plot, task: str, width: float) -> list[str]:
-    """What was run and what bands are, in lines that fit so many inches, as long as there is anything to say."""
+    """Lines that fit so many inches: the task, and the meaning of bands."""
     text = " | ".join(filter(None, [task, f"bands and intervals: {plot.band}" if plot.band else ""]))
     return textwrap.wrap(text, max(20, int((width - 0.2) / _FOOT_LETTER)))
 

@@ -114,7 +114,7 @@ def line_styles(comparison: Comparison) -> dict[str, LineStyle]:
 
 
 def _method(comparison: Comparison, cell: CellCurves) -> str:
-    """What decides a line's color: its value on the first of the method's axes, else its name."""
+    """The key of a line's color: its value on the first of the method's axes, else its name."""
     for axis in comparison.method_axes:
         if axis in cell.axes and axis in ("model_loss", "algorithm", "method", "agent", "dynamics_model"):
             return format_value(cell.axes[axis])
@@ -140,7 +140,7 @@ def css_variables() -> tuple[Mapping[str, str], Mapping[str, str]]:
 
 
 def css_color(color: str) -> str:
-    """What stands for a color on the page, where it follows the background."""
+    """The CSS variable of a color, which follows the background."""
     light, _ = css_variables()
     named = {value: f"var({name})" for name, value in light.items()}
     # The grey of axes is that of plain SAC: both stand back.

@@ -71,7 +71,7 @@ class _Run:
     planned_env_steps: int | None
     num_distractors: Any
     overrides: Mapping[str, Any]
-    """What the command line gave, by axis name, as far as it may be an axis."""
+    """Overrides of the command line that may be axes, by name."""
     returns: SeedCurve | None
     metrics: Mapping[str, SeedCurve] = field(default_factory=dict)
     failed: str = ""

@@ -9,9 +9,9 @@ from typing import Any
 from vagram_ray.report.curves import CellCurves, ExperimentFacts, SeedCurve
 
 UNKNOWN: Any = object()
-"""What ``Source.lookup`` returns for a setting that the source does not record."""
+"""Returned by ``Source.lookup`` for a setting that the source does not record."""
 NOT_APPLICABLE: Any = object()
-"""What it returns for a setting that has no meaning for the cell, such as the size of a model that it does not have."""
+"""Returned for a setting that has no meaning for the cell, such as the size of a model that it does not have."""
 FINAL_SHARE_OF_STEPS = 0.1
 """Share of the planned steps, at the end, over whose values a final return is the mean where there are no epochs."""
 

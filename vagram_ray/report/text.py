@@ -73,7 +73,7 @@ def describe_panel(comparison: Comparison, *cells: CellCurves) -> str:
 
 
 def task_lines(comparison: Comparison) -> list[str]:
-    """What was run: one line, or one for each experiment where they differ."""
+    """The task: one line, or one for each experiment where they differ."""
     names: dict[str, list[str]] = {}
     for facts in comparison.experiments:
         cells = [cell for cell in comparison.cells if facts.name in cell.experiment.split(" + ")]

@@ -47,7 +47,7 @@ def verdict(comparison: Comparison, pairs: Sequence[PairComparison] | None = Non
 
 
 def findings(comparison: Comparison, compared: Sequence[PairComparison]) -> list[str]:
-    """What was found, in sentences."""
+    """The findings, in sentences."""
     focus = comparison.focus
     told = _told(comparison, compared)
     return [
@@ -163,7 +163,7 @@ def _needed(pair: PairComparison) -> str:
 
 
 def next_step(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
-    """What to run next: the undecided comparison that the fewest seeds would decide."""
+    """The next run: the undecided comparison that the fewest seeds would decide."""
     focus = comparison.focus
     open_ends = [pair for pair in _told(comparison, compared) if pair.verdict == "undecided"]
     known = [pair for pair in open_ends if pair.seeds_needed is not None and pair.fewest_seeds >= MIN_SEEDS]
@@ -227,7 +227,7 @@ def _fit_limits(comparison: Comparison) -> Iterator[str]:
 
 
 def definitions(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
-    """What the verdicts mean here, for a footnote, or nothing where there is no comparison."""
+    """The meaning of the verdicts, for a footnote, or nothing where there is no comparison."""
     told = _told(comparison, compared)
     if not told:
         return

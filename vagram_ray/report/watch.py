@@ -202,7 +202,7 @@ def _read_info(folder: SweepFolder) -> dict[str, Any]:
 
 
 def _what_runs(info: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What is another when a sweep is launched again, or when its plan changes while it runs."""
+    """Changes when a sweep is launched again, or when its plan changes while it runs."""
     return len(info.get("launches", ())), info["epochs"], info["trials"]
 
 

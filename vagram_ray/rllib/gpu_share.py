@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 CONTEXT_BYTES = 600 * 2**20
-"""What CUDA takes for a process beside its tensors, about. PyTorch's limit does not count it."""
+"""Approximate memory that CUDA takes for a process beside its tensors. PyTorch's limit does not count it."""
 
 
 def hold_to_gpu_share(share: float) -> None:

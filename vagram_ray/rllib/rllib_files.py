@@ -1,4 +1,4 @@
-"""What RLlib's generic loaders look for in a checkpoint: files beside ours that no reader of ours opens.
+"""Files that RLlib's generic loaders look for in a checkpoint. They lie beside ours, and no reader of ours opens them.
 
 ``Algorithm.from_checkpoint(path)`` and ``RLModule.from_checkpoint(path + "/" + MODULE_PATH)`` learn from a pickle which
 class to build. It holds the class and its constructor's arguments. The state comes from our own files, by the class's

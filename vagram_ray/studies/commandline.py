@@ -1,4 +1,4 @@
-"""What the studies' commands share: one sentence for bad input, and how a process is set up."""
+"""Common to the studies' commands: one sentence for bad input, and how a process is set up."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def draw_landscape(plane: LossPlane, folder: Path) -> None:
 
 
 def draw_bound(plane: LossPlane, folder: Path) -> None:
-    """What VaGraM bounds, on the plane and along cuts through the reference: ``loss_bound.png`` and ``.pdf``."""
+    """The first-order loss, which VaGraM bounds, on plane and cuts: ``loss_bound.png`` and ``.pdf``."""
     with new_figure(10.6, 2.95) as figure:
         surface, along_theta, along_theta_dot = figure.subplots(1, 3, width_ratios=[1.0, 1.25, 1.25])
         _loss_panel(figure, surface, plane, "taylor", r"First order: $(\nabla V \cdot (s' - f))^2$", "value$^2$")

@@ -37,7 +37,7 @@ class LossOnData:
         self._values, self._table = values, RegressionTable(self._data, prepared)
 
     def target(self, index: Tensor) -> Target:
-        """What was observed in the transitions at ``index`` (S, B), as a target (S, 1, B, ...)."""
+        """The observed transitions at ``index`` (S, B), as a target (S, 1, B, ...)."""
         return self._table.target(index.unsqueeze(1), self._values)._replace(options=self._options)
 
     def of_change(self, delta: Tensor, target: Target) -> Tensor:

@@ -62,7 +62,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def write_facts(path: Path, command: str, facts: Mapping[str, Any]) -> None:
-    """What was run, with which versions, in what time, and what came out, as JSON."""
+    """Command, versions, time and results, as JSON."""
     import matplotlib
     import numpy as np
     import torch

@@ -37,7 +37,7 @@ from vagram_ray.core.private_folder import (
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-ffp-contract=fast")
-"""What every compiler is called with. There is no ``-ffast-math``: NaN and infinity are to stay what they are."""
+"""Options of every compiler. There is no ``-ffast-math``: NaN and infinity are to stay what they are."""
 COMPILERS = ("g++", "clang++", "c++")
 """Looked for in this order unless the environment variable CXX names one."""
 COMPILER_TIMEOUT = 300.0
@@ -60,7 +60,7 @@ class CompilationError(Exception):
 
 
 class Recipe(NamedTuple):
-    """What a library is made of."""
+    """The inputs of a compilation."""
 
     sources: dict[str, bytes]  # by file name, headers included
     compiler: tuple[str, ...]  # command with its own arguments, empty if there is none
@@ -146,7 +146,7 @@ def _output(command: list[str]) -> str:
 
 @functools.cache
 def _processor() -> str:
-    """What ``-march=native`` depends on."""
+    """The processor, on which ``-march=native`` depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # elsewhere the machine's name has to do

@@ -17,7 +17,7 @@ from vagram_ray.core.sac import SAC
 
 
 class CompiledLibrary:
-    """What ``execution.Library`` asks for.
+    """Implementation of ``execution.Library``.
 
     Args:
         handle: Of ``build.load_library``.

@@ -43,7 +43,7 @@ class _Members(ctypes.Structure):
 
 
 class _Tables(NamedTuple):
-    """What a seed's members are fitted to. Columns are filled up with zeros to whole vectors."""
+    """The data of a fit. Columns are filled up with zeros to whole vectors."""
 
     inputs: Tensor  # (N, D + A), normalised
     targets: Tensor  # (N, D + 1), in units of the networks' outputs
@@ -58,7 +58,7 @@ def can_fit(dynamics: DynamicsEnsemble, loss: ModelLoss) -> bool:
 
 
 class NativeFit:
-    """What a fit computes over and over again, by the compiled library.
+    """The epochs of a fit, computed by the compiled library.
 
     Args:
         library: Of ``build.load_library``.

@@ -31,11 +31,11 @@ TOLERANCE = 1e-3
 LOSSES = ("mse", "nll")  # the compiled fit's two families
 
 Pairs = Iterator[tuple[str, Tensor, Tensor]]
-"""What was computed, the library's numbers and PyTorch's."""
+"""Name, the library's numbers and PyTorch's."""
 
 
 def wrong_parts(library: ctypes.CDLL) -> tuple[str, ...]:
-    """What the library computes otherwise than PyTorch, in words."""
+    """Differences between library and PyTorch, in words."""
     sac = SAC(_settings("mse"), 1, OBS_DIM, ACTION_DIM, RandomStreams([0], "init"))
     pairs = [*_of_actor_and_critics(library, sac), *(pair for loss in LOSSES for pair in _of_fit(library, sac, loss))]
     wrong = (name for name, ours, theirs in pairs if not _equal(ours, theirs))

@@ -17,7 +17,7 @@ from vagram_ray.sweep.plan.shares import ACCELERATOR
 from vagram_ray.text import format_value
 
 Resources = Mapping[str, Mapping[str, Any]]
-"""What trials ask for, by name."""
+"""Requested resources, by name of the trial."""
 
 
 def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a sweep can run on, and what it ran on: cores, GPUs, memory, versions."""
+"""The machine of a sweep: cores, GPUs, memory, versions."""
 
 from __future__ import annotations
 

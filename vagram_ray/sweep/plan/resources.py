@@ -1,4 +1,4 @@
-"""What the trials of a configuration ask Ray for."""
+"""Resources that the trials of a configuration request from Ray."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def cell_requests(configs: Sequence[MBPOConfig]) -> list[dict[str, float]]:
-    """What a trial of each of these configurations asks for, as RLlib requests it, custom resources among it."""
+    """Resources of a trial of each of these configurations, as RLlib requests them, custom ones among them."""
     requests = []
     for config in configs:
         algorithm: Any = config.algo_class

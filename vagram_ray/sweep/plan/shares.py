@@ -84,7 +84,7 @@ def cluster_gpus(nodes: Iterable[Mapping[str, Any]]) -> tuple[GpuNode, ...]:
 
 @dataclass(frozen=True)
 class Placement:
-    """What one trial asks Ray for."""
+    """Resources that one trial requests from Ray."""
 
     gpus: float
     """Share of one GPU."""
@@ -211,7 +211,7 @@ class GpuSharing:
 
 @dataclass
 class _Room:
-    """What is left of a node."""
+    """Free resources of a node."""
 
     node: GpuNode
     cpus: float

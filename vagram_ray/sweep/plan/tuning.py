@@ -31,7 +31,7 @@ _SECTIONS = ("model", "sac", "time", "perf")
 
 @dataclass(frozen=True)
 class Tuning:
-    """What decides over a sweep's trials beside their last epoch."""
+    """Scheduler, searcher and stopper: all that decides over trials beside their last epoch."""
 
     metric: str
     mode: str
@@ -259,7 +259,7 @@ def _result_keys(with_evaluation: bool) -> Collection[str]:
 
 
 def changed_tuning(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between what was recorded and what is asked for. More or fewer samples are no difference."""
+    """Differences between the recorded tuning and the one that is asked for. The number of samples is none."""
     for key in dict.fromkeys((*old, *new)):
         if key != "num_samples" and old.get(key) != new.get(key):
             yield f"{key}: {old.get(key, 'none')} -> {new.get(key, 'none')}"

@@ -43,7 +43,7 @@ class Continuation:
     plan: SweepPlan
     sweep_id: str
     recorded: RecordedSweep | None = None
-    """What earlier launches left, or None for a new sweep."""
+    """Records of earlier launches, or None for a new sweep."""
     done: Mapping[str, int] = field(default_factory=dict)
     """Epochs that are recorded without a gap, by name of the trial. Trials that are not named have none."""
     dead: frozenset[str] = frozenset()
@@ -251,7 +251,7 @@ def _describe_damage(damaged: Mapping[str, str]) -> Iterator[str]:
 
 
 def _other_versions(recorded: RecordedSweep) -> Iterator[str]:
-    """What of the software differs from the newest launch."""
+    """Differences of the software from the newest launch."""
     before = recorded.launches[-1]
     changes = []
     if (commit := git_commit()) != before.get("git_commit"):

@@ -1,4 +1,4 @@
-"""What a command asks for, joined with what an earlier launch of it has recorded.
+"""A command's sweep, joined with what an earlier launch of it has recorded.
 
 Recorded cells and trials keep their places, names and packs of seeds. New cells, new seeds and more epochs join.
 Whatever else differs is refused: results of one folder come from one definition.

@@ -55,11 +55,11 @@ class NamedTrials(FIFOScheduler):
 
     @property
     def metric(self) -> str:
-        """What the scheduler goes by."""
+        """The metric of the scheduler."""
         return str(self._scheduler.metric)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """Settled before."""
+        """Nothing is left to set."""
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:

@@ -1,4 +1,4 @@
-"""What to do when a trial fails: why it did, whether it is started again, and what people are told.
+"""Failures of trials: the cause, whether the trial starts again, and what people are told.
 
 A trial is started again as long as it gets on: it has failed for good after ``MAX_FAILURES`` failures in a row
 without a new epoch. Nodes that are taken away count less, for they say nothing about the trial. A trial that was out
