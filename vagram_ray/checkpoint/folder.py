@@ -230,7 +230,7 @@ def write_pretrained(
         beside: Content of further files by name, which may be edited later.
 
     Raises:
-        OSError: It cannot be written; nothing is left of it.
+        OSError: It cannot be written. Nothing is left of it.
         TypeError: The state holds a value that is neither a tensor nor plain.
     """
     plain, tensors = split_tree(state)
@@ -250,7 +250,7 @@ def write_pretrained(
 def _write_files(
     filesystem: FileSystem, path: str, contents: Mapping[str, Callable[[], bytes]]
 ) -> dict[str, tuple[int, str]]:
-    """Write files one after the other; returns bytes and SHA-256 by name."""
+    """Write files one after the other. Returns bytes and SHA-256 by name."""
     files = {}
     for name, make in contents.items():
         content = make()

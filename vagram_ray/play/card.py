@@ -1,6 +1,6 @@
 """The card of an exported agent: environment, settings, return, command and commit, in Markdown.
 
-The lines between ``---`` at its top are what Hugging Face shows and searches by; elsewhere they do no harm.
+The lines between ``---`` at its top are what Hugging Face shows and searches by. Elsewhere they do no harm.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The folder holds one seed's actor, critics and model in safetensors, its settings as JSON, and a card (``README.md``)
 with what was trained, by which command and commit, and the returns that it reaches. Buffers and optimizers are left
-out. ``python -m vagram_ray.play`` and ``read_agent`` take it like a checkpoint; reading it executes nothing.
+out. ``python -m vagram_ray.play`` and ``read_agent`` take it like a checkpoint. Reading it executes nothing.
 
 Exit status: 0 when it is written, 2 for input that cannot work.
 """
@@ -69,7 +69,7 @@ def main(
 
 
 def write_agent(agent: SavedAgent, folder: Path, episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Write a saved agent without buffers and optimizers; returns what is known of its origin.
+    """Write a saved agent without buffers and optimizers. Returns what is known of its origin.
 
     Args:
         agent: One seed of a checkpoint.

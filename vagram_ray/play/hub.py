@@ -1,6 +1,6 @@
 """Exported agents from Hugging Face: ``hf://OWNER/NAME`` in the place of a checkpoint's folder.
 
-Only the files of an exported agent come from there; reading them executes nothing. It takes the package
+Only the files of an exported agent come from there. Reading them executes nothing. It takes the package
 ``huggingface_hub`` (``pip install 'vagram_ray[hub]'``), whose own login and cache are used.
 """
 

@@ -62,7 +62,7 @@ def check_push(folder: Path, repository: str) -> list[str]:
 
 
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
-    """Push an exported agent; returns the address of what was pushed.
+    """Push an exported agent. Returns the address of what was pushed.
 
     Raises:
         PlayError: The folder is none, or the push fails.

@@ -61,7 +61,7 @@ def describe_task(
 
 
 def describe_environments(cells: Sequence[Mapping[str, Any]]) -> str:
-    """``Pendulum-v1``; settings of the environment stand behind it where they are short."""
+    """``Pendulum-v1``. Settings of the environment stand behind it where they are short."""
 
     def name(cell: Mapping[str, Any]) -> str:
         given = cell.get("env_config")

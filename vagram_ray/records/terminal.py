@@ -20,7 +20,7 @@ _WITHOUT_LIMIT = 10_000
 
 
 class FirstThatFits:
-    """The first of several ways to show the same that fits the terminal's width uncut; the last where none does."""
+    """The first of several ways to show the same that fits the terminal's width uncut, or the last where none does."""
 
     def __init__(self, *ways: RenderableType) -> None:
         self._ways = ways
@@ -50,7 +50,7 @@ class TaskLine:
 
 
 def axis_names(cells: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of all axes, from the axes of every cell; plain SAC lacks those of the model."""
+    """Names of all axes, from the axes of every cell. Plain SAC lacks those of the model."""
     return list(dict.fromkeys(axis for axes in cells for axis in axes))
 
 

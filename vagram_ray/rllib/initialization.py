@@ -27,7 +27,7 @@ _SETTINGS_OF = {
         "normalize_reward_targets", "probabilistic", "model_loss",
     ),
 }  # fmt: skip
-"""Settings that have to be the same for a part; of a loss, whether the model predicts a variance."""
+"""Settings that have to be the same for a part. Of a loss, only whether the model predicts a variance."""
 _OF_THE_ENVIRONMENT = ("env", "env_config", "num_distractors")
 
 
@@ -58,7 +58,7 @@ def absolute(path: Any) -> str:
 
 
 def check_initialization(config: MBPOValues) -> None:
-    """Refuse values that cannot work; what lies at the path is looked at when the run starts.
+    """Refuse values that cannot work. What lies at the path is looked at when the run starts.
 
     Raises:
         ValueError: One sentence with the value and the way out.
@@ -100,7 +100,7 @@ def check_fits(config: MBPOValues, path: str, filesystem: FileSystem | None = No
 def initialize(agent: MBPOAgent, config: MBPOValues) -> None:
     """Start ``agent`` from ``config.initial_checkpoint``.
 
-    A seed starts from the same seed of the source; where that is not there or has failed, from the others in turn.
+    A seed starts from the same seed of the source. Where that is not there or has failed, from the others in turn.
 
     Raises:
         CheckpointError: There is no checkpoint at the path, or it is damaged.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[int]) -> list[MBPOConfig]:
-    """Every cell's configuration, validated; what is wrong in all cells alike is said without naming one."""
+    """Every cell's configuration, validated. What is wrong in all cells alike is said without naming one."""
     from vagram_ray.rllib.initialization import check_fits
 
     configs = [cell.config(config).update_from_dict({"seeds": tuple(seeds)}) for cell in cells]
@@ -36,10 +36,10 @@ def checked_configs(cells: Sequence[Cell], config: MBPOConfig, seeds: Sequence[i
 
 
 def working_cell(cells: Iterable[Cell], config: MBPOConfig, seeds: Sequence[int]) -> Cell:
-    """The first cell that can be run; of those in a search space not all need to.
+    """The first cell that can be run. Not all in a search space need to.
 
     Raises:
-        SweepError: None can; the message is the last one's.
+        SweepError: None can. The message is the last one's.
     """
     refusal: SweepError | None = None
     for cell in cells:

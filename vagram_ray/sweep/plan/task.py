@@ -12,12 +12,12 @@ from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.spec import Sweep, SweepError
 
 PAPER_SCALE = "paper"
-"""The scale that is the experiment's own, where a sweep file has it; elsewhere that is the sweep as the file has it."""
+"""The scale that is the experiment's own, where a sweep file has it. Elsewhere that is the sweep as the file has it."""
 _TASK_SETTINGS = ("env", "env_config", "num_distractors")
 
 
 def replaced_task(sweep: Sweep, plan: SweepPlan) -> str:
-    """``laptop scale: Pendulum-v1 instead of the paper's Hopper-v4``; empty where environments and distractors agree.
+    """``laptop scale: Pendulum-v1 instead of the paper's Hopper-v4``, empty where environments and distractors agree.
 
     Args:
         sweep: As the file defines it, at no scale.
@@ -36,7 +36,7 @@ def replaced_task(sweep: Sweep, plan: SweepPlan) -> str:
 
 
 def _own_cells(sweep: Sweep) -> Sequence[Mapping[str, Any]]:
-    """What the cells of the experiment's own scale say of the task; nothing where that scale cannot be expanded."""
+    """Task of the cells of the experiment's own scale, nothing where that scale cannot be expanded."""
     sized, overrides = sweep.at_scale(PAPER_SCALE) if PAPER_SCALE in sweep.scales else (sweep, {})
     try:
         config = apply_overrides(sized.config, overrides, source="The override of the scale")

@@ -71,7 +71,7 @@ def _places(outcome: Outcome, storage: SweepStorage) -> list[tuple[str, str]]:
 
 
 def _next_commands(summary: SweepSummary, storage: SweepStorage) -> list[tuple[str, str]]:
-    """What to run now, ready to be pasted: the report, and the best cell's policy; nothing without a return."""
+    """Commands to run next: the report, and the best cell's policy, none without a return."""
     cells = [cell for cell in summary.cells if math.isfinite(cell.statistics.iqm)]
     if not cells:
         return []
@@ -84,7 +84,7 @@ def _next_commands(summary: SweepSummary, storage: SweepStorage) -> list[tuple[s
 
 
 def last_line(path: str) -> str:
-    """The last line of a trial's error file, which names the exception; empty if the file is not here."""
+    """The last line of a trial's error file, which names the exception, empty if the file is not here."""
     try:
         lines = Path(path).read_text(errors="replace").split("\n")
     except OSError:

@@ -55,10 +55,10 @@ _STYLES = {WAITING: "dim", STARTING: "", RUNNING: "", DONE: "green", FAILED: "re
 
 @dataclass(frozen=True)
 class _Layout:
-    """What of the table is shown; the first that fits the terminal is taken."""
+    """Columns of the table. The first layout that fits the terminal is taken."""
 
     axis_names: bool
-    """Whether every row repeats the names of the axes; otherwise they stand above the column."""
+    """Whether every row repeats the names of the axes. Otherwise they stand above the column."""
     bar: int
     speed: bool
     interval: bool
@@ -311,7 +311,7 @@ def format_return(returns: SeedStatistics) -> str:
 
 
 def time_left(seconds: float) -> str:
-    """A duration that counts down; ``overdue`` where an epoch takes longer than those before it."""
+    """A duration that counts down, or ``overdue`` where an epoch takes longer than those before it."""
     return "overdue" if seconds <= 0 else format_duration(max(1.0, seconds))
 
 
@@ -323,7 +323,7 @@ def _about(seconds: float) -> str:
 
 
 def _return(returns: SeedStatistics, interval: bool) -> Text:
-    """The return for the table; the interval of few seeds is grey, as in the report."""
+    """The return for the table. The interval of few seeds is grey, as in the report."""
     if not interval:
         return Text(format_number(returns.iqm))
     text = Text(format_return(returns))
@@ -349,7 +349,7 @@ def _reason(trial: TrialProgress) -> str:
 
 
 def _shown(path: str) -> str:
-    """A path as short as it can be written from here; places in a bucket stay as they are."""
+    """A path as short as it can be written from here. Places in a bucket stay as they are."""
     return short_path(path) if os.path.isabs(path) else path
 
 

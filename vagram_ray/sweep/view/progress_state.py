@@ -22,7 +22,7 @@ _RECENT_EPOCHS = 5
 
 
 class PlannedSweep(Protocol):
-    """What progress needs to know of a sweep; a ``SweepPlan`` is one."""
+    """The sweep of which progress is shown, such as a ``SweepPlan``."""
 
     @property
     def cells(self) -> Sequence[Cell]:
@@ -30,7 +30,7 @@ class PlannedSweep(Protocol):
 
     @property
     def trials(self) -> Sequence[TrialPlan]:
-        """All trials in the order in which they start; an estimate of NaN seconds is none."""
+        """All trials in the order in which they start. An estimate of NaN seconds is none."""
 
     @property
     def epochs(self) -> int:
@@ -42,7 +42,7 @@ class PlannedSweep(Protocol):
 
     @property
     def task(self) -> str:
-        """What is run, in one line (``records.task_line``); empty where that is not known."""
+        """The task in one line (``records.task_line``), empty where that is not known."""
 
     @property
     def return_metric(self) -> str:
@@ -69,14 +69,14 @@ class TrialProgress:
     fit_limits: dict[int, list[float]] = field(default_factory=dict)
     """By epoch, the shares of its seeds' model fits that ended at their limit."""
     news: float = math.nan
-    """When its newest epoch began; NaN unless it runs."""
+    """Begin of its newest epoch, NaN unless it runs."""
     retries: int = 0
     error_path: str = ""
-    """File that tells of the last error; empty without one."""
+    """File that tells of the last error, empty without one."""
     reason: str = ""
     """The last error in a few words, where it is known."""
     stopped_by: str = ""
-    """The scheduler or stopper that has ended it before its last epoch; empty where none did."""
+    """The scheduler or stopper that has ended it before its last epoch, empty where none did."""
 
     @property
     def lost_seeds(self) -> set[int]:
@@ -118,7 +118,7 @@ class SweepProgress:
     Args:
         plan: The sweep.
         clock: Gives seconds.
-        started: What the clock gave when the sweep started; now, by default.
+        started: Time of the clock when the sweep started, by default now.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class SweepProgress:
 
     @property
     def silence(self) -> float:
-        """Seconds since anything was heard of any trial; none once the sweep has ended."""
+        """Seconds since anything was heard of any trial, or none once the sweep has ended."""
         return 0.0 if self._ended is not None else max(0.0, self._clock() - self._last_news)
 
     # -- what has happened -------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class SweepProgress:
         self.recorded(name, make_record(result))
 
     def recorded(self, name: str, record: Mapping[str, Any], when: float | None = None) -> None:
-        """A trial has finished an epoch; ``record`` is as in ``records/*.jsonl``."""
+        """A trial has finished an epoch. ``record`` is as in ``records/*.jsonl``."""
         trial = self.trials[name]
         epochs = record["training_iteration"] - trial.epochs_done
         if epochs > 0:  # otherwise it has gone back to a checkpoint
@@ -215,14 +215,14 @@ class SweepProgress:
         self.trials = {trial.name: known.get(trial.name) or TrialProgress(trial) for trial in plan.trials}
 
     def warned(self, sentence: str) -> bool:
-        """Something people should know cannot be done; returns whether it is new."""
+        """Something people should know cannot be done. Returns whether it is new."""
         new = sentence not in self.warnings
         if new:
             self.warnings.append(sentence)
         return new
 
     def ended(self, seconds: float) -> None:
-        """The sweep has ended, after so many seconds; trials that have not come to their end were stopped."""
+        """The sweep has ended, after so many seconds. Trials that have not come to their end were stopped."""
         self._ended = self._started + seconds
         for trial in self.trials.values():
             if trial.status not in (DONE, FAILED):
@@ -239,7 +239,7 @@ class SweepProgress:
         return [self._cell(cell, trials[cell.index], starting, estimate) for cell in self.plan.cells]
 
     def seconds_left(self) -> float:
-        """Estimated seconds until the last trial ends; NaN while there is nothing to tell it from."""
+        """Estimated seconds until the last trial ends, or NaN while there is nothing to tell it from."""
         estimate = self._estimate()
         trials = list(self.trials.values())
         ongoing = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == RUNNING]
@@ -252,7 +252,7 @@ class SweepProgress:
         return makespan(seconds, self.plan.slots) if seconds else 0.0
 
     def share_done(self) -> float:
-        """Share of all epochs that are done; those of failed and of stopped trials will not come any more."""
+        """Share of all epochs that are done. Those of failed and of stopped trials will not come any more."""
         total = (len(self.trials) + self.plan.to_come) * self.plan.epochs
         return sum(self._epochs(trial) for trial in self.trials.values()) / total
 
@@ -327,7 +327,7 @@ class SweepProgress:
         return left - min(max(0.0, self._clock() - trial.news), left / epochs)
 
     def _epoch_seconds_left(self, trial: TrialProgress, estimate: _Estimate) -> float:
-        """By the trial's own epochs; before the first of them by its plan, or by other trials' epochs.
+        """Computed from the trial's own epochs, before the first of them from its plan or other trials' epochs.
 
         Epochs grow with the data of the model's fits: where the plan knows by how much, measured ones count as what
         they are of the planned ones.
@@ -344,7 +344,7 @@ class SweepProgress:
         return (epochs - done) * estimate.seconds_per_seed_epoch * len(trial.plan.seeds)
 
     def _estimate(self) -> _Estimate:
-        """What the epochs so far tell about those of trials that have none."""
+        """Statistics of the epochs so far, for trials that have none."""
         measured = compared = planned = 0.0
         count = 0
         for trial in list(self.trials.values()):
@@ -359,16 +359,16 @@ class SweepProgress:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """What the epochs so far tell, over all trials; computed once for a table, however many trials there are."""
+    """Statistics of the epochs so far, over all trials. Computed once for a table, however many trials there are."""
 
     correction: float
-    """How much longer than planned they have taken; 1 before the first one."""
+    """How much longer than planned they have taken, or 1 before the first one."""
     seconds_per_seed_epoch: float
-    """What an epoch of one seed has taken on average; NaN before the first one."""
+    """Average seconds of an epoch of one seed, NaN before the first one."""
 
 
 def _planned(trial: TrialProgress, count: int, epochs: int) -> float:
-    """What the plan gave a trial's last ``count`` epochs; NaN where it knows nothing.
+    """Seconds that the plan gave a trial's last ``count`` epochs, NaN where it knows nothing.
 
     A trial that has gone back to a checkpoint may have measured more epochs than it has done.
     """
@@ -392,7 +392,7 @@ def _measured(trial: TrialProgress) -> list[float]:
     return [seconds for seconds in tuple(trial.epoch_seconds) if math.isfinite(seconds) and seconds > 0]
 
 
-@functools.lru_cache(maxsize=256)  # more than a table has rows; each key holds all returns of a cell
+@functools.lru_cache(maxsize=256)  # more than a table has rows. Each key holds all returns of a cell
 def return_statistics(returns: tuple[float, ...]) -> SeedStatistics:
     """``summarize``, computed once for the same returns: a table that is redrawn asks again and again."""
     return summarize(returns)
