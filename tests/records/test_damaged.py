@@ -238,6 +238,8 @@ def sparse(size: int) -> Callable[[Path], None]:
 
 WHOLE_TEXT = json.dumps(content())
 SWEEP_FILES: dict[str, tuple[Damage, str]] = {
+    "control characters in a trial's name": (at("trials.0.name", "a\x1b[31m"), "trials[0].name is 'a\\x1b[31m'"),
+    "control characters in the metric": (at("return_metric", "a\x1b[31m"), "return_metric is 'a\\x1b[31m'"),
     "empty": (whole(""), ""),
     "cut": (whole(WHOLE_TEXT[: len(WHOLE_TEXT) // 2]), ""),
     "cut at the end": (whole(WHOLE_TEXT[:-1]), ""),
@@ -342,6 +344,25 @@ def test_a_damaged_sweep_file_is_refused_in_a_sentence_by_every_command(folder: 
         assert "its sweep.json is damaged (" in message, (command, message)
         assert place in message, (command, message)
     assert sorted(path for path in folder.rglob("*") if path.name != ".driver.lock") == before
+
+
+def test_control_characters_in_names_from_elsewhere_are_shown_escaped_by_every_command(folder: Path) -> None:
+    hostile = "\x1b[31m\x07\u202e\r"
+    info = json.loads(
+        json.dumps(content()).replace("python -m vagram_ray.sweep x.py", f"python{json.dumps(hostile)[1:-1]}")
+    )
+    for cell in info["cells"]:
+        cell["label"] += hostile + "\n"
+    info |= {"name": hostile, "description": f"two\nlines{hostile}", "scale": hostile, "stopped_by": hostile}
+    info["launches"][0]["ended"] = hostile
+    (folder / "sweep.json").write_text(json.dumps(info))
+    (folder / "records" / f"{TRIAL}.jsonl").unlink()
+    shown = [run(summarize, folder).output, watch(folder), run(play, folder, "--cell", "a=1").output]
+    assert run(report, folder).exit_code == 0
+    shown += [file.read_text() for end in ("md", "csv", "tex", "html") for file in folder.rglob(f"*.{end}")]
+    for text in shown:
+        assert [c for c in text if not c.isprintable() and c not in "\n\t\u2028\u00a0"] == []
+    assert "a=1\\x1b[31m\\x07\\u202e\\r\\n" in shown[0]
 
 
 def test_what_only_going_on_needs_is_asked_for_there(folder: Path) -> None:

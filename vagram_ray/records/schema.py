@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn, TypeGuard
 
+from vagram_ray.text import printable
+
 MAX_EPOCHS = 1_000_000
 """Epochs of a sweep."""
 MAX_SWEEP_FILE_BYTES = 32 * 2**20
@@ -95,8 +97,13 @@ def _name(value: Any, place: str) -> None:
 
 def _file_name(value: Any, place: str) -> None:
     _name(value, place)
-    if value in (".", "..") or set(value) & {"/", "\\", "\0"} or len(value.encode()) > 240:
+    if value in (".", "..") or not value.isprintable() or set(value) & {"/", "\\", "\0"} or len(value.encode()) > 240:
         _refuse(place, value, "the name of a trial")
+
+
+def _printable_name(value: Any, place: str) -> None:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        _refuse(place, value, "a name")
 
 
 def _boolean(value: Any, place: str) -> None:
@@ -192,7 +199,7 @@ _SWEEP = _table(
         "description": _text,
         "scale": _text,
         "replaced_task": _text,
-        "return_metric": _name,
+        "return_metric": _printable_name,
         "slots": _whole(1),
         "resources": _RESOURCES,
         "overrides": _table(),
@@ -216,9 +223,34 @@ def check_sweep(content: Any) -> dict[str, Any]:
     """
     _SWEEP(content, "")
     info = {"return_metric": RETURN_METRIC, **{key: value for key, value in content.items() if value is not None}}
-    info["cells"] = [{"axes": {}, **{k: v for k, v in cell.items() if v is not None}} for cell in content["cells"]]
+    info["cells"] = [
+        {"axes": {}, **{k: v for k, v in cell.items() if v is not None}, "label": printable(cell["label"])}
+        for cell in content["cells"]
+    ]
     _check_trials(info)
+    for place in (info, *info.get("launches", ())):
+        place.update({key: _printable_lines(place[key]) for key in _SHOWN if isinstance(place.get(key), str)})
     return info
+
+
+_SHOWN = (
+    "name",
+    "description",
+    "scale",
+    "storage",
+    "command",
+    "started",
+    "git_commit",
+    "ended",
+    "host",
+    "stopped_by",
+    "replaced_task",
+)
+"""Texts that commands print."""
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def check_table(content: Any) -> dict[str, Any]:
