@@ -41,3 +41,22 @@ def address_of_last_start() -> str | None:
         return read_ray_address() or None
     except (OSError, ValueError):  # somebody else's
         return None
+
+
+def registered_environment(name: str) -> Any:
+    """What ``ray.tune.register_env`` has under this name, None if nothing.
+
+    There is no public way to look up what the public function has put there.
+    """
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    known = _global_registry.contains(ENV_CREATOR, name)
+    return _global_registry.get(ENV_CREATOR, name) if known else None
+
+
+def registered_environments() -> frozenset[str]:
+    """Names that this process has given to ``ray.tune.register_env``."""
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    keys = (*_global_registry._to_flush, *_global_registry._registered)
+    return frozenset(name for category, name in keys if category == ENV_CREATOR)

@@ -91,9 +91,8 @@ def test_the_models_settings_change_nothing_for_plain_sac():
 
 
 def test_what_is_no_plain_data_is_named_and_not_rebuilt():
-    original = config()
-    original.env = PendulumEnv
+    original = config().environment(env_config={"model": PendulumEnv})
     plain = json.loads(json.dumps(plain_settings(original)))
-    assert plain["env"] == {"$object": "gymnasium.envs.classic_control.pendulum.PendulumEnv"}
-    with pytest.raises(ValueError, match=r"env holds gymnasium.*PendulumEnv, which is no plain data"):
+    assert plain["env_config"]["model"] == {"$object": "gymnasium.envs.classic_control.pendulum.PendulumEnv"}
+    with pytest.raises(ValueError, match=r"env_config holds gymnasium.*PendulumEnv, which is no plain data"):
         config_from_plain(MBPOConfig(), plain, (0,))

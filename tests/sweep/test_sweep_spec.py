@@ -9,15 +9,7 @@ from typing import Any
 import pytest
 
 from vagram_ray.rllib import load_extensions
-from vagram_ray.sweep.spec import (
-    SWEEP_MODULE,
-    Scale,
-    Sweep,
-    SweepError,
-    load_sweep_file,
-    modules_to_pickle,
-    seed_tuple,
-)
+from vagram_ray.sweep.spec import Scale, Sweep, SweepError, load_sweep_file, modules_beside, seed_tuple
 
 
 class Config:
@@ -145,8 +137,7 @@ def test_modules_beside_a_sweep_file_and_an_extension_are_imported(
     assert load_sweep_file(file).name == "good"
     load_extensions(str(extension))
     assert sys.modules["beside_a_sweep"].VALUE == sys.modules["beside_an_extension"].VALUE == 7
-    assert [module.__name__ for module in modules_to_pickle(beside=True)] == [SWEEP_MODULE, "beside_a_sweep"]
-    assert [module.__name__ for module in modules_to_pickle(beside=False)] == [SWEEP_MODULE]
+    assert [module.__name__ for module in modules_beside()] == ["beside_a_sweep"]
 
 
 @pytest.mark.parametrize("variants", [["4x200"], {"size": ["4x200"]}, {"size": {"4x200": 200}}, {3: {}}, None])

@@ -32,6 +32,16 @@ def why_not_made(env_id: str, error: Exception, kwargs_name: str) -> str:
     return f"environment {env_id!r} could not be made ({why}): check {kwargs_name}"
 
 
+def why_not_created(name: str, error: Exception, kwargs_name: str) -> str:
+    """One sentence on why a class or function raised that was called with ``env_config``, with the way out."""
+    line = first_line(error)
+    if isinstance(error, TypeError) and "positional argument" in line:
+        way_out = f"it is called with the dictionary {kwargs_name} as its one argument, as RLlib does: take it"
+    else:
+        way_out = f"check {kwargs_name}"
+    return f"environment {name!r} could not be made ({type(error).__name__}: {line}): {way_out}"
+
+
 def _newer_versions(env_id: str) -> list[str]:
     """Registered ids of the same environment with a higher version."""
     name, _, version = env_id.rpartition(":")[2].rpartition("-v")

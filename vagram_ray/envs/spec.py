@@ -6,7 +6,7 @@ import importlib
 import operator
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,8 +25,8 @@ from vagram_ray.envs.distractors import (
 from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.generators import layers, why_not_saved
 from vagram_ray.envs.lasting_state import unsaved_state
-from vagram_ray.envs.not_made import UNEXPECTED_ARGUMENT, first_line, why_not_made
-from vagram_ray.envs.returned import RESET_FORM, STEP_FORM, not_finite, wrong_reset, wrong_step
+from vagram_ray.envs.not_made import UNEXPECTED_ARGUMENT, first_line, why_not_created, why_not_made
+from vagram_ray.envs.returned import RESET_FORM, STEP_FORM, describe, not_finite, wrong_reset, wrong_step
 from vagram_ray.envs.spaces import check_spaces, middle_action
 from vagram_ray.text import did_you_mean
 
@@ -47,13 +47,14 @@ class EnvironmentSpec:
 
     Attributes:
         env_id: Gymnasium id with its version, such as ``"Hopper-v4"``; ``"package.module:Id-v0"`` imports the
-            module first.
+            module first. With a `creator`, what the environment is called.
         num_distractors: distractor dimensions appended to the observation, >= 0.
         distractor_process: ``"paper"`` (eq. 18), ``"published"`` or ``"drift"``, see `DistractorObservation`.
-        env_kwargs: keyword arguments for ``gymnasium.make``.
+        env_kwargs: keyword arguments for ``gymnasium.make``, or the `creator`'s one argument.
         distractor_scale: whether the paper's N(0, 10) gives a ``"deviation"`` or a ``"variance"``.
         distractor_reset: whether eq. 18 resets each ``"component"`` or the whole ``"vector"``.
         kwargs_name: what messages call `env_kwargs`, where users know it by another name.
+        creator: makes the environment in the place of ``gymnasium.make``.
     """
 
     env_id: str
@@ -63,6 +64,7 @@ class EnvironmentSpec:
     distractor_scale: DistractorScale = "deviation"
     distractor_reset: DistractorReset = "component"
     kwargs_name: str = field(default="env_kwargs", compare=False, repr=False)
+    creator: Callable[[Mapping[str, Any]], Any] | None = field(default=None, compare=False, repr=False)
 
     def make(self, seed: int, *, evaluation: bool = False) -> gym.Env:
         """Make and seed one environment; call ``reset()``, without a seed, to start its first episode.
@@ -141,9 +143,12 @@ class EnvironmentSpec:
         except EnvironmentSpecError:  # nothing is known about it
             terminates = False
         if not terminates and not _has_time_limit(env):
+            way_out = f"give it a max_episode_steps in {self.kwargs_name}"
+            if self.creator is not None:  # Gymnasium does not put its time limit around it
+                way_out = "put gymnasium.wrappers.TimeLimit around it, unless it truncates them itself"
             yield (
                 f"environment {self.env_id!r} has no time limit: evaluation episodes that do not end are cut after "
-                f"{EVALUATION_STEP_LIMIT:,} steps; give it a max_episode_steps in {self.kwargs_name}."
+                f"{EVALUATION_STEP_LIMIT:,} steps; {way_out}."
             )
 
     def _note_unsaved(self, env: gym.Env) -> Iterator[str]:
@@ -166,7 +171,7 @@ class EnvironmentSpec:
                 raises it when a registered one returns anything but one bool per transition.
         """
         count = self._checked_distractors()
-        _check_id(self.env_id)
+        self._check_id()
         from vagram_ray.envs.terminations import termination_function
 
         fn = termination_function(self.env_id, self._keywords())
@@ -181,13 +186,42 @@ class EnvironmentSpec:
         """`env_kwargs` over the arguments the id was registered with."""
         if not isinstance(self.env_kwargs, Mapping) or not all(isinstance(key, str) for key in self.env_kwargs):
             raise EnvironmentSpecError(f"{self.kwargs_name}={self.env_kwargs!r} must map argument names to values")
-        registered = gym.registry.get(self.env_id.rpartition(":")[2])
+        registered = self._registered()
         return {**(registered.kwargs if registered else {}), **self.env_kwargs}
+
+    def _registered(self) -> Any:
+        """What Gymnasium knows of the id, None if nothing."""
+        return None if self.creator is not None else gym.registry.get(self.env_id.rpartition(":")[2])
+
+    def _check_id(self) -> None:
+        if self.creator is None:
+            _check_id(self.env_id)
+
+    def _create(self, creator: Callable[[Mapping[str, Any]], Any], config: Mapping[str, Any]) -> gym.Env:
+        try:
+            env = creator(config)
+        except Exception as error:
+            raise EnvironmentSpecError(why_not_created(self.env_id, error, self.kwargs_name)) from error
+        if not isinstance(env, gym.Env):
+            raise EnvironmentSpecError(
+                f"environment {self.env_id!r} made {describe(env)}, but a gymnasium.Env is wanted: derive its class "
+                "from it, and let a function return one"
+            )
+        return env
+
+    @property
+    def max_episode_steps(self) -> int | None:
+        """Gymnasium's time limit, as far as it is known without making the environment."""
+        registered = self._registered()
+        steps = self.env_kwargs.get("max_episode_steps") or (registered and registered.max_episode_steps)
+        return steps if isinstance(steps, int) else None
 
     def _make_base(self) -> gym.Env:
         self._checked_distractors()
-        _check_id(self.env_id)
+        self._check_id()
         keywords = self._keywords()
+        if self.creator is not None:
+            return self._create(self.creator, keywords)
         try:
             with _no_deprecation_notes(self.env_id):
                 # Gymnasium's checker runs at every first step of every environment; `validate` does its work.
@@ -237,7 +271,7 @@ class EnvironmentSpec:
 
     def _is_known_endless(self) -> bool:
         """Whether this is an environment of Gymnasium that never terminates (others may truncate by themselves)."""
-        registered = gym.registry.get(self.env_id.rpartition(":")[2])
+        registered = self._registered()
         if registered is None or not str(registered.entry_point).startswith("gymnasium.envs."):
             return False
         from vagram_ray.envs.terminations import never_terminates, termination_function
@@ -342,7 +376,8 @@ def _check_id(env_id: Any) -> None:
     hint = f"did you mean {' or '.join(versions)}?" if versions else did_you_mean(name, usable)
     hint += " Otherwise " if hint else ""
     raise EnvironmentSpecError(
-        f"environment {env_id!r} is not registered with Gymnasium: {hint}register it with gymnasium.register first"
+        f"environment {env_id!r} is not registered with Gymnasium: {hint}register it with gymnasium.register first, or "
+        "give its class"
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vagram_ray.core.environments import TerminationFn
 from vagram_ray.envs.errors import EnvironmentSpecError
+from vagram_ray.envs.naming import Environment, environment_name, is_in_file
 
 Range: TypeAlias = tuple[float, float]
 """A lower and an upper limit."""
@@ -190,25 +191,27 @@ _BUILDERS: dict[str, TerminationBuilder] = {
 
 def _without_module(env_id: str) -> str:
     """Gymnasium's "package.module:Id-v0" names the environment "Id-v0"."""
-    return env_id.rpartition(":")[2]
+    return env_id if is_in_file(env_id) else env_id.rpartition(":")[2]
 
 
-def register_termination(env_id: str, fn: TerminationFn) -> None:
-    """Say which transitions end an episode of `env_id`.
+def register_termination(env: Environment, fn: TerminationFn) -> None:
+    """Say which transitions end an episode of an environment.
 
     A registered function replaces ours of the same id. It is called as it is, whatever `env_kwargs` the
     environment has.
 
     Args:
-        env_id: the exact Gymnasium id, version included.
+        env: the exact Gymnasium id, version included, or what ``MBPOConfig.environment`` is given: a class, a
+            function, or a name of ``ray.tune.register_env``.
         fn: maps obs (..., D), action (..., A) in [-1, 1] and next_obs (..., D), all without distractors, to a
             bool tensor (...). Use `never_terminates` for episodes that end by truncation only.
 
     Raises:
-        EnvironmentSpecError: `env_id` is no string or `fn` cannot be called.
+        EnvironmentSpecError: `env` has no name or `fn` cannot be called.
     """
-    if not isinstance(env_id, str) or not env_id:
-        raise EnvironmentSpecError(f"env_id={env_id!r} must be the id of a Gymnasium environment, such as 'Hopper-v4'")
+    env_id = environment_name(env)
+    if not env_id:
+        raise EnvironmentSpecError(f"env={env!r} must be the id of a Gymnasium environment, such as 'Hopper-v4'")
     if not callable(fn):
         raise EnvironmentSpecError(f"the termination function of {env_id!r} must be callable, not {fn!r}")
     _BUILDERS[_without_module(env_id)] = _fixed(fn)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import gymnasium as gym
 
 from vagram_ray.core.model_losses import get_model_loss
 from vagram_ray.core.settings import MBPOSettings
@@ -86,12 +88,12 @@ def _is_imported(name: str) -> bool:
 
 def _check_extensions(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a loss or an environment that only an extension could have brought, and say how to load it."""
-    env_id = config.get("env")
-    module = env_id.rpartition(":")[0] if isinstance(env_id, str) else ""
-    if module and module not in sys.modules:  # Gymnasium would import it
+    if module := _missing_module(env_id := config.get("env")):
+        extension = shlex.quote(_probable_path(folder, module))
+        in_python = f"vagram_ray.rllib.load_extensions([{module!r}])" if module.endswith(".py") else f"import {module}"
         raise PlayError(
             f"{str(folder)!r} was trained on {env_id!r}, whose module is not imported because a checkpoint names it: "
-            f"add --extension {module} (in Python: import {module} first)."
+            f"add --extension {extension} (in Python: {in_python} first)."
         )
     unknown = next(_unknown_names(config), None)
     if unknown is None:
@@ -112,16 +114,32 @@ def _check_extensions(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _unknown_names(config: Mapping[str, Any]) -> Iterator[str]:
-    import gymnasium
-
     loss, env_id = config.get("model_loss", "none"), config.get("env")
     try:
         if loss != "none":
             get_model_loss(loss)
     except ValueError:
         yield f"model_loss={loss!r}"
-    if isinstance(env_id, str) and env_id.rpartition(":")[2] not in gymnasium.registry:
+    if isinstance(env_id, str) and env_id.rpartition(":")[2] not in gym.registry and _creator(env_id) is None:
         yield f"env={env_id!r}"
+
+
+def _missing_module(env_id: Any) -> str:
+    """The module or file that an environment needs and that is not imported; empty where there is none."""
+    if not isinstance(env_id, str) or env_id in gym.registry:
+        return ""
+    from vagram_ray.rllib.environments import missing_module  # imports Ray, and starts nothing
+
+    return missing_module(env_id)
+
+
+def _creator(env_id: Any) -> Callable[[Mapping[str, Any]], Any] | None:
+    """What makes an environment that is not Gymnasium's, out of what has been imported."""
+    if not isinstance(env_id, str) or (env_id.rpartition(":")[2] in gym.registry and "ray.tune" not in sys.modules):
+        return None  # without Ray nothing is registered there
+    from vagram_ray.rllib.environments import find_creator
+
+    return find_creator(env_id, imports=False)
 
 
 def _probable_path(folder: Path, name: str) -> str:
@@ -146,7 +164,7 @@ def _evaluation_environment(config: Mapping[str, Any]) -> EnvironmentSpec:
         if lost := next(_lost_objects(value), None):
             raise ValueError(f"{name} holds {lost}, which is no plain data and is not kept in a checkpoint")
     distractors = {name: config[name] for name in _DISTRACTOR_SETTINGS if name in config}
-    return EnvironmentSpec(config["env"], env_kwargs=keywords, **distractors)
+    return EnvironmentSpec(config["env"], env_kwargs=keywords, creator=_creator(config["env"]), **distractors)
 
 
 def _merged(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from ray.tune.result import DONE, TIME_THIS_ITER_S
 
 from vagram_ray.checkpoint.files import resolve
 from vagram_ray.core.allocator import keep_freed_memory
+from vagram_ray.envs.naming import environment_name
 from vagram_ray.rllib.checkpointing import (
     DAMAGED_CHECKPOINTS,
     TrialCheckpoints,
@@ -42,6 +43,7 @@ from vagram_ray.rllib.checkpointing import (
 )
 from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.env_runner import MBPOEnvRunner, episode_metrics
+from vagram_ray.rllib.environments import find_creator
 from vagram_ray.rllib.gpu_share import hold_to_gpu_share
 from vagram_ray.rllib.initialization import initialize
 from vagram_ray.rllib.learner import MBPOLearner
@@ -294,6 +296,11 @@ class MBPO(Algorithm):
         """The local learner, which owns the agent."""
         return cast(Any, self.learner_group)._learner
 
+    @staticmethod
+    def _get_env_id_and_creator(env_specifier: Any, config: Any) -> tuple[Any, Any]:
+        """The runner makes the environments by itself; RLlib's own would refuse functions."""
+        return env_specifier, find_creator(env_specifier)
+
     @classmethod
     def _should_create_evaluation_env_runners(cls, eval_config: Any) -> bool:
         return False  # the one runner has evaluation environments of its own
@@ -362,8 +369,8 @@ class MBPO(Algorithm):
         others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         result[DONE] = True
         result[ALL_SEEDS_FAILED] = (
-            f"Training in environment {self.config.env!r} ends after epoch {agent.epoch}, because every seed "
-            f"({', '.join(map(str, agent.seeds))}) has failed: {reason}{others}."
+            f"Training in environment {environment_name(self.config.env)!r} ends after epoch {agent.epoch}, because "
+            f"every seed ({', '.join(map(str, agent.seeds))}) has failed: {reason}{others}."
         )
         logger.error(result[ALL_SEEDS_FAILED])
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +35,7 @@ from vagram_ray.checkpoint.history import OWN_FOLDER, numbered_checkpoints
 from vagram_ray.core.setting_checks import is_integer
 from vagram_ray.records.folder import EARLIER_RESULTS
 from vagram_ray.rllib.env_runner import ENVIRONMENTS
+from vagram_ray.rllib.environments import missing_module
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.plain_config import (
     Config,
@@ -126,11 +126,11 @@ def config_of_checkpoint(config: Config, path: str | Path, filesystem: FileSyste
 def config_of_content(config: Config, content: Mapping[str, Any], whose: str) -> Config:
     """The same of what ``config.json`` holds; ``whose`` begins the sentences about it."""
     config = config_from_plain(config, content["settings"], tuple(content["seeds"]))
-    module = str(config.env).rpartition(":")[0]
-    if module and module not in sys.modules:  # Gymnasium would import it
+    if missing := missing_module(config.env):  # it would be imported
+        way_out = f"import {missing}" if not missing.endswith(".py") else f"load_extensions([{missing!r}])"
         raise ValueError(
             f"{whose} was trained in {config.env!r}, whose module is not imported because a checkpoint names it: "
-            f"import {module} first."
+            f"{way_out} first, or give the class, config=MBPOConfig().environment(...)."
         )
     try:
         config.copy(copy_frozen=False).validate()

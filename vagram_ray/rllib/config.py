@@ -81,7 +81,8 @@ class MBPOConfig(MBPOValues):
         """Set the environment.
 
         Args:
-            env: A Gymnasium id, such as ``"Hopper-v4"`` (a flat Box of observations, a bounded Box of actions).
+            env: A Gymnasium id, such as ``"Hopper-v4"``, a name of ``ray.tune.register_env``, a class or a function
+                that makes an environment, or a class path (a flat Box of observations, a bounded Box of actions).
             num_distractors: Distractor dimensions appended to the observation, at least 0.
             distractor_process: ``"paper"`` (eq. 18), ``"published"`` (the published code's) or ``"drift"``
                 (eq. 18 without its limit); ``vagram_ray.envs.DistractorObservation`` has the equations.
@@ -89,7 +90,8 @@ class MBPOConfig(MBPOValues):
             distractor_reset: Of ``"paper"``: whether each ``"component"`` is reset by itself or the whole ``"vector"``.
             env_step_time_limit_s: A step or reset that takes longer ends this process with a traceback, and Tune
                 starts the trial again; ``"auto"`` is 300 s in a Tune trial and no limit elsewhere, None is no limit.
-            **kwargs: RLlib's own, of which ``env_config`` holds keyword arguments for ``gymnasium.make``.
+            **kwargs: RLlib's own, of which ``env_config`` holds keyword arguments for ``gymnasium.make``; classes,
+                functions and registered creators are called with it as an ``EnvContext``.
 
         Raises:
             ValueError: If a name is no setting; the message gives the closest ones.

@@ -10,6 +10,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from ray import cloudpickle
+
+from vagram_ray.envs.naming import EXTENSION_MODULE
+
 
 class ExtensionError(ValueError):
     """An extension cannot be imported; the message names it and the way out."""
@@ -72,7 +76,7 @@ def import_from_beside(file: Path) -> None:
 
 
 def _import_file(path: Path) -> None:
-    name = f"vagram_ray_extension_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{EXTENSION_MODULE}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
     import_from_beside(path)
@@ -81,6 +85,7 @@ def _import_file(path: Path) -> None:
         raise ExtensionError(f"extensions: {str(path)!r} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    cloudpickle.register_pickle_by_value(module)  # others do not know it by that name before they load it
     try:
         spec.loader.exec_module(module)
     except BaseException:

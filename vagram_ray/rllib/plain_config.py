@@ -15,6 +15,7 @@ import numpy as np
 from vagram_ray.core.model_losses import get_model_loss
 from vagram_ray.core.settings import EXECUTION_SETTINGS, LASTING_SETTINGS, MODEL_SETTINGS, MBPOSettings
 from vagram_ray.envs.distractors import current_distractor_settings, distractor_settings_without_effect
+from vagram_ray.envs.naming import environment_name
 from vagram_ray.rllib.values import MBPOValues
 
 Config = TypeVar("Config", bound=MBPOValues)
@@ -36,10 +37,12 @@ def plain_settings(config: MBPOValues) -> dict[str, Any]:
     """Every setting that determines the numbers of a run, by name, as JSON holds it.
 
     Equal settings give equal dicts: tuples become lists, NumPy's numbers Python's, RLlib's ``explore=True`` becomes
-    ``"sample"``, an extension's file its bare name (where it lies changes nothing). A value that is no plain data
-    becomes ``{"$object": "module.name"}``.
+    ``"sample"``, an extension's file its bare name (where it lies changes nothing), an environment's class its name.
+    A value that is no plain data becomes ``{"$object": "module.name"}``.
     """
     settings = {name: to_plain_value(getattr(config, name)) for name in setting_names()}
+    if callable(config.env):
+        settings["env"] = environment_name(config.env)
     if isinstance(settings["explore"], bool):
         settings["explore"] = "sample" if settings["explore"] else "mean"
     extensions: Any = config.extensions
@@ -53,14 +56,17 @@ def plain_settings(config: MBPOValues) -> dict[str, Any]:
 def config_from_plain(config: Config, settings: Mapping[str, Any], seeds: tuple[int, ...]) -> Config:
     """``config`` with the settings of ``plain_settings`` put into it; extensions are the caller's to load.
 
+    An environment that ``config`` has as a class, and that the settings name, stays that class.
+
     Settings that an earlier version kept go on as what they meant (``current_distractor_settings``).
 
     Raises:
         ValueError: If a value was no plain data, so that nobody can rebuild it.
     """
     settings = current_distractor_settings(settings)
+    given = config.env if callable(config.env) and environment_name(config.env) == settings.get("env") else None
     for name in setting_names():
-        if name not in settings or name == "extensions":
+        if name not in settings or name == "extensions" or (name == "env" and given is not None):
             continue
         value = settings[name]
         if lost := _lost_object(value):

@@ -9,6 +9,8 @@ from ray.rllib.algorithms.algorithm_config import DEPRECATED_VALUE, AlgorithmCon
 from vagram_ray.core.initialization import NETWORKS
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import EnvironmentSpec
+from vagram_ray.envs.naming import environment_name
+from vagram_ray.rllib.environments import find_creator
 
 
 class MBPOValues(AlgorithmConfig):
@@ -57,19 +59,19 @@ class MBPOValues(AlgorithmConfig):
         """The environment as ``vagram_ray.envs`` takes it.
 
         Raises:
-            ValueError: If none is set, or something else than an id.
+            ValueError: If none is set, or one without a name; a class path whose class is not there.
         """
-        if not isinstance(self.env, str):
+        if self.env is None:
             raise ValueError(
-                f"env={self.env!r} is not usable: give the id of a Gymnasium environment, for example "
-                ".environment('Hopper-v4'), and register your own with gymnasium.register in an extension."
+                "env=None is not usable: give an environment, for example .environment('Hopper-v4') or your own class."
             )
         return EnvironmentSpec(
-            self.env,
+            environment_name(self.env),
             self.num_distractors,
             self.distractor_process,
             dict(self.env_config),
             self.distractor_scale,
             self.distractor_reset,
             kwargs_name="env_config",
+            creator=find_creator(self.env),
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from vagram_ray.envs.naming import SWEEP_MODULE
 from vagram_ray.records.errors import SweepError as SweepError  # part of this module's interface
 from vagram_ray.records.schema import MAX_EPOCHS, is_whole
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SCALE = "laptop"
 """Scale that runs when the command line names none."""
-
-SWEEP_MODULE = "vagram_ray_sweep_file"
-"""Name under which a sweep file is put in ``sys.modules``."""
-
 
 MAX_SEEDS = 10_000
 """More than this is a slip of the keyboard."""
@@ -231,21 +228,26 @@ def _registrations() -> dict[str, Mapping[str, Any]]:
     import vagram_ray.rllib  # noqa: F401  # what it registers itself is there before the sweep file runs
     from vagram_ray.core import model_losses
     from vagram_ray.envs import terminations
+    from vagram_ray.ray_internals import registered_environments
 
     return {
         "losses": dict(model_losses._REGISTRY),
         "terminations": dict(terminations._BUILDERS),
         "environments": dict.fromkeys(gymnasium.registry),
+        "creators": dict.fromkeys(registered_environments()),
     }
 
 
 def _execute(file: Path) -> ModuleType:
+    from ray import cloudpickle
+
     from vagram_ray.rllib.extensions import import_from_beside
 
     spec = importlib.util.spec_from_file_location(SWEEP_MODULE, file.resolve())
     assert spec is not None and spec.loader is not None  # a .py file always has a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[SWEEP_MODULE] = module
+    cloudpickle.register_pickle_by_value(module)  # before Ray pickles what the file registers
     import_from_beside(file.resolve())
     try:
         spec.loader.exec_module(module)
@@ -256,16 +258,11 @@ def _execute(file: Path) -> ModuleType:
     return module
 
 
-def modules_to_pickle(beside: bool) -> list[ModuleType]:
-    """The sweep file's module, and with ``beside`` those that it has imported from its own folder."""
-    module = sys.modules.get(SWEEP_MODULE)
-    if module is None:
-        return []
-    own = [module]
-    if beside and module.__file__:
-        folder = Path(module.__file__).parent
-        own += [other for name, other in sys.modules.items() if "." not in name and _lies_in(other, folder)]
-    return own
+def modules_beside() -> list[ModuleType]:
+    """What this process has imported from the folder of its sweep file."""
+    file = getattr(sys.modules.get(SWEEP_MODULE), "__file__", None)
+    tops = [module for name, module in sys.modules.items() if "." not in name]
+    return [module for module in tops if file and _lies_in(module, Path(file).parent)]
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:

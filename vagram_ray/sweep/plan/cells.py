@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vagram_ray.envs.naming import environment_name
 from vagram_ray.sweep.plan.overrides import apply_overrides, with_values
 from vagram_ray.sweep.spec import SweepError, describe
 from vagram_ray.text import canonical, format_seeds, format_value, printable
@@ -177,7 +178,7 @@ class _Combination:
             if not (without_effect and self.variant_fields[axis] <= without_effect)
         }
         paths = [path for path in self.paths if path[0] not in without_effect]
-        return own | {axis_name(path): _lookup(self.resolved, path) for path in paths}
+        return own | {axis_name(path): _shown(path, _lookup(self.resolved, path)) for path in paths}
 
     def identity(self, keys: Sequence[str]) -> str:
         """Equal for combinations that are the same run."""
@@ -210,7 +211,7 @@ def _name_cells(combinations: Sequence[_Combination], keys: Sequence[str]) -> tu
         seen.add(identity)
         index, axes = len(cells), combination.axes()
         label = ", ".join(f"{name}={format_value(value)}" for name, value in axes.items())
-        label = printable(label or str(combination.resolved.get("env")))
+        label = printable(label or str(_shown(("env",), combination.resolved.get("env"))))
         label = label if label not in taken else f"{label}, cell={index}"
         taken.add(label)
         cells.append(Cell(index, label, axes, {key: combination.resolved[key] for key in keys}))
@@ -228,6 +229,16 @@ def axis_order(path: Path, keys: Sequence[str]) -> tuple[int, Any]:
     if path[0] in _LEADING_AXES:
         return (_LEADING_AXES.index(path[0]), axis_name(path))
     return (len(_LEADING_AXES) + keys.index(path[0]), axis_name(path))
+
+
+def _shown(path: Path, value: Any) -> Any:
+    """A value of an axis, as records have it: the name of an environment's class."""
+    if path != ("env",) or not callable(value):
+        return value
+    try:
+        return environment_name(value)
+    except ValueError as error:
+        raise SweepError(f"{error}.") from error
 
 
 def axis_name(path: Path) -> str:

@@ -84,7 +84,8 @@ def work_key(workload: Workload, num_seeds: int) -> str:
     settings = asdict(workload.settings)
     unused = WITHOUT_EFFECT | (frozenset() if workload.settings.model_based else MODEL_SETTINGS - {"model_loss"})
     kept = {name: value for name, value in settings.items() if name not in unused}
-    environment = asdict(workload.environment) if workload.environment is not None else {}
+    spec = workload.environment
+    environment = asdict(replace(spec, creator=None)) if spec is not None else {}  # its name stands for it
     seeds = seeds_measured(num_seeds)
     updates = seeds * workload.settings.epoch_length * workload.settings.utd_ratio
     kept["compiled_for"] = updates >= UPDATES_WORTH_COMPILING  # what execution="auto" looks at

@@ -103,8 +103,10 @@ def _in_a_process(work: dict[str, Sized], extensions: Sequence[str], device: str
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, "-m", "vagram_ray.sweep.plan.probe"]
+    from ray import cloudpickle  # it knows what travels by value
+
     try:
-        content = pickle.dumps((work, tuple(extensions), device, TOTAL_SECONDS))
+        content = cloudpickle.dumps((work, tuple(extensions), device, TOTAL_SECONDS))
         done = subprocess.run(
             command, input=content, capture_output=True, env=environment, timeout=TOTAL_SECONDS + LAST_SECONDS
         )

@@ -32,12 +32,8 @@ class Workload:
     @classmethod
     def of(cls, config: MBPOConfig) -> Workload:
         """The workload of a configuration without search spaces."""
-        import gymnasium as gym
-
         spec = config.environment_spec()
         obs_dim, action_dim = spec.dimensions()
-        registered = gym.registry.get(spec.env_id.rpartition(":")[2])
-        steps = dict(spec.env_kwargs).get("max_episode_steps") or (registered and registered.max_episode_steps)
         return cls(
             settings=config.to_settings(),
             environment=spec,
@@ -45,7 +41,7 @@ class Workload:
             action_dim=action_dim,
             evaluation_interval=config.evaluation_interval,
             evaluation_episodes=config.evaluation_duration if isinstance(config.evaluation_duration, int) else 10,
-            max_episode_steps=steps or 1000,
+            max_episode_steps=spec.max_episode_steps or 1000,
         )
 
     @property

@@ -34,7 +34,7 @@ from vagram_ray.sweep.plan.tuning import Decisions
 from vagram_ray.sweep.run.decisions import History, NamedTrials, SweepStopper
 from vagram_ray.sweep.run.faults import Faults, describe_memory
 from vagram_ray.sweep.run.interruption import Interruption
-from vagram_ray.sweep.spec import SweepError, modules_to_pickle
+from vagram_ray.sweep.spec import SweepError, modules_beside
 from vagram_ray.sweep.storage.folder import SweepStorage
 
 SCRATCH = ".tune-"
@@ -258,7 +258,7 @@ def _concurrent(plan: SweepPlan) -> int:
 
 
 def _prepare_tune(elsewhere: bool) -> None:
-    for module in modules_to_pickle(beside=elsewhere):  # their classes travel to the trials by value
+    for module in modules_beside() if elsewhere else ():  # processes on other machines may not find them
         ray.cloudpickle.register_pickle_by_value(module)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it repeats what the views and the summary say
     os.environ |= {
