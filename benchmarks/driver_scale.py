@@ -313,21 +313,23 @@ def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
     from vagram_ray.sweep.run.run import WandbChoice, run_sweep
     from vagram_ray.sweep.storage.folder import SweepStorage
     from vagram_ray.sweep.view.plan import Surroundings, render_plan
-    from vagram_ray.sweep.wandb.logging import WandbSeedRuns, prepare_wandb
+    from vagram_ray.sweep.wandb.mode import prepare_wandb
+    from vagram_ray.sweep.wandb.supervisor import Supervisor
 
     watch = Watch()
-    own_step, own_finish = FollowTrials.on_step_end, WandbSeedRuns.finish_all
+    own_step, own_finish = FollowTrials.on_step_end, Supervisor.finish
 
     def step(self: FollowTrials, *arguments: Any, **named: Any) -> None:
         watch.turn()
         own_step(self, *arguments, **named)
 
-    def finish_all(self: WandbSeedRuns, *arguments: Any, **named: Any) -> None:
+    def finish(self: Supervisor, *arguments: Any, **named: Any) -> int:
         begin = time.perf_counter()
-        own_finish(self, *arguments, **named)
+        lacking = own_finish(self, *arguments, **named)
         watch.wandb_s += time.perf_counter() - begin
+        return lacking
 
-    FollowTrials.on_step_end, WandbSeedRuns.finish_all = step, finish_all  # type: ignore[method-assign]
+    FollowTrials.on_step_end, Supervisor.finish = step, finish  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere, force_terminal=True, width=120, height=50)
         storage = SweepStorage(place, "made-up")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from pyarrow.fs import LocalFileSystem
 
+from tests.sweep.wandb_files import read_offline_run
 from vagram_ray.checkpoint import newest_whole, read_checkpoint
 from vagram_ray.play.checkpoint import read_agent
-from vagram_ray.sweep.wandb.reader import read_offline_run
 
 ROOT = Path(__file__).resolve().parents[1]
 

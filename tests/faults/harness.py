@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.sweep.wandb_files import WandbFileError, read_offline_run
 from vagram_ray.records.folder import SweepFolder
-from vagram_ray.sweep.wandb.reader import WandbFileError, read_offline_run
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "VAGRAM_RAY_FAULT_TEST"

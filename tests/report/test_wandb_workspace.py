@@ -30,7 +30,7 @@ from vagram_ray.report.wandb_workspace import (
     run_filter,
 )
 from vagram_ray.sweep.plan.content import plan_content
-from vagram_ray.sweep.wandb.target import note_sweep_run
+from vagram_ray.sweep.wandb.cursor import note_name
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pydantic, about wandb-workspaces
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,7 +137,7 @@ def check_report(blocks: list[dict[str, Any]]) -> None:
 
 def test_a_sweep_is_found_under_the_name_it_was_logged_with(sweep: Path) -> None:
     assert {cell.sweep for cell in logged_cells(load_comparison([sweep]))} == {"my=sweep"}
-    note_sweep_run(sweep, sweep_name="its-name-then")
+    note_name(sweep, "its-name-then")
     assert {cell.sweep for cell in logged_cells(load_comparison([sweep]))} == {"its-name-then"}
 
 
@@ -155,7 +155,7 @@ def test_two_sweeps_are_lines_of_their_own(sweep: Path, tmp_path: Path) -> None:
 
 def test_a_sweep_that_was_started_anew_is_apart_from_the_old_one(sweep: Path, tmp_path: Path) -> None:
     old = write_sweep(tmp_path / "my=sweep-until-20260101-000000", epochs=3, sweep_id="beef")
-    note_sweep_run(old, sweep_name="my=sweep")
+    note_name(old, "my=sweep")
     comparison = load_comparison([sweep, old])
     logged = logged_cells(comparison)
     assert {cell.sweep for cell in logged} == {"my=sweep"}
@@ -195,7 +195,7 @@ def test_without_escapes_the_filter_would_be_another() -> None:
 
 def test_sweeps_without_an_id_are_found_by_their_name_as_the_sweep_cut_it(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "early", sweep_id="")
-    note_sweep_run(sweep, sweep_name="x" * 100)
+    note_name(sweep, "x" * 100)
     assert "x" * 64 in run_filter(logged_cells(load_comparison([sweep])))
     assert "x" * 65 not in run_filter(logged_cells(load_comparison([sweep])))
 

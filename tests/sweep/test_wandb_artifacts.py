@@ -17,15 +17,19 @@ import wandb
 from pyarrow.fs import LocalFileSystem
 from rich.console import Console
 
-from tests.sweep.wandb_support import HOOK, Trial, callback, own_home, wandb_service  # noqa: F401
+from tests.sweep.wandb_files import OfflineRun
+from tests.sweep.wandb_support import own_home  # noqa: F401
+from tests.sweep.wandb_sweep import own_run
 from vagram_ray.checkpoint import CheckpointHistory
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.wandb import artifacts as wandb_artifacts
 from vagram_ray.sweep.wandb.artifacts import _distinct_names, log_artifacts
+from vagram_ray.sweep.wandb.cursor import CURSOR_FILE
 from vagram_ray.sweep.wandb.mode import ARTIFACTS
-from vagram_ray.sweep.wandb.reader import OfflineRun, read_offline_run
+from vagram_ray.sweep.wandb.supervisor import Supervisor, hand_over_artifacts
+from vagram_ray.sweep.wandb.target import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_PIXEL = base64.b64decode(
@@ -61,18 +65,18 @@ def sweep(tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: C
     folder = tmp_path / "sweep"
     plan = make_plan_of({"model_loss=vagram": [SEEDS], "model_loss=nll": [SEEDS]}, epochs=2)
     SweepFolder(folder).write(plan_content(plan) | {"command": "the command"})
-    runs = callback(folder, cell_of=lambda config: f"model_loss={config['model_loss']}", tags=("smoke",))
-    trials = []
     for planned in plan.trials:
         for epoch in (1, 2):
             SweepFolder(folder).append(planned.name, make_result(epoch, {0: 0.0, 1: 10.0, 2: 30.0}))
         write_checkpoints(folder / planned.name)
-        config = {"seeds": SEEDS, **planned.cell.axes}
-        trials.append(Trial(f"ab123_0000{planned.cell.index}", config, planned.name))
-        runs.on_trial_start(**HOOK, trial=trials[-1])
-        runs.on_trial_complete(**HOOK, trial=trials[-1])
-    runs.on_experiment_end(trials=trials)
+    supervisor = Supervisor(target_of(folder), "offline")
+    supervisor.start()
+    assert supervisor.finish() == 0
     return folder
+
+
+def target_of(folder: Path) -> Target:
+    return Target(folder, "p", "distractors")
 
 
 @pytest.fixture
@@ -99,15 +103,14 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 
 def log(folder: Path, kinds: tuple[str, ...] = ARTIFACTS) -> str:
-    console = Console(width=200, record=True, file=io.StringIO())
-    log_artifacts(folder, kinds, console)
-    return console.export_text()
+    told: list[str] = []
+    log_artifacts(target_of(folder), kinds, lambda text, style="": told.append(text))
+    return "\n".join(told)
 
 
 def sweep_runs(folder: Path) -> list[OfflineRun]:
     """The pieces of the sweep's own run, oldest first."""
-    found = sorted(folder.glob("wandb/offline-run-*-sweep-*"))
-    return [read_offline_run(path) for path in found]
+    return own_run(folder)
 
 
 def test_files_go_into_the_sweeps_own_run(sweep: Path, commands: list[tuple[str, ...]]) -> None:
@@ -160,10 +163,10 @@ def test_what_is_missing_or_breaks_costs_a_sentence(
     with monkeypatch.context() as patch:
         patch.setattr(wandb, "init", fail)
         assert "the artifacts are not logged (the connection is lost); the results are complete" in log(sweep)
-    with monkeypatch.context() as patch:
-        patch.setattr(wandb_artifacts, "collect", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert "left before all artifacts were logged" in log(sweep)
-    (sweep / "wandb" / "vagram_ray.json").unlink()
+    (sweep / CURSOR_FILE).unlink()
+    console = Console(width=200, record=True, file=io.StringIO())
+    hand_over_artifacts(target_of(sweep), ("figures",), console)  # in a process of its own
+    assert "W&B: no artifacts are logged" in console.export_text()
     assert "no artifacts are logged, because the sweep's own run could not be written" in log(sweep)
 
 

@@ -1,172 +1,181 @@
-"""W&B that fails, hangs or is not there: the sweep goes on."""
+"""W&B or our process that logs dies, hangs or cannot write: in the end every step is there once."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import wandb
 
-from tests.sweep.wandb_support import (
-    HOOK,
-    KEY,
-    Trial,
-    by_seed,
-    callback,
-    in_a_process,
-    own_home,  # noqa: F401
-    read,
-    result,
-    steps,
-    wandb_service,  # noqa: F401
-    warnings_in,
-)
-from vagram_ray.sweep.wandb import service
-from vagram_ray.sweep.wandb.runs import SeedRun
+from tests.sweep.test_wandb_follower import check_whole
+from tests.sweep.wandb_support import in_a_process, own_home, warnings_in  # noqa: F401
+from tests.sweep.wandb_sweep import PlayedSweep, all_steps, offline, processes, wait_for
+from vagram_ray.sweep.wandb import supervisor
+from vagram_ray.sweep.wandb.supervisor import Supervisor
+from vagram_ray.sweep.wandb.target import Target
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+CHILD, SERVICE = "vagram_ray.sweep.wandb.child", "wandb-core"
 
 
-@pytest.mark.parametrize("broken", ["init", "log", "finish"])
-def test_a_failing_wandb_warns_once_and_stops_nothing(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Runs a line of Python in the process that logs, before it begins."""
+
+    def breaking(line: str) -> None:
+        script = f"import os, time, wandb\n{line}\nfrom vagram_ray.sweep.wandb.child import main\nmain()"
+        monkeypatch.setattr(supervisor, "CHILD", [sys.executable, "-c", script])
+
+    return breaking
+
+
+def begun(sweep: PlayedSweep) -> Supervisor:
+    """A follower that has logged three epochs of the first trial."""
+    follower = sweep.follow()
+    sweep.play(sweep.trials[0], 1, 3)
+    wait_for(lambda: len(offline(sweep.directory)) == 2)
+    wait_for(lambda: all(all_steps(runs) == sweep.steps[:3] for runs in offline(sweep.directory).values()))
+    return follower
+
+
+@pytest.mark.parametrize("name", [CHILD, SERVICE])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_dies_or_hangs_costs_no_row(
+    name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise ConnectionResetError("Connection lost\nand a second line")
-
-    if broken == "init":
-        monkeypatch.setattr(wandb, "init", fail)
-    else:
-        monkeypatch.setattr(wandb.Run, broken, fail)
-    runs = callback(tmp_path)
-    trial = Trial()
-    runs.on_trial_start(**HOOK, trial=trial)
-    for env_steps in (1000, 2000):
-        runs.on_trial_result(**HOOK, trial=trial, result=result(env_steps))
-    runs.on_trial_complete(**HOOK, trial=trial)
-    runs.on_experiment_end(trials=[trial])
-    runs.finish_all()
-    assert len(warnings_in(caplog)) == 1
-    assert "(Connection lost); what was logged so far is in" in warnings_in(caplog)[0]
+    monkeypatch.setattr(supervisor, "SILENT_AFTER_S", 15.0)
+    sweep = PlayedSweep(tmp_path)
+    follower = begun(sweep)
+    started = processes(os.getpid(), "wandb")
+    (pid,) = processes(os.getpid(), name)
+    os.kill(pid, number)
+    sweep.play(sweep.trials[0], 4, 5)
+    sweep.play(sweep.trials[1], 1, 5)
+    assert follower.finish() == 0
+    check_whole(sweep)
+    (warning,) = warnings_in(caplog)
+    assert "W&B logging is started again (" in warning
+    assert not [pid for pid in started if Path(f"/proc/{pid}/cmdline").exists()], "a process was left behind"
+    assert processes(os.getpid(), "wandb") == []
 
 
-def test_a_call_that_never_returns_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    forever = threading.Event()
-    monkeypatch.setattr(wandb, "init", lambda **kwargs: forever.wait(600))
-    monkeypatch.setattr(service, "STUCK_AFTER_S", 0.2)
-    runs = callback(tmp_path)
-    begin = time.monotonic()
-    runs.on_trial_start(**HOOK, trial=Trial())
-    time.sleep(0.5)
-    for env_steps in (1000, 2000):
-        runs.on_trial_result(**HOOK, trial=Trial(), result=result(env_steps))
-    runs.finish_all()
-    seconds = time.monotonic() - begin
-    forever.set()
-    assert seconds < 50
-    assert len(warnings_in(caplog)) == 1
-    assert "(wandb has not answered for 0.2 s)" in warnings_in(caplog)[0]
-
-
-def test_finish_all_waits_while_runs_keep_finishing_and_gives_up_when_none_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    finished: list[int] = []
-    forever = threading.Event()
-
-    def slow_finish(run: SeedRun, *args: Any) -> None:
-        if run.seed == 99:
-            forever.wait(600)
-        time.sleep(0.3)
-        finished.append(run.seed)
-
-    monkeypatch.setattr(SeedRun, "open", lambda run, *args: None)
-    monkeypatch.setattr(SeedRun, "finish", slow_finish)
-    runs, trial = callback(tmp_path), Trial()
-    trial.config = {**trial.config, "seeds": tuple(range(10))}
-    runs.on_trial_start(**HOOK, trial=trial)
-    runs.finish_all(timeout_s=2.0)  # 10 times 0.3 s in all
-    assert finished == list(range(10))
-    assert not warnings_in(caplog)
-
-    stuck = Trial("ab123_00001", {**trial.config, "seeds": (10, 99, 12)})
-    runs.on_trial_start(**HOOK, trial=stuck)
-    begin = time.monotonic()
-    runs.finish_all(timeout_s=0.8)
-    assert 0.9 < time.monotonic() - begin < 50
-    forever.set()
-    assert finished[10] == 10
-    assert len(warnings_in(caplog)) == 1
-    assert "(it finished nothing for 0.8 s)" in warnings_in(caplog)[0]
-
-
-def test_a_folder_that_cannot_be_made_and_a_failing_cell_name_warn_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    runs = callback(tmp_path / "file" / "sweep")
-    runs.on_trial_result(**HOOK, trial=Trial(), result=result(1000))
-    runs.finish_all()
-    assert len(warnings_in(caplog)) == 1
-
-    runs = callback(tmp_path, cell_of=lambda config: config["no such key"])
-    runs.on_trial_result(**HOOK, trial=Trial(), result=result(1000))
-    runs.on_trial_complete(**HOOK, trial=Trial())
-    runs.finish_all()
-    assert len(warnings_in(caplog)) == 2
-
-
-def test_disabled_and_results_without_seeds_log_nothing(tmp_path: Path) -> None:
-    for runs in (callback(tmp_path, mode="disabled"), callback(tmp_path)):
-        runs.on_trial_result(**HOOK, trial=Trial(), result={"training_iteration": 1})
-        runs.on_trial_complete(**HOOK, trial=Trial())
-        runs.finish_all()
-    assert list(tmp_path.glob("wandb/*")) == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="finds the service process in /proc")
-@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSTOP"])
-def test_a_dead_or_hanging_service_process_holds_nobody(signal_name: str, tmp_path: Path) -> None:
-    script = f"""
-wandb_service.TEARDOWN_S = 1.0
-runs, trial = callback(directory), Trial()
-runs.on_trial_result(**HOOK, trial=trial, result=result(1000))
-assert runs._worker.drain(100)
-pid = service_pid()
-os.kill(pid, signal.{signal_name})
-begin = time.monotonic()
-for env_steps in range(2000, 50_000, 1000):
-    runs.on_trial_result(**HOOK, trial=trial, result=result(env_steps))
-runs.on_trial_complete(**HOOK, trial=trial)
-assert time.monotonic() - begin < 20, "the driver waited"
-runs.finish_all(timeout_s=2)
-runs.finish_all(timeout_s=2)
-assert time.monotonic() - begin < 60, "finish_all waited too long"
-print(pid, flush=True)
+def test_a_driver_that_is_killed_costs_no_row_and_leaves_nothing(tmp_path: Path) -> None:
+    crash = """
+sweep = PlayedSweep(directory)
+follower = sweep.follow()
+sweep.play(sweep.trials[0], 1, 5)
+sweep.play(sweep.trials[1], 1, 3)
+wait_for(lambda: len(offline(directory)) == 4)
+print(*processes(os.getpid(), "wandb"), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)  # at once: W&B has got some or all of it
 """
-    process = in_a_process(script, tmp_path)
-    assert not Path(f"/proc/{int(process.stdout)}").exists(), "the service process was left behind"
-    assert process.returncode == 0, process.stderr
-    assert "Traceback" not in process.stderr
-    assert process.stderr.count("what was logged so far is in") == 1
+    ended = in_a_process(crash, tmp_path)
+    assert ended.returncode == -9, ended.stderr
+    left = ended.stdout.split()
+    assert len(left) == 2
+    wait_for(lambda: not [pid for pid in left if Path(f"/proc/{pid}/cmdline").exists()])
+    assert offline(tmp_path)["model_loss=nll", 0][-1].exit_code == 130  # what was open is closed
+    sweep = PlayedSweep(tmp_path)
+    sweep.play(sweep.trials[1], 3, 5)
+    assert sweep.catch_up() == 0
+    check_whole(sweep)
 
 
-def test_online_without_an_answer_becomes_offline(tmp_path: Path) -> None:
-    script = """
-wandb_target.INIT_TIMEOUT_S = 1.0
-runs, trial = callback(directory, mode="online"), Trial()
-for env_steps in (1000, 2000):
-    runs.on_trial_result(**HOOK, trial=trial, result=result(env_steps))
-runs.on_trial_complete(**HOOK, trial=trial)
-runs.finish_all()
+def test_a_piece_that_nobody_has_closed_is_written_anew_unless_it_was_uploaded(tmp_path: Path) -> None:
+    crash = """
+sweep = PlayedSweep(directory)
+follower = sweep.follow()
+sweep.play(sweep.trials[0], 1, 3)
+wait_for(lambda: [all_steps(runs) for runs in offline(directory).values()] == [sweep.steps[:3]] * 2)
+time.sleep(2.0)
+for name in ("vagram_ray.sweep.wandb.child", "wandb-core"):
+    for pid in processes(os.getpid(), name):
+        os.kill(pid, signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
 """
-    process = in_a_process(script, tmp_path, WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9")
-    assert process.returncode == 0, process.stderr
-    assert process.stderr.count("W&B cannot log online") == 1
-    assert "what was logged so far is in" not in process.stderr
-    found = by_seed(read(callback(tmp_path)))
-    assert [steps(run) for run in found[3] + found[7]] == [[1000, 2000], [1000, 2000]]
+    ended = in_a_process(crash, tmp_path)
+    assert ended.returncode == -9, ended.stderr
+    (torn, uploaded) = sorted(tmp_path.glob("wandb/offline-run-*"))
+    (file,) = uploaded.glob("*.wandb")
+    file.with_suffix(".wandb.synced").touch()  # as `wandb sync` does
+    sweep = PlayedSweep(tmp_path)
+    sweep.play(sweep.trials[0], 4, 5)
+    sweep.play(sweep.trials[1], 1, 5)
+    assert sweep.catch_up() == 0
+    check_whole(sweep)
+    assert not torn.exists()
+    assert uploaded.exists()
+
+
+def test_what_fails_each_time_is_told_once_and_ends(
+    tmp_path: Path, broken: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    broken("def fail(**options): raise OSError('No space left on device\\nand more')\nwandb.init = fail")
+    sweep = PlayedSweep(tmp_path)
+    sweep.play(sweep.trials[0], 1, 5)
+    assert sweep.catch_up() == 2
+    again, lacks = warnings_in(caplog)
+    assert again == "W&B logging is started again (No space left on device); the sweep's records have everything."
+    assert lacks.startswith(
+        "W&B lacks results of 2 runs (No space left on device), which the sweep's records have: run the sweep's "
+        "command again to hand them over, or `python -m vagram_ray.sweep.wandb "
+    )
+
+
+def test_a_file_that_is_cut_short_is_not_counted(
+    tmp_path: Path, broken: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = PlayedSweep(tmp_path)
+    sweep.play(sweep.trials[0], 1, 5)
+    cut = "[os.truncate(file, 300) for file in __import__('pathlib').Path('.').glob('*/offline-run-*/*.wandb')]"
+    with monkeypatch.context():
+        broken(f"end = wandb.teardown\ndef cutting():\n    end()\n    {cut}\nwandb.teardown = cutting")
+        monkeypatch.chdir(tmp_path)
+        assert sweep.catch_up() == 2
+    monkeypatch.setattr(supervisor, "CHILD", [sys.executable, "-m", CHILD])
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert sweep.catch_up() == 0
+    assert [all_steps(runs) for runs in offline(tmp_path).values()] == [sweep.steps] * 2
+
+
+def test_a_call_that_never_returns_holds_nobody(
+    tmp_path: Path, broken: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "SILENT_AFTER_S", 5.0)
+    monkeypatch.setattr(supervisor, "TRIES_AT_THE_END", 2)
+    broken("wandb.init = lambda **options: time.sleep(600)")
+    sweep = PlayedSweep(tmp_path)
+    sweep.play(sweep.trials[0], 1, 5)
+    assert sweep.catch_up() == 2
+    assert any("its process said nothing for 5 s" in warning for warning in warnings_in(caplog))
+    stopped = sweep.follow()
+    assert stopped.finish(stopped=lambda: True) == 2
+    assert "2 runs (interrupted)" in warnings_in(caplog)[-1]
+    assert processes(os.getpid(), "wandb") == []
+
+
+def test_what_is_not_open_is_left_to_the_next_launch_after_a_stop_by_hand(tmp_path: Path) -> None:
+    sweep = PlayedSweep(tmp_path)
+    follower = begun(sweep)
+    sweep.play(sweep.trials[1], 1, 5)
+    follower.finish(interrupted=True)
+    found = offline(tmp_path)
+    assert {key: [run.exit_code for run in runs] for key, runs in found.items() if "vagram" in key[0]} == {
+        ("model_loss=vagram", 0): [130], ("model_loss=vagram", 1): [130]
+    }  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sweep = PlayedSweep(tmp_path)
+    sweep.play(sweep.trials[0], 1, 5)
+    (tmp_path / "wandb_logged.json").mkdir()
+    assert sweep.catch_up() == 2
+    assert any("Is a directory" in warning for warning in warnings_in(caplog))
+
+
+def test_modes_that_prepare_wandb_does_not_return_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'auto' must be online or offline"):
+        Supervisor(Target(tmp_path, "p", "s"), "auto")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.wandb_support import KEY, callback, own_home, warnings_in  # noqa: F401
+from tests.sweep.wandb_support import KEY, own_home, warnings_in  # noqa: F401
 from vagram_ray.sweep.wandb.mode import check_project, parse_artifacts, prepare_wandb
 
 
@@ -67,8 +67,6 @@ def test_online_without_a_key_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     assert "too-short" not in str(error.value)
     with pytest.raises(ValueError, match="'onlin' is not known: use one of online, offline, disabled, auto"):
         prepare_wandb("onlin", tmp_path)
-    with pytest.raises(ValueError, match="'auto' must be online, offline or disabled"):
-        callback(tmp_path, mode="auto")
 
 
 def test_projects_and_artifacts_as_the_command_line_takes_them() -> None:
@@ -84,3 +82,15 @@ def test_projects_and_artifacts_as_the_command_line_takes_them() -> None:
         parse_artifacts("video,film")
     with pytest.raises(ValueError, match="does not know an empty list"):
         parse_artifacts(" , ")
+
+
+def test_variables_that_another_program_has_left_are_ignored_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = {"WANDB_SWEEP_ID": "k3x9", "WANDB_RUN_ID": "job/17", "WANDB_PROJECT": "team/robots/hopper"}
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    assert prepare_wandb("offline", tmp_path) == "offline"
+    assert not left.keys() & os.environ.keys()
+    (warning,) = warnings_in(caplog)
+    assert warning.startswith("W&B: ignored: WANDB_SWEEP_ID, WANDB_RUN_ID, WANDB_PROJECT. ")

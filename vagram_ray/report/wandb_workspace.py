@@ -244,9 +244,9 @@ def _origin(comparison: Comparison) -> str:
 
 def _logged_name(facts: ExperimentFacts) -> str:
     """The name under which a sweep was logged: noted beside its runs, else its folder's."""
-    from vagram_ray.sweep.wandb.target import read_sweep_run_file
+    from vagram_ray.sweep.wandb.cursor import logged_name
 
-    return str(read_sweep_run_file(facts.source).get("sweep_name") or facts.source.resolve().name)
+    return logged_name(facts.source) or facts.source.resolve().name
 
 
 def _has_axes(cell: CellCurves, axes: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vagram_ray.sweep.resume.continuation import Continuation
     from vagram_ray.sweep.run.interruption import Interruption
     from vagram_ray.sweep.run.ray_address import RayPlace
-    from vagram_ray.sweep.run.run import Outcome
+    from vagram_ray.sweep.run.run import Outcome, WandbChoice
     from vagram_ray.sweep.storage.lock import DriverLock
 
 COMPLETE, INCOMPLETE = 0, 1
@@ -243,7 +243,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> t
             connect_to_ray(None, machine, interruption)
         choice = WandbChoice(wandb_mode, request.wandb_project)
         outcome = run_sweep(continuation, storage, choice, request.config_file, console, interruption)
-        return _finish(storage, outcome, console, request.wandb_artifacts), outcome.ray_lost
+        return _finish(storage, outcome, console, choice, request.wandb_artifacts), outcome.ray_lost
 
 
 def default_name(sweep_name: str, scale: str) -> str:
@@ -301,7 +301,7 @@ def _check_name(name: str) -> None:
 
 
 def _wandb_mode(request: Request, storage: SweepStorage) -> str:
-    from vagram_ray.sweep.wandb.logging import prepare_wandb
+    from vagram_ray.sweep.wandb.mode import prepare_wandb
 
     try:
         mode = prepare_wandb(request.wandb, storage.folder)
@@ -383,7 +383,9 @@ def _show_plan(
     console.print()
 
 
-def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_artifacts: tuple[str, ...]) -> int:
+def _finish(
+    storage: SweepStorage, outcome: Outcome, console: Console, wandb: WandbChoice, wandb_artifacts: tuple[str, ...]
+) -> int:
     from vagram_ray.records.results import SweepResults
     from vagram_ray.records.summary import summarize_sweep, write_summary
     from vagram_ray.sweep.storage.remote import upload_all
@@ -398,8 +400,9 @@ def _finish(storage: SweepStorage, outcome: Outcome, console: Console, wandb_art
     if outcome.interrupted:
         return INCOMPLETE
     if wandb_artifacts:
-        from vagram_ray.sweep.wandb.artifacts import log_artifacts
+        from vagram_ray.sweep.wandb.supervisor import hand_over_artifacts
+        from vagram_ray.sweep.wandb.target import Target
 
-        log_artifacts(storage.folder, wandb_artifacts, console)
+        hand_over_artifacts(Target(storage.folder, wandb.project, storage.name), wandb_artifacts, console)
         upload_all(storage)  # the figures and films that were made
     return COMPLETE if summary.complete and not outcome.failed and not outcome.unwritten else INCOMPLETE

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -24,3 +26,12 @@ def options_of(command: Sequence[str]) -> dict[str, str]:
 def import_path() -> str:
     """``PYTHONPATH`` for a process that imports what this one does, from the same places in the same order."""
     return os.pathsep.join(path for path in sys.path if path)
+
+
+def children_of(pid: int) -> set[int]:
+    """Processes that a process has started and that live; none where the system does not tell (it is no Linux)."""
+    children = set()
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has just ended
+            children |= {int(child) for child in file.read_text().split()}
+    return children

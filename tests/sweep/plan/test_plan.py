@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from ray import tune
 from rich.console import Console
 
-from vagram_ray.sweep.plan.cells import CellNamer
 from vagram_ray.sweep.plan.costs import Costs
 from vagram_ray.sweep.plan.machine import GIB, Machine
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
@@ -87,13 +85,6 @@ def test_trials_are_cells_times_packs(make_config: Callable[..., Any]) -> None:
     assert plan.epoch_steps == {0: 60, 1: 60}
     assert not {"model_loss", "seeds"} & set(plan.base_parameters())
     assert plan.base_parameters()["hidden_size"] == 8
-
-
-def test_a_cell_is_found_by_its_settings(make_config: Callable[..., Any]) -> None:
-    plan = plan_for(make_config(critic_hidden_sizes=tune.grid_search([(8, 8), (16,)])), seeds_per_trial=2)
-    cell_of = pickle.loads(pickle.dumps(CellNamer(plan.cells)))
-    as_lists = {"critic_hidden_sizes": [16], "seeds": [0, 1]}  # what has been through JSON
-    assert cell_of({**plan.base_parameters(), **as_lists}) == "critic_hidden_sizes=16"
 
 
 def test_a_pack_is_divided_in_its_place(make_config: Callable[..., Any]) -> None:

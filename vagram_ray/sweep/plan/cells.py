@@ -253,26 +253,6 @@ def _lookup(config: Any, path: Path) -> Any:
     return config
 
 
-class CellNamer:
-    """Finds the name of the cell that a trial's configuration belongs to; Tune's callbacks can carry it along."""
-
-    def __init__(self, cells: Sequence[Cell] = ()) -> None:
-        self._labels: dict[tuple[str, ...], dict[str, str]] = {}
-        self.learn(cells)
-
-    def learn(self, cells: Sequence[Cell]) -> None:
-        """Take in cells, also such as a search has found meanwhile."""
-        for cell in cells:
-            self._labels.setdefault(tuple(cell.values), {})[canonical(cell.values)] = cell.label
-
-    def __call__(self, config: Mapping[str, Any]) -> str:
-        """The label of the cell with these settings."""
-        for keys, labels in self._labels.items():
-            if label := labels.get(canonical({key: config.get(key) for key in keys})):
-                return label
-        return "unknown cell"
-
-
 def trial_name(cells: Sequence[Cell], cell: Cell, seeds: Sequence[int]) -> str:
     """A name that is a sound folder name everywhere, tells cell and seeds, and is that of no other pack of any cell."""
     label = _folder_label(cell)

@@ -20,6 +20,7 @@ from vagram_ray.sweep.run.faults import Faults
 from vagram_ray.sweep.run.local_ray import RayWatch
 from vagram_ray.sweep.run.trials import TrialQueue
 from vagram_ray.sweep.view.progress import ProgressView
+from vagram_ray.sweep.wandb.supervisor import Supervisor
 from vagram_ray.text import format_seeds
 
 _LAST_WORDS = 20_000
@@ -35,7 +36,7 @@ class FollowTrials(Callback):
         writer: Writes the records.
         view: Shows progress.
         ray_watch: Tells when Ray itself has died.
-        seed_runs: The callback of Weights & Biases, if it is used. It hears of failures for good alone.
+        wandb: Logs to Weights & Biases from the records, if that is wanted. It is told of failures for good.
         decisions: Knows which trials a scheduler or a stopper has ended.
     """
 
@@ -46,18 +47,17 @@ class FollowTrials(Callback):
         writer: RecordWriter,
         view: ProgressView,
         ray_watch: RayWatch | None = None,
-        seed_runs: Any = None,
+        wandb: Supervisor | None = None,
         decisions: Decisions | None = None,
     ) -> None:
         self._decisions = decisions or Decisions()
         self._queue, self._faults, self._writer, self._view = queue, faults, writer, view
-        self._progress, self._ray_watch, self._seed_runs = view.progress, ray_watch, seed_runs
+        self._progress, self._ray_watch, self._wandb = view.progress, ray_watch, wandb
         self._dead: set[tuple[str, str]] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial's process starts."""
         self._progress.started(str(trial))
-        self._forward("on_trial_start", iteration, trials, trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -70,7 +70,6 @@ class FollowTrials(Callback):
         self._progress.reported(name, result)
         self._warn(name, result)
         self._view.reported(name)
-        self._forward("on_trial_result", iteration, trials, trial, result)
         for key in ("config", "seeds", EARLIER_RESULTS):  # Tune would keep statistics of every number
             result.pop(key, None)
 
@@ -82,7 +81,6 @@ class FollowTrials(Callback):
         else:
             self._progress.finished(name)
         self._view.ended(name)
-        self._forward("on_trial_complete", iteration, trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has failed: it runs once more, in smaller packs, or has failed for good."""
@@ -93,22 +91,14 @@ class FollowTrials(Callback):
         tell(name, self._faults.error_path(name), reason=self._faults.reason(name))
         self._view.ended(name)
         if not again:
-            self._forward("on_trial_error", iteration, trials, trial)
+            if self._wandb is not None:
+                self._wandb.trial_failed(name)
             self._queue.replace(name)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune looks for the next event."""
         if self._ray_watch is not None:
             self._ray_watch.check()
-
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Nothing runs any more."""
-        if self._seed_runs is not None:
-            self._seed_runs.on_experiment_end(trials)
-
-    def _forward(self, hook: str, *arguments: Any) -> None:
-        if self._seed_runs is not None:
-            getattr(self._seed_runs, hook)(*arguments)
 
     def _warn(self, name: str, result: Mapping[str, Any]) -> None:
         """Tell of checkpoints that failed or were damaged, and of seeds that have died."""

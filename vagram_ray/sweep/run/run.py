@@ -28,7 +28,6 @@ from vagram_ray.records.launches import (
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summarize_sweep
 from vagram_ray.records.writer import RecordWriter
-from vagram_ray.sweep.plan.cells import CellNamer
 from vagram_ray.sweep.plan.content import plan_content, resources_of_launch, rewrite_plan
 from vagram_ray.sweep.plan.machine import describe_machine, git_commit, versions
 from vagram_ray.sweep.plan.plan import SweepPlan
@@ -41,6 +40,9 @@ from vagram_ray.sweep.spec import describe
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.remote import DriverFiles
 from vagram_ray.sweep.view.progress import FAILED, ProgressView, SweepProgress
+from vagram_ray.sweep.wandb.cursor import offline_runs
+from vagram_ray.sweep.wandb.supervisor import Supervisor
+from vagram_ray.sweep.wandb.target import Target
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,12 @@ def run_sweep(
     copying = DriverFiles(storage).uploading() if storage.is_remote else contextlib.nullcontext()
     ray_lost = False
     with copying, ProgressView(progress, console) as view:
-        seed_runs = _seed_runs(continuation, storage, wandb)
+        follower = _start_wandb(storage, wandb)
         faults, writer = Faults(storage.folder), RecordWriter(storage.folder, view.warn)
         decisions = Decisions()
         if todo:
-            ray_lost = not _fit(continuation, storage, view, seed_runs, interruption, faults, writer, decisions)
+            ray_lost = not _fit(continuation, storage, view, follower, interruption, faults, writer, decisions)
         interruption.note_signals(ENDING)
-        if seed_runs is not None:
-            seed_runs.finish_all()
         writer.flush()
     seconds = time.monotonic() - started if todo else None
     if faults.happened:
@@ -123,15 +123,19 @@ def run_sweep(
     ended = INTERRUPTED if interruption.happened else COMPLETE if complete else INCOMPLETE
     writer.attempt(SWEEP_FILE, lambda: end_launch(SweepFolder(storage.folder), seconds, ended, failed, by))
     writer.attempt(RESULTS_FILE, results.write_csv)
-    # Trials that ended in an earlier launch may have been logged in part only; who stops a sweep need not wait for it.
-    if seed_runs is not None and not interruption.happened:
-        seed_runs.refill(failed, say=lambda sentence: console.print(sentence, soft_wrap=True))
+    if follower is not None:
+        follower.finish(
+            failed,
+            interrupted=interruption.happened,
+            say=lambda sentence: console.print(sentence, soft_wrap=True),
+            stopped=lambda: interruption.happened,
+        )
     launches = SweepFolder(storage.folder).read().get("launches", ())
     return Outcome(
         seconds=seconds or 0.0,
         failed=failed,
         interrupted=interruption.happened,
-        offline_runs=tuple(seed_runs.offline_runs()) if seed_runs is not None else (),
+        offline_runs=tuple(offline_runs(storage.folder, continuation.sweep_id)) if follower is not None else (),
         launches=len(launches),
         total_seconds=total_seconds(launches),
         command=going_on_command(launches),
@@ -171,7 +175,7 @@ def _fit(
     continuation: Continuation,
     storage: SweepStorage,
     view: ProgressView,
-    seed_runs: Any,
+    follower: Supervisor | None,
     interruption: Interruption,
     faults: Faults,
     writer: RecordWriter,
@@ -185,8 +189,6 @@ def _fit(
 
     def replanned(plan: SweepPlan, running: Collection[str]) -> None:
         view.progress.replanned(plan)
-        if seed_runs is not None:
-            seed_runs.cell_of.learn(plan.cells)
         writer.attempt(SWEEP_FILE, lambda: rewrite_plan(SweepFolder(storage.folder), plan, running))
 
     for trial in continuation.todo:  # what it has done before counts: it did fit into memory
@@ -195,7 +197,7 @@ def _fit(
     queue = TrialQueue(plan, names, storage, faults, replanned, view.warn)
     command = going_on_command(SweepFolder(storage.folder).read().get("launches", ()))
     with RayWatch(plan.machine.local, view.warn, command) as watch:
-        callbacks = [FollowTrials(queue, faults, writer, view, watch, seed_runs, decisions)]
+        callbacks = [FollowTrials(queue, faults, writer, view, watch, follower, decisions)]
         try:
             run_trials(queue, callbacks, interruption, decisions, continuation.history)
         except RayLostError:
@@ -205,21 +207,12 @@ def _fit(
     return True
 
 
-def _seed_runs(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice) -> Any:
+def _start_wandb(storage: SweepStorage, wandb: WandbChoice) -> Supervisor | None:
     if wandb.mode == "disabled":
         return None
-    from vagram_ray.sweep.wandb.logging import WandbSeedRuns
-
-    plan = continuation.plan
-    return WandbSeedRuns(
-        project=wandb.project,
-        sweep_name=storage.name,
-        sweep_id=continuation.sweep_id,
-        tags=[plan.name, *([plan.scale] if plan.scale else [])],
-        mode=wandb.mode,
-        directory=storage.folder,
-        cell_of=CellNamer(plan.cells),
-    )
+    supervisor = Supervisor(Target(storage.folder, wandb.project, storage.name), wandb.mode)
+    supervisor.start()
+    return supervisor
 
 
 def _details(plan: SweepPlan, wandb: WandbChoice) -> dict[str, Any]:

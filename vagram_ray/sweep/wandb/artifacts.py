@@ -2,7 +2,7 @@
 
 Figures and films are made by the commands that a user would type (``vagram_ray.report``, ``vagram_ray.play``), each in
 a process of its own with a time limit: drawing without a screen can end a process, and a sweep's must not be the one.
-Whatever does not work costs a sentence; the results are on disk by then.
+Whatever does not work costs a sentence; the results are on disk by then. All of it runs in the process of ``child``.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 from vagram_ray.records.results import SweepResults, TrialRecords
-from vagram_ray.sweep.wandb.identity import sweep_identity
+from vagram_ray.records.summary import summarize_sweep
+from vagram_ray.sweep.wandb.cursor import Cursor
+from vagram_ray.sweep.wandb.identity import run_tags, sweep_identity
 from vagram_ray.sweep.wandb.mode import CHECKPOINT, FIGURES, VIDEO
-from vagram_ray.sweep.wandb.runs import close
-from vagram_ray.sweep.wandb.service import abandon_service
-from vagram_ray.sweep.wandb.target import Target, read_sweep_run_file
+from vagram_ray.sweep.wandb.target import Target
 from vagram_ray.sweep.wandb.text import digest, first_line, slug
 from vagram_ray.text import plural, short_path
 
@@ -53,34 +50,27 @@ class Files:
         return ", ".join(plural(count, what) for what, count in counts.items() if count)
 
 
-def log_artifacts(folder: Path, kinds: Sequence[str], console: Console) -> None:
-    """Make the files and hand them to W&B; prints what happens and never raises (Ctrl-C leaves what is not done).
+def log_artifacts(target: Target, kinds: Sequence[str], say: Callable[..., None]) -> None:
+    """Make the files and hand them to the sweep's own run; raises nothing.
 
     Args:
-        folder: The finished sweep's.
-        kinds: Some of ``wandb_mode.ARTIFACTS``.
-        console: Where progress and problems are told.
+        target: Where the finished sweep was logged.
+        kinds: Some of ``mode.ARTIFACTS``.
+        say: Told what is being done, and what fails (``style="yellow"``).
     """
-
-    def say(text: str, style: str = "") -> None:
-        console.print(Text(f"W&B: {text}", style=style), soft_wrap=True)
-
-    noted = read_sweep_run_file(folder)
-    if "run_id" not in noted:
-        say("no artifacts are logged, because the sweep's own run could not be written.", "yellow")
-        return
     try:
-        results = SweepResults.load(folder)
+        results = SweepResults.load(target.folder)
+        own = Cursor(target.folder, target.place).get(sweep_identity(results.info, target.sweep_name).run_id)
+        if own.exit_code is None:
+            say("no artifacts are logged, because the sweep's own run could not be written.", "yellow")
+            return
         files = collect(results, kinds, say)
         if files:
             say(f"handing over {files} (Ctrl-C leaves the rest) ...")
-            where = _hand_over(results, files, noted)
+            where = _hand_over(results, files, target, online=own.online)
             say(f"{files} in the run {where}")
-    except KeyboardInterrupt:
-        say("left before all artifacts were logged; the results are complete.", "yellow")
     except BaseException as error:  # wandb also raises SystemExit
-        say(f"the artifacts are not logged ({first_line(error).rstrip('.')}); the results are complete.", "yellow")
-    abandon_service()
+        say(f"the artifacts are not logged ({first_line(error)}); the results are complete.", "yellow")
 
 
 def collect(results: SweepResults, kinds: Sequence[str], say: Callable[..., None]) -> Files:
@@ -104,8 +94,6 @@ def collect(results: SweepResults, kinds: Sequence[str], say: Callable[..., None
 
 def _film(results: SweepResults, say: Callable[..., None]) -> dict[str, Path]:
     """One film for each cell, of the seed whose final return is nearest to the interquartile mean."""
-    from vagram_ray.records.summary import summarize_sweep
-
     videos: dict[str, Path] = {}
     names = _distinct_names(results.labels)
     for cell in summarize_sweep(results).cells:
@@ -162,26 +150,16 @@ def _run(module: str, *arguments: str) -> str:
     return f"{module}: {lines[-1].removeprefix('Error: ').rstrip('.') if lines else f'exit status {ended.returncode}'}"
 
 
-def _hand_over(results: SweepResults, files: Files, noted: dict[str, Any]) -> str:
-    """Continue the sweep's own run with the files; returns its address, or its folder where it is offline.
+def _hand_over(results: SweepResults, files: Files, target: Target, *, online: bool) -> str:
+    """Continue the sweep's own run with the files; returns its address, or its folder where it is offline."""
+    import wandb
 
-    The run is closed whatever happens, or wandb would hold the process at its exit.
-    """
-    sweep_name = str(noted["sweep_name"])
-    sweep_id = results.info.get("sweep_id", "")
-    identity = replace(sweep_identity(results.info, sweep_name, sweep_id), run_id=noted["run_id"])
-    tags = tuple(noted.get("tags", ()))
-    target = Target(noted["project"], noted.get("entity") or None, results.folder, tags, noted["mode"])
-    live = target.open(identity, finish_timeout_s=UPLOAD_LIMIT_S)
-    if live is None:
-        raise ConnectionError("W&B does not take the sweep's run")
-    try:
-        _log_files(live, files, sweep_name)
-        where = live.url or short_path(Path(live.settings.sync_dir))
-    except BaseException:
-        close(live, 1)
-        raise
-    close(live, 0)
+    identity, tags = sweep_identity(results.info, target.sweep_name), run_tags(results.info, target.sweep_name)
+    live = target.open(identity, tags, online=online, finish_limit_s=UPLOAD_LIMIT_S)
+    _log_files(live, files, target.sweep_name)
+    where = live.url or short_path(Path(live.sync_dir))
+    live.finish(exit_code=0)
+    wandb.teardown()  # returns when all is written
     return str(where)
 
 

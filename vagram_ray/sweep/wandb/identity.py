@@ -3,54 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from vagram_ray.sweep.wandb.target import SEED_JOB, SWEEP_JOB, RunIdentity
-from vagram_ray.sweep.wandb.text import digest, jsonable, slug, sweep_digest
+from vagram_ray.records.recorded import cell_settings
+from vagram_ray.sweep.wandb.text import digest, slug, sweep_digest, sweep_tag
+
+SEED_JOB, SWEEP_JOB = "seed", "sweep"
+"""W&B's job types: of the runs with learning curves, and of the one with the sweep's results."""
 
 
-def seed_identity(
-    config: Mapping[str, Any], cell: str, seed: int, *, sweep_id: str, sweep_name: str, trial: str
-) -> RunIdentity:
-    """Id, name and config of the run of one seed.
+@dataclass(frozen=True)
+class RunIdentity:
+    """What W&B shall know of a run before its first row."""
+
+    run_id: str
+    name: str
+    group: str | None
+    job_type: str
+    config: Mapping[str, Any]
+
+
+def seed_identity(info: Mapping[str, Any], trial: Mapping[str, Any], seed: int, sweep_name: str) -> RunIdentity:
+    """Id, name and configuration of the run of one seed.
 
     Args:
-        config: The trial's configuration.
-        cell: Name of the cell; W&B's group.
+        info: The content of ``sweep.json``. Its ``sweep_id``, which all launches share, makes the id with cell and seed.
+        trial: The entry of the seed's trial there.
         seed: The seed.
-        sweep_id: The sweep's id, which all launches of it share; with cell and seed it makes the run's id.
         sweep_name: Name of the sweep, as W&B shows it.
-        trial: Name of the trial: of its folder and its records.
     """
+    cell, sweep_id = info["cells"][trial["cell"]]["label"], info.get("sweep_id", "")
     group = cell[:128]
     # Readable in a folder's listing; the digest tells apart two sweeps, and two cells whose names are cut.
     run_id = f"{slug(group)[:48]}-seed{seed}-{sweep_digest(sweep_id)}-{digest(f'{cell}|{seed}|{sweep_id}', 8)}"
+    settings = {**cell_settings(info, trial["cell"]), "seeds": list(trial["seeds"])}
     # Not "sweep": wandb-workspaces takes a config entry of that name for W&B's own kind of sweep.
-    origin = {"seed": seed, "cell": group, "sweep_name": sweep_name, "sweep_id": sweep_id, "trial": trial}
-    return RunIdentity(run_id, f"{cell[:112]} seed {seed}", group, SEED_JOB, {**jsonable(config), **origin})
+    origin = {"seed": seed, "cell": group, "sweep_name": sweep_name, "sweep_id": sweep_id, "trial": trial["name"]}
+    return RunIdentity(run_id, f"{cell[:112]} seed {seed}", group, SEED_JOB, {**settings, **origin})
 
 
-def sweep_identity(info: Mapping[str, Any], sweep_name: str, sweep_id: str) -> RunIdentity:
-    """Id, name and config of the sweep's own run.
-
-    Args:
-        info: The content of ``sweep.json``.
-        sweep_name: Name of the sweep, as W&B shows it.
-        sweep_id: The sweep's id.
-    """
+def sweep_identity(info: Mapping[str, Any], sweep_name: str) -> RunIdentity:
+    """Id, name and configuration of the sweep's own run; arguments as those of ``seed_identity``."""
+    sweep_id = info.get("sweep_id", "")
     run_id = f"sweep-{sweep_digest(sweep_id)}-{digest(sweep_id, 8)}"
-    config = {**jsonable(info), "sweep_name": sweep_name, "sweep_id": sweep_id}
+    config = {**info, "sweep_name": sweep_name, "sweep_id": sweep_id}
     return RunIdentity(run_id, sweep_name[:128], group=None, job_type=SWEEP_JOB, config=config)
 
 
-def default_cell_name(config: Mapping[str, Any]) -> str:
-    """``"Hopper-v4, 10 distractors, vagram, 4 x 200"`` from environment, distractors, model loss and model size."""
-    size = f"{config.get('num_layers', '?')} x {config.get('hidden_size', '?')}"
-    env, distractors = jsonable(config.get("env")), config.get("num_distractors", 0)
-    return f"{env}, {distractors} distractors, {config.get('model_loss', '?')}, {size}"
-
-
-def seeds_of(config: Mapping[str, Any]) -> list[int]:
-    """The seeds that a trial of this configuration trains."""
-    seeds = config.get("seeds", (0,))
-    return [int(seed) for seed in (seeds if isinstance(seeds, list | tuple) else [seeds])]
+def run_tags(info: Mapping[str, Any], sweep_name: str) -> tuple[str, ...]:
+    """The tags of all runs of a sweep: its folder's name, its own, the scale, and one that no other sweep has."""
+    named = [str(tag)[:64] for tag in (sweep_name, info.get("name"), info.get("scale")) if tag]  # W&B refuses longer
+    return tuple(dict.fromkeys([*named, sweep_tag(info.get("sweep_id", ""))]))

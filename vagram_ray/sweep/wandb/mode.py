@@ -16,6 +16,11 @@ logger = logging.getLogger(__name__)
 MODES = ("online", "offline", "disabled", "auto")
 ARTIFACTS = FIGURES, VIDEO, CHECKPOINT = ("figures", "video", "checkpoint")
 """What can be handed to W&B at a sweep's end (``wandb_artifacts``)."""
+_LEFTOVERS = (
+    "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_PROJECT", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE",
+    "WANDB_TAGS", "WANDB_NOTES", "WANDB_SWEEP_PARAM_PATH", "WANDB_SERVICE",
+)  # fmt: skip
+"""Variables of one run or of another program's service, which a sweep has no use for."""
 _NOT_IN_NAMES = "/\\#?%:"
 _OTHER_NAMES_OF_MODES = {"run": "online", "shared": "online", "dryrun": "offline"}
 
@@ -25,7 +30,8 @@ def prepare_wandb(mode: str, storage_dir: str | Path) -> str:
 
     ``auto`` follows ``WANDB_MODE`` and ``wandb offline``; where neither asks for offline or disabled, it is online
     with an API key at hand (``WANDB_API_KEY``, an identity token, or the host's entry in netrc) and else offline.
-    Sets ``WANDB_MODE``; also ``WANDB_DIR``, ``WANDB_SILENT`` and ``WANDB_CONSOLE`` where the user has not.
+    Sets ``WANDB_MODE``; also ``WANDB_DIR``, ``WANDB_SILENT`` and ``WANDB_CONSOLE`` where the user has not. Removes
+    variables of single runs (``WANDB_RUN_ID``, ``WANDB_SWEEP_ID``), with a warning.
     Call it before ``ray.init``: processes that Ray has started by then do not see a later change.
 
     Returns:
@@ -41,12 +47,23 @@ def prepare_wandb(mode: str, storage_dir: str | Path) -> str:
         raise ValueError(f"W&B cannot log online: {problem} Run `wandb login` first, or use --wandb offline.")
     os.environ["WANDB_MODE"] = resolved
     if resolved != "disabled":
+        _drop_leftovers()
         os.environ.setdefault("WANDB_DIR", str(Path(storage_dir).expanduser().resolve()))
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_CONSOLE", "off")
     if resolved == "offline":  # wandb's own crash reports are the only thing that would still leave the machine
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     return resolved
+
+
+def _drop_leftovers() -> None:
+    """Remove variables that another program has left: they would give a sweep's runs other ids, or stop logging."""
+    left = [name for name in _LEFTOVERS if os.environ.pop(name, None)]
+    if told := [name for name in left if name != "WANDB_SERVICE"]:
+        logger.warning(
+            "W&B: ignored: %s. A sweep's runs have ids of their own, and --wandb-project names the project.",
+            ", ".join(told),
+        )
 
 
 def check_project(text: str) -> str:

@@ -1,47 +1,54 @@
-"""The sweep's own W&B run: what came out of every cell, beside the runs of the seeds.
+"""What is logged of a sweep's records: the rows and the summary of a seed's run, and the summary of the sweep's own run.
 
 A seed's run cannot hold what is known only when all seeds have ended, so one more run per sweep does: final and best
-interquartile means, and the sweep's facts (command, versions, commit, machine) as its config. The optional artifacts
-go there too (``wandb_artifacts``).
+interquartile means, and the sweep's facts (command, versions, commit, machine) as its configuration.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean
+from vagram_ray.records.folder import Record
 from vagram_ray.records.results import SweepResults, TrialRecords
-from vagram_ray.text import format_seeds
-from vagram_ray.sweep.wandb.ledger import NO_STEP, Logged
-from vagram_ray.sweep.wandb.runs import close
-from vagram_ray.sweep.wandb.target import RunIdentity, Target, note_sweep_run
+from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean
+from vagram_ray.records.summary import final_return, summarize_sweep
 from vagram_ray.sweep.wandb.text import digest
+from vagram_ray.text import format_seeds
+
+RETURN_KEY = "eval/episode_return"
+FINAL_KEYS = ("eval/episode_return_final", "train/episode_return_final")
 
 
-def log_sweep_run(target: Target, identity: RunIdentity, summary: Mapping[str, Any]) -> None:
-    """Open (or, in a later launch, continue) the sweep's own run, write its summary, close it and note its id.
+def recorded_rows(records: Iterable[Record], seed: int) -> Iterator[tuple[int, dict[str, float]]]:
+    """Step and row of a seed for each of its trial's records."""
+    for record in records:
+        if (own := record["seeds"].get(str(seed))) is not None:
+            shared = {f"{kind}/{key}": value for kind in ("time", "perf") for key, value in record.get(kind, {}).items()}
+            position = {key: record[key] for key in ("env_steps", "training_iteration")}
+            yield int(record["env_steps"]), {**own, **shared, **position}
 
-    Raises:
-        TimeoutError: The server did not take everything in time.
+
+def seed_summary(info: Mapping[str, Any], trial: TrialRecords, seed: int) -> dict[str, float]:
+    """What a seed's run ends with: last and best evaluation, where the best was, and the final return if there is one.
+
+    Args:
+        info: The content of ``sweep.json``.
+        trial: The records of the seed's trial.
+        seed: The seed.
     """
-    live = target.open(identity)
-    if live is None:
-        return
-    live.summary.update(dict(summary))
-    note_sweep_run(
-        target.directory,
-        run_id=live.id,
-        mode="offline" if live.offline else "online",
-        project=target.project,
-        entity=target.entity or "",
-        tags=list(target.tags),
-        url=live.url or "",
-    )
-    if close(live, 0):
-        target.ledger.note(identity.run_id, Logged(NO_STEP, 0, not live.offline, summary_digest(summary)))
+    summary: dict[str, float] = {}
+    best = -math.inf
+    for env_steps, row in recorded_rows(trial.records, seed):
+        if (value := row.get(RETURN_KEY)) is not None:
+            summary[RETURN_KEY] = value
+            if value > best:
+                best = value
+                summary |= {f"{RETURN_KEY}_best": value, f"{RETURN_KEY}_best_env_steps": env_steps}
+    final, problem = final_return(trial, seed, info["return_metric"], info["epochs"])
+    return summary if problem else {**summary, f"{info['return_metric']}_final": final}
 
 
 def summary_digest(summary: Mapping[str, Any]) -> str:
@@ -57,8 +64,6 @@ def sweep_summary(results: SweepResults) -> dict[str, Any]:
     ``best_env_steps``. A launch's trials have ended when this is written, so every missing seed counts as the worst of
     its cell; ``counted_as_worst`` names them.
     """
-    from vagram_ray.records.summary import summarize_sweep  # imports PyTorch, which a look at W&B's mode does not need
-
     values: dict[str, Any] = {}
     summary = summarize_sweep(results, ended=True)
     for index, cell in enumerate(summary.cells):
@@ -100,17 +105,3 @@ def best_iqm(
         return math.nan, math.nan
     best = max(means, key=means.__getitem__)
     return means[best], best
-
-
-def final_return_summary(info: Mapping[str, Any], trial: TrialRecords, seed: int) -> dict[str, float]:
-    """``<return metric>_final`` of a seed, by the sweep's definition of a final return; empty where there is none.
-
-    Args:
-        info: The content of ``sweep.json``.
-        trial: The records of the seed's trial.
-        seed: The seed.
-    """
-    from vagram_ray.records.summary import final_return
-
-    value, problem = final_return(trial, seed, info["return_metric"], info["epochs"])
-    return {} if problem else {f"{info['return_metric']}_final": value}
