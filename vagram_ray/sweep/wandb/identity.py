@@ -28,7 +28,7 @@ def seed_identity(info: Mapping[str, Any], trial: Mapping[str, Any], seed: int, 
     """Id, name and configuration of the run of one seed.
 
     Args:
-        info: The content of ``sweep.json``. Its ``sweep_id``, which all launches share, makes the id with cell and seed.
+        info: The content of ``sweep.json``. Its ``sweep_id``, which all launches share, is part of the run's id.
         trial: The entry of the seed's trial there.
         seed: The seed.
         sweep_name: Name of the sweep, as W&B shows it.

@@ -17,8 +17,8 @@ MODES = ("online", "offline", "disabled", "auto")
 ARTIFACTS = FIGURES, VIDEO, CHECKPOINT = ("figures", "video", "checkpoint")
 """What can be handed to W&B at a sweep's end (``wandb_artifacts``)."""
 _LEFTOVERS = (
-    "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_PROJECT", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE",
-    "WANDB_TAGS", "WANDB_NOTES", "WANDB_SWEEP_PARAM_PATH", "WANDB_SERVICE",
+    "WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_PROJECT", "WANDB_NAME", "WANDB_RUN_GROUP",
+    "WANDB_JOB_TYPE", "WANDB_TAGS", "WANDB_NOTES", "WANDB_SWEEP_PARAM_PATH", "WANDB_SERVICE",
 )  # fmt: skip
 """Variables of one run or of another program's service, which a sweep has no use for."""
 _NOT_IN_NAMES = "/\\#?%:"

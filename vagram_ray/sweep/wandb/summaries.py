@@ -1,4 +1,4 @@
-"""What is logged of a sweep's records: the rows and the summary of a seed's run, and the summary of the sweep's own run.
+"""Rows and summaries from a sweep's records: of a seed's run, and of the sweep's own run.
 
 A seed's run cannot hold what is known only when all seeds have ended, so one more run per sweep does: final and best
 interquartile means, and the sweep's facts (command, versions, commit, machine) as its configuration.
@@ -26,7 +26,8 @@ def recorded_rows(records: Iterable[Record], seed: int) -> Iterator[tuple[int, d
     """Step and row of a seed for each of its trial's records."""
     for record in records:
         if (own := record["seeds"].get(str(seed))) is not None:
-            shared = {f"{kind}/{key}": value for kind in ("time", "perf") for key, value in record.get(kind, {}).items()}
+            kinds = ("time", "perf")
+            shared = {f"{kind}/{key}": value for kind in kinds for key, value in record.get(kind, {}).items()}
             position = {key: record[key] for key in ("env_steps", "training_iteration")}
             yield int(record["env_steps"]), {**own, **shared, **position}
 
