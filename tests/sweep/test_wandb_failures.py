@@ -152,6 +152,7 @@ def test_a_call_that_never_returns_holds_nobody(
     assert sweep.catch_up() == 2
     assert any("its process said nothing for 5 s" in warning for warning in warnings_in(caplog))
     stopped = sweep.follow()
+    wait_for(lambda: stopped._left)
     assert stopped.finish(stopped=lambda: True) == 2
     assert "2 runs (interrupted)" in warnings_in(caplog)[-1]
     assert processes(os.getpid(), "wandb") == []
