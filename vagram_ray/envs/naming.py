@@ -24,7 +24,7 @@ Environment: TypeAlias = str | Callable[..., Any]
 
 
 def environment_name(env: Any) -> str:
-    """The name of an environment; a string is one already.
+    """The name of an environment. A string is one already.
 
     Raises:
         EnvironmentSpecError: It has none to be found by again, and the message says what to give.

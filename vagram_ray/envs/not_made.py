@@ -11,7 +11,7 @@ UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 
 
 def why_not_made(env_id: str, error: Exception, kwargs_name: str) -> str:
-    """One sentence on why ``gymnasium.make`` raised, with the way out; `kwargs_name` is what users call arguments."""
+    """One sentence on why ``gymnasium.make`` raised, with the way out. `kwargs_name` is what users call arguments."""
     unexpected = UNEXPECTED_ARGUMENT.search(str(error))
     if isinstance(error, TypeError) and unexpected:
         known = _argument_names(env_id)

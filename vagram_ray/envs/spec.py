@@ -46,7 +46,7 @@ class EnvironmentSpec:
     """One environment, up to its seed. Nothing is checked before `validate` or `make`.
 
     Attributes:
-        env_id: Gymnasium id with its version, such as ``"Hopper-v4"``; ``"package.module:Id-v0"`` imports the
+        env_id: Gymnasium id with its version, such as ``"Hopper-v4"``. ``"package.module:Id-v0"`` imports the
             module first. With a `creator`, what the environment is called.
         num_distractors: distractor dimensions appended to the observation, >= 0.
         distractor_process: ``"paper"`` (eq. 18), ``"published"`` or ``"drift"``, see `DistractorObservation`.
@@ -67,7 +67,7 @@ class EnvironmentSpec:
     creator: Callable[[Mapping[str, Any]], Any] | None = field(default=None, compare=False, repr=False)
 
     def make(self, seed: int, *, evaluation: bool = False) -> gym.Env:
-        """Make and seed one environment; call ``reset()``, without a seed, to start its first episode.
+        """Make and seed one environment. Call ``reset()``, without a seed, to start its first episode.
 
         Actions are in the environment's own range (`SeedVectorEnv` takes [-1, 1]).
 
@@ -167,7 +167,7 @@ class EnvironmentSpec:
         """The termination function over full observations, distractors included (they are cut off).
 
         Raises:
-            EnvironmentSpecError: none is registered for the id; the message says how to. The function itself
+            EnvironmentSpecError: none is registered for the id. The message says how to. The function itself
                 raises it when a registered one returns anything but one bool per transition.
         """
         count = self._checked_distractors()
@@ -224,7 +224,7 @@ class EnvironmentSpec:
             return self._create(self.creator, keywords)
         try:
             with _no_deprecation_notes(self.env_id):
-                # Gymnasium's checker runs at every first step of every environment; `validate` does its work.
+                # Gymnasium's checker runs at every first step of every environment. `validate` does its work.
                 return gym.make(self.env_id, **{"disable_env_checker": True, **keywords})
         except Exception as error:
             raise EnvironmentSpecError(why_not_made(self.env_id, error, self.kwargs_name)) from error
@@ -326,7 +326,7 @@ def _terminates_without_distractors(
 def _no_deprecation_notes(env_id: str) -> Iterator[None]:
     """Without what users can do nothing about.
 
-    Gymnasium warns at each v4 id that v5 exists; v4 is chosen on purpose (v5 changed the rewards). MuJoCo warns, each
+    Gymnasium warns at each v4 id that v5 exists. V4 is chosen on purpose (v5 changed the rewards). MuJoCo warns, each
     time one of them is made, of an attribute in Gymnasium's own model files.
     """
     with warnings.catch_warnings():

@@ -125,7 +125,7 @@ def _unknown_names(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _missing_module(env_id: Any) -> str:
-    """The module or file that an environment needs and that is not imported; empty where there is none."""
+    """The module or file that an environment needs and that is not imported, empty where there is none."""
     if not isinstance(env_id, str) or env_id in gym.registry:
         return ""
     from vagram_ray.rllib.environments import missing_module  # imports Ray, and starts nothing

@@ -67,16 +67,16 @@ class MBPO(Algorithm):
     ``train()`` runs one epoch: ``epoch_length`` environment steps and ``utd_ratio`` times as many updates for
     every seed of the cohort. Beside RLlib's usual keys its result has:
 
-    - ``env_steps``: environment steps per seed so far, warm-up included; the x axis of everything;
+    - ``env_steps``: environment steps per seed so far, warm-up included, the x axis of everything.
     - ``train/...``, ``model/...``, ``sac/...`` and, in iterations that evaluated, ``eval/...``: means over the
-      seeds, episode returns also as interquartile mean (``eval/episode_return_iqm``);
-    - ``seeds/seed_<k>/...``: the same of each seed, and ``failed`` (1 once its numbers are no longer finite;
+      seeds, episode returns also as interquartile mean (``eval/episode_return_iqm``).
+    - ``seeds/seed_<k>/...``: the same of each seed, and ``failed`` (1 once its numbers are no longer finite:
       such a seed is left out of training and of the means, except that it counts as the cohort's worst in episode
-      returns; its neighbours go on);
+      returns, and its neighbours go on).
     - ``environment_faults``: where an environment has returned numbers that are not finite, a sentence for each such
-      seed; it counts as failed, also where that happened in evaluation;
-    - ``done``, true once every seed has failed, with the reason in ``all_seeds_failed``: a Tune trial ends then;
-    - ``time/..._s``: wall time in seconds; ``perf/env_steps_per_s`` and ``perf/updates_per_s``, over all seeds.
+      seed. It counts as failed, also where that happened in evaluation.
+    - ``done``, true once every seed has failed, with the reason in ``all_seeds_failed``: a Tune trial ends then.
+    - ``time/..._s``: wall time in seconds, ``perf/env_steps_per_s`` and ``perf/updates_per_s``, over all seeds.
 
     ``evaluate()`` plays ``evaluation_duration`` whole episodes for every seed with the deterministic policy in
     environments of their own, and changes nothing in training. Checkpoints hold the whole state of the run:
@@ -174,7 +174,7 @@ class MBPO(Algorithm):
             self._time_total -= self._result_to_repeat[TIME_THIS_ITER_S]
 
     def step(self) -> dict[str, Any]:
-        """Run one iteration; right after a resume, return the checkpointed result again."""
+        """Run one iteration. Right after a resume, return the checkpointed result again."""
         repeated, self._result_to_repeat = self._result_to_repeat, None
         if repeated is not None:
             self._epoch_results = repeated
@@ -214,7 +214,7 @@ class MBPO(Algorithm):
         """Write a checkpoint, completely or not at all, in a format whose reading executes nothing.
 
         Args:
-            path: A folder on this machine or a URI; a new temporary folder by default. What stands there is replaced.
+            path: A folder on this machine or a URI. A new temporary folder by default. What stands there is replaced.
             state: Must be None: a checkpoint holds this algorithm as it is.
             filesystem: Where ``path`` is, in place of a URI.
 
@@ -222,7 +222,7 @@ class MBPO(Algorithm):
             The path.
 
         Raises:
-            OSError: It cannot be written; nothing is left of it.
+            OSError: It cannot be written. Nothing is left of it.
         """
         if state is not None:
             raise ValueError("state is not usable: a checkpoint holds the algorithm as it is; call set_state() first.")
@@ -244,7 +244,7 @@ class MBPO(Algorithm):
             filesystem: Where ``path`` is, in place of a URI.
 
         Raises:
-            CheckpointError: There is none, or it is damaged; nothing has been changed.
+            CheckpointError: There is none, or it is damaged. Nothing has been changed.
             ValueError: It is of other seeds or another kind of model.
         """
         if component is not None:
@@ -269,7 +269,7 @@ class MBPO(Algorithm):
         Args:
             path: The checkpoint's folder or URI, or a ``ray.tune.Checkpoint``.
             filesystem: Where ``path`` is, in place of a URI.
-            config: What the checkpoint does not hold, such as resources and callbacks; the checkpoint's own settings
+            config: What the checkpoint does not hold, such as resources and callbacks. The checkpoint's own settings
                 are put into a copy of it.
 
         Raises:
@@ -298,7 +298,7 @@ class MBPO(Algorithm):
 
     @staticmethod
     def _get_env_id_and_creator(env_specifier: Any, config: Any) -> tuple[Any, Any]:
-        """The runner makes the environments by itself; RLlib's own would refuse functions."""
+        """The runner makes the environments by itself. RLlib's own would refuse functions."""
         return env_specifier, find_creator(env_specifier)
 
     @classmethod
@@ -381,12 +381,12 @@ class MBPO(Algorithm):
         super().log_result(result)
 
     def __repr__(self) -> str:
-        # Ray names a trial's actor in its error messages, also when its configuration has just been refused;
+        # Ray names a trial's actor in its error messages, also when its configuration has just been refused.
         # RLlib's own version needs a configuration, and the refusal would be lost in a crash.
         return type(self).__name__ if self.config is None else super().__repr__()
 
     def set_weights(self, weights: dict[str, Any]) -> None:
-        """Take over weights of policies, as ``get_weights`` returns them; all else of the agent stays as it is.
+        """Take over weights of policies, as ``get_weights`` returns them. All else of the agent stays as it is.
 
         Raises:
             ValueError: They are of another module, or of networks of another shape.

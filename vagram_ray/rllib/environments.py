@@ -53,7 +53,7 @@ def find_creator(env: Any, *, imports: bool = True) -> Creator | None:
 
 
 def missing_module(env: Any) -> str:
-    """The module or file that has to be imported for this environment, and is not; empty if nothing is missing."""
+    """The module or file that has to be imported for this environment, and is not, empty if nothing is missing."""
     if not isinstance(env, str) or find_creator(env, imports=False) is not None:
         return ""
     module = env.rpartition(":")[0]

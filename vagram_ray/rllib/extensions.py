@@ -16,7 +16,7 @@ from vagram_ray.envs.naming import EXTENSION_MODULE
 
 
 class ExtensionError(ValueError):
-    """An extension cannot be imported; the message names it and the way out."""
+    """An extension cannot be imported. The message names it and the way out."""
 
 
 def load_extensions(extensions: str | Iterable[str]) -> None:
@@ -29,7 +29,7 @@ def load_extensions(extensions: str | Iterable[str]) -> None:
 
     Args:
         extensions: ``"package.module"``, or ``"path/to/file.py"`` (relative paths count from the
-            working directory, in a Tune trial from the original one); a single string is one extension.
+            working directory, in a Tune trial from the original one). A single string is one extension.
 
     Raises:
         ExtensionError: If a file or module is missing or fails while it is imported.

@@ -54,7 +54,7 @@ def plain_settings(config: MBPOValues) -> dict[str, Any]:
 
 
 def config_from_plain(config: Config, settings: Mapping[str, Any], seeds: tuple[int, ...]) -> Config:
-    """``config`` with the settings of ``plain_settings`` put into it; extensions are the caller's to load.
+    """``config`` with the settings of ``plain_settings`` put into it. Extensions are the caller's to load.
 
     An environment that ``config`` has as a class, and that the settings name, stays that class.
 
@@ -108,7 +108,7 @@ def listed_differences(changed: Mapping[str, tuple[Any, Any]]) -> str:
 
 
 def _variance_head(settings: Mapping[str, Any]) -> bool | None:
-    """Whether the model predicts a variance; None without a model."""
+    """Whether the model predicts a variance, or None without a model."""
     loss, probabilistic = settings.get("model_loss"), settings.get("probabilistic", "auto")
     if loss == "none" or not isinstance(loss, str):
         return None

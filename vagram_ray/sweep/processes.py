@@ -29,7 +29,7 @@ def import_path() -> str:
 
 
 def children_of(pid: int) -> set[int]:
-    """Processes that a process has started and that live; none where the system does not tell (it is no Linux)."""
+    """Processes that a process has started and that live, or none where the system does not tell (it is no Linux)."""
     children = set()
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread has just ended

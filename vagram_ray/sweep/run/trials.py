@@ -80,7 +80,7 @@ class TrialQueue(Searcher):
         """Names in the plan, by Tune's id."""
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's parameters; None while there may be more later; ``FINISHED`` after the last one."""
+        """The next trial's parameters, or None while there may be more later, and ``FINISHED`` after the last one."""
         trial = self._next()
         if trial is None:
             return None if self._running else Searcher.FINISHED
@@ -98,12 +98,12 @@ class TrialQueue(Searcher):
                 self._samples.ended(cell, failed=ALL_SEEDS_FAILED in result)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A trial has finished an epoch, and goes on; ``result`` is flat."""
+        """A trial has finished an epoch, and goes on. ``result`` is flat."""
         if self._samples is not None:
             self._samples.reported(self._planned(self.names[trial_id]).cell.index, result)
 
     def retry(self, name: str, again: bool) -> bool:
-        """A trial has failed; returns whether it runs once more, at once or alone in the end.
+        """A trial has failed. Returns whether it runs once more, at once or alone in the end.
 
         Args:
             name: The trial's.
@@ -121,7 +121,7 @@ class TrialQueue(Searcher):
         return False
 
     def replace(self, name: str) -> None:
-        """Divide a trial that was too large, or say that it cannot be divided; nothing if it failed otherwise."""
+        """Divide a trial that was too large, or say that it cannot be divided. Does nothing if it failed otherwise."""
         if not self._faults.too_large(name):
             return
         trial = self._planned(name)
@@ -203,7 +203,7 @@ def run_trials(
 
     Args:
         queue: The trials.
-        callbacks: Of Tune; none of their hooks may raise, but for ``RayLostError``.
+        callbacks: Of Tune. None of their hooks may raise, but for ``RayLostError``.
         interruption: Looked at between two events.
         decisions: Is told what a scheduler or a stopper ends.
         history: What the trials of the plan reported in earlier launches, which these are told first.

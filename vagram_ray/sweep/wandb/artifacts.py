@@ -2,7 +2,7 @@
 
 Figures and films are made by the commands that a user would type (``vagram_ray.report``, ``vagram_ray.play``), each in
 a process of its own with a time limit: drawing without a screen can end a process, and a sweep's must not be the one.
-Whatever does not work costs a sentence; the results are on disk by then. All of it runs in the process of ``child``.
+Whatever does not work costs a sentence. The results are on disk by then. All of it runs in the process of ``child``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Files:
     """What goes to W&B."""
 
     figures: list[Path] = field(default_factory=list)
-    """PNG files; the PDFs of the same names go along."""
+    """PNG files. The PDFs of the same names go along."""
     videos: dict[str, Path] = field(default_factory=dict)
     """mp4 files by cell and seed."""
     checkpoints: dict[str, tuple[Path, dict[str, Any]]] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Files:
 
 
 def log_artifacts(target: Target, kinds: Sequence[str], say: Callable[..., None]) -> None:
-    """Make the files and hand them to the sweep's own run; raises nothing.
+    """Make the files and hand them to the sweep's own run. Raises nothing.
 
     Args:
         target: Where the finished sweep was logged.
@@ -74,7 +74,7 @@ def log_artifacts(target: Target, kinds: Sequence[str], say: Callable[..., None]
 
 
 def collect(results: SweepResults, kinds: Sequence[str], say: Callable[..., None]) -> Files:
-    """Make or find the files of the kinds that are asked for; ``say`` is told what is being done and what fails."""
+    """Make or find the files of the kinds that are asked for. ``say`` is told what is being done and what fails."""
     files = Files()
     if FIGURES in kinds:
         say("drawing the figures ...")
@@ -138,7 +138,7 @@ def _describe(results: SweepResults, trial: TrialRecords, epoch: int) -> dict[st
 
 
 def _run(module: str, *arguments: str) -> str:
-    """Run one of our commands; returns why it failed, in its own words, or an empty text."""
+    """Run one of our commands. Returns why it failed, in its own words, or an empty text."""
     command = [sys.executable, "-m", module, *arguments]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=COMMAND_LIMIT_S)
@@ -151,7 +151,7 @@ def _run(module: str, *arguments: str) -> str:
 
 
 def _hand_over(results: SweepResults, files: Files, target: Target, *, online: bool) -> str:
-    """Continue the sweep's own run with the files; returns its address, or its folder where it is offline."""
+    """Continue the sweep's own run with the files. Returns its address, or its folder where it is offline."""
     import wandb
 
     identity, tags = sweep_identity(results.info, target.sweep_name), run_tags(results.info, target.sweep_name)
@@ -196,7 +196,7 @@ def _stems(files: Files) -> list[str]:
 
 
 def _distinct_names(texts: Sequence[str]) -> dict[str, str]:
-    """A name for each text as files and W&B take them; texts whose names would be the same get a digest each."""
+    """A name for each text as files and W&B take them. Texts whose names would be the same get a digest each."""
     names = {text: slug(text)[:_NAME_LIMIT] for text in texts}
     taken = Counter(names.values())
     return {text: f"{name}-{digest(text, 6)}" if taken[name] > 1 else name for text, name in names.items()}

@@ -35,7 +35,7 @@ def seed_identity(info: Mapping[str, Any], trial: Mapping[str, Any], seed: int, 
     """
     cell, sweep_id = info["cells"][trial["cell"]]["label"], info.get("sweep_id", "")
     group = cell[:128]
-    # Readable in a folder's listing; the digest tells apart two sweeps, and two cells whose names are cut.
+    # Readable in a folder's listing. The digest tells apart two sweeps, and two cells whose names are cut.
     run_id = f"{slug(group)[:48]}-seed{seed}-{sweep_digest(sweep_id)}-{digest(f'{cell}|{seed}|{sweep_id}', 8)}"
     settings = {**cell_settings(info, trial["cell"]), "seeds": list(trial["seeds"])}
     # Not "sweep": wandb-workspaces takes a config entry of that name for W&B's own kind of sweep.
@@ -44,7 +44,7 @@ def seed_identity(info: Mapping[str, Any], trial: Mapping[str, Any], seed: int, 
 
 
 def sweep_identity(info: Mapping[str, Any], sweep_name: str) -> RunIdentity:
-    """Id, name and configuration of the sweep's own run; arguments as those of ``seed_identity``."""
+    """Id, name and configuration of the sweep's own run. Arguments as those of ``seed_identity``."""
     sweep_id = info.get("sweep_id", "")
     run_id = f"sweep-{sweep_digest(sweep_id)}-{digest(sweep_id, 8)}"
     config = {**info, "sweep_name": sweep_name, "sweep_id": sweep_id}

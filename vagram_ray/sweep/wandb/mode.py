@@ -26,11 +26,11 @@ _OTHER_NAMES_OF_MODES = {"run": "online", "shared": "online", "dryrun": "offline
 
 
 def prepare_wandb(mode: str, storage_dir: str | Path) -> str:
-    """Settle the W&B mode and set the environment variables for it; never prompts and never uses the network.
+    """Settle the W&B mode and set the environment variables for it. Never prompts and never uses the network.
 
-    ``auto`` follows ``WANDB_MODE`` and ``wandb offline``; where neither asks for offline or disabled, it is online
+    ``auto`` follows ``WANDB_MODE`` and ``wandb offline``. Where neither asks for offline or disabled, it is online
     with an API key at hand (``WANDB_API_KEY``, an identity token, or the host's entry in netrc) and else offline.
-    Sets ``WANDB_MODE``; also ``WANDB_DIR``, ``WANDB_SILENT`` and ``WANDB_CONSOLE`` where the user has not. Removes
+    Sets ``WANDB_MODE``, also ``WANDB_DIR``, ``WANDB_SILENT`` and ``WANDB_CONSOLE`` where the user has not. Removes
     variables of single runs (``WANDB_RUN_ID``, ``WANDB_SWEEP_ID``), with a warning.
     Call it before ``ray.init``: processes that Ray has started by then do not see a later change.
 
@@ -85,7 +85,7 @@ def parse_artifacts(text: str) -> tuple[str, ...]:
     """``"figures,video"`` as the kinds it names, ``"all"`` as all of them.
 
     Raises:
-        ValueError: An unknown kind; the message lists those that there are.
+        ValueError: An unknown kind. The message lists those that there are.
     """
     asked = [part.strip() for part in text.split(",") if part.strip()]
     unknown = [kind for kind in asked if kind not in (*ARTIFACTS, "all")]
@@ -110,7 +110,7 @@ def _resolve_auto() -> str:
 
 
 def key_problem() -> str | None:
-    """Why no W&B run can be opened online, as one sentence; None when a well-formed key is at hand (not verified)."""
+    """Why no W&B run can be opened online, or None with a well-formed key at hand (not verified)."""
     from wandb.errors import AuthenticationError
     from wandb.sdk.lib import wbauth
 
@@ -129,7 +129,7 @@ def key_problem() -> str | None:
 
 
 def server_address() -> str:
-    """Address of the W&B server that runs go to, by the user's settings; empty where they cannot be used."""
+    """Address of the W&B server that runs go to, by the user's settings, empty where they cannot be used."""
     try:
         return str(_wandb_settings().base_url)
     except ValueError:

@@ -58,12 +58,12 @@ def summary_digest(summary: Mapping[str, Any]) -> str:
 
 
 def sweep_summary(results: SweepResults) -> dict[str, Any]:
-    """``cells/<label>/...`` for every cell; what no seed has is left out.
+    """``cells/<label>/...`` for every cell. What no seed has is left out.
 
     ``final_iqm`` with ``final_low`` and ``final_high`` (95 % bootstrap interval), ``final_mean``, ``num_seeds`` of
-    ``num_planned``; ``best_iqm`` is the highest interquartile mean over the seeds at any one evaluation, at
+    ``num_planned``. ``best_iqm`` is the highest interquartile mean over the seeds at any one evaluation, at
     ``best_env_steps``. A launch's trials have ended when this is written, so every missing seed counts as the worst of
-    its cell; ``counted_as_worst`` names them.
+    its cell. ``counted_as_worst`` names them.
     """
     values: dict[str, Any] = {}
     summary = summarize_sweep(results, ended=True)
@@ -89,7 +89,7 @@ def sweep_summary(results: SweepResults) -> dict[str, Any]:
 def best_iqm(
     results: SweepResults, cell: int, metric: str, seeds: Collection[int], lost: Collection[int] = ()
 ) -> tuple[float, float]:
-    """The highest interquartile mean at any step where all ``seeds`` were measured, and that step; else NaN.
+    """The highest interquartile mean at any step where all ``seeds`` were measured, and that step, else NaN.
 
     A ``lost`` seed counts with its own value as long as it has one, then as the worst of the others.
     """

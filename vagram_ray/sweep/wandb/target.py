@@ -36,7 +36,7 @@ class Target:
     def open(
         self, run: RunIdentity, tags: tuple[str, ...], *, online: bool, finish_limit_s: float | None = None
     ) -> Any:
-        """Open or continue a run; returns wandb's run object.
+        """Open or continue a run. Returns wandb's run object.
 
         Raises:
             OSError: The folder cannot be written.
@@ -75,7 +75,7 @@ class Target:
 
 
 def step_at_server(path: str, timeout_s: int = 20) -> int:
-    """The last step that W&B's server has of a run; ``NO_STEP`` if it has none or does not say.
+    """The last step that W&B's server has of a run, or ``NO_STEP`` if it has none or does not say.
 
     Args:
         path: ``ENTITY/PROJECT/ID``.
