@@ -145,12 +145,13 @@ class Supervisor:
 
     def _run_child(self) -> bool:
         """Run the process until it ends; whether it did all that could be done."""
-        whole, reason = False, ""
+        whole, reason, due = False, "", 0
         self._changed.set()
         with follower_process() as process:
             for message in self._messages(process):
                 self._orders["reached"] |= bool(message.get("reached"))
                 self._left = message.get("left", self._left)
+                due = max(due, message.get("left", 0))
                 if "done" in message:
                     self._left, self._last_done = self._left - 1, time.monotonic()
                     self._fewest_left = min(self._left, self._fewest_left)
@@ -180,7 +181,7 @@ class Supervisor:
                 f"its process ended with status {status}" if status is not None
                 else f"its process said nothing for {SILENT_AFTER_S:g} s"
             )  # fmt: skip
-        self._reason = reason
+        self._reason, self._left = reason, due  # nothing that it did is known to have arrived
         self._warn(f"W&B logging is started again ({reason}); the sweep's records have everything.")
         return False
 
