@@ -18,9 +18,12 @@ from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts
 from vagram_ray.report.figures import draw_figures
 from vagram_ray.report.page import at_a_glance, render_page, write_page
 from vagram_ray.report.text import task_lines
-from vagram_ray.report.verdict import verdict
+from vagram_ray.report.verdict import next_step, verdict, warnings_in_short
 
 COMMAND = "python -m vagram_ray.sweep tune_configs/distractors.py --set 'num_distractors=grid(0, 5, 10)' --name <final>"
+
+
+REPLACED = "laptop scale: Pendulum-v1 instead of the paper's Hopper-v4"
 
 
 def finals(mean: float, seed: int) -> list[float]:
@@ -40,7 +43,8 @@ def make_comparison() -> Comparison:
     cells[-1] = replace(cells[-1], final_returns=returns, missing={3: "became NaN in epoch 7"})
     comparison = comparison_of(*cells)
     details = {"Command": COMMAND, "Commit": "0123456789abcdef" * 3, "Energy": "about 0.1 kWh (estimate)"}
-    return replace(comparison, experiments=(ExperimentFacts("a sweep", Path("results/a"), "sweep", details),))
+    facts = ExperimentFacts("a sweep", Path("results/a"), "sweep", details, replaced_task=REPLACED)
+    return replace(comparison, experiments=(facts,))
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,11 @@ def test_everything_stands_on_the_page(page: Path, comparison: Comparison) -> No
     assert "seed 3: became NaN in epoch 7; seed 3 counts as the worst final return of the cell, " in text
     assert COMMAND in text
     assert "about 0.1 kWh (estimate)" in text
+    # On the first screen, before the first figure: what was run, what is amiss, what comes next.
+    first_screen = text[: text.index("Learning curves")]
+    for sentence in (REPLACED, *warnings_in_short(comparison), *next_step(comparison, compare_pairs(comparison))):
+        assert sentence in first_screen
+    assert "47 of 48 seeds came to their end" in first_screen and "Next: " in first_screen
     assert "learning_curves_mean.pdf" in text
     assert "a sweep" in text and task_lines(comparison)[0] in text and "n = 8 seeds" in text
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.report.synthetic import cell_of, comparison_of, normal
+from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC
 from vagram_ray.report.comparisons import compare_pairs
-from vagram_ray.report.curves import CellCurves
+from vagram_ray.report.curves import CellCurves, SeedCurve
 from vagram_ray.report.statistics import iqm_difference, probability_of_improvement, seeds_for_firm_answer
-from vagram_ray.report.verdict import MAX_MISSING, MAX_SENTENCES, verdict
+from vagram_ray.report.verdict import MAX_MISSING, MAX_SENTENCES, verdict, warnings_in_short
 
 SPREAD = np.array([-3.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0])
 
@@ -27,6 +29,11 @@ def two(first: Sequence[float], second: Sequence[float], **axes: object) -> list
     """Two cells whose seeds differ, so that they are compared as two samples."""
     others = dict(enumerate(second, start=100))
     return [cell_of(first, model_loss="vagram", **axes), cell_of(others, model_loss="nll", **axes)]
+
+
+def same_seeds(first: Sequence[float], second: Sequence[float], **axes: object) -> list[CellCurves]:
+    """Two cells that are compared seed by seed."""
+    return [cell_of(first, model_loss="vagram", **axes), cell_of(second, model_loss="nll", **axes)]
 
 
 def test_what_is_compared_seed_by_seed_is_said() -> None:
@@ -110,14 +117,46 @@ def test_the_next_step_is_the_comparison_closest_to_a_decision() -> None:
         f"Next: about {needed} seeds per cell would decide vagram against nll (5 distractors), the closest of 2 "
         f"undecided comparisons (the sweep's command with --seeds 0-{needed - 1})."
     )
-    assert not any(text.startswith("Next:") for text in verdict(comparison_of(*two(SPREAD + 100, SPREAD))))
+    decided = sentence(verdict(comparison_of(*two(SPREAD + 100, SPREAD))), "Next:")
+    assert decided == (
+        "Next: no comparison at the end needs more seeds. What is open is how other tasks and sizes come out."
+    )
 
 
 def test_few_seeds_say_nothing() -> None:
     sentences = verdict(comparison_of(*two([10.0, 11.0, 12.0], [0.0, 1.0])))
     few = "3 and 2 seeds are too few to say more"
     assert sentences[0] == f"vagram against nll is undecided, {few}: IQM 11.0 against 0.5."
-    assert sentences[1] == "Next: 5 seeds per cell are the fewest that decide anything."
+    assert sentences[1] == "Next: 5 seeds per cell are the fewest that decide anything here."
+    paired = verdict(comparison_of(*same_seeds([10.0, 11.0], [0.0, 1.0])))  # 2 / 2^5 is above 0.05
+    assert sentence(paired, "Next:") == "Next: 6 seeds per cell are the fewest that decide anything here."
+
+
+@pytest.mark.parametrize("comparisons", [3, 9])
+def test_it_is_said_where_so_few_seeds_cannot_be_firm(comparisons: int) -> None:
+    """The fewest seeds by SciPy's own test, for differences that all lie on one side."""
+    corrected = {n: comparisons * stats.wilcoxon(np.arange(1.0, n + 1)).pvalue for n in range(5, 15)}
+    fewest = min(n for n, p in corrected.items() if p <= 0.05)
+    for seeds in (fewest - 1, fewest):
+        values = np.arange(float(seeds))
+        lead = 100 + values / 7  # differences without ties
+        cells = [c for d in range(comparisons) for c in same_seeds(values + lead, values, num_distractors=d)]
+        text = " ".join(verdict(comparison_of(*cells)))
+        cannot = f"With {seeds} seeds no difference can be firm among {comparisons} comparisons, however large it is"
+        assert (f"{cannot}: {fewest} are the fewest." in text) == (seeds < fewest)
+        assert ("vagram is better than nll" in text) == (seeds == fewest)
+
+
+def test_the_first_screen_warns_in_one_line_of_fits_at_their_limit() -> None:
+    cells = [cell for d in (0, 5, 10) for cell in two(SPREAD + 1, SPREAD, num_distractors=d)]
+    at_limit = {FIT_LIMIT_METRIC: {0: SeedCurve.of([100], [0.5])}}
+    assert warnings_in_short(comparison_of(*cells)) == []
+    one = comparison_of(*cells[:-1], replace(cells[-1], metrics=at_limit))
+    (line,) = warnings_in_short(one)
+    assert line in verdict(one)
+    (line,) = warnings_in_short(comparison_of(*cells[:4], *(replace(cell, metrics=at_limit) for cell in cells[4:])))
+    where = f"in 2 of 6 cells ({cells[4].label} among them)"
+    assert line == f"Model fits end at model_max_epochs {where}: raise it, or remove it (None)."
 
 
 def test_panels_are_named_in_words() -> None:

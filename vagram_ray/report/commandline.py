@@ -98,6 +98,8 @@ def report(
     pairs = compare_pairs(comparison)
     task = task_lines(comparison)
     console.print("\n".join(task), style="bold")
+    for line in dict.fromkeys(facts.replaced_task for facts in comparison.experiments if facts.replaced_task):
+        console.print(line, style="yellow")
     console.print()
     _print_answer(verdict(comparison, pairs), console)
     try:

@@ -100,6 +100,8 @@ class ExperimentFacts:
     details: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
     """The task in one line (``records.task_line``), empty where only the cells tell."""
+    replaced_task: str = ""
+    """The task that the sweep's scale ran in place of the experiment's own, in one line; empty if it did not."""
 
 
 class Panel(NamedTuple):

@@ -22,7 +22,7 @@ from vagram_ray.report.text import (
     spoken,
     task_lines,
 )
-from vagram_ray.report.verdict import definitions, findings, next_step
+from vagram_ray.report.verdict import definitions, findings, next_step, warnings_in_short
 from vagram_ray.text import format_number, plural
 
 PAGE_FILE = "report.html"
@@ -69,9 +69,10 @@ def render_page(
     return environment.get_template("report.html").render(
         title=_title(comparison),
         task=task_lines(comparison),
-        incomplete=[sentence for sentence in findings(comparison, compared) if sentence.startswith("Not complete")],
+        replaced=list(dict.fromkeys(facts.replaced_task for facts in comparison.experiments if facts.replaced_task)),
+        warnings=warnings_in_short(comparison),
         findings=findings(comparison, compared),
-        next_step=list(next_step(comparison, compared)),
+        next_step=" ".join(next_step(comparison, compared)),
         words=list(definitions(comparison, compared)),
         glance=at_a_glance(comparison, compared),
         missing=missing_seeds(comparison),

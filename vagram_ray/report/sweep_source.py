@@ -37,7 +37,14 @@ def read_sweep(folder: Path) -> Source:
         raise ReportError(error.message) from error
     name, metric = folder.resolve().name, results.info["return_metric"]
     cells = tuple(_read_cell(results, index, name, metric) for index in range(len(results.info["cells"])))
-    facts = ExperimentFacts(name, folder, "sweep", sweep_details(results, cells), task_line(results.info))
+    facts = ExperimentFacts(
+        name,
+        folder,
+        "sweep",
+        sweep_details(results, cells),
+        task_line(results.info),
+        results.info.get("replaced_task", ""),
+    )
     configurations = _Configurations(results)
     return Source(facts, cells, metric, configurations.setting, configurations.lookup)
 

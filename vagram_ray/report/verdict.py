@@ -5,6 +5,7 @@ The three verdicts are those of :mod:`vagram_ray.report.comparisons`. No sentenc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
@@ -18,7 +19,7 @@ from vagram_ray.report.comparisons import (
     seen_from,
 )
 from vagram_ray.report.curves import Comparison
-from vagram_ray.report.statistics import MAX_SEEDS
+from vagram_ray.report.statistics import MAX_SEEDS, SIGNIFICANCE
 from vagram_ray.report.text import (
     describe_missing,
     describe_panel,
@@ -168,13 +169,16 @@ def next_step(comparison: Comparison, compared: Sequence[PairComparison]) -> Ite
     open_ends = [pair for pair in _told(comparison, compared) if pair.verdict == "undecided"]
     known = [pair for pair in open_ends if pair.seeds_needed is not None and pair.fewest_seeds >= MIN_SEEDS]
     if not open_ends:
+        if compared:
+            yield "Next: no comparison at the end needs more seeds. What is open is how other tasks and sizes come out."
         return
+    fewest = _fewest_for_firm(_told(comparison, compared))
     if not known:
-        few = min(pair.fewest_seeds for pair in open_ends) < MIN_SEEDS
-        yield f"Next: {f'{MIN_SEEDS} seeds per cell are the fewest that decide anything' if few else _hopeless()}."
+        few = min(pair.fewest_seeds for pair in open_ends) < fewest
+        yield f"Next: {f'{fewest} seeds per cell are the fewest that decide anything here' if few else _hopeless()}."
         return
     closest = min(known, key=lambda pair: pair.seeds_needed or 0)
-    needed = max(closest.seeds_needed or 0, closest.fewest_seeds + 1)
+    needed = max(closest.seeds_needed or 0, closest.fewest_seeds + 1, fewest)
     pair = seen_from(closest, focus)
     where = describe_panel(comparison, pair.first, pair.second).removeprefix("With ")
     seeds = sorted({seed for cell in comparison.cells for seed in cell.seeds})
@@ -185,6 +189,24 @@ def next_step(comparison: Comparison, compared: Sequence[PairComparison]) -> Ite
         f"Next: about {needed} seeds per cell would decide {spoken(pair.first_name)} against "
         f"{spoken(pair.second_name)}{f' ({where})' if where else ''}{among}{how}."
     )
+    if closest.fewest_seeds < fewest:
+        yield (
+            f"With {closest.fewest_seeds} seeds no difference can be firm among {len(_told(comparison, compared))} "
+            f"comparisons, however large it is: {fewest} are the fewest."
+        )
+
+
+def _fewest_for_firm(told: Sequence[PairComparison]) -> int:
+    """Seeds per cell below which no test of these comparisons can be firm.
+
+    The smallest p-value of Wilcoxon's signed-rank test with n pairs is 2 / 2^n, of Mann and Whitney's with n against n
+    2 / C(2n, n). Holm's correction multiplies the smallest by the number of comparisons.
+    """
+    paired = any(pair.paired for pair in told)
+    seeds = MIN_SEEDS
+    while len(told) * 2 / (2**seeds if paired else math.comb(2 * seeds, seeds)) > SIGNIFICANCE:
+        seeds += 1
+    return seeds
 
 
 def _hopeless() -> str:
@@ -224,6 +246,18 @@ def _fit_limits(comparison: Comparison) -> Iterator[str]:
         curves = cell.metrics.get(FIT_LIMIT_METRIC, {})
         if warning := fit_limit_warning(cell.label, [share for curve in curves.values() for share in curve.values]):
             yield warning
+
+
+def warnings_in_short(comparison: Comparison) -> list[str]:
+    """What the first screen warns of: that seeds are missing, and that fits reach their limit in so many cells."""
+    limits = list(_fit_limits(comparison))
+    if len(limits) > 1:
+        first, cells = limits[0].partition(": ")[0], plural(len(comparison.cells), "cell")
+        limits = [
+            f"Model fits end at model_max_epochs in {len(limits)} of {cells} ({first} among them): raise it, or remove "
+            "it (None)."
+        ]
+    return [*_completeness(comparison), *limits]
 
 
 def definitions(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
