@@ -117,12 +117,7 @@ def run_sweep(
     if faults.happened:
         keep_ray_files()
     failed = {name: trial.error_path for name, trial in progress.trials.items() if trial.status == FAILED}
-    results = SweepResults.load(storage.folder)
-    by = decisions.ended_by
-    complete = not failed and (bool(by) or summarize_sweep(results).complete)
-    ended = INTERRUPTED if interruption.happened else COMPLETE if complete else INCOMPLETE
-    writer.attempt(SWEEP_FILE, lambda: end_launch(SweepFolder(storage.folder), seconds, ended, failed, by))
-    writer.attempt(RESULTS_FILE, results.write_csv)
+    _write_end(writer, seconds, failed, interrupted=interruption.happened, stopped_by=decisions.ended_by)
     if follower is not None:
         follower.finish(
             failed,
@@ -143,6 +138,17 @@ def run_sweep(
         reasons={name: faults.reason(name) for name in failed},
         unwritten=writer.describe_unwritten(),
     )
+
+
+def _write_end(
+    writer: RecordWriter, seconds: float | None, failed: Mapping[str, str], *, interrupted: bool, stopped_by: str
+) -> None:
+    """Write how the launch ended, and the table of results."""
+    results = SweepResults.load(writer.folder)
+    complete = not failed and (bool(stopped_by) or summarize_sweep(results).complete)
+    ended = INTERRUPTED if interrupted else COMPLETE if complete else INCOMPLETE
+    writer.attempt(SWEEP_FILE, lambda: end_launch(SweepFolder(writer.folder), seconds, ended, failed, stopped_by))
+    writer.attempt(RESULTS_FILE, results.write_csv)
 
 
 def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Path) -> None:
