@@ -101,7 +101,7 @@ class ExperimentFacts:
     task: str = ""
     """The task in one line (``records.task_line``), empty where only the cells tell."""
     replaced_task: str = ""
-    """The task that the sweep's scale ran in place of the experiment's own, in one line; empty if it did not."""
+    """The task that the sweep's scale ran in place of the experiment's own, in one line, empty if it did not."""
 
 
 class Panel(NamedTuple):

@@ -42,7 +42,7 @@ class PipeOrders:
         self._news = threading.Event()
 
     def read(self) -> dict[str, Any]:
-        """Take the next line; returns what it says beside the orders. Empty at the end of the pipe."""
+        """Take the next line. Returns what it says beside the orders. Empty at the end of the pipe."""
         line = self._source.readline()
         if not line:
             return {}
@@ -102,7 +102,7 @@ def leave(status: int) -> None:
 
 
 def main() -> None:
-    """Log a sweep; the exit status is 0 when all was done that could be."""
+    """Log a sweep. The exit status is 0 when all was done that could be."""
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # wandb and whoever else prints stay out of the messages
     orders, reporter = PipeOrders(sys.stdin), PipeReporter(messages)

@@ -35,7 +35,7 @@ class Logged:
     env_steps: int = NO_STEP
     """The last step."""
     exit_code: int | None = None
-    """How the run was closed; None while it is open, or when it is not known to have arrived."""
+    """How the run was closed, or None while it is open, or when it is not known to have arrived."""
     online: bool = False
     content: str = ""
     """Digest of the summary, for the sweep's own run."""
@@ -112,7 +112,7 @@ class Cursor:
 
 
 def logged_name(folder: Path) -> str:
-    """The name under which a sweep was logged, which its folder need not have any more; empty if it never was."""
+    """The name under which a sweep was logged, which its folder need not have any more, empty if it never was."""
     name = _read(folder).get("sweep_name")
     if not name:
         name = _read(folder / "wandb", _EARLIER_FILE).get("sweep_name")
@@ -158,7 +158,7 @@ def _read(folder: Path, name: str = CURSOR_FILE) -> dict[str, Any]:
 
 
 def _places(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The entries by place; an earlier version kept those of one, and no names of pieces."""
+    """The entries by place. An earlier version kept those of one, and no names of pieces."""
     if isinstance(content.get("place"), str) and isinstance(content.get("runs"), dict):
         runs = content["runs"]
         for run_id, entry in runs.items():

@@ -43,7 +43,7 @@ class Follower:
 
     Args:
         target: Where the runs go.
-        orders: What the driver wants; looked at between two calls of wandb.
+        orders: What the driver wants, looked at between two calls of wandb.
         reporter: Told how far it is.
     """
 
@@ -130,7 +130,7 @@ class Follower:
         return self._closing.get(run_id) or self._cursor.get(run_id)
 
     def _exit_code(self, run: SeedRun) -> int | None:
-        """How the run shall be closed; None while its trial runs."""
+        """How the run shall be closed, or None while its trial runs."""
         trial = run.trial
         over = trial.is_over(self._info["epochs"])
         if run.seed in trial.failed:
@@ -143,7 +143,7 @@ class Follower:
         return INTERRUPTED if self._ended else None
 
     def _is_whole(self, run: SeedRun, *, online: bool) -> bool:
-        """Whether W&B has all of a run as far as the records go; ``online``: at its server."""
+        """Whether W&B has all of a run as far as the records go. ``online``: at its server."""
         logged, code = self._known(run.identity.run_id), self._exit_code(run)
         if logged.deleted or run.last == NO_STEP:
             return True
@@ -171,7 +171,7 @@ class Follower:
     # -- opening and closing -------------------------------------------------------------------------------------
 
     def _open_seed(self, run: SeedRun) -> bool:
-        """Open the run and log what the records have and W&B lacks; False where it has to wait."""
+        """Open the run and log what the records have and W&B lacks, or False where it has to wait."""
         try:
             live = self._open(run.identity)
         except (ServerGoneError, NotOnlineError):
@@ -191,7 +191,7 @@ class Follower:
         return False
 
     def _open(self, identity: RunIdentity) -> Any:
-        """wandb's run; None for one that was deleted or cannot be written offline."""
+        """wandb's run, or None for one that was deleted or cannot be written offline."""
         if self._online:
             self._check_server()
         if not self._online and self._known(identity.run_id).online and identity.job_type == SEED_JOB:
@@ -237,7 +237,7 @@ class Follower:
         self._online = False  # what was never online can still be written
 
     def _begin(self, run_id: str, live: Any) -> int:
-        """Note that a run is open; returns the last step that W&B has of it."""
+        """Note that a run is open. Returns the last step that W&B has of it."""
         logged = self._known(run_id)
         if not live.offline:
             step = int(live.starting_step) - 1
@@ -250,7 +250,7 @@ class Follower:
         return step
 
     def _close_seed(self, run: SeedRun) -> None:
-        """Write the summary and close the run; a seed whose training failed closes as a failed run."""
+        """Write the summary and close the run. A seed whose training failed closes as a failed run."""
         live, run_id, code = run.live, run.identity.run_id, self._exit_code(run)
         values = seed_summary(self._info, self._records(run.trial), run.seed)
         live.summary.update(values)

@@ -39,7 +39,7 @@ class Reporter(Protocol):
         """The process is alive."""
 
     def tell(self, **message: Any) -> None:
-        """``say`` and ``warn`` are for the user; the others are read by the supervisor."""
+        """``say`` and ``warn`` are for the user. The others are read by the supervisor."""
 
 
 @dataclass

@@ -96,7 +96,7 @@ class Supervisor:
             stopped: Whether the user has had enough of waiting.
 
         Returns:
-            How many runs still lack something; a warning has said so.
+            How many runs still lack something. A warning has said so.
         """
         self._say = say
         self._orders |= {
@@ -144,7 +144,7 @@ class Supervisor:
             self._changed.clear()
 
     def _run_child(self) -> bool:
-        """Run the process until it ends; whether it did all that could be done."""
+        """Run the process until it ends. Returns whether it did all that could be done."""
         whole, reason, due = False, "", 0
         self._changed.set()
         with follower_process() as process:
@@ -229,7 +229,7 @@ class Supervisor:
 
 
 def hand_over_artifacts(target: Target, kinds: Sequence[str], console: Console) -> None:
-    """Have a sweep's artifacts made and logged, and show what the process tells of it; Ctrl-C leaves the rest."""
+    """Have a sweep's artifacts made and logged, and show what the process tells of it. Ctrl-C leaves the rest."""
 
     def say(text: str, style: str = "") -> None:
         console.print(Text(f"W&B: {text}", style=style), soft_wrap=True)
