@@ -65,6 +65,8 @@ def _wrong_observation(obs: Any, shape: tuple[int, ...], method: str) -> str | N
             found = np.asarray(obs, dtype=np.float32).shape
     except (TypeError, ValueError):
         return f"returned the observation {describe(obs)} from {method}, but {shape[0]} numbers are wanted"
+    if np.iscomplexobj(obs) or np.ma.is_masked(obs):  # NumPy would leave out a part, or show what the mask hides
+        return f"returned the observation {describe(obs)} from {method}, but {shape[0]} real numbers are wanted"
     if obs is None or found != shape:
         of_shape = "" if obs is None else f" of shape {found}"
         return (
@@ -75,8 +77,10 @@ def _wrong_observation(obs: Any, shape: tuple[int, ...], method: str) -> str | N
 
 
 def _is_number(value: Any) -> bool:
+    if isinstance(value, str | bytes) or value is np.ma.masked:
+        return False
     try:
         float(value)
     except (TypeError, ValueError):
         return False
-    return not isinstance(value, str | bytes)
+    return True
