@@ -20,6 +20,8 @@ from vagram_ray.rllib import MBPOConfig
 from vagram_ray.sweep.commandline import main
 from vagram_ray.sweep.spec import Sweep, load_sweep_file
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN_IN = {"docs/quickstart.md": ["train_one_agent.py"], "docs/extending.md": ["own_loss.py", "own_environment.py"]}

@@ -14,6 +14,8 @@ from tests.report.synthetic import write_sweep
 from vagram_ray.records.publish import publish
 from vagram_ray.records.results import SweepResults
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).resolve().parents[1]
 RETURNS = {
     "vagram": {seed: [-900.0, -200.0 - seed] for seed in range(4)},

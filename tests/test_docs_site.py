@@ -16,6 +16,8 @@ import vagram_ray.report
 import vagram_ray.rllib
 import vagram_ray.sweep
 
+pytestmark = pytest.mark.ci
+
 for package in ("mkdocs", "material", "mkdocstrings"):
     pytest.importorskip(package, reason="the site is built with the extra `docs`")
 

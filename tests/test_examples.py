@@ -26,6 +26,8 @@ from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import terminations
 from vagram_ray.rllib import MBPOConfig, MBPORLModule
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 

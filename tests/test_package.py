@@ -16,6 +16,8 @@ import pytest
 
 import vagram_ray
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = vagram_ray.__version__
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

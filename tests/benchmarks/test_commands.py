@@ -12,6 +12,8 @@ import pytest
 
 from vagram_ray.core.fast.build import load_library
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).parents[2]
 NO_RAY = """
 import runpy, sys

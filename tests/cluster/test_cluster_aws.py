@@ -12,6 +12,8 @@ import pytest
 from tests.cluster.aws_support import CONFIG, IMAGE, WORKERS, Account, Launch, instances
 from tests.cluster.cluster_support import CLUSTER, run_ray
 
+pytestmark = pytest.mark.ci
+
 
 def test_head_is_a_small_machine_on_demand_with_the_pinned_image(launch: Launch) -> None:
     assert launch.head["InstanceType"] == "m7i.xlarge"

@@ -19,6 +19,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 import vagram_ray
 from tests.cluster.cluster_support import CLUSTER, ROOT, read_yaml
 
+pytestmark = pytest.mark.ci
+
 FILES = ["aws.yaml", "gcp.yaml", "local.yaml"]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = {

@@ -20,6 +20,8 @@ from ray.autoscaler._private.util import prepare_config
 
 from tests.cluster.cluster_support import CLUSTER
 
+pytestmark = pytest.mark.ci
+
 COMPUTE = json.loads(
     resources.files("googleapiclient").joinpath("discovery_cache/documents/compute.v1.json").read_text()
 )

@@ -13,6 +13,8 @@ import pytest
 
 from tests.cluster.cluster_support import read_yaml
 
+pytestmark = pytest.mark.ci
+
 models = pytest.importorskip(
     "kubernetes.client.models",
     reason="the manifests are checked with the models of the kubernetes package: pip install it",

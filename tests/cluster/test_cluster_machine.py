@@ -6,8 +6,12 @@ import hashlib
 import re
 import subprocess
 
+import pytest
+
 from tests.cluster.aws_support import KEY, Launch
 from tests.cluster.cluster_support import CLUSTER, ROOT
+
+pytestmark = pytest.mark.ci
 
 
 def test_the_project_and_nothing_else_is_copied(launch: Launch) -> None:

@@ -24,6 +24,8 @@ from vagram_ray.sweep.plan.cells import expand_cells
 from vagram_ray.sweep.plan.overrides import apply_overrides
 from vagram_ray.sweep.spec import load_sweep_file, seed_tuple
 
+pytestmark = pytest.mark.ci
+
 README = (CLUSTER / "README.md").read_text()
 INSIDE = r"(?:cluster|tune_configs|vagram_ray|docs|tests)/[\w./-]+"
 """Paths of the repository, wherever they are named."""

@@ -17,6 +17,8 @@ from moto import mock_aws
 from tests.cluster.aws_support import BUCKET, CONFIG, IMAGE, Account, account_command, as_list, policy
 from tests.cluster.cluster_support import load_script
 
+pytestmark = pytest.mark.ci
+
 
 def test_account_has_a_closed_bucket_and_the_roles_of_the_file(account: Account) -> None:
     closed = account.client("s3").get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"]

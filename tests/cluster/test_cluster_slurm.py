@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.ci
+
 pytest.register_assert_rewrite("tests.faults.harness")
 from tests.faults.harness import until, write_sweep_file  # noqa: E402
 from tests.multinode.machines import Network, network, why_not  # noqa: E402

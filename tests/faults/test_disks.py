@@ -12,6 +12,8 @@ import pytest
 
 from tests.faults.harness import SweepRun, Undisturbed, check_equal, remnants
 
+pytestmark = pytest.mark.ci
+
 CHECKPOINTS, RECORDS = "Checkpoints cannot be written", "Records cannot be written"
 
 

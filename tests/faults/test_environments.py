@@ -10,6 +10,8 @@ import pytest
 
 from tests.faults.harness import SIMULATOR, SweepRun, Undisturbed, check_equal, recorded, write_sweep_file
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

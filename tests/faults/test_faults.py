@@ -13,6 +13,8 @@ from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 from vagram_ray.sweep.run import faults
 from vagram_ray.sweep.run.faults import MAX_LOST_NODES, NO_ANSWER, NODE_LOST, PROCESS_DIED, STEP_LIMIT, Faults, diagnose
 
+pytestmark = pytest.mark.ci
+
 TRACEBACK = """ray::MBPO.train() (pid=1, ip=1.2.3.4)
   File "algorithm.py", line 1, in step
     except MemoryError:  # what a traceback shows of the source is no reason

@@ -10,6 +10,8 @@ import pytest
 
 from vagram_ray.sweep.run.interruption import STOP_SIGNALS, Interruption
 
+pytestmark = pytest.mark.ci
+
 SCRIPT = """
 import ctypes, signal, time
 from pathlib import Path

@@ -13,6 +13,8 @@ import pytest
 
 from tests.faults.harness import SweepRun, Undisturbed, check_equal, kill, write_sweep_file
 
+pytestmark = pytest.mark.ci
+
 TRIAL, RAYLET, GCS = "ray::MBPO", "raylet/raylet ", "gcs_server "
 
 

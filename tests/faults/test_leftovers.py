@@ -14,6 +14,8 @@ import pytest
 from vagram_ray.sweep.run import local_ray
 from vagram_ray.sweep.run.local_ray import OWNER_FILE, remove_leftovers
 
+pytestmark = pytest.mark.ci
+
 Started = Callable[..., subprocess.Popen[bytes]]
 
 

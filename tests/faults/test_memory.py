@@ -10,6 +10,8 @@ import pytest
 
 from tests.faults.harness import SIMULATOR, SweepRun, check_equal, write_sweep_file
 
+pytestmark = pytest.mark.ci
+
 SEEDS = (0, 1, 2)
 REAL = """
 import os

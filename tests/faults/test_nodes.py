@@ -12,6 +12,8 @@ import pytest
 from tests.faults.harness import MARK, SweepRun, Undisturbed, check_equal, kill
 from vagram_ray.sweep.run.faults import NO_ANSWER, NODE_LOST
 
+pytestmark = pytest.mark.ci
+
 CLUSTER = "cluster"
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled"}  # or a driver cannot connect by address
 

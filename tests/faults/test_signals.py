@@ -12,6 +12,8 @@ import pytest
 from tests.faults.harness import SweepRun, Undisturbed, check_equal, write_sweep_file
 from tests.faults.signal_moments import moments, send, table
 
+pytestmark = pytest.mark.ci
+
 
 def test_stopping_is_clean_and_the_same_command_goes_on(
     make_run: Callable[..., SweepRun], short_undisturbed: Undisturbed, tmp_path: Path

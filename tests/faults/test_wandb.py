@@ -9,6 +9,8 @@ import pytest
 
 from tests.faults.harness import SweepRun, Undisturbed, check_equal, kill
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

@@ -15,6 +15,8 @@ import pytest
 from vagram_ray.studies import loss_landscape, sac_run, value_error
 from vagram_ray.studies.commandline import run_study
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {"loss_landscape": loss_landscape, "value_error": value_error}
 

@@ -31,6 +31,8 @@ from vagram_ray.sweep.wandb.mode import ARTIFACTS
 from vagram_ray.sweep.wandb.supervisor import Supervisor, hand_over_artifacts
 from vagram_ray.sweep.wandb.target import Target
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).resolve().parents[2]
 ONE_PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -17,7 +17,7 @@ from vagram_ray.sweep.wandb import supervisor
 from vagram_ray.sweep.wandb.supervisor import Supervisor
 from vagram_ray.sweep.wandb.target import Target
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+pytestmark = [pytest.mark.ci, pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")]
 CHILD, SERVICE = "vagram_ray.sweep.wandb.child", "wandb-core"
 
 

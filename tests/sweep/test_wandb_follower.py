@@ -17,6 +17,8 @@ from vagram_ray.records.folder import EARLIER_RESULTS, STOPPED_BY, SweepFolder
 from vagram_ray.sweep.wandb.commandline import main
 from vagram_ray.sweep.wandb.cursor import CURSOR_FILE, offline_runs
 
+pytestmark = pytest.mark.ci
+
 EVERY_RUN = {(f"model_loss={loss}", seed) for loss in LOSSES for seed in SEEDS}
 
 

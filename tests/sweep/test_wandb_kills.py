@@ -16,6 +16,8 @@ from tests.sweep.wandb_server import running_server
 from tests.sweep.wandb_support import KEY, own_home, start_process  # noqa: F401
 from tests.sweep.wandb_sweep import PlayedSweep, all_steps, offline, processes
 
+pytestmark = pytest.mark.ci
+
 EPOCHS, MOMENTS = 30, 12
 VICTIMS = ("driver", "vagram_ray.sweep.wandb.child", "wandb-core")
 LAUNCH = """

@@ -16,6 +16,8 @@ from tests.sweep.wandb_sweep import PlayedSweep, all_steps, offline, processes, 
 from vagram_ray.sweep.wandb import supervisor
 from vagram_ray.sweep.wandb.cursor import CURSOR_FILE, offline_runs
 
+pytestmark = pytest.mark.ci
+
 IMPATIENT = """
 from vagram_ray.sweep.wandb import follower, target
 target.CALL_LIMIT_S = 4.0
