@@ -5,7 +5,7 @@ Imports nothing of ours: a state goes in and comes out as nested dicts of tensor
 
 from vagram_ray.checkpoint.errors import CheckpointError, DamagedCheckpointError, ForeignCheckpointError
 from vagram_ray.checkpoint.folder import CheckpointFolder, read_checkpoint, write_checkpoint, write_pretrained
-from vagram_ray.checkpoint.history import CheckpointHistory, newest_whole
+from vagram_ray.checkpoint.history import CheckpointHistory, Kept, newest_whole
 
 __all__ = [
     "CheckpointError",
@@ -13,6 +13,7 @@ __all__ = [
     "CheckpointHistory",
     "DamagedCheckpointError",
     "ForeignCheckpointError",
+    "Kept",
     "newest_whole",
     "read_checkpoint",
     "write_checkpoint",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyarrow.fs import FileSystem
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 OWN_FOLDER = "own_checkpoints"
 """Where a trial keeps its checkpoints if Tune numbers its own in the trial's folder."""
 _NAME = re.compile(r"checkpoint_([0-9]{6,})")
+_EVERY = re.compile(r"every ([0-9]{1,9})(?: epochs?)?")
 
 
 def checkpoint_name(number: int) -> str:
@@ -39,17 +41,67 @@ def newest_whole(filesystem: FileSystem, path: str) -> CheckpointFolder | None:
     return next((own for _, own in reversed(numbered_checkpoints(filesystem, path)) if own.is_whole()), None)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Which checkpoints of a run stay. The newest ones always do, so that a damaged one has another before it."""
+
+    newest: int | None = 2
+    """How many of the newest; None is all."""
+    every: int | None = None
+    """And all whose number is divisible by this."""
+
+    @classmethod
+    def of(cls, value: Any) -> Kept:
+        """From a number of the newest, ``"all"``, or ``"every 10 epochs"``.
+
+        Raises:
+            ValueError: It is none of these.
+        """
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return cls(value)
+        if value == "all":
+            return cls(None)
+        if isinstance(value, str) and (match := _EVERY.fullmatch(value.strip())) and int(match[1]) >= 1:
+            return cls(every=int(match[1]))
+        raise ValueError(
+            f"checkpoints_kept={value!r} is not usable: give how many of the newest, 'all', or 'every 10 epochs'."
+        )
+
+    def is_marked(self, number: int) -> bool:
+        """Whether the checkpoint of this number stays whatever comes after it."""
+        return self.newest is None or (self.every is not None and number % self.every == 0)
+
+    def of_older(self, numbers: Sequence[int]) -> set[int]:
+        """Those of ``numbers``, oldest first, that stay when a newer one has been written."""
+        marked = {number for number in numbers if self.is_marked(number)}
+        newest = 0 if self.newest is None else self.newest - 1
+        return marked | set(numbers[len(numbers) - newest :] if newest else ())
+
+    def most(self, epochs: int, between: int | None) -> int:
+        """How many there are at most after ``epochs``, with ``between`` epochs from one to the next (None: any)."""
+        if self.newest is None:
+            return -(-epochs // (between or 1))
+        return self.newest + (epochs // self.every if self.every else 0)
+
+    def __str__(self) -> str:
+        """``the last two``, ``all``, ``those of every 10 epochs and the last two``."""
+        if self.newest is None:
+            return "all"
+        last = {1: "the last one", 2: "the last two"}.get(self.newest, f"the last {self.newest}")
+        return last if self.every is None else f"those of every {self.every} epochs and {last}"
+
+
 class CheckpointHistory:
     """The checkpoints of one run: numbered folders beside a shared folder with the segments of the real buffer.
 
     Args:
         filesystem: Where ``path`` is.
         path: The run's folder.
-        keep: Checkpoints that are kept, the newest ones.
+        keep: Checkpoints that are kept, as ``Kept.of`` takes them.
     """
 
-    def __init__(self, filesystem: FileSystem, path: str, keep: int = 2) -> None:
-        self.filesystem, self.path, self.keep = filesystem, path, keep
+    def __init__(self, filesystem: FileSystem, path: str, keep: int | str = 2) -> None:
+        self.filesystem, self.path, self.kept = filesystem, path, Kept.of(keep)
         self._segments: tuple[Segment, ...] = ()
         self._damaged: list[CheckpointFolder] = []
 
@@ -122,7 +174,7 @@ class CheckpointHistory:
         others = [(number, own) for number, own in numbered_checkpoints(self.filesystem, self.path) if number != newest]
         # What was never finished is not kept for one, nor are later ones: the run was set back behind them.
         whole = [number for number, own in others if number < newest and own.is_whole()]
-        kept = set(whole[len(whole) - (self.keep - 1) :]) if self.keep > 1 else set()
+        kept = self.kept.of_older(whole)
         dropped = [(number, own) for number, own in others if number not in kept]
         if not dropped:
             return

@@ -26,6 +26,7 @@ from vagram_ray.checkpoint import (
     CheckpointError,
     CheckpointFolder,
     CheckpointHistory,
+    Kept,
     read_checkpoint,
     write_checkpoint,
 )
@@ -187,15 +188,15 @@ class TrialCheckpoints:
         filesystem: Where ``path`` is.
         path: The trial's folder in the storage.
         every: Epochs between checkpoints, or ``"auto"``.
-        keep: Checkpoints that are kept.
+        keep: Which checkpoints are kept, as ``Kept.of`` takes it.
         last_epoch: The last epoch of the trial, which is always saved; None if there is none.
     """
 
     def __init__(
-        self, filesystem: FileSystem, path: str, every: int | Literal["auto"], keep: int, last_epoch: int | None
+        self, filesystem: FileSystem, path: str, every: int | Literal["auto"], keep: int | str, last_epoch: int | None
     ) -> None:
         self._history = CheckpointHistory(filesystem, path, keep)
-        self._every, self._last_epoch = every, last_epoch
+        self._every, self._last_epoch, self._kept = every, last_epoch, Kept.of(keep)
         self._last_saved, self._last_cost = time.monotonic(), 0.0
         self._results: list[dict[str, Any]] = []
         self.damaged: list[str] = []
@@ -269,7 +270,7 @@ class TrialCheckpoints:
         result.setdefault("time", {})["checkpoint_s"] = self._last_cost
 
     def _due(self, epoch: int) -> bool:
-        if epoch == self._last_epoch:
+        if epoch == self._last_epoch or (self._kept.every and self._kept.is_marked(epoch)):
             return True
         if self._every == "auto":
             return time.monotonic() - self._last_saved >= max(AUTO_INTERVAL_S, self._last_cost / AUTO_SHARE)
@@ -297,8 +298,7 @@ def check_checkpointing(every: Any, keep: Any, last_epoch: Any) -> None:
         raise ValueError(
             f"checkpoint_every={every!r} is not usable: give the epochs between checkpoints, 'auto', or None."
         )
-    if not _is_count(keep):
-        raise ValueError(f"checkpoints_kept={keep!r} is not usable: give a whole number of at least 1.")
+    Kept.of(keep)
     if last_epoch is not None and not _is_count(last_epoch):
         raise ValueError(f"checkpoint_last_epoch={last_epoch!r} is not usable: give the number of the last epoch.")
 

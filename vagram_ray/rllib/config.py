@@ -116,7 +116,7 @@ class MBPOConfig(MBPOValues):
         self,
         *,
         checkpoint_every: int | Literal["auto"] | None = _UNSET,
-        checkpoints_kept: int = _UNSET,
+        checkpoints_kept: int | str = _UNSET,
         checkpoint_last_epoch: int | None = _UNSET,
         checkpoint_folder: str | None = _UNSET,
         **kwargs: Any,
@@ -129,7 +129,8 @@ class MBPOConfig(MBPOValues):
         Args:
             checkpoint_every: Epochs between checkpoints; ``"auto"`` is at most every minute and at most 2 % of the
                 wall time; None leaves checkpoints to Tune.
-            checkpoints_kept: The newest that are kept.
+            checkpoints_kept: How many of the newest, ``"all"``, or ``"every 10 epochs"``, which are written whatever
+                ``checkpoint_every`` says and kept beside the newest two.
             checkpoint_last_epoch: An epoch that is saved in any case, the trial's last one.
             checkpoint_folder: Path or URI of the trial's folder, for checkpoints and what its process prints; by
                 default its folder in Tune's storage.

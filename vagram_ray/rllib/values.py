@@ -30,7 +30,7 @@ class MBPOValues(AlgorithmConfig):
         self.evaluation_interval = 1  # type: ignore[assignment]
         self.evaluation_duration = 10
         self.checkpoint_every: int | Literal["auto"] | None = None
-        self.checkpoints_kept = 2
+        self.checkpoints_kept: int | str = 2
         self.checkpoint_last_epoch: int | None = None
         self.checkpoint_folder: str | None = None
         self.initial_checkpoint: str | None = None

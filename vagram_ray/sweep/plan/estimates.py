@@ -41,12 +41,17 @@ class TrialEstimate:
         return end - begin
 
 
-def estimate_trial(workload: Workload, num_seeds: int, epochs: int, costs: Costs | None) -> TrialEstimate:
-    """Memory at the end of the run, kept checkpoints on disk, and wall time of one trial."""
+def estimate_trial(
+    workload: Workload, num_seeds: int, epochs: int, costs: Costs | None, checkpoint_every: int | None = None
+) -> TrialEstimate:
+    """Memory at the end of the run, kept checkpoints on disk, and wall time of one trial.
+
+    ``checkpoint_every`` is the number of epochs between two checkpoints, None where time decides.
+    """
     seconds = epoch_seconds(workload, num_seeds, epochs, costs) if costs is not None else ()
     return TrialEstimate(
         memory_bytes=memory_bytes(workload, num_seeds, epochs),
-        disk_bytes=disk_bytes(workload, num_seeds, epochs),
+        disk_bytes=disk_bytes(workload, num_seeds, epochs, checkpoint_every),
         seconds=START_SECONDS + sum(seconds) if seconds else math.nan,
         epoch_ends=tuple(itertools.accumulate(seconds)),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from vagram_ray.checkpoint.history import Kept
 from vagram_ray.checkpoint.segments import SEGMENT_BYTES
 from vagram_ray.core.allocator import KEEP_BELOW_BYTES
 from vagram_ray.core.dimension_metrics import SAMPLE_SIZE
@@ -29,7 +30,6 @@ from vagram_ray.sweep.plan.workload import (
 INDEX_BYTES = 8
 VALUES = 4
 """K: two critics and their targets."""
-CHECKPOINTS_KEPT = 2
 PROCESS_BYTES = 560 * 2**20
 """A trial's process beside its tensors: PyTorch, RLlib, their libraries' buffers, what is kept for later."""
 RESULT_BYTES = 25_000
@@ -251,13 +251,16 @@ def checkpoint_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
     return num_seeds * floats * FLOAT_BYTES
 
 
-def disk_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
+def disk_bytes(workload: Workload, num_seeds: int, epochs: int, checkpoint_every: int | None = None) -> int:
     """Most that one trial has on disk: its checkpoints and the one being written, the real buffer, the results.
 
-    Checkpoints share the segments of the real buffer. While small ones are merged the disk holds them twice.
+    Checkpoints share the segments of the real buffer. Small ones are merged into one of twice their size, and stay
+    where a checkpoint that holds them does: with few checkpoints the disk has them twice, with many each size.
     """
+    kept = Kept.of(workload.checkpoints_kept).most(epochs, checkpoint_every)
     real = num_seeds * real_transitions(workload.settings, epochs) * workload.transition_floats * FLOAT_BYTES
-    return (CHECKPOINTS_KEPT + 1) * checkpoint_bytes(workload, num_seeds, epochs) + 2 * real + epochs * RESULT_BYTES
+    copies = 1 + min(kept, math.ceil(math.log2(epochs + 1))) if kept > 3 else 2
+    return (kept + 1) * checkpoint_bytes(workload, num_seeds, epochs) + copies * real + epochs * RESULT_BYTES
 
 
 def memory_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:

@@ -147,7 +147,8 @@ class SweepPlan:
         key = cell, num_seeds
         if key not in self._estimates:
             costs = self.costs.get(cell)
-            self._estimates[key] = estimate_trial(self.workloads[cell], num_seeds, self.epochs, costs)
+            every = None if self.checkpoint_every == "auto" else self.checkpoint_every
+            self._estimates[key] = estimate_trial(self.workloads[cell], num_seeds, self.epochs, costs, every)
         return self._estimates[key]
 
     @functools.cached_property

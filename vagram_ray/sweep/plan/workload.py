@@ -28,6 +28,7 @@ class Workload:
     evaluation_interval: int | None
     evaluation_episodes: int
     max_episode_steps: int
+    checkpoints_kept: int | str = 2
 
     @classmethod
     def of(cls, config: MBPOConfig) -> Workload:
@@ -42,6 +43,7 @@ class Workload:
             evaluation_interval=config.evaluation_interval,
             evaluation_episodes=config.evaluation_duration if isinstance(config.evaluation_duration, int) else 10,
             max_episode_steps=spec.max_episode_steps or 1000,
+            checkpoints_kept=config.checkpoints_kept,
         )
 
     @property

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vagram_ray.checkpoint.history import Kept
 from vagram_ray.records.terminal import FirstThatFits, TaskLine, axis_names, short_name, short_title
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.packing import makespan
@@ -256,7 +257,8 @@ def _sources(plan: SweepPlan) -> str:
 def _checkpoints(plan: SweepPlan) -> str:
     by_time = "every minute, or less often where that would take more than 2 % of the time"
     every = by_time if plan.checkpoint_every == "auto" else f"every {plural(plan.checkpoint_every, 'epoch')}"
-    return f"{every}, and at the end; the last two are kept"
+    kept = plan.config.checkpoints_kept if plan.config is not None else 2
+    return f"{every}, and at the end; {Kept.of(kept)} {'is' if kept == 1 else 'are'} kept"
 
 
 def _machine(plan: SweepPlan) -> str:
