@@ -15,7 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from vagram_ray.envs import SeedVectorEnv
+from vagram_ray.play.checkpoint import policy, read_agent
 from vagram_ray.play.commandline import main
+from vagram_ray.play.comparison import play_alike
+from vagram_ray.play.episodes import play_episodes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,6 +47,40 @@ def test_returns_per_episode_and_the_same_again(pendulum) -> None:
     assert len(set(returns)) == 3 and mean == pytest.approx(sum(returns) / 3, abs=0.1)
     assert invoke(pendulum.folder, "--seed", 5, "--episodes", 3).output == result.output
     assert invoke(pendulum.folder, "--seed", 3, "--episodes", 3).output != result.output
+
+
+def test_several_checkpoints_in_one_table(pendulum, trial: Path, make_checkpoint) -> None:
+    """Each row has the mean that the checkpoint alone gives with the same seed of the evaluation."""
+    other = make_checkpoint(num_distractors=4, folder="other", utd_ratio=2).folder
+    result = invoke(other, pendulum.folder, trial, "--episodes", 3, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert "Note" not in result.output
+    text = " ".join(result.output.split())
+    assert "3 episodes each" in text
+    means = []
+    for folder in (other, pendulum.folder, trial):
+        alone = invoke(folder, "--episodes", 3, "--seed", 3).output
+        means += [row[1] for line in alone.splitlines() if (row := line.split())[:1] == ["mean"]]
+    assert means[1] == means[2] != means[0]
+    rows = [line for line in result.output.splitlines() if " to " in line]
+    assert [next(mean for mean in means if f" {mean} " in row) for row in rows] == means
+    low, high = (float(part.replace(",", "")) for part in re.search(r"(-[\d.,]+) to (-[\d.,]+)", rows[0]).groups())
+    assert low <= float(means[0].replace(",", "")) <= high
+
+
+def test_all_policies_meet_the_same_episodes(pendulum, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 5 in the episodes of seed 3, whose checkpoint comes first."""
+    agents = [read_agent(pendulum.folder, seed) for seed in (3, 5)]
+    first, second = play_alike(agents, 2)
+    alone = play_episodes(policy(agents[1].actor()), SeedVectorEnv(agents[1].environment, (3,), evaluation=True), 2)
+    assert second.returns.tolist() == [episode.episode_return for episode in alone]
+    assert first.interval[0] <= first.returns.mean() <= first.interval[1]
+
+
+def test_other_environments_in_one_table_are_noted(pendulum, make_checkpoint) -> None:
+    result = invoke(pendulum.folder, make_checkpoint(model_loss="none").folder, "--episodes", 1)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("Note: the agents' environments differ")
 
 
 def test_the_model_beside_the_environment(pendulum, tmp_path: Path) -> None:
@@ -117,7 +155,7 @@ def test_extensions_are_run_where_the_user_names_them(make_checkpoint, rewrite_c
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "Missing argument 'CHECKPOINT'"),
+        ([], "Missing argument 'CHECKPOINT...'"),
         (["nowhere"], "There is nothing at 'nowhere'"),
         (["{folder}", "--seed", "9"], "--seed 9 is not in"),
         (["{folder}", "--episodes", "0"], "0 is not in the range x>=1"),
@@ -129,6 +167,8 @@ def test_extensions_are_run_where_the_user_names_them(make_checkpoint, rewrite_c
         (["{folder}", "--extension", "no.where"], "--extension 'no.where' cannot be imported (ModuleNotFoundError: No"),
         (["{folder}", "--cell", "a"], "--cell 'a' goes with a sweep"),
         (["{folder}", "--video", "film.gif"], "has to end with .mp4"),
+        (["{folder}", "{folder}", "--model"], "--model goes with one checkpoint, and 2 are given"),
+        (["{folder}", "nowhere"], "There is nothing at 'nowhere'"),
         (["{folder}", "--model", "--output", "{folder}/config.json"], "is a file; give a folder"),
     ],
 )

@@ -202,6 +202,14 @@ def test_the_last_epoch_is_saved_whatever_the_interval(monkeypatch):
     assert [epoch for epoch in range(1, 11) if own._due(epoch)] == [4, 8, 10]
 
 
+def test_the_epochs_that_are_kept_are_saved_whatever_the_interval(make_config):
+    own = TrialCheckpoints(LocalFileSystem(), "/nowhere", every=4, keep="every 5 epochs", last_epoch=None)
+    assert [epoch for epoch in range(1, 11) if own._due(epoch)] == [4, 5, 8, 10]
+    config = make_config().checkpointing(checkpoints_kept="every five")
+    with pytest.raises(ValueError, match=r"checkpoints_kept='every five' is not usable: give how many"):
+        config.validate()
+
+
 def test_auto_spends_at_most_its_share_of_the_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now[0])

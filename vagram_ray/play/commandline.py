@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Request:
     """What the command line asks for."""
 
-    checkpoint: str
+    checkpoints: tuple[str, ...]
     cell: str | None
     seed: int | None
     episodes: int
@@ -39,7 +40,7 @@ _COUNT = click.IntRange(min=1)
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
-@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True)
 @click.option("--cell", metavar="LABEL", help="With a sweep's folder: which cell, such as 'model_loss=vagram'.")
 @click.option(
     "--seed", type=click.IntRange(min=0), metavar="K", help="Which seed of the cohort; the default is the first."
@@ -62,6 +63,8 @@ _COUNT = click.IntRange(min=1)
 def main(**options: Any) -> None:
     """Play the policy in CHECKPOINT: a checkpoint's folder, a trial's (its newest), or a sweep's with --cell.
 
+    Several are compared in one table: mean return and its interval, in the same episodes.
+
     Agents that python -m vagram_ray.play.export has written are played too, also from hf://OWNER/NAME.
 
     Exit status: 0 when everything was shown, 2 for input that cannot be shown.
@@ -81,7 +84,10 @@ def show(request: Request, console: Console) -> None:
     def tell(note: str) -> None:
         console.print(f"Note: {note}", style="yellow", soft_wrap=True)
 
-    folder = find_checkpoint(request.checkpoint, request.cell, request.seed, tell)
+    if len(request.checkpoints) > 1:
+        _compare(request, tell, console)
+        return
+    folder = find_checkpoint(request.checkpoints[0], request.cell, request.seed, tell)
     if request.video is not None:
         from vagram_ray.play.video import check_video_file
 
@@ -95,9 +101,7 @@ def show(request: Request, console: Console) -> None:
 
     load_named_extensions(request.extension)
     agent = read_agent(folder, request.seed)
-    if agent.not_loaded and not request.extension:  # those that are given may be copies under other names
-        names = ", ".join(map(repr, agent.not_loaded))
-        tell(f"trained with {names}, which is not loaded: nothing that is played asks for it (--extension loads it).")
+    _tell_of_extensions(agent, request, tell)
     if request.model:
         agent.check_model()
     if request.video is not None:
@@ -114,6 +118,31 @@ def show(request: Request, console: Console) -> None:
         _film(agent, act, episodes, request.video, console)
     if request.model:
         _show_model(agent, episodes, request.horizon, output, console)
+
+
+def _tell_of_extensions(agent: SavedAgent, request: Request, tell: Callable[[str], None]) -> None:
+    if agent.not_loaded and not request.extension:  # those that are given may be copies under other names
+        names = ", ".join(map(repr, agent.not_loaded))
+        tell(f"trained with {names}, which is not loaded: nothing that is played asks for it (--extension loads it).")
+
+
+def _compare(request: Request, tell: Callable[[str], None], console: Console) -> None:
+    if request.video is not None or request.model:
+        option = "--model" if request.model else "--video"
+        raise PlayError(f"{option} goes with one checkpoint, and {len(request.checkpoints)} are given.")
+    from vagram_ray.play.checkpoint import read_agent
+    from vagram_ray.play.comparison import comparison_table, differing_environments, play_alike
+    from vagram_ray.play.configuration import load_named_extensions
+    from vagram_ray.play.locate import find_checkpoint
+
+    folders = [find_checkpoint(given, request.cell, request.seed, tell) for given in request.checkpoints]
+    load_named_extensions(request.extension)
+    agents = [read_agent(folder, request.seed) for folder in folders]
+    for agent in agents:
+        _tell_of_extensions(agent, request, tell)
+    if note := differing_environments(agents):
+        tell(note)
+    console.print(comparison_table(play_alike(agents, request.episodes)))
 
 
 def _play(agent: SavedAgent, act: Policy, request: Request, console: Console) -> list[Episode]:

@@ -168,6 +168,18 @@ def test_checkpoints_come_by_time_unless_the_sweep_says_otherwise(make_config: C
         assert (parameters["checkpoint_every"], parameters["checkpoint_last_epoch"]) == (expected, 5)
 
 
+def test_the_disk_follows_the_checkpoints_that_are_kept(make_config: Callable[..., Any]) -> None:
+    def disk(kept: int | str, every: int | None = None) -> int:
+        config = make_config().checkpointing(checkpoints_kept=kept)
+        return make_plan(Sweep("s", config, epochs=40, checkpoint_every=every), config, machine(), scale="").disk_bytes
+
+    one = disk(3) - disk(2)  # a checkpoint of each trial
+    assert one > 0
+    assert disk("all") - disk(2) >= 38 * one
+    assert 2 * one < disk("all", every=10) - disk(2) < 4 * one
+    assert 4 * one < disk("every 10 epochs") - disk(2) < 8 * one
+
+
 def test_extension_files_are_looked_for_beside_the_sweep_file(make_config: Callable[..., Any], tmp_path: Path) -> None:
     config = make_config(extensions=["losses.py", "package.module", "/elsewhere/x.py"])
     assert resolve_extensions(config, tmp_path).extensions == (
