@@ -6,6 +6,8 @@ import pytest
 
 from vagram_ray.rllib import MBPOConfig
 
+pytestmark = pytest.mark.usefixtures("ray_session")
+
 TINY = {
     "model_loss": "none",
     "actor_hidden_sizes": (8, 8),

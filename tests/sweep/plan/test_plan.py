@@ -171,13 +171,14 @@ def test_checkpoints_come_by_time_unless_the_sweep_says_otherwise(make_config: C
 def test_the_disk_follows_the_checkpoints_that_are_kept(make_config: Callable[..., Any]) -> None:
     def disk(kept: int | str, every: int | None = None) -> int:
         config = make_config().checkpointing(checkpoints_kept=kept)
-        return make_plan(Sweep("s", config, epochs=40, checkpoint_every=every), config, machine(), scale="").disk_bytes
+        sweep = Sweep(name="s", config=config, epochs=40, checkpoint_every=every)
+        return make_plan(sweep, config, machine(), scale="").disk_bytes
 
-    one = disk(3) - disk(2)  # a checkpoint of each trial
+    one = disk(3) - disk(2)  # a checkpoint of each trial, without segments of the buffer
     assert one > 0
     assert disk("all") - disk(2) >= 38 * one
-    assert 2 * one < disk("all", every=10) - disk(2) < 4 * one
-    assert 4 * one < disk("every 10 epochs") - disk(2) < 8 * one
+    assert disk("all") - disk("all", every=10) >= 36 * one
+    assert disk("every 10 epochs") - disk(2) >= 4 * one
 
 
 def test_extension_files_are_looked_for_beside_the_sweep_file(make_config: Callable[..., Any], tmp_path: Path) -> None:
