@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch, end_launch
-from vagram_ray.sweep.commandline import default_name, main
+from vagram_ray.sweep.commandline import main
+from vagram_ray.sweep.launch import default_name
 from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.run import local_ray
@@ -178,7 +179,7 @@ def test_the_same_command_has_the_same_folder() -> None:
 def recorded(sweep_file: Path, monkeypatch: pytest.MonkeyPatch, make_result: Callable[..., dict[str, Any]]) -> Path:
     """A sweep that has come to its end without being run: its plan and made-up records."""
 
-    def play(continuation: Any, storage: Any, wandb: Any, source: Path, console: Any, interruption: Any) -> Any:
+    def play(continuation: Any, storage: Any, *others: Any) -> Any:
         folder, content = SweepFolder(storage.folder), plan_content(continuation.plan)
         details = {"command": "python -m x --restart"}
         begin_launch(folder, content, continuation.sweep_id, details, recorded=continuation.recorded)

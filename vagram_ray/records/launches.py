@@ -97,6 +97,8 @@ def total_seconds(launches: Sequence[Mapping[str, Any]], default: float = 0.0) -
 def going_on_command(launches: Sequence[Mapping[str, Any]]) -> str:
     """The command that goes on with a sweep: that of its newest launch, which shall not set the sweep aside."""
     command = (launches[-1].get("command") if launches else None) or ""
+    if "--restart" not in command:
+        return str(command)
     try:
         return shlex.join(part for part in shlex.split(command) if part != "--restart")
     except ValueError:  # not as a sweep writes it

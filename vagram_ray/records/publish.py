@@ -25,7 +25,7 @@ from vagram_ray.commands import SETTINGS, Command
 from vagram_ray.files import write_atomically
 from vagram_ray.records.errors import SweepError
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC
-from vagram_ray.records.folder import SUMMARY_MARKDOWN, Record, SweepFolder
+from vagram_ray.records.folder import STOPPED_BY, SUMMARY_MARKDOWN, Record, SweepFolder
 from vagram_ray.records.recorded import PUBLISHED
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summarize_sweep, summary_markdown
@@ -125,7 +125,7 @@ def _compact(record: Record, kept: set[str], exact: str) -> str:
         seed: {name: value if name == exact else _rounded(value) for name, value in values.items() if name in kept}
         for seed, values in record["seeds"].items()
     }
-    short = {key: record[key] for key in ("training_iteration", "env_steps")}
+    short = {key: record[key] for key in ("training_iteration", "env_steps", STOPPED_BY) if key in record}
     return json.dumps(
         {**short, "time_total_s": round(record["time_total_s"], 1), "seeds": seeds}, separators=(",", ":")
     )

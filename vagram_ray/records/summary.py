@@ -25,17 +25,13 @@ from rich.text import Text
 
 from vagram_ray.files import write_atomically
 from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
-from vagram_ray.records.folder import SUMMARY_CSV, SUMMARY_MARKDOWN, epoch_of_death, whole_epochs
+from vagram_ray.records.folder import SUMMARY_CSV, SUMMARY_MARKDOWN, epoch_of_death
 from vagram_ray.records.recorded import cell_axes
-from vagram_ray.records.results import SweepResults, TrialRecords
+from vagram_ray.records.results import SweepResults, TrialRecords, final_window
 from vagram_ray.records.seed_statistics import MIN_SEEDS, SeedStatistics, counted_returns, summarize
 from vagram_ray.records.task_line import task_line
 from vagram_ray.records.terminal import FirstThatFits, TaskLine, axis_names, short_name, short_title
 from vagram_ray.text import csv_value, format_duration, format_number, format_seeds, markdown_row, markdown_text, plural
-
-FINAL_SHARE = 0.1
-"""Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
-
 
 FEW_SEEDS = f"Intervals of fewer than {MIN_SEEDS} seeds are too narrow: they decide nothing."
 
@@ -156,7 +152,7 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
         for trial in map(results.at_the_end, results.cell_trials(index)):
             end = trial.last_epoch(epochs)
             for seed in trial.seeds:
-                value, problem = final_return(trial, seed, metric, epochs)
+                value, problem = trial.final_return(seed, metric, epochs)
                 if problem:
                     missing[seed] = problem
                     if ended_by and not trial.records and not trial.damage:
@@ -206,36 +202,6 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
 def _fit_limit(results: SweepResults, cell: int, label: str) -> str:
     records = (record for trial in results.cell_trials(cell) for record in trial.records)
     return fit_limit_warning(label, shares_at_limit(records))
-
-
-def final_window(epochs: int) -> int:
-    """Number of epochs, at the end, that a final return is taken from."""
-    return max(1, math.ceil(round(FINAL_SHARE * epochs, 6)))  # 0.1 * 70 is a little more than 7
-
-
-def final_return(trial: TrialRecords, seed: int, metric: str, epochs: int) -> tuple[float, str]:
-    """A seed's final return and an empty text, or NaN and why it does not count.
-
-    ``epochs`` are those of the sweep; of a trial that was stopped, those that it did count.
-    """
-    epochs = trial.last_epoch(epochs)
-    failed_at = trial.failed_at(seed)
-    if failed_at is not None:
-        return math.nan, f"became NaN in epoch {failed_at}"
-    if trial.damage:
-        return math.nan, f"has records that cannot be read ({trial.damage})"
-    if not trial.records:
-        return math.nan, "never reported"
-    if trial.epochs_done < epochs:
-        return math.nan, f"stopped after epoch {trial.epochs_done} of {epochs}"
-    if (whole := whole_epochs(trial.records)) < epochs:
-        lacking = epochs - sum(record["training_iteration"] <= epochs for record in trial.records)
-        return math.nan, f"lost the records of {plural(lacking, 'epoch')} from epoch {whole + 1} on"
-    measured, _, values = trial.series(seed, metric)
-    if not len(values):
-        return math.nan, f"has no {metric}"
-    last = values[measured > epochs - final_window(epochs)]
-    return float(last.mean() if len(last) else values[-1]), ""
 
 
 def is_pending(trial: TrialRecords, seed: int, epochs: int, ended: bool) -> bool:

@@ -10,9 +10,8 @@ from typing import Any
 
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.recorded import CPU, GPU, recorded_amount, recorded_resources
-from vagram_ray.records.results import SweepResults
+from vagram_ray.records.results import SweepResults, final_window
 from vagram_ray.records.schema import is_number
-from vagram_ray.records.summary import final_window
 from vagram_ray.report.curves import CellCurves
 from vagram_ray.text import format_duration, format_number, format_seeds, plural
 

@@ -11,7 +11,7 @@ from vagram_ray.envs.distractors import current_distractor_settings
 from vagram_ray.records import SweepError, SweepFolder
 from vagram_ray.records.recorded import cell_axes, cell_settings
 from vagram_ray.records.results import SweepResults, TrialRecords
-from vagram_ray.records.summary import final_return, is_pending
+from vagram_ray.records.summary import is_pending
 from vagram_ray.records.task_line import task_line
 from vagram_ray.report.curves import CellCurves, ExperimentFacts, SeedCurve
 from vagram_ray.report.errors import ReportError
@@ -104,7 +104,7 @@ def _add_final_returns(
 ) -> None:
     epochs = results.info["epochs"]
     for seed in trial.seeds:
-        value, problem = final_return(trial, seed, metric, epochs)
+        value, problem = trial.final_return(seed, metric, epochs)
         if not problem:
             final[seed] = value
         else:

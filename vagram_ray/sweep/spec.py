@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -17,6 +18,7 @@ from vagram_ray.records.errors import SweepError as SweepError  # part of this m
 from vagram_ray.records.schema import MAX_EPOCHS, is_whole
 
 if TYPE_CHECKING:
+    from vagram_ray.records.results import SweepResults
     from vagram_ray.rllib import MBPOConfig
 
 DEFAULT_SCALE = "laptop"
@@ -113,6 +115,71 @@ class Sweep:
         for name, scale in self.scales.items():
             if not isinstance(scale, Scale):
                 raise ValueError(f"scales[{name!r}]={scale!r} is not usable: each scale is a Scale(...).")
+
+    def run(
+        self,
+        scale: str | None = None,
+        *,
+        seeds: int | Sequence[int] | None = None,
+        epochs: int | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        storage: str | Path = "results",
+        restart: bool = False,
+        max_concurrent: int | None = None,
+        address: str | None = None,
+        wandb: str = "auto",
+        wandb_project: str = "vagram_ray",
+        log: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> SweepResults:
+        """Run the sweep from a script or a notebook, as its command does; the same call again goes on with it.
+
+        Ray is used as it is where this process has started it or connected to it. Otherwise it is started, or the
+        cluster used that this machine is a node of, and it is let go at the end.
+
+        Args:
+            scale: One of ``scales``; the default is ``"laptop"``, or the sweep as written where it has none.
+            seeds: In place of the scale's, as in ``Sweep``.
+            epochs: In place of the scale's.
+            overrides: Keys of ``MBPOConfig`` to values, as ``--set`` gives them; ``tune.grid_search`` makes an axis.
+                A key inside a dictionary is written with a dot. The name of an axis of ``variants`` takes one of them.
+            name: Of the results' folder; the default is that of sweep and scale.
+            storage: Directory or URI for all results.
+            restart: Start anew; a sweep that is there is kept under another name.
+            max_concurrent: At most so many trials at a time.
+            address: Connect to this Ray (``"auto"``, ``"HOST:PORT"``), or start one (``"local"``).
+            wandb: ``"online"``, ``"offline"``, ``"disabled"``, or ``"auto"``: online when you are logged in.
+            wandb_project: ``PROJECT`` or ``ENTITY/PROJECT``.
+            log: Further files of each trial: ``"tensorboard"``, ``"csv"``, ``"json"``.
+            quiet: Print nothing.
+
+        Returns:
+            What is recorded of all its launches. Seeds that did not come to their end are missing there.
+
+        Raises:
+            SweepError: The input cannot work.
+            KeyboardInterrupt: Ctrl-C has stopped the trials in order.
+        """
+        launch: Any = importlib.import_module("vagram_ray.sweep.launch")  # a sweep's definition needs nothing of it
+        request = launch.Request(
+            sweep=self,
+            scale=scale,
+            seeds=seeds,
+            epochs=epochs,
+            assignments=dict(overrides or {}),
+            name=name,
+            storage=str(storage),
+            restart=restart,
+            max_concurrent=max_concurrent,
+            address=address,
+            wandb=wandb,
+            wandb_project=wandb_project,
+            log=(log,) if isinstance(log, str) else tuple(log),
+            **launch.origin(self.name),
+        )
+        results: SweepResults = launch.run_in_python(request, launch.console_in_python(quiet))
+        return results
 
     def at_scale(self, name: str | None) -> tuple[Sweep, Mapping[str, Any]]:
         """The sweep with the seeds, epochs and variants of a scale, and that scale's overrides.

@@ -18,6 +18,7 @@ from vagram_ray.rllib.trial_output import OUTPUT_FILES
 from vagram_ray.sweep.plan.tuning import Decisions
 from vagram_ray.sweep.run.faults import Faults
 from vagram_ray.sweep.run.local_ray import RayWatch
+from vagram_ray.sweep.run.loggers import TrialLoggers
 from vagram_ray.sweep.run.trials import TrialQueue
 from vagram_ray.sweep.view.progress import ProgressView
 from vagram_ray.sweep.wandb.supervisor import Supervisor
@@ -38,6 +39,7 @@ class FollowTrials(Callback):
         ray_watch: Tells when Ray itself has died.
         wandb: Logs to Weights & Biases from the records, if that is wanted. It is told of failures for good.
         decisions: Knows which trials a scheduler or a stopper has ended.
+        loggers: Write further files of each trial.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class FollowTrials(Callback):
         ray_watch: RayWatch | None = None,
         wandb: Supervisor | None = None,
         decisions: Decisions | None = None,
+        loggers: TrialLoggers | None = None,
     ) -> None:
-        self._decisions = decisions or Decisions()
+        self._decisions, self._loggers = decisions or Decisions(), loggers
         self._queue, self._faults, self._writer, self._view = queue, faults, writer, view
         self._progress, self._ray_watch, self._wandb = view.progress, ray_watch, wandb
         self._dead: set[tuple[str, str]] = set()
@@ -70,6 +73,8 @@ class FollowTrials(Callback):
         self._progress.reported(name, result)
         self._warn(name, result)
         self._view.reported(name)
+        if self._loggers is not None:
+            self._loggers.result(trial, result)
         for key in ("config", "seeds", EARLIER_RESULTS):  # Tune would keep statistics of every number
             result.pop(key, None)
 
@@ -81,6 +86,8 @@ class FollowTrials(Callback):
         else:
             self._progress.finished(name)
         self._view.ended(name)
+        if self._loggers is not None:
+            self._loggers.end(name)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has failed: it runs once more, in smaller packs, or has failed for good."""
@@ -89,6 +96,8 @@ class FollowTrials(Callback):
         again = self._queue.retry(name, again)
         tell = self._progress.retrying if again else self._progress.failed
         tell(name, self._faults.error_path(name), reason=self._faults.reason(name))
+        if self._loggers is not None:
+            self._loggers.end(name, failed=not again)
         self._view.ended(name)
         if not again:
             if self._wandb is not None:
@@ -99,6 +108,11 @@ class FollowTrials(Callback):
         """Tune looks for the next event."""
         if self._ray_watch is not None:
             self._ray_watch.check()
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Nothing runs any more."""
+        if self._loggers is not None:
+            self._loggers.close()
 
     def _warn(self, name: str, result: Mapping[str, Any]) -> None:
         """Tell of checkpoints that failed or were damaged, and of seeds that have died."""

@@ -24,12 +24,15 @@ from vagram_ray.sweep.run.interruption import (
     leave_at_once_on_signals,
     spared_from_hangup,
 )
+from vagram_ray.sweep.run.ray_address import CURRENT
 from vagram_ray.sweep.spec import SweepError, describe
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Ray's shared memory on a local start: trials pass no large objects, and Ray's default is a third of the memory."""
 OWNER_FILE = "vagram_ray_driver.json"
 """In the session folder of a Ray that a sweep has started: which process did."""
+_sessions: list[Path] = []
+"""Folders of the Ray that this process has started, unless they are kept."""
 _LOOK_EVERY_S = 2.0
 _PATIENCE_S = {True: 4.0, False: 45.0}
 """Seconds without Ray's control process, of one's own Ray and of a cluster's, which may come back."""
@@ -44,12 +47,14 @@ def connect_to_ray(
 ) -> None:
     """Connect to a running Ray at ``address``, or start one embedded in this process with the machine's resources.
 
-    Signals that come meanwhile are noted in ``interruption``.
+    At ``CURRENT`` this process is connected. Signals that come meanwhile are noted in ``interruption``.
 
     Raises:
         SweepError: There is no Ray at the address, or it cannot be started.
         SystemExit: A signal has come.
     """
+    if address == CURRENT:
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns about its future at every start
     (interruption or Interruption()).await_ray(lambda: _connect(address) if address is not None else _start(machine))
@@ -86,6 +91,7 @@ def _start(machine: Machine | None) -> None:
     with contextlib.suppress(OSError):
         (session / OWNER_FILE).write_text(json.dumps(_this_process()))
         remove_leftovers(session.parent)
+    _sessions.append(session)
     atexit.register(_remove_own_files, session)
 
 
@@ -130,8 +136,20 @@ def _remove_own_files(session: Path) -> None:
 
 def keep_ray_files() -> None:
     """Leave the logs of this process's own Ray where they are: they may tell more of what went wrong."""
+    _sessions.clear()
     atexit.unregister(_remove_own_files)
     atexit.register(_end_ray)
+
+
+def end_own_ray() -> None:
+    """End what ``connect_to_ray`` has begun, in a process that goes on: Ray, or the connection to it."""
+    import ray
+
+    call_beside_signals(ray.shutdown, lambda: None)
+    for end in (_end_ray, _remove_own_files):
+        atexit.unregister(end)
+    while _sessions:
+        shutil.rmtree(_sessions.pop(), ignore_errors=True)
 
 
 def _end_ray() -> None:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from vagram_ray.sweep.spec import SweepError
 
 LOCAL = "local"
 """``--address local``: start a Ray in this process, whatever runs on this machine."""
+CURRENT = "current"
+"""The Ray that this process has connected to, or started, before it asked for a sweep."""
 _ANSWERS_WITHIN_S = 10.0
 
 
@@ -56,6 +59,8 @@ def find_ray(asked: str | None) -> RayPlace:
     """
     if asked == LOCAL:
         return RayPlace(None, "one of its own on this machine, as --address local says")
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return RayPlace(CURRENT, "the one that this process is connected to")
     if asked:
         return RayPlace(asked, f"the one at {asked}")
     own = "one of its own on this machine"

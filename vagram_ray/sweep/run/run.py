@@ -6,14 +6,13 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vagram_ray.commands import exact_command
 from vagram_ray.records.folder import RESULTS_FILE, SWEEP_FILE, SWEEP_FILE_COPY, SweepFolder
 from vagram_ray.records.launches import (
     COMPLETE,
@@ -44,6 +43,11 @@ from vagram_ray.sweep.wandb.cursor import offline_runs
 from vagram_ray.sweep.wandb.supervisor import Supervisor
 from vagram_ray.sweep.wandb.target import Target
 
+if TYPE_CHECKING:
+    from ray.tune.logger import LoggerCallback
+
+    from vagram_ray.sweep.run.loggers import TrialLoggers
+
 
 @dataclass(frozen=True)
 class WandbChoice:
@@ -51,6 +55,16 @@ class WandbChoice:
 
     mode: str
     project: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a sweep comes from."""
+
+    file: Path | None
+    """The sweep file or script, kept as a copy with the results; None in a notebook."""
+    command: str
+    """What runs it, and goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +94,10 @@ def run_sweep(
     continuation: Continuation,
     storage: SweepStorage,
     wandb: WandbChoice,
-    source: Path,
+    source: Source,
     console: Console,
     interruption: Interruption | None = None,
+    loggers: Sequence[LoggerCallback] = (),
 ) -> Outcome:
     """Run the trials that are still to be run. Writes the sweep's records as they come.
 
@@ -92,9 +107,10 @@ def run_sweep(
         continuation: The whole sweep and how far it has come.
         storage: Where results go.
         wandb: Mode and project.
-        source: The sweep file, kept as a copy with the results.
+        source: The sweep file and the command.
         console: Where progress is shown.
         interruption: Tells of signals; without it there are none.
+        loggers: Of Tune, which write further files of each trial.
     """
     todo, interruption = continuation.todo, interruption or Interruption()
     interruption.note_signals(TRIALS_RUN if todo else ENDING)
@@ -110,7 +126,10 @@ def run_sweep(
         faults, writer = Faults(storage.folder), RecordWriter(storage.folder, view.warn)
         decisions = Decisions()
         if todo:
-            ray_lost = not _fit(continuation, storage, view, follower, interruption, faults, writer, decisions)
+            trial_loggers = _trial_loggers(continuation, storage, loggers, view) if loggers else None
+            ray_lost = not _fit(
+                continuation, storage, view, follower, interruption, faults, writer, decisions, trial_loggers
+            )
         interruption.note_signals(ENDING)
         writer.flush()
     seconds = time.monotonic() - started if todo else None
@@ -151,17 +170,18 @@ def _write_end(
     writer.attempt(RESULTS_FILE, results.write_csv)
 
 
-def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Path) -> None:
+def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Source) -> None:
     """Write ``sweep.json`` and the copy of the sweep file."""
     plan, before = continuation.plan, continuation.recorded
     uri = storage.uri if storage.is_remote else None
-    details = _details(plan, wandb)
+    details = _details(plan, wandb, source.command)
     try:
         running = [trial.name for trial in continuation.todo]
         content = plan_content(plan, resources_of_launch(plan, running, before.resources if before else {}))
         folder = SweepFolder(storage.folder)
         begin_launch(folder, content, continuation.sweep_id, details, recorded=before, storage=uri)
-        shutil.copyfile(source, storage.folder / SWEEP_FILE_COPY)
+        if source.file is not None:
+            shutil.copyfile(source.file, storage.folder / SWEEP_FILE_COPY)
     except OSError as error:
         raise storage.not_writable(error) from error
 
@@ -186,6 +206,7 @@ def _fit(
     faults: Faults,
     writer: RecordWriter,
     decisions: Decisions,
+    loggers: TrialLoggers | None,
 ) -> bool:
     """Run the trials; returns whether Ray is alive at the end."""
     from ray.tune import TuneError
@@ -203,7 +224,7 @@ def _fit(
     queue = TrialQueue(plan, names, storage, faults, replanned, view.warn)
     command = going_on_command(SweepFolder(storage.folder).read().get("launches", ()))
     with RayWatch(plan.machine.local, view.warn, command) as watch:
-        callbacks = [FollowTrials(queue, faults, writer, view, watch, follower, decisions)]
+        callbacks = [FollowTrials(queue, faults, writer, view, watch, follower, decisions, loggers)]
         try:
             run_trials(queue, callbacks, interruption, decisions, continuation.history)
         except RayLostError:
@@ -211,6 +232,17 @@ def _fit(
         except TuneError as error:
             view.warn(f"Tune cannot go on ({describe(error)}).")
     return True
+
+
+def _trial_loggers(
+    continuation: Continuation, storage: SweepStorage, loggers: Sequence[LoggerCallback], view: ProgressView
+) -> TrialLoggers:
+    from vagram_ray.sweep.run.loggers import TrialLoggers
+
+    def axes(name: str) -> Mapping[str, Any]:
+        return view.progress.trials[name].plan.cell.axes
+
+    return TrialLoggers(loggers, storage.folder, axes, continuation.done, view.warn)
 
 
 def _start_wandb(storage: SweepStorage, wandb: WandbChoice) -> Supervisor | None:
@@ -221,9 +253,9 @@ def _start_wandb(storage: SweepStorage, wandb: WandbChoice) -> Supervisor | None
     return supervisor
 
 
-def _details(plan: SweepPlan, wandb: WandbChoice) -> dict[str, Any]:
+def _details(plan: SweepPlan, wandb: WandbChoice, command: str) -> dict[str, Any]:
     return {
-        "command": exact_command("vagram_ray.sweep"),
+        "command": command,
         "started": now(),
         "git_commit": git_commit(),
         "versions": versions(),

@@ -14,7 +14,7 @@ from typing import Any
 from vagram_ray.records.folder import Record
 from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean
-from vagram_ray.records.summary import final_return, summarize_sweep
+from vagram_ray.records.summary import summarize_sweep
 from vagram_ray.sweep.wandb.text import digest
 from vagram_ray.text import format_seeds
 
@@ -48,7 +48,7 @@ def seed_summary(info: Mapping[str, Any], trial: TrialRecords, seed: int) -> dic
             if value > best:
                 best = value
                 summary |= {f"{RETURN_KEY}_best": value, f"{RETURN_KEY}_best_env_steps": env_steps}
-    final, problem = final_return(trial, seed, info["return_metric"], info["epochs"])
+    final, problem = trial.final_return(seed, info["return_metric"], info["epochs"])
     return summary if problem else {**summary, f"{info['return_metric']}_final": final}
 
 

@@ -1,0 +1,376 @@
+"""Launching a sweep: below the command and ``Sweep.run`` alike."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from vagram_ray.commands import MIN_WIDTH, make_console
+from vagram_ray.sweep.plan.overrides import apply_overrides, select_variants
+from vagram_ray.sweep.spec import DEFAULT_SCALE, Sweep, SweepError, check_name, load_sweep_file
+from vagram_ray.sweep.storage.folder import DEFAULT_STORAGE, SweepStorage
+
+if TYPE_CHECKING:
+    from ray.tune.logger import LoggerCallback
+
+    from vagram_ray.records.results import SweepResults
+    from vagram_ray.rllib import MBPOConfig
+    from vagram_ray.sweep.plan.machine import Machine
+    from vagram_ray.sweep.plan.plan import SweepPlan
+    from vagram_ray.sweep.resume.continuation import Continuation
+    from vagram_ray.sweep.run.interruption import Interruption
+    from vagram_ray.sweep.run.ray_address import RayPlace
+    from vagram_ray.sweep.run.run import Outcome, WandbChoice
+    from vagram_ray.sweep.storage.lock import DriverLock
+
+COMPLETE, INCOMPLETE = 0, 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: on the command line, or of ``Sweep.run``."""
+
+    sweep: Sweep | None = None
+    """Given in Python; None where a file defines it."""
+    config_file: Path | None = None
+    """The sweep file; in Python the script that asks, if there is one."""
+    scale: str | None = None
+    seeds: int | Sequence[int] | None = None
+    epochs: int | None = None
+    seeds_per_trial: int | None = None
+    checkpoint_every: int | None = None
+    assignments: Mapping[str, Any] = field(default_factory=dict)
+    """Settings by key, as ``--set`` gives them."""
+    source: str | None = None
+    """A checkpoint that all trials start from."""
+    source_parts: str | None = None
+    name: str | None = None
+    restart: bool = False
+    storage: str = DEFAULT_STORAGE
+    address: str | None = None
+    max_concurrent: int | None = None
+    wandb: str = "auto"
+    wandb_project: str = "vagram_ray"
+    wandb_artifacts: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+    """Kinds of further files (``vagram_ray.sweep.run.loggers``)."""
+    dry_run: bool = False
+    gpus: int | None = None
+    gpu_memory: float = 80.0
+    command: str = ""
+    """What goes on with the sweep."""
+
+    @property
+    def directory(self) -> Path:
+        """Where relative names of extensions in the sweep's own configuration are looked for."""
+        return Path.cwd() if self.config_file is None else self.config_file.parent
+
+
+def launch(request: Request, console: Console) -> int:
+    """Plan and run a sweep for a command; returns the exit status.
+
+    Raises:
+        SweepError: The input cannot work.
+        SystemExit: A signal has come before anything was running.
+    """
+    from vagram_ray.sweep.run.interruption import stop_on_signals
+
+    # Of processes that died the views tell in a line; Ray, which reads this when it is imported, in a paragraph.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    with stop_on_signals(console) as interruption:
+        launched = _launch(request, console, interruption)
+        if launched.ray_lost:  # Ray would wait for itself at the end
+            sys.stdout.flush()
+            os._exit(interruption.exit_status or launched.status)
+        return interruption.exit_status or launched.status
+
+
+def run_in_python(request: Request, console: Console) -> SweepResults:
+    """Plan and run a sweep for a script or a notebook, and end the Ray that was started for it.
+
+    Raises:
+        SweepError: The input cannot work, or Ray has died.
+        KeyboardInterrupt: Ctrl-C has stopped the trials; what they have done is recorded.
+        SystemExit: Another signal has.
+    """
+    from vagram_ray.records.results import SweepResults
+    from vagram_ray.sweep.run.interruption import Interruption, stop_on_signals
+    from vagram_ray.sweep.run.local_ray import end_own_ray
+
+    in_main_thread = threading.current_thread() is threading.main_thread()  # signals are heard of there alone
+    with stop_on_signals(console) if in_main_thread else nullcontext(Interruption()) as interruption:
+        before = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+        try:
+            launched = _launch(request, console, interruption)
+        except SweepError as error:  # told of an option of the command, which is an argument here
+            raise SweepError(error.message.removeprefix("--")) from error
+        finally:
+            if not before and "ray" in sys.modules and sys.modules["ray"].is_initialized():
+                end_own_ray()
+    if interruption.signal_number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if interruption.happened:
+        raise SystemExit(interruption.exit_status)
+    if launched.ray_lost:
+        raise SweepError("Ray has died, and the sweep with it: restart this process, and run it again to go on.")
+    return SweepResults.load(launched.folder)
+
+
+def origin(name: str) -> dict[str, Any]:
+    """The script of this process and the command that runs it; in a notebook neither."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if script is None or "ipykernel" in sys.modules or not os.path.isfile(script):
+        return {"command": f"Sweep.run() of the sweep {name}"}
+    return {"config_file": Path(script), "command": shlex.join(["python", *sys.argv])}
+
+
+def console_in_python(quiet: bool) -> Console:
+    """Where progress goes: the terminal, lines below a notebook's cell, or nowhere."""
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    if quiet:
+        return Console(**plain, quiet=True)
+    if "ipykernel" in sys.modules:  # a live table would need a widget of the notebook's
+        return Console(**plain, force_jupyter=False, force_terminal=False, width=MIN_WIDTH)
+    return make_console()
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """How a launch ended."""
+
+    folder: Path
+    """Where the records are."""
+    status: int = COMPLETE
+    ray_lost: bool = False
+    """Whether Ray has died."""
+
+
+def _launch(request: Request, console: Console, interruption: Interruption) -> _Launched:
+    from vagram_ray.sweep.plan.plan import check_gpu_memory
+    from vagram_ray.sweep.plan.task import replaced_task
+    from vagram_ray.sweep.resume.continuation import continue_sweep
+    from vagram_ray.sweep.run.ray_address import find_ray
+    from vagram_ray.sweep.run.ray_files import prepare_ray_files
+    from vagram_ray.sweep.storage.lock import DriverLock
+
+    sweep = request.sweep or load_sweep_file(request.config_file or "")
+    sized, scale_overrides = _sized(sweep, request)
+    variants, assignments = select_variants(sized.variants, request.assignments)
+    assignments |= _started_from(request)
+    sized = replace(sized, variants=variants)
+    config = _configured(sized, scale_overrides, assignments, request)
+    storage = SweepStorage(request.storage, request.name or default_name(sweep.name, _scale(sweep, request)))
+    _check_name(storage.name)
+    storage.check(console.print)
+    wandb_mode = _wandb_mode(request, storage)
+    loggers = _loggers(request)
+    place = find_ray(request.address)
+    request = replace(request, address=place.address)
+    if request.address is None and not request.dry_run:
+        prepare_ray_files()
+    with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
+        plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request, interruption)
+        plan = replace(plan, replaced=replaced_task(sweep, plan))
+        per_trial = request.seeds_per_trial
+        shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
+        continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)
+        check_gpu_memory(continuation.plan, continuation.todo)
+        if continuation.todo and not request.restart:
+            shared = _shared(continuation.plan, request, storage, lock)
+        _show_plan(continuation, storage, wandb_mode, request, place, shared, console)
+        if not continuation.todo:
+            console.print("Every trial has come to its end: nothing is left to run.")
+        if request.dry_run:
+            return _Launched(storage.folder)
+
+        from vagram_ray.sweep.run.local_ray import connect_to_ray
+        from vagram_ray.sweep.run.run import Source, WandbChoice, run_sweep
+
+        if request.address is None and continuation.todo:
+            connect_to_ray(None, machine, interruption)
+        choice = WandbChoice(wandb_mode, request.wandb_project)
+        source = Source(request.config_file, request.command)
+        outcome = run_sweep(continuation, storage, choice, source, console, interruption, loggers)
+        status = _finish(storage, outcome, console, choice, request.wandb_artifacts)
+        return _Launched(storage.folder, status, outcome.ray_lost)
+
+
+def default_name(sweep_name: str, scale: str) -> str:
+    """Name of a sweep's results that the command line does not name: the same command has the same."""
+    return f"{sweep_name}-{scale}" if scale else sweep_name
+
+
+def _scale(sweep: Sweep, request: Request) -> str:
+    return "" if request.scale is None and not sweep.scales else request.scale or DEFAULT_SCALE
+
+
+def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:
+    sized, overrides = sweep.at_scale(request.scale)
+    asked = {key: getattr(request, key) for key in ("seeds", "epochs", "checkpoint_every")}
+    try:
+        return replace(sized, **{key: value for key, value in asked.items() if value is not None}), dict(overrides)
+    except ValueError as error:
+        raise SweepError(f"--{str(error).replace('checkpoint_every', 'checkpoint-every')}") from error
+
+
+def _configured(
+    sweep: Sweep, scale_overrides: dict[str, Any], assignments: dict[str, Any], request: Request
+) -> MBPOConfig:
+    from vagram_ray.sweep.plan.plan import resolve_extensions
+
+    config = apply_overrides(sweep.config, scale_overrides, source="The override of the scale")
+    config = resolve_extensions(config, request.directory)  # the file speaks of its own surroundings,
+    config = apply_overrides(config, assignments, source="--set" if request.sweep is None else "overrides:")
+    return resolve_extensions(config, Path.cwd()) if "extensions" in assignments else config  # the user of theirs
+
+
+def _started_from(request: Request) -> dict[str, Any]:
+    """``--from`` and ``--from-parts`` as keys of the configuration, which a sweep's records hold."""
+    if request.source is None:
+        if request.source_parts is not None:
+            raise SweepError(f"--from-parts {request.source_parts} needs --from CHECKPOINT.")
+        return {}
+    from vagram_ray.checkpoint import CheckpointError
+    from vagram_ray.rllib.initialization import find_source
+
+    try:
+        found: dict[str, Any] = {"initial_checkpoint": find_source(request.source)}
+    except CheckpointError as error:
+        raise SweepError(f"--from: {str(error).removeprefix('initialize_from: ')}") from error
+    if request.source_parts is not None:
+        found["initial_parts"] = tuple(part.strip() for part in request.source_parts.split(","))
+    return found
+
+
+def _check_name(name: str) -> None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise SweepError(f"--{error}") from error
+
+
+def _wandb_mode(request: Request, storage: SweepStorage) -> str:
+    from vagram_ray.sweep.wandb.mode import check_project, prepare_wandb
+
+    try:
+        check_project(request.wandb_project)
+        mode = prepare_wandb(request.wandb, storage.folder)
+    except ValueError as error:
+        raise SweepError(str(error)) from error
+    if request.wandb_artifacts and mode == "disabled":
+        raise SweepError("--wandb-artifacts needs W&B, which is disabled: use --wandb offline or online.")
+    return mode
+
+
+def _loggers(request: Request) -> Sequence[LoggerCallback]:
+    if not request.log:
+        return ()
+    from vagram_ray.sweep.run.loggers import make_loggers
+
+    return make_loggers(request.log)
+
+
+def _plan(
+    sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request, interruption: Interruption
+) -> tuple[SweepPlan, Machine]:
+    from vagram_ray.sweep.plan.plan import make_plan
+    from vagram_ray.sweep.plan.probe import Prober
+
+    machine = _machine(request, interruption)
+    prober = Prober(machine, config.extensions)
+    plan = make_plan(
+        sweep,
+        config,
+        machine,
+        scale=_scale(sweep, request),
+        seeds_per_trial=request.seeds_per_trial,
+        max_concurrent=request.max_concurrent,
+        measure=prober,
+        overrides=overrides,
+    )
+    return replace(plan, assumption=prober.note), machine
+
+
+def _machine(request: Request, interruption: Interruption) -> Machine:
+    """What the sweep is planned for; connects to Ray where an address is given."""
+    from vagram_ray.sweep.plan.machine import assumed_machine, cluster_machine, local_machine
+
+    if request.gpus is not None and request.address is None and not request.dry_run:
+        raise SweepError(
+            f"--gpus {request.gpus} plans for GPUs that are not there: add --dry-run to see the plan, or --address of "
+            "a cluster that starts machines when trials ask for them."
+        )
+    if request.address is not None:
+        from vagram_ray.sweep.run.local_ray import connect_to_ray
+
+        connect_to_ray(request.address, interruption=interruption)
+    if request.gpus is not None:
+        machine = assumed_machine(request.gpus, request.gpu_memory)
+        return (
+            machine
+            if request.address is None
+            else replace(machine, nodes=max(cluster_machine().nodes, 1 + request.gpus))
+        )
+    return local_machine() if request.address is None else cluster_machine()
+
+
+def _shared(plan: SweepPlan, request: Request, storage: SweepStorage, lock: DriverLock | None) -> bool:
+    """Whether all nodes of the cluster were asked and see the sweep's folder; a dry run makes none, so asks none."""
+    from vagram_ray.sweep.storage.shared_storage import shared_by_all
+
+    if lock is None or request.address is None or storage.is_remote:
+        return False
+    lock.hold()
+    return shared_by_all(storage, plan)
+
+
+def _show_plan(
+    continuation: Continuation,
+    storage: SweepStorage,
+    wandb_mode: str,
+    request: Request,
+    place: RayPlace,
+    shared: bool,
+    console: Console,
+) -> None:
+    from vagram_ray.sweep.view.plan import Surroundings, render_plan
+
+    wandb = "disabled" if wandb_mode == "disabled" else f"{wandb_mode}, project {request.wandb_project}"
+    folder = storage.uri if storage.is_remote else storage.shown
+    console.print(render_plan(continuation, Surroundings(folder, wandb, storage.free_bytes(), place.shown, shared)))
+    console.print()
+
+
+def _finish(
+    storage: SweepStorage, outcome: Outcome, console: Console, wandb: WandbChoice, wandb_artifacts: tuple[str, ...]
+) -> int:
+    from vagram_ray.records.results import SweepResults
+    from vagram_ray.records.summary import summarize_sweep, write_summary
+    from vagram_ray.sweep.storage.remote import upload_all
+    from vagram_ray.sweep.view.end import print_closing
+
+    results = SweepResults.load(storage.folder)
+    summary = summarize_sweep(results)
+    with suppress(OSError):  # the disk is full or read-only: what it did not take is told below
+        write_summary(summary, results)
+    upload_all(storage)
+    print_closing(summary, outcome, storage, console)
+    if outcome.interrupted:
+        return INCOMPLETE
+    if wandb_artifacts:
+        from vagram_ray.sweep.wandb.supervisor import hand_over_artifacts
+        from vagram_ray.sweep.wandb.target import Target
+
+        hand_over_artifacts(Target(storage.folder, wandb.project, storage.name), wandb_artifacts, console)
+        upload_all(storage)  # the figures and films that were made
+    return COMPLETE if summary.complete and not outcome.failed and not outcome.unwritten else INCOMPLETE
