@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from vagram_ray.envs import dm_control
 from vagram_ray.sweep.plan.machine import GIB, Machine
 from vagram_ray.sweep.plan.overrides import apply_overrides, parse_assignments, select_variants
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
@@ -18,6 +19,11 @@ MACHINE = Machine(2, 0, 24 * GIB, "a machine")
 
 
 def plan_of(name: str, scale: str, **changes: Any) -> SweepPlan:
+    if name == "dmc":
+        try:
+            dm_control.register("dm_control/hopper-hop-v0")
+        except ValueError as error:
+            pytest.skip(f"needs the extra dmc: {error}")
     sweep, overrides = load_sweep_file(FOLDER / f"{name}.py").at_scale(scale)
     overrides = {**overrides, **changes}
     config = apply_overrides(sweep.config, overrides, source="The scale")
@@ -229,3 +235,13 @@ def test_the_attribution_changes_one_thing_of_the_baseline_at_a_time(scale: str)
         sizes = [(c.num_distractors, c.num_layers, c.hidden_size) for c in by_agent["vagram"]]
         assert sizes == [(0, 2, 64), (5, 2, 64), (10, 2, 64), (0, 1, 16), (0, 1, 8)]
         assert len(plan.seeds) == 16
+
+
+def test_dm_control_compares_targets_with_both_losses_and_plain_sac_once() -> None:
+    plan = plan_of("dmc", "paper")
+    by_cell = {tuple(cell.axes.values()): cell.config(plan.config) for cell in plan.cells}
+    assert len(by_cell) == 5 * (2 * 2 + 1)
+    usual, repaired = (by_cell["hopper-hop", targets, "vagram"].to_settings() for targets in ("usual", "repaired"))
+    assert (usual.prediction_target, usual.normalize_dynamics_targets) == ("delta", False)
+    assert (repaired.prediction_target, repaired.normalize_reward_targets) == ("next_obs", True)
+    assert by_cell["humanoid-walk", "usual", "nll"].environment_spec().dimensions() == (67, 21)

@@ -107,6 +107,57 @@ def test_arguments_that_move_the_limits_are_honoured(env_id, env_kwargs):
     assert roll_and_compare(EnvironmentSpec(env_id, env_kwargs=env_kwargs), 400) > 3
 
 
+@pytest.mark.parametrize("version", [4, 5])
+def test_the_double_pendulums_tip(version):
+    """In any pose, and in episodes but where the tip is within a millimetre of its limit."""
+    env = EnvironmentSpec(f"InvertedDoublePendulum-v{version}").make(0).unwrapped
+    fn = terminations.termination_function(f"InvertedDoublePendulum-v{version}")
+    generator, heights, observed = np.random.default_rng(0), [], []
+    for _ in range(200):
+        env.set_state(generator.uniform(-1.2, 1.2, 3), generator.normal(size=3))
+        heights.append(env.data.site("tip").xpos[2])
+        observed.append(env._get_obs())
+    verdict = fn(None, None, torch.as_tensor(np.array(observed)))
+    np.testing.assert_array_equal(verdict.numpy(), np.array(heights) <= 1.0)
+    assert 20 < int(verdict.sum()) < 180
+    ended, compared = 0, 0
+    env.reset(seed=0)
+    for _ in range(400):
+        obs, _, terminated, _, _ = env.step(generator.uniform(-1, 1, 1))
+        if abs(env.data.site("tip").xpos[2] - 1.0) > 1e-3:
+            assert bool(fn(None, None, torch.as_tensor(obs))) == terminated
+            compared += 1
+        if terminated:
+            ended += 1
+            env.reset()
+    assert ended > 20 and compared > 380
+
+
+@pytest.mark.parametrize("goal_velocity", [0.0, 0.03])
+def test_the_mountain_car_at_its_goal(goal_velocity):
+    spec = EnvironmentSpec("MountainCarContinuous-v0", env_kwargs={"goal_velocity": goal_velocity})
+    env, verdicts = spec.make(0).unwrapped, []
+    fn = terminations.termination_function(spec.env_id, spec.env_kwargs)
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        env.reset()
+        env.state = np.array([generator.uniform(0.3, 0.6), generator.uniform(-0.07, 0.07)], dtype=np.float32)
+        obs, _, terminated, _, _ = env.step(generator.uniform(-1, 1, 1))
+        verdicts.append(terminated)
+        assert bool(fn(None, None, torch.as_tensor(obs))) == terminated
+    assert 30 < sum(verdicts) < 270
+
+
+def test_every_mujoco_environment_of_version_5_is_known():
+    from gymnasium.envs.registration import registry
+
+    known = [name for name, spec in registry.items() if str(spec.entry_point).startswith("gymnasium.envs.mujoco")]
+    names = [name for name in known if name.endswith("-v5")]
+    assert len(names) == 11
+    for name in names:
+        terminations.termination_function(name)
+
+
 def test_terminate_when_unhealthy_false_never_terminates():
     spec = EnvironmentSpec("Hopper-v4", env_kwargs={"terminate_when_unhealthy": False})
     assert roll_and_compare(spec, 300) == 0
@@ -137,22 +188,22 @@ def test_any_leading_shape_and_broken_predictions():
 
 
 def test_unknown_id_says_how_to_register_one_and_registering_helps():
-    spec = EnvironmentSpec("MountainCarContinuous-v0", num_distractors=2)
-    with pytest.raises(EnvironmentSpecError, match=r"register_termination\('MountainCarContinuous-v0', fn\)"):
+    spec = EnvironmentSpec("Acrobot-v1", num_distractors=2)
+    with pytest.raises(EnvironmentSpecError, match=r"register_termination\('Acrobot-v1', fn\)"):
         spec.termination()
-    register_termination("MountainCarContinuous-v0", lambda obs, action, next_obs: next_obs[..., 0] >= 0.45)
+    register_termination("Acrobot-v1", lambda obs, action, next_obs: next_obs[..., 0] >= 0.45)
     obs = torch.tensor([[0.5, 0.0, 9.0, 9.0], [0.4, 0.0, 9.0, 9.0]])
     assert spec.termination()(obs, torch.zeros(2, 1), obs).tolist() == [True, False]
-    register_termination("MountainCarContinuous-v0", never_terminates)
+    register_termination("Acrobot-v1", never_terminates)
     assert spec.termination()(obs, torch.zeros(2, 1), obs).tolist() == [False, False]
 
 
 @pytest.mark.parametrize("fn", [lambda o, a, n: n[..., :1] > 0, lambda o, a, n: n[..., 0]])
 def test_a_registered_function_with_a_wrong_result_is_refused(fn):
-    register_termination("MountainCarContinuous-v0", fn)
+    register_termination("Acrobot-v1", fn)
     obs = torch.zeros(2, 2)
     with pytest.raises(EnvironmentSpecError, match=r"must return torch.bool of shape \(2,\)"):
-        EnvironmentSpec("MountainCarContinuous-v0").termination()(obs, torch.zeros(2, 1), obs)
+        EnvironmentSpec("Acrobot-v1").termination()(obs, torch.zeros(2, 1), obs)
 
 
 def test_bad_registrations_and_limits_are_refused():

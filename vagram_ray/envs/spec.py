@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
+from vagram_ray.envs import dm_control
 from vagram_ray.envs.distractors import (
     DistractorObservation,
     DistractorProcess,
@@ -213,6 +214,8 @@ class EnvironmentSpec:
     def max_episode_steps(self) -> int | None:
         """Gymnasium's time limit, as far as it is known without making the environment."""
         registered = self._registered()
+        if self.creator is None and dm_control.is_dm_control(self.env_id):
+            return dm_control.episode_steps(self.env_kwargs)
         steps = self.env_kwargs.get("max_episode_steps") or (registered and registered.max_episode_steps)
         return steps if isinstance(steps, int) else None
 
@@ -224,6 +227,8 @@ class EnvironmentSpec:
             return self._create(self.creator, keywords)
         try:
             with _no_deprecation_notes(self.env_id):
+                if dm_control.is_dm_control(self.env_id):
+                    return dm_control.make(self.env_id, keywords)
                 # Gymnasium's checker runs at every first step of every environment. `validate` does its work.
                 return gym.make(self.env_id, **{"disable_env_checker": True, **keywords})
         except Exception as error:
@@ -359,6 +364,8 @@ def _check_id(env_id: Any) -> None:
     if not isinstance(env_id, str) or not env_id:
         raise EnvironmentSpecError(f"env_id={env_id!r} must be the id of a Gymnasium environment, such as 'Hopper-v4'")
     module, _, name = env_id.rpartition(":")
+    if dm_control.is_dm_control(env_id):
+        dm_control.register(env_id)
     if module:
         try:
             importlib.import_module(module)

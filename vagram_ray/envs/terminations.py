@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vagram_ray.core.environments import TerminationFn
+from vagram_ray.envs.dm_control import never_ends_by_itself
 from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.naming import Environment, environment_name, is_in_file
 
@@ -32,6 +33,10 @@ CARTPOLE_ANGLE_LIMIT = 12 * 2 * math.pi / 360
 """Radians."""
 PENDULUM_ANGLE_LIMIT = 0.2
 """Radians; InvertedPendulum."""
+POLE_LENGTH, TIP_HEIGHT_LIMIT = 0.6, 1.0
+"""Metres; InvertedDoublePendulum."""
+CAR_GOAL = 0.45
+"""Position; MountainCarContinuous."""
 
 
 def never_terminates(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
@@ -105,6 +110,22 @@ def inverted_pendulum_terminates(obs: Tensor, action: Tensor, next_obs: Tensor) 
     return (next_obs[..., 1].abs() > PENDULUM_ANGLE_LIMIT) | ~torch.isfinite(next_obs).all(-1)
 
 
+def inverted_double_pendulum_terminates(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+    """InvertedDoublePendulum: the tip of the two poles, of 0.6 m each, not above 1 m.
+
+    The tip's height is that of the observed angles: sines in dimensions 1 and 2, cosines in 3 and 4, the second angle
+    relative to the first. The simulator's own is of the last stage of its integrator and may differ by a millimetre.
+    """
+    first_sine, second_sine, first_cosine, second_cosine = next_obs[..., 1:5].unbind(dim=-1)
+    sum_cosine = first_cosine * second_cosine - first_sine * second_sine
+    return ~(POLE_LENGTH * (first_cosine + sum_cosine) > TIP_HEIGHT_LIMIT)
+
+
+def mountain_car_terminates(obs: Tensor, action: Tensor, next_obs: Tensor, *, goal_velocity: float = 0.0) -> Tensor:
+    """MountainCarContinuous: the car at 0.45 or beyond, not slower than `goal_velocity`."""
+    return (next_obs[..., 0] >= CAR_GOAL) & (next_obs[..., 1] >= goal_velocity)
+
+
 def cartpole_terminates(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
     """Cartpole: the cart beyond 2.4 m or the pole beyond 12 degrees."""
     return (next_obs[..., 0].abs() > CARTPOLE_POSITION_LIMIT) | (next_obs[..., 2].abs() > CARTPOLE_ANGLE_LIMIT)
@@ -149,6 +170,10 @@ def _build_healthy(
     return partial(fn, hidden=hidden if excluded else 0, **keywords)
 
 
+def _mountain_car(env_kwargs: Mapping[str, Any]) -> TerminationFn:
+    return partial(mountain_car_terminates, goal_velocity=float(env_kwargs.get("goal_velocity", 0.0)))
+
+
 def _checked_range(argument: str, value: Any) -> Range:
     try:
         low, high = (float(limit) for limit in value)
@@ -174,6 +199,7 @@ _MUJOCO_BUILDERS: dict[str, TerminationBuilder] = {
     "Walker2d": _WALKER2D,
     "Ant": _ANT,
     "Humanoid": _HUMANOID,
+    "InvertedDoublePendulum": _fixed(inverted_double_pendulum_terminates),
     "InvertedPendulum": _fixed(inverted_pendulum_terminates),
     "HalfCheetah": _NEVER,
     "HumanoidStandup": _NEVER,
@@ -185,6 +211,7 @@ _MUJOCO_BUILDERS: dict[str, TerminationBuilder] = {
 _BUILDERS: dict[str, TerminationBuilder] = {
     **{f"{name}-v{version}": builder for name, builder in _MUJOCO_BUILDERS.items() for version in (4, 5)},
     "ContinuousCartPole-v0": _fixed(cartpole_terminates),
+    "MountainCarContinuous-v0": _mountain_car,
     "Pendulum-v1": _NEVER,
 }
 
@@ -224,6 +251,8 @@ def termination_function(env_id: str, env_kwargs: Mapping[str, Any] | None = Non
         EnvironmentSpecError: no function is known for the id, or a limit among `env_kwargs` is no pair of numbers.
     """
     builder = _BUILDERS.get(_without_module(env_id))
+    if builder is None and never_ends_by_itself(env_id):
+        builder = _NEVER
     if builder is None:
         close = difflib.get_close_matches(env_id, _BUILDERS, n=3)
         hint = f" (known: {', '.join(close)})" if close else ""

@@ -15,6 +15,7 @@ from vagram_ray.core.model_losses import get_model_loss
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.envs.distractors import current_distractor_settings
+from vagram_ray.envs.dm_control import is_dm_control
 from vagram_ray.play.errors import PlayError
 from vagram_ray.records import SweepError, SweepFolder
 from vagram_ray.records.folder import SWEEP_FILE_COPY
@@ -120,7 +121,8 @@ def _unknown_names(config: Mapping[str, Any]) -> Iterator[str]:
             get_model_loss(loss)
     except ValueError:
         yield f"model_loss={loss!r}"
-    if isinstance(env_id, str) and env_id.rpartition(":")[2] not in gym.registry and _creator(env_id) is None:
+    known = not isinstance(env_id, str) or env_id.rpartition(":")[2] in gym.registry or is_dm_control(env_id)
+    if not known and _creator(env_id) is None:
         yield f"env={env_id!r}"
 
 

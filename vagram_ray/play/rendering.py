@@ -181,7 +181,7 @@ def check_pictures(spec: EnvironmentSpec, seed: int) -> None:
 def step_seconds(env: gym.Env) -> float | None:
     """Simulated seconds per step (MuJoCo's and Pendulum's ``dt``, cartpole's ``tau``), or None if there is neither."""
     for name in ("dt", "tau"):
-        value = getattr(env.unwrapped, name, None)
+        value = env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
         if isinstance(value, int | float) and value > 0:
             return float(value)
     return None

@@ -6,6 +6,7 @@ from vagram_ray.rllib.algorithm import MBPO
 from vagram_ray.rllib.config import MBPOConfig
 from vagram_ray.rllib.extensions import ExtensionError, load_extensions
 from vagram_ray.rllib.presets import (
+    dmc_settings,
     janner_settings,
     laptop_settings,
     mbrl_lib_settings,
@@ -22,6 +23,7 @@ __all__ = [
     "ExtensionError",
     "MBPOConfig",
     "MBPORLModule",
+    "dmc_settings",
     "janner_settings",
     "laptop_settings",
     "load_extensions",

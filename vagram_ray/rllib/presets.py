@@ -290,6 +290,25 @@ def workstation_settings() -> dict[str, Any]:
     }
 
 
+def dmc_settings() -> dict[str, Any]:
+    """For dm_control's suite (``"dm_control/hopper-hop-v0"``): MBPO's usual sizes, with rollouts of one step.
+
+    They name all that ``published_settings`` names. Networks, step sizes and the mix of data are those of Janner et al.
+    for HalfCheetah, with 20 updates per environment step. An environment step is two of the simulator's controls
+    (``action_repeat``), an epoch two episodes. MBPO is reported to fail here, and to work with
+    ``prediction_target="next_obs"``, ``normalize_dynamics_targets`` and ``normalize_reward_targets``
+    (arXiv 2510.01457): those three are the caller's.
+    """
+    return janner_settings("HalfCheetah") | {
+        "target_entropy": "auto",
+        "utd_ratio": 20,
+        "rollout_length": (20, 150, 1, 1),
+        "epoch_length": 1000,
+        "num_steps_sampled_before_learning_starts": 5000,
+        "model_train_freq": 250,
+    }
+
+
 def smoke_settings() -> dict[str, Any]:
     """Every phase once or twice in seconds, to show that everything runs, and nothing else. Two epochs suffice."""
     return {
