@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,9 +26,9 @@ def mount(*arguments: str) -> bool:
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    """A disk of 24 MiB in memory."""
+    """A disk of 96 MiB in memory: Ray is not started with less than 64."""
     place = Path(tempfile.mkdtemp(prefix="disk", dir="/tmp"))  # short: Ray's sockets may lie there
-    if not mount("-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)):
+    if not mount("-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place)):
         place.rmdir()
         pytest.skip("mounting a file system is not permitted here")
     yield place
@@ -46,6 +48,26 @@ def fill(disk: Path) -> Path:
             except OSError:
                 continue
     return filler
+
+
+@contextlib.contextmanager
+def kept_full(disk: Path) -> Iterator[None]:
+    """Within the block whatever becomes free is filled, such as what a checkpoint that failed has given back."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(0.02):
+            fill(disk)
+
+    filler = fill(disk)
+    thread = threading.Thread(target=keep)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        filler.unlink()
 
 
 def seen(run: SweepRun, *sentences: str) -> Callable[[], bool]:
@@ -78,9 +100,9 @@ def test_a_disk_that_stays_full_is_told_and_made_good_by_the_same_command(
     temporary = {"RAY_TMPDIR": str(disk), "TMPDIR": str(disk)} if temporary_too else {}
     run = make_run(None, storage=disk / "results", **temporary)
     run.start()
-    run.wait_for_epoch(1)
-    filler = fill(disk)
-    status = run.wait()
+    run.wait_until(lambda: len(run.epochs()) == 2 and min(run.epochs().values()) >= 1)  # no process can start later
+    with kept_full(disk):
+        status = run.wait()
     output = run.read_output()
     assert "Traceback" not in output
     assert status == 1, output
@@ -91,7 +113,6 @@ def test_a_disk_that_stays_full_is_told_and_made_good_by_the_same_command(
     assert run.left_behind() == []
     assert remnants(run.folder) == []
 
-    filler.unlink()
     assert run.run() == 0, run.read_output()
     check_equal(run.folder, undisturbed.folder)
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
+from ray.tune import TuneError
 
 from vagram_ray.sweep.run import faults
 from vagram_ray.sweep.run.faults import MAX_LOST_NODES, NO_ANSWER, NODE_LOST, PROCESS_DIED, STEP_LIMIT, Faults, diagnose
+from vagram_ray.sweep.run.run import last_line
 
 pytestmark = pytest.mark.ci
 
@@ -164,3 +166,9 @@ def test_memory_is_told_as_far_as_it_is_known() -> None:
     described: Any = faults.describe_memory(600 * 2**20, 24 * 2**30)
     assert described == "about 600 MiB were expected to be needed, the machine has 24 GiB"
     assert faults.describe_memory(0, None) == ""
+
+
+def test_what_ends_tune_is_told_without_its_traceback() -> None:
+    error = TuneError('Traceback (most recent call last):\n  File "x.py", line 1, in y\nOSError: no space left.\n\n')
+    assert last_line(error) == "OSError: no space left"
+    assert last_line(TuneError()) == "TuneError"

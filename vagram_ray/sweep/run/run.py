@@ -35,7 +35,6 @@ from vagram_ray.sweep.resume.continuation import Continuation
 from vagram_ray.sweep.run.faults import Faults
 from vagram_ray.sweep.run.interruption import ENDING, TRIALS_RUN, Interruption
 from vagram_ray.sweep.run.local_ray import RayLostError, RayWatch, keep_ray_files
-from vagram_ray.sweep.spec import describe
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.remote import DriverFiles
 from vagram_ray.sweep.view.progress import FAILED, ProgressView, SweepProgress
@@ -44,6 +43,7 @@ from vagram_ray.sweep.wandb.supervisor import Supervisor
 from vagram_ray.sweep.wandb.target import Target
 
 if TYPE_CHECKING:
+    from ray.tune import TuneError
     from ray.tune.logger import LoggerCallback
 
     from vagram_ray.sweep.run.loggers import TrialLoggers
@@ -197,6 +197,12 @@ def _progress(continuation: Continuation, storage: SweepStorage) -> SweepProgres
     return progress
 
 
+def last_line(error: TuneError) -> str:
+    """What went wrong: Tune puts the text of a whole traceback into its error, whose last line says it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
+
+
 def _fit(
     continuation: Continuation,
     storage: SweepStorage,
@@ -230,7 +236,7 @@ def _fit(
         except RayLostError:
             return False
         except TuneError as error:
-            view.warn(f"Tune cannot go on ({describe(error)}).")
+            view.warn(f"Tune cannot go on ({last_line(error)}).")
     return True
 
 
