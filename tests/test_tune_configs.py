@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vagram_ray.envs import dm_control
+from vagram_ray.sweep.plan.growth import suggested
 from vagram_ray.sweep.plan.machine import GIB, Machine
 from vagram_ray.sweep.plan.overrides import apply_overrides, parse_assignments, select_variants
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
@@ -37,9 +38,26 @@ def labels(plan: SweepPlan) -> list[str]:
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
 def test_every_sweep_can_be_planned_at_every_scale(name: str, scale: str) -> None:
-    plan = plan_of(name, scale)
+    plan = suggested(plan_of(name, scale))
     assert plan.trials
     assert "None" not in "".join(labels(plan))
+
+
+@pytest.mark.parametrize(("scale", "samples"), [("smoke", 2), ("laptop", 16), ("paper", 32)])
+def test_tuning_searches_on_seeds_of_its_own(scale: str, samples: int) -> None:
+    plan = plan_of("tuning", scale)
+    tuning = plan.tuning
+    assert tuning is not None and tuning.samples is not None
+    assert plan.to_come == samples and not plan.cells
+    assert set(tuning.samples.axes() or ()) == {"utd_ratio", "model_lr", "real_ratio"}
+    assert all(100 <= seed < 200 for seed in plan.seeds), "none of those that are reported"
+    first = suggested(plan, 3)
+    configs = [cell.config(first.config).to_settings() for cell in first.cells]
+    assert len({config.model_lr for config in configs}) == len(configs)
+    for config in configs:
+        assert 1e-4 <= config.model_lr <= 1e-2
+        assert config.real_ratio_at(plan.epochs) in (0.05, 0.25, 0.5, 0.75)
+    assert len(first.trials) == len(first.cells) and first.trials[0].seeds == plan.seeds
 
 
 def test_figure_3_has_three_sizes_and_one_line_for_sac() -> None:
@@ -134,7 +152,7 @@ def test_figure_7_tells_the_variance_head_from_the_weights() -> None:
 @pytest.mark.parametrize(("scale", "episodes"), [("smoke", 1), ("laptop", 5), ("paper", 10)])
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
 def test_each_scale_has_its_number_of_evaluation_episodes(name: str, scale: str, episodes: int) -> None:
-    plan = plan_of(name, scale)
+    plan = suggested(plan_of(name, scale))
     assert {cell.config(plan.config).evaluation_duration for cell in plan.cells} == {episodes}
 
 

@@ -78,10 +78,10 @@ def test_a_name_that_is_none_gets_one_sentence(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SweepError, match=r"at 'distractor': did you mean distractors\? `vagram-sweep --list`"):
         find_sweep_file("distractor")
-    result = invoke("nothing")
+    result = invoke("zzz")
     assert result.exit_code == 2
     assert result.stderr == (
-        "Error: There is no sweep file and no packaged sweep at 'nothing': `vagram-sweep --list` shows those of the "
+        "Error: There is no sweep file and no packaged sweep at 'zzz': `vagram-sweep --list` shows those of the "
         "package.\n"
     )
     assert "'folder/nothing'" in invoke("folder/nothing").stderr

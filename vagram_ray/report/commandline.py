@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -22,6 +22,9 @@ from vagram_ray.report.curves import Comparison, with_reference
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.merging import load_comparison
 from vagram_ray.text import plural, short_path
+
+if TYPE_CHECKING:
+    from vagram_ray.report.search import Search
 
 DONE, INTERRUPTED = 0, 130
 REPORT_FOLDER = "report"
@@ -50,8 +53,8 @@ REPORT_FOLDER = "report"
 def main(**options: Any) -> None:
     """Write the report of sweeps: the answer in words, tables, figures and one HTML page.
 
-    A PATH is the folder of a sweep, a CSV file in the long format, or a folder of mbrl-lib's results. Several PATHs
-    become one report. The sweep may still be running.
+    A PATH is the folder of a sweep, a CSV file in the long format, a folder of mbrl-lib's results, or the folder of a
+    Tune experiment. A search is ranked. Several PATHs become one report. The sweep may still be running.
 
     Exit status: 0 when the report is written, 2 for input that cannot work, 130 after Ctrl-C.
     """
@@ -85,6 +88,11 @@ def report(
     if watch:
         _watch(sources, console)
     _check_writable(folder)
+    if len(sources) == 1 and reference is None and not metrics and wandb is None:
+        from vagram_ray.report.search_page import find_search
+
+        if (search := find_search(sources[0])) is not None:
+            return _report_search(search, folder, console)
     comparison = replace(with_reference(load_comparison(sources), reference), margin=margin)
     from vagram_ray.report.comparisons import compare_pairs
     from vagram_ray.report.figures import check_metrics, draw_figures
@@ -112,6 +120,20 @@ def report(
     _print_places(folder, page, len(figures), tables, console)
     if wandb is not None:
         _build_workspace(comparison, wandb, console)
+    return page
+
+
+def _report_search(search: Search, folder: Path, console: Console) -> Path:
+    """Write the report of a search."""
+    from vagram_ray.report.search_page import print_answer, write_search
+
+    try:
+        with console.status("Drawing ...") if console.is_terminal else contextlib.nullcontext():
+            page, figures, tables, sentences = write_search(search, folder)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    print_answer(search, sentences, console)
+    _print_places(folder, page, len(figures), tables, console)
     return page
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vagram_ray.files import write_atomically
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
@@ -24,6 +24,9 @@ from vagram_ray.report.text import (
 )
 from vagram_ray.report.verdict import definitions, findings, next_step, warnings_in_short
 from vagram_ray.text import format_number, plural
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 PAGE_FILE = "report.html"
 _KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}
@@ -55,23 +58,14 @@ def render_page(
     comparison: Comparison, figures: Sequence[Figure], pairs: Sequence[PairComparison] | None = None
 ) -> str:
     """The page as text: figures inline, no script, nothing that is loaded from elsewhere."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     compared = compare_pairs(comparison) if pairs is None else pairs
-    environment = Environment(
-        loader=PackageLoader("vagram_ray.report"),
-        autoescape=True,  # also of the style sheet: a name in it never holds a quote
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    light, dark = css_variables()
-    return environment.get_template("report.html").render(
+    return page_template().render(
         title=_title(comparison),
         task=task_lines(comparison),
         replaced=list(dict.fromkeys(facts.replaced_task for facts in comparison.experiments if facts.replaced_task)),
         warnings=warnings_in_short(comparison),
         findings=findings(comparison, compared),
+        findings_open=False,
         next_step=" ".join(next_step(comparison, compared)),
         words=list(definitions(comparison, compared)),
         glance=at_a_glance(comparison, compared),
@@ -83,11 +77,24 @@ def render_page(
             for facts in comparison.experiments
         ],
         seeds=seeds_in_figures(comparison),
-        footer=_footer(),
-        css_color=css_color,
-        light=light,
-        dark=dark,
+        footer=footer(),
     )
+
+
+def page_template() -> Template:
+    """The template of every page, which knows the colors."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vagram_ray.report"),
+        autoescape=True,  # also of the style sheet: a name in it never holds a quote
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    light, dark = css_variables()
+    environment.globals.update(css_color=css_color, light=light, dark=dark)
+    return environment.get_template("report.html")
 
 
 # -- texts -------------------------------------------------------------------------------------------------------
@@ -155,7 +162,8 @@ def _missing_title(comparison: Comparison) -> str:
     return f"{missing} of {plural(planned, 'seed')} did not come to {'its' if planned == 1 else 'their'} end"
 
 
-def _footer() -> str:
+def footer() -> str:
+    """The last line of a page."""
     from vagram_ray import __version__
 
     return f"Written by python -m vagram_ray.report, vagram_ray {__version__}."

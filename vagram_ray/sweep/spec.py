@@ -35,11 +35,12 @@ class Scale:
     ``overrides`` maps ``MBPOConfig`` keys to values, which may be search spaces such as
     ``tune.grid_search([5, 10])`` and then take the place of the axis of that name. A key inside a
     dictionary is written with a dot: ``"env_config.gravity"``. ``variants`` take the place of the sweep's, axis by
-    axis. An empty axis is none.
+    axis. An empty axis is none. ``num_samples`` is for random search spaces.
     """
 
     epochs: int | None = None
     seeds: int | Sequence[int] | None = None
+    num_samples: int | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
@@ -48,6 +49,8 @@ class Scale:
             check_epochs(self.epochs)
         if self.seeds is not None:
             seed_tuple(self.seeds)
+        if self.num_samples is not None and not is_whole(self.num_samples, 1, MAX_EPOCHS):
+            raise ValueError(f"num_samples={self.num_samples!r} is not usable: it needs a whole number from 1.")
         if not isinstance(self.overrides, Mapping):
             raise ValueError(f"Scale.overrides={self.overrides!r} is not usable: it maps MBPOConfig keys to values.")
         check_variants(self.variants)
@@ -201,6 +204,7 @@ class Sweep:
             variants=variants,
             epochs=self.epochs if scale.epochs is None else scale.epochs,
             seeds=self.seeds if scale.seeds is None else scale.seeds,
+            num_samples=self.num_samples if scale.num_samples is None else scale.num_samples,
         )
         return sized, scale.overrides
 

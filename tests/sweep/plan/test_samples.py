@@ -200,6 +200,7 @@ def test_optuna_goes_on_after_a_restart_without_repeating_what_it_knows() -> Non
     values = [cell.axes["model_lr"] for cell in both]
     assert len(set(values)) == len(values) == 18
     assert all(1e-4 <= value <= 1e-2 for value in values)
+    assert all(cell.values["real_ratio"] in ((0, 1, 1.0, 0.05), (0, 1, 1.0, 0.5)) for cell in both)
     late = sorted(values[12:])
     assert late[len(late) // 2] < 1e-3  # small ones are the good ones here, and it has noticed
 

@@ -69,6 +69,7 @@ class Samples:
         """A sentence on why less than ``num_samples`` are suggested, or what was passed over, empty without one."""
         self._searcher, self._config, self._metric = searcher, config, metric
         self._base = config.to_dict()
+        self._texts: dict[Path, dict[str, Any]] = {}
         self._domains = self._read_space(config)
         self._samples: list[_Sample] = []
         self._asked = 0
@@ -113,8 +114,14 @@ class Samples:
             )
 
     def _space(self) -> dict[str, Any]:
+        """What the searcher sees. Of choices that are no numbers or words their texts: not all searchers take more."""
+        from ray.tune.search.sample import Categorical
+
         space: dict[str, Any] = {}
         for path, domain in self._domains.items():
+            if isinstance(domain, Categorical) and not all(map(_is_simple, domain.categories)):
+                self._texts[path] = {format_value(value): value for value in domain.categories}
+                domain = Categorical(list(self._texts[path]))
             _put(space, path, domain)
         return space
 
@@ -227,7 +234,7 @@ class Samples:
         """Tell the searcher of a sample that it has not suggested itself, if it takes that."""
         if not sample.results:
             return
-        point = {"/".join(map(str, path)): _lookup(sample.cell.values, path) for path in self._domains}
+        point = {"/".join(map(str, path)): self._seen(path, sample.cell) for path in self._domains}
         try:
             self._searcher.add_evaluated_point(point, sample.results[-1][self._metric])
             sample.told = True
@@ -235,6 +242,11 @@ class Samples:
             pass
         except Exception as error:  # outside of a space that has become smaller, say
             self.note = f"{self.name} does not take a sample of an earlier launch into account ({describe(error)})"
+
+    def _seen(self, path: Path, cell: Cell) -> Any:
+        """A value as the searcher sees it."""
+        value = _lookup(cell.values, path)
+        return format_value(value) if path in self._texts else value
 
     # -- cells ---------------------------------------------------------------------------------------------------
 
@@ -252,7 +264,7 @@ class Samples:
         return self._cell(point, index, before)
 
     def _cell(self, point: Mapping[str, Any], index: int, before: Sequence[Cell]) -> Cell:
-        chosen = {path: _plain(value) for path, value in self._leaves(point)}
+        chosen = {path: self._meant(path, _plain(value)) for path, value in self._leaves(point)}
         order = [*(path for path in self._domains if path in chosen), *(p for p in chosen if p not in self._domains)]
         axes = {axis_name(path): chosen[path] for path in order}
         own = {".".join(map(str, path)): value for path, value in chosen.items() if path not in self._domains}
@@ -269,6 +281,11 @@ class Samples:
         label = printable(", ".join(f"{name}={format_value(value)}" for name, value in axes.items()) or "sample")
         taken = {cell.label for cell in before}
         return Cell(index, label if label not in taken else f"{label}, cell={index}", axes, values)
+
+    def _meant(self, path: Path, value: Any) -> Any:
+        """The value that a searcher's stands for."""
+        texts = self._texts.get(path, {})
+        return texts[value] if isinstance(value, str) and value in texts else value
 
     def _leaves(self, point: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
         for key, value in point.items():
@@ -303,6 +320,10 @@ def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_simple(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _of_domain(domain: Any, value: Any) -> Any:

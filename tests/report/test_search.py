@@ -1,0 +1,205 @@
+"""The report of a search: ranking, settings as options, what matters, and experiments of plain Tune."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.sweep.conftest import result_of
+from vagram_ray.records import SweepFolder
+from vagram_ray.report import search_importance
+from vagram_ray.report.commandline import main
+from vagram_ray.report.search import Scale, is_search
+from vagram_ray.report.search_importance import importance
+from vagram_ray.report.search_page import find_search
+from vagram_ray.sweep.plan.overrides import parse_assignments
+
+SEEDS, EPOCHS = (100, 101, 102, 103, 104), 10
+
+
+def settings(number: int) -> dict[str, Any]:
+    generator = np.random.default_rng(number)
+    return {
+        "model_lr": float(10 ** generator.uniform(-4, -2)),
+        "utd_ratio": int(generator.choice([2, 5, 10])),
+        "mix": "a",
+    }
+
+
+def quality(own: dict[str, Any]) -> float:
+    """Falls with the distance of the step size from 0.001; the other settings change nothing."""
+    return -100 * abs(np.log10(own["model_lr"]) + 3)
+
+
+def write_sweep(folder: Path, samples: int = 16, **more: Any) -> list[dict[str, Any]]:
+    """A search whose third and fourth samples were stopped after four epochs."""
+    cells = [settings(number) for number in range(samples)]
+    names = [f"sample={number},seeds=100-104" for number in range(samples)]
+    sweep = SweepFolder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep.write(
+        {
+            "name": "tuning", "epochs": EPOCHS, "seeds": SEEDS, "return_metric": "eval/episode_return",
+            "cells": [{"label": f"sample={number}", "axes": own} for number, own in enumerate(cells)],
+            "trials": [{"name": name, "cell": number, "seeds": SEEDS} for number, name in enumerate(names)],
+            "launches": [{}], "wall_time_s": 1.0,
+            "tuning": {"metric": "eval/episode_return_iqm", "mode": "max", "search_alg": "OptunaSearch"}, **more,
+        }
+    )  # fmt: skip
+    for number, own in enumerate(cells):
+        last = 4 if number in (2, 3) else EPOCHS
+        for epoch in range(1, last + 1):
+            by = {"stopped_by": "ASHA"} if epoch == last < EPOCHS else {}
+            returns = {seed: quality(own) - 50 / epoch + place for place, seed in enumerate(SEEDS)}
+            sweep.append(names[number], result_of(epoch, returns, **by))
+    return cells
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == 0, result.output + result.stderr
+    return result.output
+
+
+def test_a_search_is_ranked_and_its_best_settings_are_options(tmp_path: Path) -> None:
+    cells = write_sweep(tmp_path)
+    output = run(str(tmp_path))
+    complete = [number for number in range(16) if number not in (2, 3)]
+    order = sorted(complete, key=lambda number: -quality(cells[number])) + sorted(
+        (2, 3), key=lambda number: -quality(cells[number])
+    )
+    with (tmp_path / "report" / "ranking.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sample"] for row in rows] == [f"sample={number}" for number in order]
+    assert [row["stopped_by"] for row in rows] == [""] * 14 + ["ASHA"] * 2
+    best = cells[order[0]]
+    line = next(line for line in output.splitlines() if "--set" in line)
+    words = shlex.split(line.partition("options: ")[2])
+    assert parse_assignments(words[1::2]) == best
+    assert "2 of 16 samples stopped early (ASHA)" in output
+    assert "What matters most is model_lr" in output
+    page = (tmp_path / "report" / "report.html").read_text()
+    for title in ("Ranking", "Return against each hyperparameter", "Parallel coordinates", "Importance", "by rank"):
+        assert title in page
+    for name in ("return_by_hyperparameter", "parallel_coordinates", "importance", "curves_by_rank"):
+        assert (tmp_path / "report" / f"{name}.png").stat().st_size > 5000
+        assert (tmp_path / "report" / f"{name}.pdf").is_file()
+
+
+def test_the_importance_is_that_of_the_setting_that_matters(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    write_sweep(tmp_path, 32)
+    search = find_search(tmp_path)
+    assert search is not None
+    told = importance(search)
+    assert next(iter(told.values)) == "model_lr"
+    assert told.values["model_lr"][0] > 10 * abs(told.values["utd_ratio"][0])
+    assert "mix" not in told.values  # it does not vary
+    assert "at step 450, the last that all have reached" in told.note
+
+
+def test_without_scikit_learn_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sweep(tmp_path)
+    monkeypatch.setattr(search_importance, "find_spec", lambda name: None)
+    output = run(str(tmp_path))
+    assert 'needs scikit-learn: pip install "vagram_ray[optuna]"' in " ".join(output.split())
+    assert not (tmp_path / "report" / "importance.png").exists()
+
+
+def test_a_search_that_has_just_begun_is_a_report_too(tmp_path: Path) -> None:
+    write_sweep(tmp_path, 2)
+    for file in (tmp_path / "records").iterdir():
+        file.unlink()
+    assert "None of 2 samples has a return yet." in run(str(tmp_path))
+
+
+def test_a_comparison_of_axes_is_no_search() -> None:
+    grid = [{"axes": {"model_loss": loss, "num_distractors": n}} for loss in ("nll", "mse") for n in (0, 5, 10)]
+    assert not is_search({"cells": grid})
+    assert not is_search({"cells": [{"axes": {"utd_ratio": number}} for number in (1, 2, 5, 10)]})
+    drawn = [{"axes": {"model_lr": 0.1 / number, "utd_ratio": number % 2}} for number in range(1, 7)]
+    assert is_search({"cells": drawn})
+
+
+def test_scales_are_logarithmic_over_orders_of_magnitude_and_words_have_places() -> None:
+    assert Scale.of("x", [1e-4, 1e-2]).logarithmic and not Scale.of("x", [1, 10]).logarithmic
+    words = Scale.of("x", [[1, 2], [0, 1], [1, 2]])
+    assert (words.words, words.place([1, 2])) == (("0x1", "1x2"), 1.0)
+
+
+# -- plain Tune ----------------------------------------------------------------------------------------------------
+
+
+def write_tune(folder: Path, kind: str) -> None:
+    """Three trials of ``tune.Tuner("MBPO")`` as Tune's loggers leave them; the last one was stopped after one epoch."""
+    for number, lr in enumerate((1e-4, 1e-3, 1e-2)):
+        trial = folder / f"MBPO_Pendulum-v1_{number}"
+        trial.mkdir(parents=True)
+        (trial / "params.json").write_text(
+            json.dumps({"env": "Pendulum-v1", "_lr": lr, "seeds": [0, 1], "n": {"a": 1}})
+        )
+        rows = [
+            {
+                "training_iteration": epoch, "env_steps": 100 * epoch,
+                "eval": {"episode_return_iqm": 10.0 * number + epoch, "episode_return": float("nan")},
+                "seeds": {f"seed_{s}": {"eval": {"episode_return": 10.0 * number + epoch + s}} for s in (0, 1)},
+            }
+            for epoch in range(1, 2 if number == 2 else 4)
+        ]  # fmt: skip
+        if kind == "json":
+            (trial / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"half')
+        else:
+            with (trial / "progress.csv").open("w", newline="") as file:
+                names = ["training_iteration", "env_steps", "eval/episode_return_iqm"]
+                seeds = ["seeds/seed_0/eval/episode_return", "seeds/seed_1/eval/episode_return"]
+                writer = csv.DictWriter(file, [*names, *seeds])
+                writer.writeheader()
+                for row in rows:
+                    values = (row["training_iteration"], row["env_steps"], row["eval"]["episode_return_iqm"])
+                    own = [row["seeds"][f"seed_{s}"]["eval"]["episode_return"] for s in (0, 1)]
+                    writer.writerow(dict(zip([*names, *seeds], [*values, *own], strict=True)))
+    (folder / "tuner.pkl").write_bytes(b"never read")
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_folder_of_plain_tune_is_a_search(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tune(tmp_path / "MBPO_2026", kind)
+    original = builtins.__import__
+
+    def no_pickle(name: str, *args: Any, **kwargs: Any) -> Any:
+        assert name not in ("cloudpickle", "ray")
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_pickle)
+    search = find_search(tmp_path / "MBPO_2026")
+    assert search is not None
+    assert [sample.cell.label for sample in search.samples] == ["lr=0.001", "lr=0.0001", "lr=0.01"]
+    best = search.samples[0]
+    assert dict(best.cell.returns) == {0: 13.0, 1: 14.0}  # each seed at the third epoch
+    assert list(best.steps) == [100, 200, 300] and list(best.values) == [11.0, 12.0, 13.0]
+    assert [sample.stopped_by for sample in search.samples] == ["", "", "Tune"]
+
+
+def test_the_report_of_plain_tune_is_written(tmp_path: Path) -> None:
+    write_tune(tmp_path / "MBPO_2026", "json")
+    output = run(str(tmp_path / "MBPO_2026"), "--output", str(tmp_path / "out"))
+    assert "Best of 3 samples: lr=0.001: 13.5" in " ".join(output.split())
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_trials_without_a_return_are_one_sentence(tmp_path: Path) -> None:
+    trial = tmp_path / "x" / "trial"
+    trial.mkdir(parents=True)
+    (trial / "params.json").write_text("{}")
+    (trial / "result.json").write_text('{"training_iteration": 1, "loss": 2.0}\n')
+    result = CliRunner().invoke(main, [str(tmp_path / "x")])
+    assert result.exit_code == 2
+    assert "reports a return" in result.stderr and len(result.stderr.splitlines()) == 1
