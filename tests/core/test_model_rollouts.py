@@ -90,7 +90,7 @@ def test_every_row_is_predicted_once_by_one_elite_and_elites_share_the_work():
     dynamics.elites = torch.tensor([[3, 0, 2], [1, 2, 3]])
     obs, action = torch.randn(S, 12, D), torch.randn(S, 12, A)
     order = RandomStreams([0, 1], "order").permutation(12)
-    next_obs, reward = _step(dynamics, dynamics.elite_networks(), obs, action, order, None)
+    next_obs, reward, _ = _step(dynamics, dynamics.elite_networks(), obs, action, order, None)
     members = [tensor.unsqueeze(1).expand(-1, 4, -1, -1) for tensor in (obs, action)]
     every = dynamics.predict(*members)
     for seed in range(S):
@@ -106,7 +106,7 @@ def test_probabilistic_models_are_sampled():
     obs[:] = 0.5
     streams = RandomStreams([0, 1], "rollout")
     order, noise = streams.permutation(30_000), streams.normal(30_000, D + 1)
-    next_obs, _ = _step(dynamics, dynamics.elite_networks(), obs, action, order, noise)
+    next_obs, _, _ = _step(dynamics, dynamics.elite_networks(), obs, action, order, noise)
     first_elite = order[0, :10_000]
     members = [tensor[:, :1].unsqueeze(1).expand(-1, 4, -1, -1) for tensor in (obs, action)]
     expected = dynamics.predict(*members)
@@ -125,7 +125,7 @@ def test_the_noise_of_normalised_targets_is_in_the_environments_units():
     obs, action = torch.full((S, 30_000, D), 0.5), torch.zeros(S, 30_000, A)
     streams = RandomStreams([0, 1], "rollout")
     order, noise = streams.permutation(30_000), streams.normal(30_000, D + 1)
-    next_obs, reward = _step(dynamics, dynamics.elite_networks(), obs, action, order, noise)
+    next_obs, reward, _ = _step(dynamics, dynamics.elite_networks(), obs, action, order, noise)
     rows = order[0, :10_000]  # of the first elite
     sample = torch.cat([next_obs[0, rows], reward[0, rows].unsqueeze(-1)], dim=-1)
     outputs = plain.predict(*(tensor[:, :1].unsqueeze(1).expand(-1, 4, -1, -1) for tensor in (obs, action)))

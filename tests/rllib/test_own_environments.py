@@ -209,6 +209,31 @@ def test_a_class_takes_the_place_of_its_name_where_the_caller_has_it(tmp_path: P
     MBPO.from_checkpoint(tmp_path / "saved", config=MBPOConfig().environment(inner)).stop()
 
 
+class Bounded(Drift):
+    """Ends where it has drifted too far; nothing says so but the environment itself."""
+
+    def step(self, action: Any) -> Any:
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, bool(obs[0] < -2.0), truncated, info
+
+
+def test_an_environment_without_a_termination_function_trains_with_a_learned_one(tmp_path: Path) -> None:
+    config = config_of(Bounded)
+    with pytest.raises(ValueError, match=r"no termination function is known .* or set termination='learned'"):
+        config.copy().validate()
+    algo = config.training(termination="learned").build_algo()
+    algo.train()
+    algo.save_to_path(tmp_path / "saved")
+    expected = algo.train()
+    algo.stop()
+    resumed = MBPO.from_checkpoint(tmp_path / "saved")
+    try:
+        assert resumed.train()["seeds"] == expected["seeds"]
+    finally:
+        resumed.stop()
+    assert read_agent(tmp_path / "saved").dynamics().learns_termination
+
+
 def test_tune_carries_a_class_to_a_trial() -> None:
     config = config_of(Drift).to_dict()
     copied = MBPOConfig().update_from_dict(cloudpickle.loads(cloudpickle.dumps(config)))

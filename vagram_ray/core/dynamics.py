@@ -24,7 +24,12 @@ MAX_LOG_VARIANCE, MIN_LOG_VARIANCE = 0.5, -10.0
 """Initial bounds of the log-variance (PETS)."""
 NORMALIZER_EPSILON = 1e-6
 """Inputs and targets with deviations below this count as constant and are not scaled."""
-PLAIN_TARGETS = {"prediction_target": "delta", "normalize_dynamics_targets": False, "normalize_reward_targets": False}
+PLAIN_TARGETS = {
+    "prediction_target": "delta",
+    "normalize_dynamics_targets": False,
+    "normalize_reward_targets": False,
+    "termination": "function",
+}
 """The settings that say what the networks' outputs mean, as they are by default."""
 _PER_SEED = ("input_mean", "input_std", "elites")
 _TARGET_STATISTICS = ("output_mean", "output_std")
@@ -32,6 +37,8 @@ _TARGET_STATISTICS = ("output_mean", "output_std")
 
 class DynamicsEnsemble:
     """E networks for each of S seeds: (obs, action) -> (s' - s, reward), optionally with log-variances.
+
+    With learned terminations a last output is the logit of the probability that the transition ends the episode.
 
     Args:
         settings: Hyperparameters.
@@ -54,6 +61,7 @@ class DynamicsEnsemble:
         self.num_seeds, self.ensemble_size = num_seeds, settings.ensemble_size
         self.obs_dim, self.action_dim = obs_dim, action_dim
         self.probabilistic = settings.has_variance_head
+        self.termination = settings.termination
         self.prediction_target = settings.prediction_target
         self.normalize_dynamics_targets = settings.normalize_dynamics_targets
         self.normalize_reward_targets = settings.normalize_reward_targets
@@ -63,7 +71,7 @@ class DynamicsEnsemble:
             (
                 obs_dim + action_dim,
                 *[settings.hidden_size] * settings.num_layers,
-                2 * outputs if self.probabilistic else outputs,
+                (2 * outputs if self.probabilistic else outputs) + self.learns_termination,
             ),
             activation=F.silu,
             extra_sizes=(outputs, outputs) if self.probabilistic else (),
@@ -86,6 +94,11 @@ class DynamicsEnsemble:
         deviation, mean = torch.std_mean(torch.cat([obs, action], dim=-1), dim=1, keepdim=True, correction=0)
         self.input_mean = mean.unsqueeze(1)
         self.input_std = torch.where(deviation < NORMALIZER_EPSILON, 1.0, deviation).unsqueeze(1)
+
+    @property
+    def learns_termination(self) -> bool:
+        """Whether a last output is the logit of the probability that the transition ends its episode."""
+        return self.termination == "learned"
 
     @property
     def normalizes_targets(self) -> bool:
@@ -128,6 +141,9 @@ class DynamicsEnsemble:
     def _predict(self, network: StackedMLP, obs: Tensor, action: Tensor) -> Prediction:
         inputs = (torch.cat([obs, action], dim=-1) - self.input_mean) / self.input_std
         outputs = network(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+        logit = None
+        if self.learns_termination:
+            outputs, logit = outputs[..., :-1], outputs[..., -1]
         mean, raw_log_variance = outputs[..., : self.obs_dim + 1], outputs[..., self.obs_dim + 1 :]
         log_variance = None
         if self.probabilistic:
@@ -140,7 +156,7 @@ class DynamicsEnsemble:
             log_variance = None if log_variance is None else log_variance + 2.0 * self.output_std.log()
         dynamics = mean[..., : self.obs_dim]
         delta = dynamics - obs if self.prediction_target == "next_obs" else dynamics
-        return Prediction(delta, mean[..., self.obs_dim], log_variance)
+        return Prediction(delta, mean[..., self.obs_dim], log_variance, logit)
 
     def variance_bound_penalty(self) -> Tensor:
         """0.01 sum (upper - lower bound) per member, (S, E): pulls the learned bounds together (PETS).
@@ -193,10 +209,10 @@ class DynamicsEnsemble:
         """
         saved = state.get("targets", PLAIN_TARGETS)  # states from before there was a choice have none
         for name, own in self._targets().items():
-            if saved[name] != own:
+            if (before := saved.get(name, PLAIN_TARGETS[name])) != own:
                 raise ValueError(
-                    f"The saved dynamics model was fitted with {name}={saved[name]!r} and cannot go on with "
-                    f"{name}={own!r}: its weights would mean something else. Restore it with {name}={saved[name]!r}."
+                    f"The saved dynamics model was fitted with {name}={before!r} and cannot go on with "
+                    f"{name}={own!r}: its weights would mean something else. Restore it with {name}={before!r}."
                 )
         self.network.flat.copy_(state["flat"])
         for name in self._saved_tensors():

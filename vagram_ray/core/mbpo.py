@@ -46,7 +46,7 @@ class MBPOAgent:
         seeds: The cohort's seeds. Each alone determines its agent's random numbers.
         obs_dim: D.
         action_dim: A.
-        termination: Tells which imagined transitions end an episode. May be None without a model.
+        termination: Tells which imagined transitions end an episode. None without a model, or where it learns that.
         device: Where networks and buffers live.
         actor: Use this module's parameters in place (RLlib's module) instead of creating an actor.
         num_real_dims: Leading dimensions of an observation that are no distractors, for metrics alone, D by default.
@@ -67,13 +67,13 @@ class MBPOAgent:
         actor: SquashedGaussianActor | None = None,
         num_real_dims: int | None = None,
     ) -> None:
-        if settings.model_based and termination is None:
+        if settings.needs_termination_function and termination is None:
             raise ValueError(
                 f"model_loss={settings.model_loss!r} imagines transitions and needs a termination function; "
-                "pass one, or use model_loss='none'."
+                "pass one, or use termination='learned' or model_loss='none'."
             )
         self.settings, self.seeds, self.device = settings, tuple(seeds), torch.device(device)
-        self.termination = termination
+        self.termination = termination if settings.needs_termination_function else None
         self.clock: Callable[[], float] = time.perf_counter
         self.num_real_dims = obs_dim if num_real_dims is None else num_real_dims
         self.env_steps = self.epoch = 0
@@ -180,7 +180,6 @@ class MBPOAgent:
             metrics.add("model", value_gradient_metrics(values, data.next_obs, self.num_real_dims, data.terminated))
             metrics.add("model", prediction_metrics(self.dynamics, data, fit.split.validation, self.num_real_dims))
         with metrics.timed("rollout"):
-            assert self.termination is not None
             rollouts = imagine(
                 self.dynamics,
                 self.actor,

@@ -18,7 +18,15 @@ from torch import Tensor
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.execution import FitEpochs, Library
 from vagram_ray.core.graphs import Recorder, RepeatedWork
-from vagram_ray.core.model_losses import ModelLoss, Target, delta_mse, get_model_loss, output_errors, output_units
+from vagram_ray.core.model_losses import (
+    ModelLoss,
+    Target,
+    delta_mse,
+    get_model_loss,
+    output_errors,
+    output_units,
+    termination_cross_entropy,
+)
 from vagram_ray.core.networks import StackedAdam
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.replay import Transitions, gather_rows
@@ -33,7 +41,7 @@ MIN_MINIBATCHES = 8
 
 
 class RegressionTable:
-    """The fit's data as one wide table, gathered by index: obs | action | delta | reward | prepared columns.
+    """The fit's data as one wide table, gathered by index: obs | action | delta | reward | terminated | prepared.
 
     Args:
         data: Real transitions (S, N, ...).
@@ -46,7 +54,8 @@ class RegressionTable:
     reward_weight: Tensor | None = None
 
     def __init__(self, data: Transitions, prepared: dict[str, Tensor]) -> None:
-        columns = [data.obs, data.action, data.next_obs - data.obs, data.reward.unsqueeze(-1)]
+        columns = [data.obs, data.action, data.next_obs - data.obs]
+        columns += [data.reward.unsqueeze(-1), data.terminated.unsqueeze(-1).to(data.obs.dtype)]
         self._shapes = {name: table.shape[2:] for name, table in prepared.items()}
         columns += [table.flatten(2) if table.dim() > 2 else table.unsqueeze(-1) for table in prepared.values()]
         self._widths = [column.shape[-1] for column in columns]
@@ -70,12 +79,16 @@ class RegressionTable:
         return self._target(self._rows.unsqueeze(1), values)
 
     def _target(self, rows: Tensor, values: ValueEstimates) -> Target:
-        obs, action, delta, reward, *extra = rows.split(self._widths, dim=-1)
+        obs, action, delta, reward, terminated, *extra = rows.split(self._widths, dim=-1)
         prepared = {
             name: column.reshape(*rows.shape[:-1], *shape)
             for (name, shape), column in zip(self._shapes.items(), extra, strict=True)
         }
-        return Target(obs, action, delta, reward.squeeze(-1), prepared, values, reward_weight=self.reward_weight)
+        return Target(
+            *(obs, action, delta, reward.squeeze(-1), prepared, values),
+            terminated=terminated.squeeze(-1),
+            reward_weight=self.reward_weight,
+        )
 
 
 @dataclass(frozen=True)
@@ -289,7 +302,9 @@ class ModelFit:
     def _losses(self, work: _WorkingSet, index: Tensor, streams: RandomStreams) -> Tensor:
         """The loss of each of the rows at ``index``, (S, E, B)."""
         target = self._with_constants(work.table.target(index, work.values), work.dynamics, streams)
-        return self.loss.function(work.dynamics.predict(target.obs, target.action), target)
+        prediction = work.dynamics.predict(target.obs, target.action)
+        loss = self.loss.function(prediction, target)
+        return loss + termination_cross_entropy(prediction, target) if work.dynamics.learns_termination else loss
 
     def _squared_errors(self, work: _WorkingSet, index: Tensor) -> Tensor:
         """(1/(D+1)) sum_o (f_o - y_o)^2 / sigma_o^2 of the rows at ``index``, y = (s' - s, r), (S, E, B)."""

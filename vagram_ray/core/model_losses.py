@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vagram_ray.core.random_streams import RandomStreams
@@ -39,6 +40,7 @@ class Prediction(NamedTuple):
     delta: Tensor  # (S, E, B, D), predicted s' - s
     reward: Tensor  # (S, E, B)
     log_variance: Tensor | None  # (S, E, B, D + 1) of delta and reward, or None without a variance head
+    termination_logit: Tensor | None = None  # (S, E, B), or None unless terminations are learned
 
 
 class Target(NamedTuple):
@@ -55,6 +57,7 @@ class Target(NamedTuple):
     dynamics_unit: Tensor | None = None  # sigma_d, (S, 1, 1, D): errors of s' in it, None: the environment's
     reward_unit: Tensor | None = None  # sigma_r, (S, 1, 1): errors of rewards and values in it, None: the environment's
     reward_weight: float | Tensor | None = None  # c_r, a number or (S, 1, 1): the reward's weight, None: the loss's own
+    terminated: Tensor | None = None  # (S, E, B), 1 where the transition ended its episode for good, 0 elsewhere
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers (S, *shape) from the seeds' own streams: new at each minibatch of the training,
@@ -222,6 +225,12 @@ def reward_error(prediction: Prediction, target: Target) -> Tensor:
 def in_reward_units(square: Tensor, target: Target) -> Tensor:
     """Squares (S, E, B) of rewards or values over sigma_r^2, if the target has such a unit."""
     return square if target.reward_unit is None else square / target.reward_unit.square()
+
+
+def termination_cross_entropy(prediction: Prediction, target: Target) -> Tensor:
+    """-t log p - (1 - t) log(1 - p), t 1 for an end and 0 for none, p = 1 / (1 + exp(-logit)), (S, E, B)."""
+    assert prediction.termination_logit is not None and target.terminated is not None
+    return F.softplus(prediction.termination_logit) - target.terminated * prediction.termination_logit
 
 
 # -- losses that are a weighted sum over the outputs -------------------------------------------------------------------

@@ -111,7 +111,7 @@ def _value_weights(values: ValueEstimates, obs: Tensor) -> Tensor:
 def imagine(
     dynamics: DynamicsEnsemble,
     actor: SquashedGaussianActor,
-    termination: TerminationFn,
+    termination: TerminationFn | None,
     replay: ReplayBuffer,
     imagined: ImaginedBuffer,
     *,
@@ -123,6 +123,7 @@ def imagine(
     """Roll out the policy in the model and store the transitions in ``imagined``.
 
     Args:
+        termination: Says which transitions end an episode. None leaves it to the model, which has learned it.
         num_rollouts: Rollouts per seed.
         rollout_length: Imagined steps per rollout, at most.
         streams: Random streams of the rollouts. What is drawn does not depend on where rollouts end.
@@ -146,8 +147,8 @@ def imagine(
         action_noise = streams.normal(padded, dynamics.action_dim)
         model_noise = streams.normal(padded, dynamics.obs_dim + 1) if dynamics.probabilistic else None
         action = _act(actor, obs, action_noise)
-        next_obs, reward = _step(dynamics, networks, obs, action, order, model_noise)
-        terminated = termination(obs, action, next_obs)
+        next_obs, reward, learned = _step(dynamics, networks, obs, action, order, model_noise)
+        terminated = learned if termination is None else termination(obs, action, next_obs)
         if cutoff is not None:
             alive = cutoff.trusted(cutoff.truncation.disagreement(dynamics, networks, obs, action, alive), alive)
         columns = [obs, action, reward.unsqueeze(-1), next_obs, terminated.unsqueeze(-1).to(obs.dtype)]
@@ -226,13 +227,17 @@ def _step(
     action: Tensor,
     order: Tensor,
     noise: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Next observations (S, n, D) and rewards (S, n), row ``order[s, i]`` by elite ``i // (n / num_elites)``."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Next observations (S, n, D), rewards and ends (S, n), row ``order[s, i]`` by elite ``i // (n / num_elites)``.
+
+    A transition ends its episode where a learned termination gives that a probability above 1/2.
+    """
     num_elites = dynamics.elites.shape[1]
     dealt = order.unflatten(1, (num_elites, -1))
     width = max(weight.shape[-1] for weight in networks.views)
     chunk = max(1, CHUNK_ELEMENTS // (width * networks.num_networks))
     next_obs, reward = torch.empty_like(obs), torch.empty_like(obs[..., 0])
+    ends = torch.zeros_like(reward, dtype=torch.bool)
     for part in dealt.split(chunk, dim=2):
         rows = part.flatten(1)
         part_obs = gather_rows(obs, rows)
@@ -244,4 +249,6 @@ def _step(
             change = change + torch.exp(0.5 * prediction.log_variance).flatten(1, 2) * gather_rows(noise, rows)
         next_obs.scatter_(1, rows.unsqueeze(-1).expand_as(part_obs), part_obs + change[..., :-1])
         reward.scatter_(1, rows, change[..., -1])
-    return next_obs, reward
+        if prediction.termination_logit is not None:
+            ends.scatter_(1, rows, prediction.termination_logit.flatten(1, 2) > 0.0)
+    return next_obs, reward, ends

@@ -111,6 +111,9 @@ class MBPOSettings:
     """Fit that target per dimension around its mean over the real buffer, in units of its deviation."""
     normalize_reward_targets: bool = _model_setting(False, lasting=True)
     """Fit the reward around its mean over the real buffer, in units of its deviation."""
+    termination: Literal["function", "learned"] = _model_setting("function", lasting=True)
+    """What says which imagined transitions end an episode: the environment's termination function, or one more output
+    of the networks, fitted by cross-entropy."""
     model_lr: float = _model_setting(1e-3, above=0)
     """Step size of the dynamics model."""
     model_weight_decay: float = _model_setting(5e-5, low=0)
@@ -180,6 +183,11 @@ class MBPOSettings:
     def model_based(self) -> bool:
         """Whether a dynamics model is learned at all."""
         return self.model_loss != "none"
+
+    @property
+    def needs_termination_function(self) -> bool:
+        """Whether imagined transitions need a function of the environment's."""
+        return self.model_based and self.termination == "function"
 
     @property
     def has_variance_head(self) -> bool:

@@ -259,6 +259,7 @@ def termination_function(env_id: str, env_kwargs: Mapping[str, Any] | None = Non
         raise EnvironmentSpecError(
             f"no termination function is known for environment {env_id!r}{hint}: register one with "
             f"vagram_ray.envs.terminations.register_termination({env_id!r}, fn), where fn(obs, action, next_obs) "
-            "gives a bool tensor, or never_terminates if its episodes only end by truncation"
+            "gives a bool tensor, or never_terminates if its episodes only end by truncation, or set "
+            "termination='learned'"
         )
     return builder(env_kwargs or {})

@@ -247,7 +247,7 @@ class MBPOConfig(MBPOValues):
         super().validate()
         spec = self.environment_spec()
         spec.validate()
-        if settings.model_based:
+        if settings.needs_termination_function:
             spec.termination()
 
 

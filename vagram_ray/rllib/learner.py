@@ -40,7 +40,7 @@ class MBPOLearner(TorchLearner):
             seeds=self.config.seeds,
             obs_dim=self.rl_module.obs_dim,
             action_dim=self.rl_module.action_dim,
-            termination=self.config.environment_spec().termination() if settings.model_based else None,
+            termination=self.config.environment_spec().termination() if settings.needs_termination_function else None,
             device=self.device,
             actor=self.rl_module.actor,
             num_real_dims=self.rl_module.obs_dim - self.config.num_distractors,

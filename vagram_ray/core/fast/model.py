@@ -54,7 +54,7 @@ def can_fit(dynamics: DynamicsEnsemble, loss: ModelLoss) -> bool:
     """Whether ``NativeFit`` is for such networks and this loss."""
     flat = dynamics.network.flat
     fits = flat.device.type == "cpu" and flat.dtype == torch.float32 and dynamics.network.num_layers <= MAX_LAYERS
-    return fits and loss.family is not None
+    return fits and loss.family is not None and not dynamics.learns_termination
 
 
 class NativeFit:

@@ -222,7 +222,7 @@ class _Probed:
             seeds=range(num_seeds),
             obs_dim=self._envs.obs_dim,
             action_dim=self._envs.action_dim,
-            termination=spec.termination() if settings.model_based else None,
+            termination=spec.termination() if settings.needs_termination_function else None,
             device=device,
         )
         self._agent.clock = _clock(device)

@@ -65,7 +65,7 @@ class Workload:
     def model_sizes(self) -> tuple[int, ...]:
         """Layer widths of one ensemble member."""
         settings = self.settings
-        outputs = (self.obs_dim + 1) * (2 if settings.has_variance_head else 1)
+        outputs = (self.obs_dim + 1) * (2 if settings.has_variance_head else 1) + (settings.termination == "learned")
         return (self.obs_dim + self.action_dim, *[settings.hidden_size] * settings.num_layers, outputs)
 
     @property
