@@ -161,7 +161,7 @@ def test_the_package_shows_its_commands() -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("d", {"plain,deterministic_vs_probabilistic", "plain,distractors"}),
+        ("di", {"plain,distractors"}),
         ("--cop", {"plain,--copy"}),
         ("x", {"file,x"}),
     ],

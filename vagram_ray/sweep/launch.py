@@ -159,7 +159,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> _
     from vagram_ray.sweep.plan.plan import check_gpu_memory
     from vagram_ray.sweep.plan.task import replaced_task
     from vagram_ray.sweep.resume.continuation import continue_sweep
-    from vagram_ray.sweep.run.ray_address import find_ray
+    from vagram_ray.sweep.run.ray_address import current_ray, find_ray
     from vagram_ray.sweep.run.ray_files import prepare_ray_files
     from vagram_ray.sweep.storage.lock import DriverLock
 
@@ -174,7 +174,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> _
     storage.check(console.print)
     wandb_mode = _wandb_mode(request, storage)
     loggers = _loggers(request)
-    place = find_ray(request.address)
+    place = (current_ray() if request.sweep is not None else None) or find_ray(request.address)
     request = replace(request, address=place.address)
     if request.address is None and not request.dry_run:
         prepare_ray_files()

@@ -133,8 +133,9 @@ class SweepPlan:
 
     @property
     def disk_bytes(self) -> int:
-        """Estimated size of all results and kept checkpoints."""
-        return sum(trial.estimate.disk_bytes for trial in self.trials)
+        """Estimated size of all results and kept checkpoints. Samples to come count as those that are known."""
+        known = sum(trial.estimate.disk_bytes for trial in self.trials)
+        return known + round(known / max(1, len(self.trials)) * self.to_come)
 
     def cell_trials(self, cell: Cell) -> list[TrialPlan]:
         """The trials that train the seeds of a cell."""

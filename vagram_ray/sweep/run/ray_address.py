@@ -59,8 +59,6 @@ def find_ray(asked: str | None) -> RayPlace:
     """
     if asked == LOCAL:
         return RayPlace(None, "one of its own on this machine, as --address local says")
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        return RayPlace(CURRENT, "the one that this process is connected to")
     if asked:
         return RayPlace(asked, f"the one at {asked}")
     own = "one of its own on this machine"
@@ -80,6 +78,13 @@ def find_ray(asked: str | None) -> RayPlace:
         )
     shown = f"the cluster at {address} (this machine is a node of it; --address local starts one here)"
     return RayPlace(address, shown)
+
+
+def current_ray() -> RayPlace | None:
+    """The Ray that this process has started or connected to, if it has: a script's or a notebook's."""
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return RayPlace(CURRENT, "the one that this process is connected to")
+    return None
 
 
 def local_nodes() -> Iterator[RayNode]:
