@@ -43,7 +43,7 @@ def test_every_sweep_can_be_planned_at_every_scale(name: str, scale: str) -> Non
     assert "None" not in "".join(labels(plan))
 
 
-@pytest.mark.parametrize(("scale", "samples"), [("smoke", 2), ("laptop", 16), ("paper", 32)])
+@pytest.mark.parametrize(("scale", "samples"), [("smoke", 2), ("laptop", 24), ("paper", 32)])
 def test_tuning_searches_on_seeds_of_its_own(scale: str, samples: int) -> None:
     plan = plan_of("tuning", scale)
     tuning = plan.tuning

@@ -1,7 +1,7 @@
 """Tuning before an experiment: step size of the model, updates per step, share of real data, on seeds of its own.
 
 Optuna chooses the values; without it (``pip install "vagram_ray[optuna]"``) they are drawn at random. ASHA lets the
-better third of the trials go on at epochs 3 and 9. A trial has four seeds, 100 to 103, which no figure of the paper's
+better third of the trials go on at epochs 3 and 9. A trial has six seeds, 100 to 105, which no figure of the paper's
 uses. Run it with ``python -m vagram_ray.sweep tune_configs/tuning.py --scale smoke|laptop|paper``. The report ranks the
 settings and gives the best as options for another sweep.
 """
@@ -33,7 +33,7 @@ SWEEP = Sweep(
     .environment("Hopper-v4", num_distractors=10)
     .training(**published_settings("Hopper", distractors=True) | searched(50, [10, 20, 40]))
     .evaluation(evaluation_interval=1, evaluation_duration=10),
-    seeds=range(100, 104),
+    seeds=range(100, 106),
     epochs=125,
     num_samples=32,
     search_alg=OptunaSearch(seed=0) if find_spec("optuna") else None,
@@ -47,7 +47,7 @@ SWEEP = Sweep(
         ),
         "laptop": Scale(
             epochs=13,
-            num_samples=16,
+            num_samples=24,
             overrides={
                 **laptop_settings(),
                 **searched(2, [2, 5, 10]),
