@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -17,6 +18,8 @@ CLOSED = "(checkpoints and logs)"
 """The end of the closing text."""
 NOT_HEARD_S = 120.0
 """A command that has not ended by then hangs."""
+PF_EXITING = 0x4
+"""Linux's flag of a thread that is being ended (``proc_pid_stat(5)``)."""
 
 
 @dataclass
@@ -55,8 +58,11 @@ def send(moment: Moment, run: SweepRun) -> None:
     if run.driver.poll() is not None:
         moment.outcome = "the command had ended before"
         return
+    if moment.after == "trials" and not _stop(run.driver.pid):
+        moment.outcome = "the kernel was ending the command: none was sent"
+        return
     run.driver.send_signal(moment.number)
-    ending = _is_exiting(run.driver.pid)
+    run.driver.send_signal(signal.SIGCONT)
     began = time.monotonic()
     if not until(lambda: run.driver.poll() is not None, NOT_HEARD_S):
         moment.outcome, moment.problem = "hung", f"hung:\n{run.read_output()}"
@@ -64,9 +70,7 @@ def send(moment: Moment, run: SweepRun) -> None:
         return
     status, output = run.driver.returncode, run.read_output()
     moment.outcome = f"exit status {status} after {time.monotonic() - began:.1f} s"
-    if status == 0 and CLOSED in output and ending:
-        moment.outcome += ", the process was at its end"
-    elif status == -moment.number and CLOSED in output:
+    if status == -moment.number and CLOSED in output:
         moment.outcome += ", after the closing text"  # 128 + the number to a shell: Ray ends, which takes handlers away
     elif status != 128 + moment.number:
         moment.problem = f"exit status {status}:\n{output}"
@@ -80,12 +84,20 @@ def send(moment: Moment, run: SweepRun) -> None:
         moment.problem = f"no closing text:\n{output}"
 
 
-def _is_exiting(pid: int) -> bool:
-    """Whether the kernel is ending a process already, which takes a while on a busy machine and hears no signal."""
-    try:
-        return bool(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6]) & 0x4)  # PF_EXITING
-    except OSError:
-        return True
+def _stop(pid: int) -> bool:
+    """Stop a process, so that the next signal finds it alive. False where it has ended or the kernel is ending it.
+
+    Ending takes the kernel a while on a busy machine. What is sent meanwhile reaches nobody, and tells nothing.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    while True:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, flags = fields[0], int(fields[6])
+        if state == "T":
+            return True
+        if state in "ZX" or flags & PF_EXITING:
+            return False
+        time.sleep(0.001)
 
 
 def table(sent: list[Moment]) -> str:

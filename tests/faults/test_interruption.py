@@ -56,6 +56,42 @@ raise SystemExit(interruption.exit_status)
 """
 
 
+AT_THE_EDGE = """
+import os, signal
+from types import SimpleNamespace
+from vagram_ray.sweep import commandline, launch
+from vagram_ray.sweep.__main__ import main
+
+class Ended(SimpleNamespace):
+    @property
+    def status(self):  # is the last that is read of a sweep
+        os.kill(os.getpid(), {number})
+        return 0
+
+def ended(request, console, interruption):
+    interruption.note_signals("what is being written is finished first.")
+    return Ended(ray_lost=False)
+
+def killed(*arguments):
+    os.kill(os.getpid(), {number})
+    return 0
+
+if {edge!r} == "the sweep's last step":
+    launch._launch = ended
+else:
+    commandline.launch = killed
+main(args=["dmc"])
+"""
+
+
+@pytest.mark.parametrize("edge", ["the sweep's last step", "outside the sweep"])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_where_handlers_change_ends_the_command_with_its_status(number: signal.Signals, edge: str) -> None:
+    command = [sys.executable, "-c", AT_THE_EDGE.format(number=int(number), edge=edge)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "", "")
+
+
 def start(phase: str = "trials run", stubborn: bool = False, fails: bool = False) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", SCRIPT.format(phase=phase, stubborn=stubborn, fails=fails)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

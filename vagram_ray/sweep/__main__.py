@@ -18,13 +18,12 @@ def main(**options: Any) -> None:
     """
     status = 1
     atexit.register(lambda: _end(status))  # registered first, so it runs last
+    leave_at_once_on_signals()  # a sweep takes these handlers' place, and gives it back
     try:
         command(**options)
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
         raise
-    finally:
-        leave_at_once_on_signals()
 
 
 def _end(status: int) -> None:

@@ -92,7 +92,7 @@ def launch(request: Request, console: Console) -> int:
         if launched.ray_lost:  # Ray would wait for itself at the end
             sys.stdout.flush()
             os._exit(interruption.exit_status or launched.status)
-        return interruption.exit_status or launched.status
+    return interruption.exit_status or launched.status  # read when no signal is noted any more, or one would be lost
 
 
 def run_in_python(request: Request, console: Console) -> SweepResults:

@@ -138,7 +138,7 @@ def call_beside_signals(work: Callable[[], None], take_signals: Callable[[], obj
 
 
 def leave_at_once_on_signals() -> None:
-    """From now on a signal ends this process with the status that it stands for: all is written, Python is ending."""
+    """From now on a signal ends this process with the status that it stands for: no sweep runs, or all is written."""
     for number in STOP_SIGNALS:
         if not _under_nohup(number):
             signal.signal(number, lambda number, frame: os._exit(128 + number))
