@@ -162,6 +162,20 @@ def test_what_fails_starts_again_under_its_name_or_ends(
     assert not list(storage.folder.glob(".tune-*"))
 
 
+def test_tune_itself_shows_nothing_not_even_in_a_notebook(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(tune, "run", lambda *args, **options: asked.update(options))
+    own = drive({"a=1": [(0,)]})
+    config = small_config()
+    own.queue.plan = replace(own.queue.plan, config=config)
+    own.queue.storage.create()
+    run_trials(own.queue, [], Interruption())
+    assert asked["verbose"] == 0
+    assert not asked["progress_reporter"].should_report([], done=True)
+
+
 def test_what_is_used_of_rays_internals_stands_in_one_short_module() -> None:
     package = Path(vagram_ray.__file__).parent
     internal = re.compile(r"ray\._private|ray\.tune\.(execution|experiment|impl)\b|ray\.train\._internal")

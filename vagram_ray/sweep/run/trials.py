@@ -242,8 +242,20 @@ def run_trials(
             log_to_file=cast(Any, OUTPUT_FILES),
             callbacks=list(callbacks),
             raise_on_failed_trial=False,
+            progress_reporter=_Silent(),
             verbose=0,
         )
+
+
+class _Silent(tune.ProgressReporter):
+    """Reports nothing. In a notebook Tune's own clears what stands below the cell."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Nothing."""
 
 
 def _concurrent(plan: SweepPlan) -> int:
