@@ -148,7 +148,7 @@ def test_gradients_equal_finite_differences(name, units):
     def total(delta, reward, log_variance):
         return loss(Prediction(delta, reward, log_variance), target).sum()
 
-    inputs = tuple(tensor.clone().requires_grad_() for tensor in prediction)
+    inputs = tuple(tensor.clone().requires_grad_() for tensor in prediction[:3])
     used = inputs if name == "nll" else inputs[:2]
 
     def of_used(*arguments):

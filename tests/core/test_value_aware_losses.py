@@ -226,7 +226,7 @@ def test_gradients_equal_finite_differences(name, units, values):
     def total(*arguments):
         return get_model_loss(name).function(Prediction(*arguments, *([None] * (3 - len(arguments)))), target).sum()
 
-    used = prediction if probabilistic else prediction[:2]
+    used = prediction[:3] if probabilistic else prediction[:2]
     assert torch.autograd.gradcheck(total, tuple(tensor.clone().requires_grad_() for tensor in used))
 
 
