@@ -13,6 +13,8 @@ from vagram_ray.core import execution, sac_losses
 from vagram_ray.core.fast.build import find_compiler
 from vagram_ray.core.networks import constant_weights
 
+pytestmark = pytest.mark.ci
+
 WAYS = ["eager", "recorded", "recorded, high", "recorded, compiled"]
 
 

@@ -88,6 +88,7 @@ small_agent(execution="native")
 """
 
 
+@pytest.mark.ci
 def test_the_method_runs_without_what_exists_for_speed_alone():
     finished = subprocess.run([sys.executable, "-c", WITHOUT_FAST], cwd=ROOT, capture_output=True, text=True)
     assert finished.stderr.count("no compiled library: vagram_ray.core.fast is not installed") == 1

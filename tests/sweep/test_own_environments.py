@@ -11,6 +11,8 @@ import pytest
 
 from vagram_ray.records import SweepFolder
 
+pytestmark = pytest.mark.ci
+
 BESIDE = """
 import gymnasium
 

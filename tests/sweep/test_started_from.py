@@ -18,6 +18,8 @@ from vagram_ray.rllib.checkpointing import plain_content
 from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.spec import load_sweep_file
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture
 def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

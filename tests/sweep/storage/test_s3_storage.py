@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from pyarrow.fs import FileSystem
 
+pytestmark = pytest.mark.ci
+
 pytest.register_assert_rewrite("tests.faults.harness")
 from tests.faults.harness import (  # noqa: E402
     EPOCHS,
