@@ -15,6 +15,7 @@ below ``docs/``, and options: ``reference``, ``margin`` and ``metric`` as the re
 
 - the table ``along``: means of the evaluations since the column before, as interquartile means over the seeds, in
   columns of ``at=10000,20000`` environment steps; with ``metric=NAME`` of that metric;
+- the table ``dashboard``: the panels of the report's and W&B's dashboard;
 - the figure ``play``, then the folder of a policy: the picture of ``python -m vagram_ray.play FOLDER --model``;
 - the figure ``study``, then its name and options as ``name=value``: drawn by ``python -m vagram_ray.studies.NAME``,
   which takes minutes and is run with ``--studies`` alone;
@@ -48,6 +49,7 @@ from vagram_ray.records.seed_statistics import interquartile_mean
 from vagram_ray.report import Comparison, load_comparison
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, with_reference
+from vagram_ray.report.dashboard import SECTIONS
 from vagram_ray.report.statistics import on_common_steps
 from vagram_ray.text import format_number, markdown_row
 
@@ -148,8 +150,7 @@ def _comparison(folders: tuple[Path, ...], reference: str | None, margin: float 
 
 def table_text(docs: Docs, marker: Marker) -> str:
     """A table as Markdown."""
-    comparison = docs.comparison(marker)
-    columns, rows, numeric = _along(comparison, marker) if marker.kind == "along" else _of_report(comparison, marker)
+    columns, rows, numeric = _rows(docs, marker)
     panel = marker.options.get("panel")
     if panel is not None and "panel" in columns:
         place = columns.index("panel")
@@ -165,6 +166,22 @@ def table_text(docs: Docs, marker: Marker) -> str:
 
 Table = tuple[list[str], list[list[str]], frozenset[str]]
 """Columns, rows, and which columns are aligned to the right."""
+
+
+def _rows(docs: Docs, marker: Marker) -> Table:
+    if marker.kind == "dashboard":
+        return _dashboard()
+    comparison = docs.comparison(marker)
+    return _along(comparison, marker) if marker.kind == "along" else _of_report(comparison, marker)
+
+
+def _dashboard() -> Table:
+    rows = [
+        [section.title if panel == section.panels[0] else "", panel.title, panel.metric, panel.says]
+        for section in SECTIONS
+        for panel in section.panels
+    ]
+    return ["section", "panel", "metric", "what it says"], rows, frozenset()
 
 
 def _of_report(comparison: Comparison, marker: Marker) -> Table:

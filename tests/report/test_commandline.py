@@ -100,10 +100,39 @@ def test_the_workspace_is_built_on_demand(folder: Path, monkeypatch: pytest.Monk
         return "https://somewhere/a-workspace"
 
     module.build_workspace = build_workspace  # type: ignore[attr-defined]
+    module.check_ready = module.check_logged = built.append  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     result = run(folder, "--wandb", "me/project")
-    assert (result.exit_code, built) == (0, [(2, "me/project")])
+    ready, logged, made = built
+    assert (result.exit_code, ready, len(logged.cells), made) == (0, "me/project", 2, (2, "me/project"))
     assert "https://somewhere/a-workspace" in result.output
+
+
+@pytest.mark.parametrize(
+    ("target", "gone", "words"),
+    [
+        ("me", "", "--wandb 'me' is not usable: give ENTITY/PROJECT"),
+        ("me/p", "wandb_workspaces", "--wandb needs the package wandb-workspaces"),
+        ("me/p", "", "--wandb cannot reach W&B"),
+    ],
+)
+def test_the_workspace_is_refused_before_any_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, target: str, gone: str, words: str
+) -> None:
+    def work(*arguments: object) -> None:
+        raise AssertionError("the results were read, or the sweep was watched")
+
+    monkeypatch.setattr(commandline, "load_comparison", work)
+    monkeypatch.setattr(commandline, "_watch", work)
+    monkeypatch.setattr("vagram_ray.sweep.wandb.mode.key_problem", lambda: "there is no key.")
+    if gone:
+        for name in [name for name in sys.modules if name.startswith(gone)]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, gone, None)
+    result = run(folder, "--watch", "--wandb", target)
+    assert (result.exit_code, words in result.output) == (2, True), result.output
+    assert result.output.count("\n") == 1
+    assert not (folder / "report").exists()
 
 
 @pytest.mark.usefixtures("no_drawing")

@@ -44,6 +44,21 @@ def test_a_curve_is_sorted_and_has_each_step_once() -> None:
 # -- one sweep ---------------------------------------------------------------------------------------------------
 
 
+def test_what_is_measured_of_a_whole_trial_counts_once(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "mine", TWO)
+    path = folder / "records" / "model_loss=vagram,seeds=0-1.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for epoch, record in enumerate(records, start=1):
+        record.update(time={"epoch_s": 2.0 * epoch}, perf={"updates_per_s": 5.0})
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    vagram, nll = load_comparison([folder]).cells
+    assert {name: list(by_seed) for name, by_seed in vagram.metrics.items()} == {
+        "model/train_loss": [0, 1], "perf/updates_per_s": [0], "time/epoch_s": [0]
+    }  # fmt: skip
+    assert vagram.metrics["time/epoch_s"][0].values.tolist() == [2.0, 4.0, 6.0]
+    assert set(nll.metrics) == {"model/train_loss"}
+
+
 def test_a_sweep_is_read_as_it_was_written(tmp_path: Path) -> None:
     comparison = load_comparison([write_sweep(tmp_path / "mine", TWO)])
     vagram, nll = comparison.cells

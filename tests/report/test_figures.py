@@ -80,6 +80,55 @@ def test_learning_curves_are_mean_and_interquartile_mean(losses: Comparison) -> 
     np.testing.assert_allclose(line_data(iqm, color), stats.trim_mean(returns_of(vagram), 0.25, axis=0))
 
 
+def with_metrics(cell: CellCurves, **values: Any) -> CellCurves:
+    """The cell with curves of metrics: ``model__fit_epochs={seed: [...]}``."""
+    curves = {
+        name.replace("__", "/"): {seed: SeedCurve.of(STEPS, own) for seed, own in by_seed.items()}
+        for name, by_seed in values.items()
+    }
+    return replace(cell, metrics=curves)
+
+
+def test_the_dashboard_has_every_cell_in_one_panel_per_metric(losses: Comparison) -> None:
+    seen = {seed: np.arange(3) * (seed + 1.0) for seed in range(8)}
+    times = {0: [3.0, 1.0, 2.0], 4: [5.0, 5.0, 4.0]}  # of two trials
+    cells = [with_metrics(cell, model__fit_epochs=seen, time__epoch_s=times) for cell in losses.cells[:-1]]
+    drawing = drawing_of(comparison_of(*cells, losses.cells[-1]))
+    returns, fits, time = curve_plots.dashboard(drawing)
+    assert [plot.name for plot in (returns, fits, time)] == ["dashboard_returns", "dashboard_fits", "dashboard_time"]
+    assert [line.name for line in returns.lines] == [cell.label for cell in losses.cells]
+    assert [line.name for line in fits.lines] == [cell.label for cell in cells]  # the last one measured none
+    assert len({line.color for line in returns.lines}) == 6
+    assert [panel.title for panel in fits.panels] == ["Epochs of a fit"] and fits.panels[0].says.endswith(".")
+    axes, color = drawn(fits), fits.lines[1].color
+    np.testing.assert_allclose(line_data(axes, color), np.arange(3) * 4.5)
+    band = next(own for own in axes.collections if to_hex(own.get_facecolor()[0]) == color)  # type: ignore[index]
+    assert max(y for _, y in band.get_paths()[0].vertices) == pytest.approx(
+        9 + stats.sem([2.0 * (s + 1) for s in range(8)])
+    )
+    ends = drawn(time).collections[0].get_paths()[0].vertices  # the trials' lowest and highest, not an error of two
+    np.testing.assert_allclose(line_data(drawn(time), color), [4.0, 3.0, 3.0])
+    assert {(100.0, 3.0), (100.0, 5.0), (200.0, 1.0), (300.0, 2.0), (300.0, 4.0)} <= {tuple(point) for point in ends}
+    assert curve_plots.dashboard(drawing_of(losses)) == []  # nothing that the learning curves do not show
+
+
+def test_axes_of_the_dashboard_are_logarithmic_where_it_takes_one(losses: Comparison) -> None:
+    def axes_of(**values: Any) -> Axes:
+        cell = with_metrics(losses.cells[0], **values)
+        return drawn(curve_plots.dashboard(drawing_of(comparison_of(cell)))[-1])
+
+    wide = axes_of(model__unexplained_real={seed: [1.0, 0.1, 0.01] for seed in range(8)})
+    assert wide.get_yscale() == "log"
+    wide.figure.canvas.draw()
+    labels = [text.get_text() for text in wide.get_yticklabels()]
+    assert "0.1" in labels and not any("$" in label for label in labels)
+    for values in ([1.0, 0.9, 0.8], [1.0, 0.0, 0.5]):
+        narrow = axes_of(model__unexplained_real={seed: values for seed in range(8)})
+        assert narrow.get_yscale() == "linear"
+    share = axes_of(model__fit_limit_reached={seed: [0.0, 0.0, 0.0] for seed in range(8)})
+    assert share.get_ylim() == (-0.02, 1.02)
+
+
 def test_plain_sac_is_dotted_and_nothing_else_is(losses: Comparison) -> None:
     drawing = drawing_of(losses)
     assert [bool(line.dashes) for line in drawing.lines] == [False, False, True]
@@ -239,6 +288,10 @@ def test_steps_and_titles_are_short() -> None:
         "num_layers=2",
     ]
     assert title_lines("x" * 100, 3.3)[0].endswith("...")
+    assert title_lines("Share of the value's sensitivity in distractors", 3.3) == [
+        "Share of the value's sensitivity in",
+        "distractors",
+    ]
 
 
 # -- files -------------------------------------------------------------------------------------------------------
@@ -262,6 +315,8 @@ def test_every_figure_is_png_and_pdf(figures: list[Figure]) -> None:
         "sample_efficiency",
         "metric_model_validation_loss",
         "seeds",
+        "dashboard_returns",
+        "dashboard_fits",
     ]
     folder = figures[0].png.parent
     assert sorted(path.name for path in folder.iterdir()) == sorted(

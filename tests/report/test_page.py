@@ -15,6 +15,7 @@ from tests.report.chromium import Browser, find_chromium, headless_chromium
 from tests.report.synthetic import cell_of, comparison_of
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts
+from vagram_ray.report.dashboard import panel_sections
 from vagram_ray.report.figures import draw_figures
 from vagram_ray.report.page import at_a_glance, render_page, write_page
 from vagram_ray.report.text import task_lines
@@ -41,6 +42,7 @@ def make_comparison() -> Comparison:
         ]
     returns = {seed: value for seed, value in cells[-1].final_returns.items() if seed != 3}
     cells[-1] = replace(cells[-1], final_returns=returns, missing={3: "became NaN in epoch 7"})
+    cells = [replace(cell, metrics={"model/unexplained_real": cell.returns}) for cell in cells]
     comparison = comparison_of(*cells)
     details = {"Command": COMMAND, "Commit": "0123456789abcdef" * 3, "Energy": "about 0.1 kWh (estimate)"}
     facts = ExperimentFacts("a sweep", Path("results/a"), "sweep", details, replaced_task=REPLACED)
@@ -96,6 +98,10 @@ def test_everything_stands_on_the_page(page: Path, comparison: Comparison) -> No
         assert sentence in first_screen
     assert "47 of 48 seeds came to their end" in first_screen and "Next: " in first_screen
     assert "learning_curves_mean.pdf" in text
+    dashboard = text[text.index("Dashboard: ") :]
+    for panel in (panel for own in panel_sections(comparison) for panel in own.panels):
+        assert panel.title in dashboard and panel.says in dashboard
+    assert "2 panels, as --wandb builds them" in dashboard
     assert "a sweep" in text and task_lines(comparison)[0] in text and "n = 8 seeds" in text
 
 

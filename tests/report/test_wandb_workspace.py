@@ -21,9 +21,11 @@ from tests.sweep.wandb_server import Server
 from tests.sweep.wandb_support import KEY, own_home  # noqa: F401
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.report import ReportError, load_comparison
+from vagram_ray.report.dashboard import SECTIONS
 from vagram_ray.report.wandb_workspace import (
     _literal,
     build_workspace,
+    check_logged,
     logged_cells,
     make_workspace,
     parse_target,
@@ -48,7 +50,7 @@ def write_sweep(folder: Path, seeds: tuple[int, ...] = (0, 1), epochs: int = 2, 
         for epoch in range(1, epochs + 1):
             result = result_of(epoch, {seed: float(index + seed) for seed in seeds})
             for own in result["seeds"].values():
-                own["model"] = {"validation_loss": 1.0, "weight_real": 2.0, "weight_distractors": 0.5}
+                own["model"] = {"validation_loss": 1.0, "sensitivity_distractors_share": 0.5, "weight_real": 2.0}
             SweepFolder(folder).append(info["trials"][index]["name"], result)
         params = folder / info["trials"][index]["name"] / "params.json"
         params.parent.mkdir()
@@ -94,7 +96,8 @@ def test_the_command_saves_a_report_and_a_workspace(sweep: Path, server: Server,
         ("team", "p", "my-sweep")
     }
     assert f"{server.url}/team/p/reports/my-sweep--view1" in ended.stdout
-    assert f"{server.url}/team/p?nw={workspace['name'].removeprefix('nw-').removesuffix('-v')}" in ended.stdout
+    # wandb-workspaces takes the marks out of the whole name, also where they are part of its random id.
+    assert f"{server.url}/team/p?nw={workspace['name'].replace('nw-', '').replace('-v', '')}" in ended.stdout
     check_workspace(json.loads(workspace["spec"])["section"])
     check_report(json.loads(report["spec"])["blocks"])
 
@@ -108,17 +111,27 @@ def check_workspace(spec: dict[str, Any]) -> None:
     assert runset["grouping"] == [{"section": "run", "name": "group"}]
     assert spec["settings"]["xAxis"] == "env_steps"
     assert len(spec["customRunColors"]) == 4
-    assert len(set(spec["customRunColors"].values())) == 2  # a loss has one color in all panels
+    assert len(set(spec["customRunColors"].values())) == 4  # all cells are lines of one plot
     sections = {section["name"]: section for section in spec["panelBankConfig"]["sections"]}
-    assert list(sections) == ["Returns", "Model", "What the value and the model attend to", "Time"]
-    assert [section["isOpen"] for section in sections.values()] == [True, False, False, False]
-    plots = {name: [plot["config"] for plot in section["panels"]] for name, section in sections.items()}
-    assert [plot["metrics"] for plot in plots["Returns"]] == [["eval/episode_return"]]
-    assert [plot["metrics"] for plot in plots["Model"]] == [["model/validation_loss"]]  # what the results have
-    attention = plots["What the value and the model attend to"]
-    assert [plot["metrics"] for plot in attention] == [["model/weight_real", "model/weight_distractors"]]
-    for plot in (plot for own in plots.values() for plot in own):
-        assert (plot["xAxis"], plot["groupAgg"], plot["groupArea"]) == ("env_steps", "mean", "stderr")
+    titles = ["Returns", "What the value attends to, and what the model has learned", "Fits of the model", "Time"]
+    assert list(sections) == titles
+    assert [section["isOpen"] for section in sections.values()] == [True, True, False, False]
+    metrics = []
+    for section in sections.values():
+        *plots, words = section["panels"]
+        assert words["viewType"] == "Markdown Panel"
+        for plot in (plot["config"] for plot in plots):
+            (metric,) = plot["metrics"]
+            metrics.append(metric)
+            assert f"- **{plot['chartTitle']}** (`{metric}`): " in words["config"]["value"]
+            assert "/" not in plot["chartTitle"], "a title is words"
+            assert (plot["xAxis"], plot["groupAgg"]) == ("env_steps", "mean")
+            # All seeds of a trial share its times: their standard error would be of nothing.
+            assert plot["groupArea"] == ("minmax" if metric.startswith(("time/", "perf/")) else "stderr")
+            assert (plot.get("yAxisMin"), plot.get("yAxisMax")) == ((0, 1) if "share" in metric else (None, None))
+    # What the results have and no more: of Model there is one metric with a panel.
+    assert metrics == ["eval/episode_return", "model/sensitivity_distractors_share", "model/validation_loss",
+                       "time/sac_s", "perf/env_steps_per_s"]  # fmt: skip
 
 
 def check_report(blocks: list[dict[str, Any]]) -> None:
@@ -130,9 +143,28 @@ def check_report(blocks: list[dict[str, Any]]) -> None:
         assert runset["project"] == {"name": "p", "entityName": "team", "id": "p-internal"}
         assert filters_of(runset)["group"] == ("IN", [f"{heading}, model_loss={loss}" for loss in LOSSES])
         assert runset["grouping"] == [{"section": "run", "name": "group"}]
-        first, *_ = grid["panelBankSectionConfig"]["panels"]
+        first, second = grid["panelBankSectionConfig"]["panels"]
         assert first["config"]["metrics"] == ["eval/episode_return"]
+        assert second["config"]["metrics"] == ["model/sensitivity_distractors_share"]
         assert (first["config"]["groupAgg"], first["config"]["groupArea"]) == ("mean", "stderr")
+
+
+def test_before_the_first_record_the_workspace_has_every_panel(sweep: Path) -> None:
+    for records in (sweep / "records").glob("*.jsonl"):
+        records.write_text("")
+    comparison = load_comparison([sweep])
+    sections = make_workspace(comparison, logged_cells(comparison), "team", "p").sections
+    assert [section.name for section in sections] == [section.title for section in SECTIONS]
+    assert [len(section.panels) - 1 for section in sections] == [len(section.panels) for section in SECTIONS]
+
+
+def test_every_panel_is_of_a_metric_that_the_documentation_defines() -> None:
+    defined = (ROOT / "docs" / "metrics.md").read_text()
+    panels = [panel for section in SECTIONS for panel in section.panels]
+    assert [panel.metric for panel in panels if f"`{panel.metric}`" not in defined] == []
+    for names in ([panel.metric for panel in panels], [panel.title for panel in panels]):
+        assert len(set(names)) == len(names)
+    assert all(panel.says.endswith(".") and panel.says[0] in "01" + panel.says[0].upper() for panel in panels)
 
 
 def test_a_sweep_is_found_under_the_name_it_was_logged_with(sweep: Path) -> None:
@@ -214,12 +246,14 @@ def test_what_is_missing_is_said_in_a_sentence(sweep: Path, tmp_path: Path, monk
         for name in [name for name in sys.modules if name.startswith("wandb_workspaces")]:
             patch.delitem(sys.modules, name)
         patch.setitem(sys.modules, "wandb_workspaces", None)
-        with pytest.raises(ReportError, match=r"needs the package wandb-workspaces .*: pip install wandb-workspaces"):
+        with pytest.raises(
+            ReportError, match=r"needs the package wandb-workspaces .*: pip install 'vagram_ray\[workspace\]'"
+        ):
             build_workspace(comparison, "team/p", quiet())
     table = tmp_path / "others.csv"
     table.write_text("experiment,model_loss,seed,env_steps,value\nx,a,0,100,1.0\nx,a,0,200,2.0\n")
     with pytest.raises(ReportError, match="there is no sweep among the results"):
-        build_workspace(load_comparison([table]), "team/p", quiet())
+        check_logged(load_comparison([table]))
 
 
 def test_a_project_that_is_not_there_is_refused(sweep: Path, server: Server) -> None:

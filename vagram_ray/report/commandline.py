@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +83,9 @@ def report(
     """
     folder = output or default_output(sources)
     if wandb is not None:
-        _check_workspace_extra()
+        from vagram_ray.report.wandb_workspace import check_ready
+
+        check_ready(wandb)
     if watch:
         _watch(sources, console)
     _check_writable(folder)
@@ -94,6 +95,10 @@ def report(
         if (search := find_search(sources[0])) is not None:
             return _report_search(search, folder, console)
     comparison = replace(with_reference(load_comparison(sources), reference), margin=margin)
+    if wandb is not None:
+        from vagram_ray.report.wandb_workspace import check_logged
+
+        check_logged(comparison)
     from vagram_ray.report.comparisons import compare_pairs
     from vagram_ray.report.figures import check_metrics, draw_figures
     from vagram_ray.report.page import write_page
@@ -187,11 +192,6 @@ def _print_places(folder: Path, page: Path, figures: int, tables: Sequence[Path]
     }
     for title, place in places.items():
         console.print(f"{title:<9}{place}", soft_wrap=True)  # never wrapped: paths are there to be copied
-
-
-def _check_workspace_extra() -> None:
-    if find_spec("wandb_workspaces") is None:
-        raise ReportError("--wandb needs the package wandb-workspaces: pip install 'vagram_ray[workspace]'.")
 
 
 def _build_workspace(comparison: Comparison, target: str, console: Console) -> None:

@@ -1,18 +1,20 @@
-"""Plots over environment steps: learning curves, any metric, and sample efficiency."""
+"""Plots over environment steps: learning curves, any metric, the dashboard, and sample efficiency."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.curves import CellCurves, Panel
+from vagram_ray.report.dashboard import LinePanel, PanelSection, panel_sections
 from vagram_ray.report.drawing import BandCurve, Drawing, note, readable_metric, why_empty, with_band
 from vagram_ray.report.figure_files import PanelPlot, Plot
-from vagram_ray.report.figure_style import NICE_STEPS, LineStyle, format_steps, steps_axis
+from vagram_ray.report.figure_style import MUTED, NICE_STEPS, LineStyle, cell_styles, format_steps, steps_axis
 from vagram_ray.report.statistics import iqm_band, mean_and_standard_error, steps_to_reach_each
 from vagram_ray.text import format_number
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 EFFICIENCY_LEVELS = 25
 _BAND_ALPHA = 0.18
+_LOG_FROM, _ONE_TICK_FROM = 5.0, 300.0
+"""Ratios of the highest to the lowest value: for a logarithmic axis, and for one labelled tick per decade."""
 
 
 # -- learning curves ---------------------------------------------------------------------------------------------
@@ -72,6 +76,86 @@ def metric_curves(drawing: Drawing, metric: str) -> Plot:
         title,
         share=False,
     )
+
+
+def dashboard(drawing: Drawing) -> list[Plot]:
+    """A plot for each section of W&B's workspace: a panel for each metric, in it a line for each cell.
+
+    Without a metric besides the return there is none: the learning curves show all that there is.
+    """
+    comparison = drawing.comparison
+    if not any(cell.metrics for cell in comparison.cells):
+        return []
+    styles = cell_styles(comparison)
+    return [_section(drawing, section, styles) for section in panel_sections(comparison)]
+
+
+def _section(drawing: Drawing, section: PanelSection, styles: Mapping[str, LineStyle]) -> Plot:
+    cells = drawing.comparison.cells
+    measured = {
+        panel.metric: [cell for cell in cells if _measured(drawing, cell, panel.metric)] for panel in section.panels
+    }
+    there = [label for label in styles if any(cell.label == label for own in measured.values() for cell in own)]
+    spread = {panel.spread for panel in section.panels}
+    band = "lowest and highest trial" if spread == {"minmax"} else "one standard error of the mean"
+    return Plot(
+        name=section.figure,
+        title=section.title,
+        caption=f"Mean over the {'trials' if spread == {'minmax'} else 'seeds'} of each cell; the band is {band}."
+        + (_lost_note(drawing) if drawing.comparison.return_metric in measured else ""),
+        band=band,
+        panels=[_dashboard_panel(drawing, panel, measured[panel.metric], styles) for panel in section.panels],
+        lines=[styles[label] for label in there],
+    )
+
+
+def _dashboard_panel(
+    drawing: Drawing, panel: LinePanel, cells: Sequence[CellCurves], styles: Mapping[str, LineStyle]
+) -> PanelPlot:
+    band = _mean_and_ends if panel.spread == "minmax" else _mean_band
+    curves = [(cell, with_band(_measured_in(drawing, cell, panel.metric), band)) for cell in cells]
+
+    def draw(axes: Axes) -> None:
+        for cell, curve in curves:
+            few = len(cell.seeds) < MIN_SEEDS and panel.spread == "stderr"
+            _draw_band(axes, styles[cell.label], curve, MUTED if few else styles[cell.label].color)
+        _finish_curves(axes, Panel(panel.title, tuple(cells)), "")
+        if panel.share:
+            axes.set_ylim(-0.02, 1.02)
+        elif panel.log_y and curves:
+            _log_axis(axes, np.concatenate([curve.middle for _, curve in curves]))
+
+    last = [f"{cell.label} {format_number(curve.middle[-1])}" for cell, curve in curves]
+    return PanelPlot(panel.title, draw, f"Last values: {', '.join(last)}.", panel.says)
+
+
+def _log_axis(axes: Axes, values: np.ndarray) -> None:
+    """A logarithmic y axis, where values are positive and far enough apart to need one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = np.nanmin(values), np.nanmax(values)
+    if not 0 < _LOG_FROM * low < high:
+        return
+    axes.set_yscale("log", nonpositive="clip")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > _ONE_TICK_FROM * low else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _measured(drawing: Drawing, cell: CellCurves, metric: str) -> bool:
+    return bool(_measured_in(drawing, cell, metric).returns)
+
+
+def _measured_in(drawing: Drawing, cell: CellCurves, metric: str) -> CellCurves:
+    return cell if metric == drawing.comparison.return_metric else _with_metric(cell, metric)
+
+
+def _mean_and_ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, lowest and highest (T,) of ``values`` (S, T); where none is there, NaN."""
+    mean, _ = mean_and_standard_error(values)
+    low = np.where(np.isnan(values), np.inf, values).min(axis=0)
+    high = np.where(np.isnan(values), -np.inf, values).max(axis=0)
+    return mean, np.where(np.isnan(mean), np.nan, low), np.where(np.isnan(mean), np.nan, high)
 
 
 def _with_metric(cell: CellCurves, metric: str) -> CellCurves:

@@ -65,7 +65,7 @@ class CellCurves:
     returns: Mapping[int, SeedCurve]
     """Curve of the return metric by seed, also of seeds that are missing at the end."""
     metrics: Mapping[str, Mapping[int, SeedCurve]]
-    """Other per-seed metrics by name and seed."""
+    """Other metrics by name and seed. ``time/`` and ``perf/``, of a trial, are those of its first seed."""
     final_returns: Mapping[int, float]
     """Final return by seed, of the seeds that came to their end."""
     missing: Mapping[int, str]

@@ -12,10 +12,10 @@ import numpy as np
 
 from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.curves import CellCurves, Comparison, Panel
+from vagram_ray.report.dashboard import metric_titles
 from vagram_ray.report.figure_style import MUTED, LineStyle
 from vagram_ray.report.statistics import iqm_band, on_common_steps
 from vagram_ray.report.text import describe_panel
-from vagram_ray.report.wandb_panels import metric_titles
 from vagram_ray.text import plural
 
 if TYPE_CHECKING:

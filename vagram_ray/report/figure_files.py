@@ -39,6 +39,8 @@ class PanelImage:
     description: str
     wide: str = ""
     """The same for a wide screen that one panel or two have to themselves."""
+    says: str = ""
+    """A sentence below the panel, on the page alone."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class PanelPlot:
     draw: Callable[[Axes], None]
     description: str = ""
     """The panel in words, for those who cannot see it."""
+    says: str = ""
+    """What to read off it, in a sentence below it on the page."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,13 @@ class Plot:
 
 
 def title_lines(title: str, width: float) -> list[str]:
-    """A panel's title in lines that fit so many inches, broken after commas. What does not fit then is cut."""
+    """A panel's title in lines that fit so many inches, broken after commas, else at spaces. What is longer is cut."""
     room = int(width / _TITLE_LETTER)
     lines = [""]
     for part in title.split(", "):
         joined = f"{lines[-1]}, {part}" if lines[-1] else part
         lines[-1:] = [joined] if len(joined) <= room or not lines[-1] else [f"{lines[-1]},", part]
+    lines = [piece for line in lines for piece in textwrap.wrap(line, room, break_long_words=False) or [""]]
     return [line if len(line) <= room else f"{line[: room - 3]}..." for line in lines]
 
 
@@ -197,7 +202,7 @@ def _sheet(plot: Plot, task: str) -> tuple[MatplotlibFigure, _Limits]:
 def _panel_image(plot: Plot, number: int, limits: _Limits) -> PanelImage:
     panel = plot.panels[number]
     wide = "" if plot.widened is plot else _panel_svg(plot.widened, number, limits, "w-")
-    return PanelImage(panel.title, _panel_svg(plot, number, limits), panel.description, wide)
+    return PanelImage(panel.title, _panel_svg(plot, number, limits), panel.description, wide, panel.says)
 
 
 def _panel_svg(plot: Plot, number: int, limits: _Limits, variant: str = "") -> str:

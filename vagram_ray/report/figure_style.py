@@ -8,7 +8,7 @@ its color and differ in their dashes, and so do methods beyond the number of col
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.report.curves import CellCurves, Comparison
@@ -36,6 +36,8 @@ _FIXED = {"vagram": 0, "nll": 1, "mse": 2}
 """The losses of the paper's figures have the same color in every report."""
 _BASELINES = ("none", "sac")
 _DOTS = (1.0, 1.4)
+_PALEST = 0.6
+"""Share of white in the last panel's cells, where the cells of all panels are in one plot."""
 NICE_STEPS = [1, 2, 2.5, 5, 10]
 """Of ticks, in any power of ten."""
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4.5, 1.6), (4.5, 1.4, 1.0, 1.4), (2.2, 1.2), (7.0, 1.4, 1.0, 1.4))
@@ -111,6 +113,24 @@ def line_styles(comparison: Comparison) -> dict[str, LineStyle]:
         dashes = dots if baseline else _DASHES[variant % len(_DASHES)]
         styles[name] = LineStyle(name, color, dashes, baseline=baseline)
     return styles
+
+
+def cell_styles(comparison: Comparison) -> dict[str, LineStyle]:
+    """Style of every cell by its label, where all cells are in one plot: its line's, paler from panel to panel."""
+    styles, panels = line_styles(comparison), comparison.panels()
+    place = {cell.label: number for number, panel in reversed([*enumerate(panels)]) for cell in panel.cells}
+    last = max(1, len(panels) - 1)
+    own = {cell.label: styles[comparison.line_name(cell)] for cell in comparison.cells}
+    return {
+        label: replace(style, name=label, color=_paler(style.color, _PALEST * place[label] / last))
+        for label, style in own.items()
+    }
+
+
+def _paler(color: str, share: float) -> str:
+    """A color mixed with this share of white."""
+    parts = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+    return "#" + "".join(f"{round(part + share * (255 - part)):02x}" for part in parts)
 
 
 def _method(comparison: Comparison, cell: CellCurves) -> str:

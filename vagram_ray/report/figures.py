@@ -65,5 +65,6 @@ def plots_of(comparison: Comparison, metrics: Sequence[str], pairs: Sequence[Pai
         curve_plots.efficiency_curves(drawing),
         *(curve_plots.metric_curves(drawing, metric) for metric in metrics),
         seed_plots.seed_multiples(drawing),
+        *curve_plots.dashboard(drawing),
     ]
     return [plot for plot in plots if plot is not None]

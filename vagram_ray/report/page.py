@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vagram_ray.files import write_atomically
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import Comparison
+from vagram_ray.report.dashboard import PREFIX
 from vagram_ray.report.figure_files import Figure
 from vagram_ray.report.figure_style import css_color, css_variables
 from vagram_ray.report.table_text import ReportTable
@@ -71,7 +72,10 @@ def render_page(
         glance=at_a_glance(comparison, compared),
         missing=missing_seeds(comparison),
         missing_title=_missing_title(comparison),
-        sections=_sections(figures, report_tables(comparison, compared)),
+        sections=_sections(
+            [figure for figure in figures if not figure.name.startswith(PREFIX)], report_tables(comparison, compared)
+        ),
+        dashboard=[figure for figure in figures if figure.name.startswith(PREFIX)],
         experiments=[
             {"name": facts.name, "kind": f"{_KINDS[facts.kind]}, {facts.source}", "details": facts.details}
             for facts in comparison.experiments

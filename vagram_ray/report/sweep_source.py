@@ -81,18 +81,28 @@ def _read_cell(results: SweepResults, index: int, experiment: str, metric: str) 
 
 
 def _collect(trial: TrialRecords, columns: _Columns) -> None:
-    """Add all metrics of a trial to ``columns[metric][seed]`` in one pass over its records."""
+    """Add all metrics of a trial to ``columns[metric][seed]`` in one pass over its records.
+
+    What is measured of the whole trial counts once: it is its first seed's.
+    """
     seeds = {str(seed): seed for seed in trial.seeds}
+
+    def add(metric: str, seed: int, step: int, value: float) -> None:
+        steps, series = columns.setdefault(metric, {}).setdefault(seed, ([], []))
+        steps.append(step)
+        series.append(value)
+
     for record in trial.records:
         step = record["env_steps"]
+        for section in ("time", "perf"):
+            for name, value in record.get(section, {}).items():
+                add(f"{section}/{name}", trial.seeds[0], step, value)
         for name, values in record["seeds"].items():
             if (seed := seeds.get(name)) is None:
                 continue
             for metric, value in values.items():
                 if metric != "failed":
-                    steps, series = columns.setdefault(metric, {}).setdefault(seed, ([], []))
-                    steps.append(step)
-                    series.append(value)
+                    add(metric, seed, step, value)
 
 
 def _add_final_returns(

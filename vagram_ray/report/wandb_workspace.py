@@ -1,8 +1,9 @@
-"""``python -m vagram_ray.report PATH --wandb ENTITY/PROJECT``: the report's panels in W&B, of the runs logged there.
+"""``python -m vagram_ray.report PATH --wandb ENTITY/PROJECT``: the dashboard in W&B, of the runs logged there.
 
-Two views are saved: a *workspace*, all metrics of all cells, in which one goes on looking while a sweep runs, and a
-W&B *report*, the paper's panels side by side (a grid for each of ``Comparison.panels()``). In both every line is a
-cell, the mean over its seeds with its standard error, over ``env_steps``. Each call saves new views and changes none.
+Two views are saved: a *workspace*, all panels of :mod:`vagram_ray.report.dashboard` with all cells, in which one goes
+on looking while a sweep runs, and a W&B *report*, the most telling of them side by side (a grid for each of
+``Comparison.panels()``). In both every line is a cell, the mean over its seeds with its standard error, over
+``env_steps``, and what each panel says stands beside it. Each call saves new views and changes none.
 
 The runs are found by what the sweep gave them: a tag with its id (its name, where a version ran it that had no ids),
 the cell as group, job type ``seed``.
@@ -20,15 +21,17 @@ from rich.console import Console
 
 from vagram_ray.records import SweepFolder
 from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, Panel
+from vagram_ray.report.dashboard import X_AXIS, LinePanel, headline_panels, panel_sections
 from vagram_ray.report.errors import ReportError
-from vagram_ray.report.figure_style import line_styles
-from vagram_ray.report.wandb_panels import X_AXIS, LinePanel, panel_sections, return_panels
+from vagram_ray.report.figure_style import cell_styles
 from vagram_ray.sweep.wandb.text import sweep_tag
 from vagram_ray.text import canonical
 
 _GROUP_LIMIT, _TAG_LIMIT, _TITLE_LIMIT = 128, 64, 120
 """Characters of a run's group and tag, as the sweep cuts them, and of a view's title."""
 _MIN_LINES = 20
+_OPEN = 2
+"""Sections of the workspace that are open: the returns, and what explains them."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ class LoggedCell:
         return sweep_tag(self.sweep_id) if self.sweep_id else self.sweep[:_TAG_LIMIT]
 
 
+def check_ready(target: str) -> None:
+    """Refuse what cannot work before anything is read or drawn.
+
+    Raises:
+        ReportError: The target is none, or the package or the login is missing.
+    """
+    parse_target(target)
+    _check_package()
+    _check_login()
+
+
 def build_workspace(comparison: Comparison, target: str, console: Console) -> str:
     """Save a workspace and a report with the comparison's panels. Returns the workspace's address.
 
@@ -61,12 +75,11 @@ def build_workspace(comparison: Comparison, target: str, console: Console) -> st
         ReportError: The target, the package or the login is missing, nothing in the comparison comes from a sweep, or
             W&B refuses. The message is one sentence.
     """
+    check_ready(target)
+    check_logged(comparison)
     entity, project = parse_target(target)
     logged = logged_cells(comparison)
-    if not logged:
-        raise ReportError("--wandb shows runs that sweeps have logged, and there is no sweep among the results.")
-    _check_package()
-    _check_login()
+    os.environ.setdefault("WANDB_SILENT", "true")  # the addresses are printed here
     _tell_what_is_missing(comparison, console)
     try:
         workspace = make_workspace(comparison, logged, entity, project)
@@ -79,6 +92,16 @@ def build_workspace(comparison: Comparison, target: str, console: Console) -> st
         raise ReportError(
             f"W&B refused the views in {target!r} ({_reason(error)}); check the name, and that you may write there."
         ) from error
+
+
+def check_logged(comparison: Comparison) -> None:
+    """Refuse results of which nothing can be in W&B.
+
+    Raises:
+        ReportError: None of them comes from a sweep.
+    """
+    if not any(facts.kind == "sweep" for facts in comparison.experiments):
+        raise ReportError("--wandb shows runs that sweeps have logged, and there is no sweep among the results.")
 
 
 def parse_target(target: str) -> tuple[str, str]:
@@ -112,9 +135,10 @@ def make_workspace(comparison: Comparison, logged: Sequence[LoggedCell], entity:
     """The workspace, not yet saved."""
     from wandb_workspaces import expr
     from wandb_workspaces import workspaces as ws
+    from wandb_workspaces.reports import v2 as wr
 
     sweeps = list(dict.fromkeys(entry.sweep for entry in logged))
-    colors = _colors(comparison)
+    colors = {label: style.color for label, style in cell_styles(comparison).items()}
     groupby: list[Any] = [expr.Metric("Group")]
     paths: dict[object, object] = {entry.group: colors[entry.cell.label] for entry in logged}
     num_sweeps = len({(entry.sweep, entry.sweep_id) for entry in logged})
@@ -125,10 +149,10 @@ def make_workspace(comparison: Comparison, logged: Sequence[LoggedCell], entity:
         paths = {ws.GroupPath(name, entry.group): colors[entry.cell.label] for entry, name in own.items()}
     sections = [
         ws.Section(
-            name=section.name,
-            panels=[_line_plot(panel) for panel in section.panels],
-            is_open=position == 0,
-            layout_settings=ws.SectionLayoutSettings(columns=min(3, len(section.panels)), rows=2),
+            name=section.title,
+            panels=[*map(_line_plot, section.panels), wr.MarkdownPanel(markdown=_in_words(section.panels))],
+            is_open=position < _OPEN,
+            layout_settings=ws.SectionLayoutSettings(columns=min(3, 1 + len(section.panels)), rows=2),
             panel_settings=ws.SectionPanelSettings(x_axis=X_AXIS),
         )
         for position, section in enumerate(panel_sections(comparison))
@@ -147,13 +171,13 @@ def make_report(comparison: Comparison, logged: Sequence[LoggedCell], entity: st
     """The report with one grid for each panel of the paper's figures, not yet saved."""
     from wandb_workspaces.reports import v2 as wr
 
-    blocks: list[Any] = [wr.P(_origin(comparison))]
+    headline = headline_panels(comparison)
+    blocks: list[Any] = [wr.P(_origin(comparison)), wr.MarkdownBlock(text=_in_words(headline))]
     for panel, own in _panels(comparison, logged):
         runset = wr.Runset(
             entity=entity, project=project, name=panel.title, filters=run_filter(own), groupby=["group"]
         )  # fmt: skip
-        plots = [_line_plot(plot) for plot in _report_panels(comparison)]
-        blocks += [wr.H2(panel.title), wr.PanelGrid(runsets=[runset], panels=plots)]
+        blocks += [wr.H2(panel.title), wr.PanelGrid(runsets=[runset], panels=[*map(_line_plot, headline)])]
     sweeps = list(dict.fromkeys(entry.sweep for entry in logged))
     return wr.Report(entity=entity, project=project, title=_title(sweeps), blocks=blocks, width="fluid")
 
@@ -189,12 +213,18 @@ def _line_plot(panel: LinePanel) -> Any:
     return wr.LinePlot(
         title=panel.title,
         x=X_AXIS,
-        y=list(panel.metrics),
+        y=[panel.metric],
         log_y=panel.log_y or None,
+        range_y=(0.0, 1.0) if panel.share else (None, None),
         title_x="environment steps per seed",
         groupby_aggfunc="mean",
-        groupby_rangefunc="stderr",
+        groupby_rangefunc=panel.spread,
     )
+
+
+def _in_words(panels: Iterable[LinePanel]) -> str:
+    """What the panels say, as Markdown."""
+    return "\n".join(f"- **{panel.title}** (`{panel.metric}`): {panel.says}" for panel in panels)
 
 
 def _panels(comparison: Comparison, logged: Sequence[LoggedCell]) -> list[tuple[Panel, list[LoggedCell]]]:
@@ -209,27 +239,6 @@ def _panels(comparison: Comparison, logged: Sequence[LoggedCell]) -> list[tuple[
     return panels
 
 
-def _report_panels(comparison: Comparison) -> list[LinePanel]:
-    """The return, and what shows why: the model's error and how much of it falls on distractors."""
-    known = {panel for section in panel_sections(comparison) for panel in section.panels}
-    wanted = (
-        "model/validation_delta_mse",
-        "model/weight_distractors_share",
-        "model/unexplained_real",
-        "model/unexplained_reward",
-    )
-    return [
-        return_panels(comparison)[0],
-        *sorted((panel for panel in known if panel.metrics[0] in wanted), key=lambda p: wanted.index(p.metrics[0])),
-    ]
-
-
-def _colors(comparison: Comparison) -> Mapping[str, str]:
-    """Color of each cell, by label: that of its line in the report's figures."""
-    styles = line_styles(comparison)
-    return {cell.label: styles[comparison.line_name(cell)].color for cell in comparison.cells}
-
-
 def _title(sweeps: Sequence[str]) -> str:
     # wandb-workspaces takes every symbol, the equals sign too, for an emoji, and refuses it.
     title = "".join("-" if unicodedata.category(sign)[0] in "SC" else sign for sign in ", ".join(sweeps))
@@ -237,7 +246,7 @@ def _title(sweeps: Sequence[str]) -> str:
 
 
 def _origin(comparison: Comparison) -> str:
-    lines = "Every line is a cell: the mean over its seeds and, shaded, its standard error."
+    lines = "Every line is a cell: the mean over its seeds and, shaded, its standard error, over environment steps."
     commands = [facts.details.get("Command", "") for facts in comparison.experiments]
     return " ".join([lines, *(f"Made by: {command}." for command in commands if command)])
 
@@ -266,7 +275,7 @@ def _check_package() -> None:
         import wandb_workspaces.workspaces  # noqa: F401
     except ImportError as error:
         raise ReportError(
-            f"--wandb needs the package wandb-workspaces ({_reason(error)}): pip install wandb-workspaces."
+            f"--wandb needs the package wandb-workspaces ({_reason(error)}): pip install 'vagram_ray[workspace]'."
         ) from error
 
 
@@ -275,7 +284,6 @@ def _check_login() -> None:
 
     if problem := key_problem():
         raise ReportError(f"--wandb cannot reach W&B: {problem} Run `wandb login` first.")
-    os.environ.setdefault("WANDB_SILENT", "true")  # the addresses are printed here
 
 
 def _reason(error: Exception) -> str:
