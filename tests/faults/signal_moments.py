@@ -30,6 +30,7 @@ class Moment:
     after: str
     """``"plan"`` or ``"trials"``: it comes when the plan has been shown, or when the trials have ended."""
     delay_s: float
+    was_sent: bool = False
     outcome: str = ""
     problem: str = ""
 
@@ -38,13 +39,13 @@ LATEST_S = {"plan": 12.0, "trials": 3.0}
 """So long after an event a signal comes at the latest."""
 
 
-def moments(count: int, seed: int) -> list[Moment]:
-    """Three of four while Ray and trials start, the others at the end, at seeded random moments."""
+def moments(count: int, seed: int, places: tuple[str, ...]) -> list[Moment]:
+    """After each of ``places`` in turn, at seeded random moments."""
     generator = random.Random(seed)
     found = []
     for index in range(count):
-        after = "trials" if index % 4 == 3 else "plan"
-        number = NUMBERS[index // 4 % 2 if after == "trials" else index % 2]
+        after = places[index % len(places)]
+        number = NUMBERS[(index // len(places) if after == "trials" else index) % 2]
         found.append(Moment(number, after, generator.uniform(0.0, LATEST_S[after])))
     return found
 
@@ -62,6 +63,7 @@ def send(moment: Moment, run: SweepRun) -> None:
         moment.outcome = "the kernel was ending the command: none was sent"
         return
     run.driver.send_signal(moment.number)
+    moment.was_sent = True
     run.driver.send_signal(signal.SIGCONT)
     began = time.monotonic()
     if not until(lambda: run.driver.poll() is not None, NOT_HEARD_S):
@@ -107,5 +109,6 @@ def table(sent: list[Moment]) -> str:
         f"{'  PROBLEM' if moment.problem else ''}"
         for index, moment in enumerate(sent)
     ]
-    heard = sum(not moment.problem for moment in sent)
-    return "\n".join([f"{heard} of {len(sent)} signals heard, none without an answer:", *lines])
+    heard = sum(moment.was_sent and not moment.problem for moment in sent)
+    tried = sum(moment.was_sent for moment in sent)
+    return "\n".join([f"{heard} of {tried} signals heard; {len(sent) - tried} commands had ended before:", *lines])

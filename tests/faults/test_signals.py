@@ -14,6 +14,8 @@ from tests.faults.signal_moments import moments, send, table
 
 pytestmark = pytest.mark.ci
 
+THROUGHOUT = ("plan", "plan", "plan", "trials")
+
 
 def test_stopping_is_clean_and_the_same_command_goes_on(
     make_run: Callable[..., SweepRun], short_undisturbed: Undisturbed, tmp_path: Path
@@ -66,11 +68,23 @@ def test_a_second_signal_leaves_at_once_and_nothing_is_lost(
     check_equal(run.folder, undisturbed.folder)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(6, 6), pytest.param(54, 54, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "seed", "places"),
+    [
+        pytest.param(6, 6, THROUGHOUT, id="6"),
+        pytest.param(54, 54, THROUGHOUT, id="54", marks=pytest.mark.slow),
+        pytest.param(12, 30, ("trials",), id="12-end", marks=pytest.mark.slow),
+    ],
+)
 def test_signals_at_the_start_and_at_the_end_are_all_heard(
-    count: int, seed: int, make_run: Callable[..., SweepRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    count: int,
+    seed: int,
+    places: tuple[str, ...],
+    make_run: Callable[..., SweepRun],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    sent = moments(count, seed)
+    sent = moments(count, seed, places)
     for index, moment in enumerate(sent):
         place = tmp_path / str(index)
         file = write_sweep_file(place, epoch_length=60, epochs=1, seeds=(0,))
