@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import runpy
@@ -241,3 +242,31 @@ def test_a_folder_without_a_checkpoint_is_one_sentence(
 def test_every_example_has_a_test() -> None:
     tested = set(re.findall(r'"(\w+\.py)"', Path(__file__).read_text()))
     assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
+
+
+NOTEBOOK = EXAMPLES / "sweep_in_a_notebook.ipynb"
+
+
+def test_the_notebook_holds_what_a_run_gave() -> None:
+    """The file as it is in the repository: every cell ran, in order, and there are a table and two figures."""
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    assert kinds.count("image/png") == 2 and "text/html" in kinds
+    printed = "".join("".join(output.get("text", "")) for output in outputs)
+    assert "Complete: every seed of 3 cells came to its end (15 in all)." in printed
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for name in [name for name in os.environ if name.startswith(("RAY_", "WANDB_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    nbclient.NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert len(list((tmp_path / "results" / "notebook" / "records").glob("*.jsonl"))) >= 3
+    kinds = [kind for cell in notebook.cells for out in cell.get("outputs", ()) for kind in out.get("data", {})]
+    assert kinds.count("image/png") == 2
