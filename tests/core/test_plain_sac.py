@@ -31,6 +31,7 @@ OTHER_VALUES = {
     "model_improvement_threshold": 0.5,
     "validation_fraction": 0.5,
     "value_gradient_clip_percentile": 50.0,
+    "termination": "learned",
     "model_train_freq": 7,
     "rollouts_per_step": 9,
     "rollout_length": (0, 1, 2, 3),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vagram_ray.files import write_atomically
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
@@ -60,13 +61,12 @@ def render_page(
 ) -> str:
     """The page as text: figures inline, no script, nothing that is loaded from elsewhere."""
     compared = compare_pairs(comparison) if pairs is None else pairs
-    return page_template().render(
+    return Page(
         title=_title(comparison),
         task=task_lines(comparison),
         replaced=list(dict.fromkeys(facts.replaced_task for facts in comparison.experiments if facts.replaced_task)),
         warnings=warnings_in_short(comparison),
         findings=findings(comparison, compared),
-        findings_open=False,
         next_step=" ".join(next_step(comparison, compared)),
         words=list(definitions(comparison, compared)),
         glance=at_a_glance(comparison, compared),
@@ -81,11 +81,38 @@ def render_page(
             for facts in comparison.experiments
         ],
         seeds=seeds_in_figures(comparison),
-        footer=footer(),
-    )
+    ).render()
 
 
-def page_template() -> Template:
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a page of the report shows; what it has nothing of is left out."""
+
+    title: str
+    task: Sequence[str]
+    findings: Sequence[str]
+    sections: Sequence[Section]
+    experiments: Sequence[Mapping[str, Any]]
+    seeds: str
+    """How many seeds the figures are of."""
+    replaced: Sequence[str] = ()
+    """Tasks of the paper that the scale has replaced."""
+    warnings: Sequence[str] = ()
+    findings_open: bool = False
+    next_step: str = ""
+    words: Sequence[str] = ()
+    glance: Any = None
+    missing: Sequence[Any] = ()
+    missing_title: str = ""
+    dashboard: Sequence[Figure] = ()
+
+    def render(self) -> str:
+        """The page as text."""
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _template().render(**shown, footer=_footer())
+
+
+def _template() -> Template:
     """The template of every page, which knows the colors."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -166,7 +193,7 @@ def _missing_title(comparison: Comparison) -> str:
     return f"{missing} of {plural(planned, 'seed')} did not come to {'its' if planned == 1 else 'their'} end"
 
 
-def footer() -> str:
+def _footer() -> str:
     """The last line of a page."""
     from vagram_ray import __version__
 

@@ -14,7 +14,7 @@ from vagram_ray.records.results import SweepResults
 from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_files import Figure, save_plot
-from vagram_ray.report.page import PAGE_FILE, Section, footer, page_template
+from vagram_ray.report.page import PAGE_FILE, Page, Section
 from vagram_ray.report.search import Search, is_search
 from vagram_ray.report.search_importance import Importance, importance
 from vagram_ray.report.search_plots import plots_of_search
@@ -139,20 +139,13 @@ def _page(search: Search, figures: Sequence[Figure], table: ReportTable, sentenc
     sections += [Section(figure.name, figure.title, [figure], []) for figure in figures]
     seeds = sorted({len(sample.cell.returns) for sample in search.measured})
     counts = f"n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else "no seeds yet"
-    return page_template().render(
+    return Page(
         title=search.name,
         task=[search.task] if search.task else [],
-        replaced=[],
         warnings=["The search still runs."] if search.running else [],
         findings=list(sentences),
         findings_open=True,
-        next_step="",
-        words=[],
-        glance=None,
-        missing=[],
-        missing_title="",
         sections=sections,
         experiments=[{"name": search.name, "kind": f"{search.kind}, {search.source}", "details": search.details}],
         seeds=counts,
-        footer=footer(),
-    )
+    ).render()
