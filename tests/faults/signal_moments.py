@@ -59,7 +59,8 @@ def send(moment: Moment, run: SweepRun) -> None:
     if run.driver.poll() is not None:
         moment.outcome = "the command had ended before"
         return
-    if moment.after == "trials" and not _stop(run.driver.pid):
+    ended = END in run.read_output()  # on a quick machine also of those that were to come at the start
+    if ended and not _stop(run.driver.pid):
         moment.outcome = "the kernel was ending the command: none was sent"
         return
     run.driver.send_signal(moment.number)
@@ -80,9 +81,9 @@ def send(moment: Moment, run: SweepRun) -> None:
         moment.problem = f"noise:\n{output}"
     elif " received: " not in output:
         moment.outcome += ", no sentence"
-        if moment.after == "plan":
+        if not ended:
             moment.problem = f"no sentence:\n{output}"
-    elif moment.after == "plan" and "Final return" not in output and "stopping the trials" in output:
+    elif not ended and END not in output and "stopping the trials" in output:
         moment.problem = f"no closing text:\n{output}"
 
 
