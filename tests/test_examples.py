@@ -259,7 +259,6 @@ def test_the_notebook_holds_what_a_run_gave() -> None:
     assert "Complete: every seed of 3 cells came to its end (15 in all)." in printed
 
 
-@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
