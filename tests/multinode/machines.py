@@ -55,7 +55,11 @@ class Machine:
     @property
     def environment(self) -> dict[str, str]:
         """Of what runs here: Ray's own folder, and no token, which machines would have to share."""
-        return {"RAY_TMPDIR": str(self.folder), "RAY_AUTH_MODE": "disabled", "HOME": str(self.folder)}
+        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        return {
+            "RAY_TMPDIR": str(self.folder), "RAY_AUTH_MODE": "disabled", "HOME": str(self.folder),
+            "XDG_CACHE_HOME": cache,  # with the compiled library: without it updates are eager and round otherwise
+        }  # fmt: skip
 
     def pids(self) -> list[int]:
         """All processes."""
