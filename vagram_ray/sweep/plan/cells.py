@@ -147,7 +147,7 @@ class _SearchSpace:
 
         def order(variant: tuple[int, dict[str, Any]]) -> tuple[int, ...]:
             sample, resolved = variant
-            grid = (self._choices[path].index(_lookup(resolved, path)) for path in self.paths if path in self._choices)
+            grid = (self._choices[path].index(value_at(resolved, path)) for path in self.paths if path in self._choices)
             return (*grid, sample)
 
         return [resolved for _, resolved in sorted(drawn, key=order)]
@@ -178,7 +178,7 @@ class _Combination:
             if not (without_effect and self.variant_fields[axis] <= without_effect)
         }
         paths = [path for path in self.paths if path[0] not in without_effect]
-        return own | {axis_name(path): _shown(path, _lookup(self.resolved, path)) for path in paths}
+        return own | {axis_name(path): _shown(path, value_at(self.resolved, path)) for path in paths}
 
     def identity(self, keys: Sequence[str]) -> str:
         """Equal for combinations that are the same run."""
@@ -247,7 +247,8 @@ def axis_name(path: Path) -> str:
     return ".".join(str(part) for part in path).lstrip("_")
 
 
-def _lookup(config: Any, path: Path) -> Any:
+def value_at(config: Any, path: Path) -> Any:
+    """What nested dictionaries hold at a place."""
     for part in path:
         config = config[part]
     return config

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, axis_order, check_axes
+from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, axis_order, check_axes, value_at
 from vagram_ray.sweep.plan.overrides import apply_overrides
 from vagram_ray.sweep.spec import SweepError, describe
 from vagram_ray.text import canonical, format_value, printable
@@ -245,7 +245,7 @@ class Samples:
 
     def _seen(self, path: Path, cell: Cell) -> Any:
         """A value as the searcher sees it."""
-        value = _lookup(cell.values, path)
+        value = value_at(cell.values, path)
         return format_value(value) if path in self._texts else value
 
     # -- cells ---------------------------------------------------------------------------------------------------
@@ -332,13 +332,6 @@ def _of_domain(domain: Any, value: Any) -> Any:
         if canonical({"": category}) == canonical({"": value}):
             return category
     return value
-
-
-def _lookup(values: Mapping[str, Any], path: Path) -> Any:
-    found: Any = values
-    for part in path:
-        found = found[part]
-    return found
 
 
 def _put(target: dict[str, Any], path: Path, value: Any) -> None:
