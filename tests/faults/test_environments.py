@@ -63,7 +63,7 @@ def test_a_seed_that_becomes_nan_is_named_and_touches_no_other(
     assert run.run() == 1
     output = run.read_output()
     assert "NOT COMPLETE: 3 of 4 seeds came to their end" in output
-    assert "model_loss=nll: seed 1 became NaN in epoch " in output
+    assert "model_loss=nll: seed 1 got no finite number from the environment in epoch " in output
     assert run.left_behind() == []
     check_equal(run.folder, undisturbed.folder, only="model_loss=vagram")
     expected, found = recorded(undisturbed.folder), recorded(run.folder)

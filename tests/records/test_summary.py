@@ -29,6 +29,7 @@ from vagram_ray.records.summary import (
     summarize_sweep,
     write_summary,
 )
+from vagram_ray.report.sweep_source import read_sweep
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.run.run import Outcome
@@ -128,6 +129,21 @@ def test_a_sweep_with_a_missing_seed_is_not_complete(build: Build) -> None:
         assert not summary.complete
         assert summary.verdict.startswith("NOT COMPLETE")
         assert describe_missing(summary.cells[0]) == reason
+
+
+def test_a_seed_that_its_environment_cost_does_not_read_like_one_that_diverged(
+    tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
+) -> None:
+    folder = SweepFolder(tmp_path)
+    folder.write(plan_content(make_plan_of({"a=1": [(0, 1, 2)]}, epochs=2)))
+    for epoch in (1, 2):
+        result = make_result(epoch, {0: 1.0, 1: math.nan, 2: math.nan}, failed=(1, 2))
+        result["seeds"]["seed_2"]["environment_fault"] = 1
+        folder.append("a=1,seeds=0-1-2", result)
+    results = SweepResults.load(tmp_path)
+    reasons = "seed 1 became NaN in epoch 1; seed 2 got no finite number from the environment in epoch 1"
+    assert describe_missing(summarize_sweep(results).cells[0]) == reasons
+    assert read_sweep(tmp_path).cells[0].missing[2] == "got no finite number from the environment in epoch 1"
 
 
 def test_a_trial_that_never_reported_is_missing(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> None:

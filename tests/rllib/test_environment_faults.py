@@ -56,6 +56,7 @@ def test_a_faulty_environment_costs_its_seed_and_the_last_one_ends_the_trial(env
             "number is wanted"
         ]
         assert [first["seeds"][f"seed_{seed}"]["failed"] for seed in (5, 6)] == [1, 0]
+        assert [first["seeds"][f"seed_{seed}"].get("environment_fault") for seed in (5, 6)] == [1, None]
         assert not first["done"] and first["seeds"]["seed_6"]["eval"]["episode_return"] == 4.0
         algo.env_runner.evaluation_env._envs[1].unwrapped.loose = True
         last = algo.train()

@@ -16,6 +16,8 @@ from vagram_ray.records.seed_statistics import interquartile_mean, with_worst
 RETURN_METRICS = ("eval/episode_return", "train/episode_return")
 """Metrics that are aggregated by their interquartile mean as well, under ``<name>_iqm``. A failed seed counts as the
 worst of the cohort in them (``seed_statistics.with_worst``)."""
+ENVIRONMENT_FAULT = "environment_fault"
+"""Metric of a seed: 1 once its environment has returned a number that is not finite."""
 OF_THE_TRIAL = ("training_iteration", "env_steps", "time_total_s")
 """Numbers that all seeds of a trial share."""
 

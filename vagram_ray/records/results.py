@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vagram_ray.files import write_atomically
+from vagram_ray.records.cohort import ENVIRONMENT_FAULT
 from vagram_ray.records.folder import (
     RECORDS_FOLDER,
     RESULTS_FILE,
@@ -87,7 +88,7 @@ class TrialRecords:
         epochs = self.last_epoch(epochs)
         failed_at = self.failed_at(seed)
         if failed_at is not None:
-            return math.nan, f"became NaN in epoch {failed_at}"
+            return math.nan, f"{self._how_failed(seed)} in epoch {failed_at}"
         if self.damage:
             return math.nan, f"has records that cannot be read ({self.damage})"
         if not self.records:
@@ -102,6 +103,10 @@ class TrialRecords:
             return math.nan, f"has no {metric}"
         last = values[measured > epochs - final_window(epochs)]
         return float(last.mean() if len(last) else values[-1]), ""
+
+    def _how_failed(self, seed: int) -> str:
+        faulty = any(record["seeds"].get(str(seed), {}).get(ENVIRONMENT_FAULT) for record in self.records)
+        return "got no finite number from the environment" if faulty else "became NaN"
 
     def failed_at(self, seed: int) -> int | None:
         """Epoch at whose end a seed's numbers were no longer finite, or None."""

@@ -140,49 +140,7 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
     metric, epochs = results.info["return_metric"], results.info["epochs"]
     over = results.ended if ended is None else ended
     ended_by = results.ended_by if over else ""
-    cells = []
-    for index, label in enumerate(results.labels):
-        returns: dict[int, float] = {}
-        missing: dict[int, str] = {}
-        early: dict[int, int] = {}
-        lost: list[int] = []
-        stopped: dict[int, int] = {}
-        not_begun: list[int] = []
-        names: dict[str, None] = {}
-        for trial in map(results.at_the_end, results.cell_trials(index)):
-            end = trial.last_epoch(epochs)
-            for seed in trial.seeds:
-                value, problem = trial.final_return(seed, metric, epochs)
-                if problem:
-                    missing[seed] = problem
-                    if ended_by and not trial.records and not trial.damage:
-                        not_begun.append(seed)
-                    elif not is_pending(trial, seed, epochs, over):
-                        lost.append(seed)
-                    continue
-                returns[seed] = value
-                last = int(trial.series(seed, metric)[0][-1])
-                if end < epochs:
-                    stopped[seed] = end
-                    names[trial.stopped_by] = None
-                if last <= end - final_window(end):
-                    early[seed] = last
-        statistics = summarize(list(counted_returns(returns, lost).values()))
-        cells.append(
-            CellSummary(
-                label=label,
-                returns=returns,
-                missing=missing,
-                statistics=statistics,
-                early=early,
-                axes=cell_axes(results.info, index),
-                task=task_line(results.info, [index]),
-                lost=tuple(sorted(lost)),
-                stopped=stopped,
-                stopped_by=" and ".join(names),
-                not_begun=tuple(sorted(not_begun)),
-            )
-        )
+    cells = tuple(_summarize_cell(results, cell, over, ended_by) for cell in range(len(results.labels)))
     unfinished = sum(trial.unfinished(epochs) and not epoch_of_death(trial.records) for trial in results.trials)
     warnings = tuple(filter(None, (_fit_limit(results, index, label) for index, label in enumerate(results.labels))))
     name = results.info.get("name") or results.folder.resolve().name
@@ -190,12 +148,55 @@ def summarize_sweep(results: SweepResults, *, ended: bool | None = None) -> Swee
         name,
         metric,
         epochs,
-        tuple(cells),
+        cells,
         task=task_line(results.info),
         replaced_task=results.info.get("replaced_task", ""),
         unfinished=unfinished,
         warnings=warnings,
         ended_by=ended_by,
+    )
+
+
+def _summarize_cell(results: SweepResults, cell: int, over: bool, ended_by: str) -> CellSummary:
+    """One cell; ``over``: whether its trials have ended, ``ended_by``: the stopper that ended the sweep, or empty."""
+    metric, epochs = results.info["return_metric"], results.info["epochs"]
+    returns: dict[int, float] = {}
+    missing: dict[int, str] = {}
+    early: dict[int, int] = {}
+    lost: list[int] = []
+    stopped: dict[int, int] = {}
+    not_begun: list[int] = []
+    names: dict[str, None] = {}
+    for trial in map(results.at_the_end, results.cell_trials(cell)):
+        end = trial.last_epoch(epochs)
+        for seed in trial.seeds:
+            value, problem = trial.final_return(seed, metric, epochs)
+            if problem:
+                missing[seed] = problem
+                if ended_by and not trial.records and not trial.damage:
+                    not_begun.append(seed)
+                elif not is_pending(trial, seed, epochs, over):
+                    lost.append(seed)
+                continue
+            returns[seed] = value
+            last = int(trial.series(seed, metric)[0][-1])
+            if end < epochs:
+                stopped[seed] = end
+                names[trial.stopped_by] = None
+            if last <= end - final_window(end):
+                early[seed] = last
+    return CellSummary(
+        label=results.labels[cell],
+        returns=returns,
+        missing=missing,
+        statistics=summarize(list(counted_returns(returns, lost).values())),
+        early=early,
+        axes=cell_axes(results.info, cell),
+        task=task_line(results.info, [cell]),
+        lost=tuple(sorted(lost)),
+        stopped=stopped,
+        stopped_by=" and ".join(names),
+        not_begun=tuple(sorted(not_begun)),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from vagram_ray.envs.distractors import current_distractor_settings
 from vagram_ray.records import SweepError, SweepFolder
+from vagram_ray.records.cohort import ENVIRONMENT_FAULT
 from vagram_ray.records.recorded import cell_axes, cell_settings
 from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.summary import is_pending
@@ -101,7 +102,7 @@ def _collect(trial: TrialRecords, columns: _Columns) -> None:
             if (seed := seeds.get(name)) is None:
                 continue
             for metric, value in values.items():
-                if metric != "failed":
+                if metric not in ("failed", ENVIRONMENT_FAULT):
                     add(metric, seed, step, value)
 
 
@@ -118,12 +119,13 @@ def _add_final_returns(
         if not problem:
             final[seed] = value
         else:
-            missing[seed] = _reason(results, trial, problem, epochs)
+            failed = trial.failed_at(seed) is not None
+            missing[seed] = problem if failed else _reason(results, trial, problem, epochs)
 
 
 def _reason(results: SweepResults, trial: TrialRecords, problem: str, epochs: int) -> str:
     """The summary's words, with what else is known of the trial: whether it failed, or may still be running."""
-    if trial.damage or problem.startswith("became NaN") or trial.epochs_done >= trial.last_epoch(epochs):
+    if trial.damage or trial.epochs_done >= trial.last_epoch(epochs):
         return problem
     if trial.name in results.info.get("failed_trials", {}):
         return f"{problem} (its trial failed)"

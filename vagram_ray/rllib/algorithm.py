@@ -32,6 +32,7 @@ from ray.tune.result import DONE, TIME_THIS_ITER_S
 from vagram_ray.checkpoint.files import resolve
 from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.envs.naming import environment_name
+from vagram_ray.records.cohort import ENVIRONMENT_FAULT
 from vagram_ray.rllib.checkpointing import (
     DAMAGED_CHECKPOINTS,
     TrialCheckpoints,
@@ -74,7 +75,7 @@ class MBPO(Algorithm):
       such a seed is left out of training and of the means, except that it counts as the cohort's worst in episode
       returns, and its neighbours go on).
     - ``environment_faults``: where an environment has returned numbers that are not finite, a sentence for each such
-      seed. It counts as failed, also where that happened in evaluation.
+      seed. It counts as failed, also where that happened in evaluation, and has ``environment_fault`` (1) as well.
     - ``done``, true once every seed has failed, with the reason in ``all_seeds_failed``: a Tune trial ends then.
     - ``time/..._s``: wall time in seconds, ``perf/env_steps_per_s`` and ``perf/updates_per_s``, over all seeds.
 
@@ -360,9 +361,12 @@ class MBPO(Algorithm):
     def _tell_of_failures(self, result: dict[str, Any]) -> None:
         """Put what environments returned wrongly into the result, and end the trial once no seed is left."""
         agent, runner = self.learner.agent, cast(MBPOEnvRunner, self.env_runner)
-        faults = [*runner.env.faults.values(), *runner.evaluation_env.faults.values()]
+        by_seed = [*runner.env.faults.items(), *runner.evaluation_env.faults.items()]
+        faults = [sentence for _, sentence in by_seed]
         if faults:
             result[ENVIRONMENT_FAULTS] = faults
+            for position, _ in by_seed:
+                result["seeds"][f"seed_{agent.seeds[position]}"][ENVIRONMENT_FAULT] = 1
         if not agent.failed.all():
             return
         reason = faults[0] if faults else "networks became NaN in training"

@@ -117,57 +117,122 @@ def run_sweep(
     if todo:
         _begin(continuation, storage, wandb, source)
     logging.raiseExceptions = False  # a full disk is told of once, not for every line of a log
-    progress = _progress(continuation, storage)
     started = time.monotonic()
     copying = DriverFiles(storage).uploading() if storage.is_remote else contextlib.nullcontext()
-    ray_lost = False
-    with copying, ProgressView(progress, console) as view:
-        follower = _start_wandb(storage, wandb)
-        faults, writer = Faults(storage.folder), RecordWriter(storage.folder, view.warn)
-        decisions = Decisions()
-        if todo:
-            trial_loggers = _trial_loggers(continuation, storage, loggers, view) if loggers else None
-            ray_lost = not _fit(
-                continuation, storage, view, follower, interruption, faults, writer, decisions, trial_loggers
-            )
+    with copying, ProgressView(_progress(continuation, storage), console) as view:
+        run = _Run(continuation, storage, view, interruption, _start_wandb(storage, wandb))
+        ray_lost = bool(todo) and not run.fit(loggers)
         interruption.note_signals(ENDING)
-        writer.flush()
+        run.writer.flush()
     seconds = time.monotonic() - started if todo else None
-    if faults.happened:
+    if run.faults.happened:
         keep_ray_files()
-    failed = {name: trial.error_path for name, trial in progress.trials.items() if trial.status == FAILED}
-    _write_end(writer, seconds, failed, interrupted=interruption.happened, stopped_by=decisions.ended_by)
-    if follower is not None:
-        follower.finish(
-            failed,
-            interrupted=interruption.happened,
-            say=lambda sentence: console.print(sentence, soft_wrap=True),
-            stopped=lambda: interruption.happened,
+    run.write_end(seconds)
+    run.finish_wandb(console)
+    return run.outcome(seconds or 0.0, ray_lost=ray_lost)
+
+
+class _Run:
+    """One launch: its parts, and what has become of the trials.
+
+    Args:
+        continuation: The whole sweep and how far it has come.
+        storage: Where results go.
+        view: Shows progress.
+        interruption: Tells of signals.
+        follower: Logs to Weights & Biases, if that is wanted.
+    """
+
+    def __init__(
+        self,
+        continuation: Continuation,
+        storage: SweepStorage,
+        view: ProgressView,
+        interruption: Interruption,
+        follower: Supervisor | None,
+    ) -> None:
+        self._continuation, self._storage, self._view = continuation, storage, view
+        self._interruption, self._follower = interruption, follower
+        self._folder, self._decisions = SweepFolder(storage.folder), Decisions()
+        self.faults, self.writer = Faults(storage.folder), RecordWriter(storage.folder, view.warn)
+
+    def fit(self, loggers: Sequence[LoggerCallback]) -> bool:
+        """Run the trials. Returns whether Ray is alive at the end."""
+        from ray.tune import TuneError
+
+        from vagram_ray.sweep.run.callbacks import FollowTrials
+        from vagram_ray.sweep.run.trials import TrialQueue, run_trials
+
+        plan, todo, view = self._continuation.plan, self._continuation.todo, self._view
+        for trial in todo:  # what it has done before counts: it did fit into memory
+            self.faults.progressed(trial.name, self._continuation.epochs_done(trial))
+        queue = TrialQueue(plan, [trial.name for trial in todo], self._storage, self.faults, self._replanned, view.warn)
+        command = going_on_command(self._folder.read().get("launches", ()))
+        with RayWatch(plan.machine.local, view.warn, command) as watch:
+            further = self._trial_loggers(loggers) if loggers else None
+            callback = FollowTrials(
+                queue, self.faults, self.writer, view, watch, self._follower, self._decisions, further
+            )
+            try:
+                run_trials(queue, [callback], self._interruption, self._decisions, self._continuation.history)
+            except RayLostError:
+                return False
+            except TuneError as error:
+                view.warn(f"Tune cannot go on ({last_line(error)}).")
+        return True
+
+    def write_end(self, seconds: float | None) -> None:
+        """Write how the launch ended, and the table of results. ``seconds`` is None where nothing was to be run."""
+        results, stopped_by = SweepResults.load(self._storage.folder), self._decisions.ended_by
+        complete = not self._failed and (bool(stopped_by) or summarize_sweep(results).complete)
+        ended = INTERRUPTED if self._interruption.happened else COMPLETE if complete else INCOMPLETE
+        self.writer.attempt(SWEEP_FILE, lambda: end_launch(self._folder, seconds, ended, self._failed, stopped_by))
+        self.writer.attempt(RESULTS_FILE, results.write_csv)
+
+    def finish_wandb(self, console: Console) -> None:
+        """Wait until W&B has what the records have, as far as that can be."""
+        if self._follower is not None:
+            self._follower.finish(
+                self._failed,
+                interrupted=self._interruption.happened,
+                say=lambda sentence: console.print(sentence, soft_wrap=True),
+                stopped=lambda: self._interruption.happened,
+            )
+
+    def outcome(self, seconds: float, *, ray_lost: bool) -> Outcome:
+        """How the launch ended."""
+        launches, sweep_id = self._folder.read().get("launches", ()), self._continuation.sweep_id
+        return Outcome(
+            seconds=seconds,
+            failed=self._failed,
+            interrupted=self._interruption.happened,
+            offline_runs=() if self._follower is None else tuple(offline_runs(self._storage.folder, sweep_id)),
+            launches=len(launches),
+            total_seconds=total_seconds(launches),
+            command=going_on_command(launches),
+            ray_lost=ray_lost,
+            reasons={name: self.faults.reason(name) for name in self._failed},
+            unwritten=self.writer.describe_unwritten(),
         )
-    launches = SweepFolder(storage.folder).read().get("launches", ())
-    return Outcome(
-        seconds=seconds or 0.0,
-        failed=failed,
-        interrupted=interruption.happened,
-        offline_runs=tuple(offline_runs(storage.folder, continuation.sweep_id)) if follower is not None else (),
-        launches=len(launches),
-        total_seconds=total_seconds(launches),
-        command=going_on_command(launches),
-        ray_lost=ray_lost,
-        reasons={name: faults.reason(name) for name in failed},
-        unwritten=writer.describe_unwritten(),
-    )
 
+    @property
+    def _failed(self) -> dict[str, str]:
+        """Path of the error file of each trial that has failed for good, by name."""
+        trials = self._view.progress.trials
+        return {name: trial.error_path for name, trial in trials.items() if trial.status == FAILED}
 
-def _write_end(
-    writer: RecordWriter, seconds: float | None, failed: Mapping[str, str], *, interrupted: bool, stopped_by: str
-) -> None:
-    """Write how the launch ended, and the table of results."""
-    results = SweepResults.load(writer.folder)
-    complete = not failed and (bool(stopped_by) or summarize_sweep(results).complete)
-    ended = INTERRUPTED if interrupted else COMPLETE if complete else INCOMPLETE
-    writer.attempt(SWEEP_FILE, lambda: end_launch(SweepFolder(writer.folder), seconds, ended, failed, stopped_by))
-    writer.attempt(RESULTS_FILE, results.write_csv)
+    def _replanned(self, plan: SweepPlan, running: Collection[str]) -> None:
+        """A pack was divided."""
+        self._view.progress.replanned(plan)
+        self.writer.attempt(SWEEP_FILE, lambda: rewrite_plan(self._folder, plan, running))
+
+    def _trial_loggers(self, loggers: Sequence[LoggerCallback]) -> TrialLoggers:
+        from vagram_ray.sweep.run.loggers import TrialLoggers
+
+        def axes(name: str) -> Mapping[str, Any]:
+            return self._view.progress.trials[name].plan.cell.axes
+
+        return TrialLoggers(loggers, self._storage.folder, axes, self._continuation.done, self._view.warn)
 
 
 def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Source) -> None:
@@ -201,54 +266,6 @@ def last_line(error: TuneError) -> str:
     """What went wrong: Tune puts the text of a whole traceback into its error, whose last line says it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__
-
-
-def _fit(
-    continuation: Continuation,
-    storage: SweepStorage,
-    view: ProgressView,
-    follower: Supervisor | None,
-    interruption: Interruption,
-    faults: Faults,
-    writer: RecordWriter,
-    decisions: Decisions,
-    loggers: TrialLoggers | None,
-) -> bool:
-    """Run the trials; returns whether Ray is alive at the end."""
-    from ray.tune import TuneError
-
-    from vagram_ray.sweep.run.callbacks import FollowTrials
-    from vagram_ray.sweep.run.trials import TrialQueue, run_trials
-
-    def replanned(plan: SweepPlan, running: Collection[str]) -> None:
-        view.progress.replanned(plan)
-        writer.attempt(SWEEP_FILE, lambda: rewrite_plan(SweepFolder(storage.folder), plan, running))
-
-    for trial in continuation.todo:  # what it has done before counts: it did fit into memory
-        faults.progressed(trial.name, continuation.epochs_done(trial))
-    plan, names = continuation.plan, [trial.name for trial in continuation.todo]
-    queue = TrialQueue(plan, names, storage, faults, replanned, view.warn)
-    command = going_on_command(SweepFolder(storage.folder).read().get("launches", ()))
-    with RayWatch(plan.machine.local, view.warn, command) as watch:
-        callbacks = [FollowTrials(queue, faults, writer, view, watch, follower, decisions, loggers)]
-        try:
-            run_trials(queue, callbacks, interruption, decisions, continuation.history)
-        except RayLostError:
-            return False
-        except TuneError as error:
-            view.warn(f"Tune cannot go on ({last_line(error)}).")
-    return True
-
-
-def _trial_loggers(
-    continuation: Continuation, storage: SweepStorage, loggers: Sequence[LoggerCallback], view: ProgressView
-) -> TrialLoggers:
-    from vagram_ray.sweep.run.loggers import TrialLoggers
-
-    def axes(name: str) -> Mapping[str, Any]:
-        return view.progress.trials[name].plan.cell.axes
-
-    return TrialLoggers(loggers, storage.folder, axes, continuation.done, view.warn)
 
 
 def _start_wandb(storage: SweepStorage, wandb: WandbChoice) -> Supervisor | None:

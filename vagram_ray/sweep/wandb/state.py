@@ -1,15 +1,14 @@
-"""What the follower keeps in memory: its trials, the runs of their seeds, and whom it speaks with."""
+"""What the follower keeps in memory: its trials, the runs of their seeds with their rows, and whom it speaks with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vagram_ray.records.folder import STOPPED_BY, Record, RecordsFollower
 from vagram_ray.sweep.wandb.cursor import NO_STEP
 from vagram_ray.sweep.wandb.identity import RunIdentity
-from vagram_ray.sweep.wandb.summaries import recorded_rows
 
 
 class Orders(Protocol):
@@ -72,6 +71,16 @@ class FollowedTrial:
                 if metrics.get("failed"):
                     self.failed.add(seed)
         return new
+
+
+def recorded_rows(records: Iterable[Record], seed: int) -> Iterator[tuple[int, dict[str, float]]]:
+    """Step and row of a seed for each of its trial's records."""
+    for record in records:
+        if (own := record["seeds"].get(str(seed))) is not None:
+            kinds = ("time", "perf")
+            shared = {f"{kind}/{key}": value for kind in kinds for key, value in record.get(kind, {}).items()}
+            position = {key: record[key] for key in ("env_steps", "training_iteration")}
+            yield int(record["env_steps"]), {**own, **shared, **position}
 
 
 @dataclass

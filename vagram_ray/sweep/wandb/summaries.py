@@ -1,4 +1,4 @@
-"""Rows and summaries from a sweep's records: of a seed's run, and of the sweep's own run.
+"""Summaries from a sweep's records: of a seed's run, and of the sweep's own run.
 
 A seed's run cannot hold what is known only when all seeds have ended, so one more run per sweep does: final and best
 interquartile means, and the sweep's facts (command, versions, commit, machine) as its configuration.
@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from vagram_ray.records.folder import Record
 from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean
 from vagram_ray.records.summary import summarize_sweep
+from vagram_ray.sweep.wandb.state import recorded_rows
 from vagram_ray.sweep.wandb.text import digest
 from vagram_ray.text import format_seeds
 
 RETURN_KEY = "eval/episode_return"
 FINAL_KEYS = ("eval/episode_return_final", "train/episode_return_final")
-
-
-def recorded_rows(records: Iterable[Record], seed: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """Step and row of a seed for each of its trial's records."""
-    for record in records:
-        if (own := record["seeds"].get(str(seed))) is not None:
-            kinds = ("time", "perf")
-            shared = {f"{kind}/{key}": value for kind in kinds for key, value in record.get(kind, {}).items()}
-            position = {key: record[key] for key in ("env_steps", "training_iteration")}
-            yield int(record["env_steps"]), {**own, **shared, **position}
 
 
 def seed_summary(info: Mapping[str, Any], trial: TrialRecords, seed: int) -> dict[str, float]:
