@@ -11,28 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-import numpy as np
 import torch
 from pyarrow.fs import FileSystem
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.utils.metrics import (
-    ENV_RUNNER_RESULTS,
-    EPISODE_LEN_MEAN,
-    EPISODE_RETURN_MEAN,
-    EVALUATION_RESULTS,
-    NUM_ENV_STEPS_SAMPLED,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
-)
+from ray.rllib.utils.metrics import EVALUATION_RESULTS
 from ray.tune import Checkpoint
-from ray.tune.result import DONE, TIME_THIS_ITER_S
+from ray.tune.result import TIME_THIS_ITER_S
 
 from vagram_ray.checkpoint.files import resolve
 from vagram_ray.core.allocator import keep_freed_memory
-from vagram_ray.envs.naming import environment_name
-from vagram_ray.records.cohort import ENVIRONMENT_FAULT
 from vagram_ray.rllib.checkpointing import (
     DAMAGED_CHECKPOINTS,
     TrialCheckpoints,
@@ -43,21 +32,17 @@ from vagram_ray.rllib.checkpointing import (
     save_algorithm,
 )
 from vagram_ray.rllib.config import MBPOConfig
-from vagram_ray.rllib.env_runner import MBPOEnvRunner, episode_metrics
+from vagram_ray.rllib.env_runner import MBPOEnvRunner
 from vagram_ray.rllib.environments import find_creator
 from vagram_ray.rllib.gpu_share import hold_to_gpu_share
 from vagram_ray.rllib.initialization import initialize
 from vagram_ray.rllib.learner import MBPOLearner
 from vagram_ray.rllib.old_api import CALLS_WITHOUT_USE, refusing
-from vagram_ray.rllib.results import cohort_results, merge, set_nested
+from vagram_ray.rllib.results import ALL_SEEDS_FAILED, add_failures, epoch_results, evaluation_results, merge
 from vagram_ray.rllib.trial_output import TrialOutput
 
 logger = logging.getLogger(__name__)
 
-ENVIRONMENT_FAULTS = "environment_faults"
-"""Key of a result: sentences on the seeds whose environments have returned numbers that are not finite."""
-ALL_SEEDS_FAILED = "all_seeds_failed"
-"""Key of a result: the sentence on why the trial ends early."""
 TRIAL_STEP_LIMIT_S = 300.0
 """``env_step_time_limit_s="auto"`` in a Tune trial."""
 
@@ -185,7 +170,7 @@ class MBPO(Algorithm):
         with self._output or contextlib.nullcontext():
             started = time.time()
             result: dict[str, Any] = super().step()
-            self._tell_of_failures(result)
+            self._add_failures(result)
             if self._checkpoints is not None:
                 self._checkpoints.save_if_due(self, self._iteration + 1, result, seconds=time.time() - started)
         if self._output is not None:
@@ -314,24 +299,7 @@ class MBPO(Algorithm):
         metrics = self.learner.train_epoch(runner.env)
         agent.give_up(runner.env.faults)
         seconds = time.perf_counter() - started
-        results = cohort_results(metrics, agent.seeds, agent.failed)
-        num_seeds, settings = len(agent.seeds), agent.settings
-        env_steps = (agent.env_steps - steps_before) * num_seeds
-        updates = settings.epoch_length * settings.utd_ratio * num_seeds
-        results["env_steps"] = agent.env_steps
-        set_nested(results, "time/epoch_s", seconds)
-        set_nested(results, "perf/env_steps_per_s", env_steps / seconds)
-        set_nested(results, "perf/updates_per_s", updates / seconds)
-        total = agent.env_steps * num_seeds
-        results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = total
-        results[ENV_RUNNER_RESULTS] = {
-            EPISODE_RETURN_MEAN: results["train"]["episode_return"],
-            EPISODE_LEN_MEAN: results["train"]["episode_length"],
-            NUM_EPISODES: int(metrics["train/num_episodes"].sum()),
-            NUM_ENV_STEPS_SAMPLED: env_steps,
-            NUM_ENV_STEPS_SAMPLED_LIFETIME: total,
-        }
-        self._epoch_results = results
+        self._epoch_results = epoch_results(metrics, agent, agent.env_steps - steps_before, seconds)
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
         """Play ``evaluation_duration`` whole episodes for every seed with the deterministic policy.
@@ -346,37 +314,17 @@ class MBPO(Algorithm):
         statistics = self.env_runner.sample(num_episodes=self.config.evaluation_duration)
         seconds = time.perf_counter() - started
         agent.give_up(self.env_runner.evaluation_env.faults)
-        metrics = {
-            "eval/episode_return": np.where(agent.failed, np.nan, statistics.returns.mean(axis=1)),
-            "eval/episode_length": np.where(agent.failed, np.nan, statistics.lengths.mean(axis=1)),
-        }
-        results = cohort_results(metrics, agent.seeds, agent.failed)
-        results[ENV_RUNNER_RESULTS] = episode_metrics(
-            statistics.returns[~agent.failed], statistics.lengths[~agent.failed]
-        )
-        set_nested(results, "time/evaluation_s", seconds)
+        results = evaluation_results(statistics, agent, seconds)
         self._call_back("on_evaluate_end", evaluation_metrics=results)
         return results
 
-    def _tell_of_failures(self, result: dict[str, Any]) -> None:
+    def _add_failures(self, result: dict[str, Any]) -> None:
         """Put what environments returned wrongly into the result, and end the trial once no seed is left."""
-        agent, runner = self.learner.agent, cast(MBPOEnvRunner, self.env_runner)
-        by_seed = [*runner.env.faults.items(), *runner.evaluation_env.faults.items()]
-        faults = [sentence for _, sentence in by_seed]
-        if faults:
-            result[ENVIRONMENT_FAULTS] = faults
-            for position, _ in by_seed:
-                result["seeds"][f"seed_{agent.seeds[position]}"][ENVIRONMENT_FAULT] = 1
-        if not agent.failed.all():
-            return
-        reason = faults[0] if faults else "networks became NaN in training"
-        others = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        result[DONE] = True
-        result[ALL_SEEDS_FAILED] = (
-            f"Training in environment {environment_name(self.config.env)!r} ends after epoch {agent.epoch}, because "
-            f"every seed ({', '.join(map(str, agent.seeds))}) has failed: {reason}{others}."
-        )
-        logger.error(result[ALL_SEEDS_FAILED])
+        runner = cast(MBPOEnvRunner, self.env_runner)
+        faults = [*runner.env.faults.items(), *runner.evaluation_env.faults.items()]
+        add_failures(result, faults, self.learner.agent, self.config.env)
+        if ALL_SEEDS_FAILED in result:
+            logger.error(result[ALL_SEEDS_FAILED])
 
     def log_result(self, result: dict[str, Any]) -> None:
         """Hand the result to callbacks and loggers."""

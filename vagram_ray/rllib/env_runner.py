@@ -15,20 +15,11 @@ from ray.rllib.env import INPUT_ENV_SPACES
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
-from ray.rllib.utils.metrics import (
-    EPISODE_LEN_MAX,
-    EPISODE_LEN_MEAN,
-    EPISODE_LEN_MIN,
-    EPISODE_RETURN_MAX,
-    EPISODE_RETURN_MEAN,
-    EPISODE_RETURN_MIN,
-    NUM_ENV_STEPS_SAMPLED,
-    NUM_EPISODES,
-)
 
 from vagram_ray.core.evaluation import EpisodeStatistics, evaluate
 from vagram_ray.envs import SeedVectorEnv
 from vagram_ray.envs.step_watchdog import StepWatchdog
+from vagram_ray.rllib.results import episode_metrics
 from vagram_ray.rllib.rl_module import MBPORLModule
 from vagram_ray.rllib.values import MBPOValues
 
@@ -174,19 +165,3 @@ class MBPOEnvRunner(EnvRunner, Checkpointable):
         for env in (self.env, getattr(self, "evaluation_env", None)):
             if env is not None:
                 env.close()
-
-
-def episode_metrics(returns: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    """RLlib's names for a set of finished episodes. Without one there is nothing but their number."""
-    if returns.size == 0:
-        return {EPISODE_RETURN_MEAN: float("nan"), EPISODE_LEN_MEAN: float("nan"), NUM_EPISODES: 0}
-    return {
-        EPISODE_RETURN_MEAN: float(returns.mean()),
-        EPISODE_RETURN_MIN: float(returns.min()),
-        EPISODE_RETURN_MAX: float(returns.max()),
-        EPISODE_LEN_MEAN: float(lengths.mean()),
-        EPISODE_LEN_MIN: int(lengths.min()),
-        EPISODE_LEN_MAX: int(lengths.max()),
-        NUM_EPISODES: int(returns.size),
-        NUM_ENV_STEPS_SAMPLED: int(lengths.sum()),
-    }

@@ -26,7 +26,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from vagram_ray.rllib.algorithm import ALL_SEEDS_FAILED
+from vagram_ray.rllib.results import ALL_SEEDS_FAILED
 from vagram_ray.rllib.trial_output import OUTPUT_FILES
 from vagram_ray.sweep.plan.growth import samples_of, suggested
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan, split_pack
