@@ -226,7 +226,7 @@ def test_the_end_names_what_failed_and_where_everything_lies(build: Build, tmp_p
 def test_every_output_of_the_end_says_what_was_run(build: Build, tmp_path: Path) -> None:
     build({0: [1.0] * 20, 1: [2.0] * 20})
     settings = {"env": "Pendulum-v1", "num_distractors": 5, "model_loss": "vagram", "utd_ratio": 10}
-    replaced = "laptop scale: Pendulum-v1 instead of the paper's Hopper-v4"
+    replaced = "laptop scale: Pendulum-v1 instead of the paper scale's Hopper-v4"
     SweepFolder(tmp_path).update(lambda _: {"settings": settings, "replaced_task": replaced})
     results = SweepResults.load(tmp_path)
     summary = summarize_sweep(results)

@@ -24,7 +24,7 @@ from vagram_ray.report.verdict import next_step, verdict, warnings_in_short
 COMMAND = "python -m vagram_ray.sweep tune_configs/distractors.py --set 'num_distractors=grid(0, 5, 10)' --name <final>"
 
 
-REPLACED = "laptop scale: Pendulum-v1 instead of the paper's Hopper-v4"
+REPLACED = "laptop scale: Pendulum-v1 instead of the paper scale's Hopper-v4"
 
 
 def finals(mean: float, seed: int) -> list[float]:

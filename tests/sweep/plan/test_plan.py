@@ -250,7 +250,7 @@ def test_the_plan_fits_80_columns_and_begins_with_the_task(make_config: Callable
     plan = plan_for(
         make_config().environment("Pendulum-v1", num_distractors=axes.pop("num_distractors")).training(**axes)
     )
-    plan = replace(plan, replaced="laptop scale: Pendulum-v1 instead of the paper's Hopper-v4")
+    plan = replace(plan, replaced="laptop scale: Pendulum-v1 instead of the paper scale's Hopper-v4")
     rows = {}
     for width in (80, 140):
         console = Console(file=io.StringIO(), width=width)

@@ -34,9 +34,9 @@ def line_of(sweep: Sweep, scale: str | None, **assignments: Any) -> str:
         (
             "laptop",
             "laptop scale: Pendulum-v1 and distractors 0, 5, 10 instead of "
-            "the paper's Hopper-v4 and distractors 5, 10, 15",
+            "the paper scale's Hopper-v4 and distractors 5, 10, 15",
         ),
-        ("smoke", "smoke scale: 5 distractors instead of the paper's distractors 5, 10, 15"),
+        ("smoke", "smoke scale: 5 distractors instead of the paper scale's distractors 5, 10, 15"),
         ("workstation", ""),
         ("paper", ""),
     ],
@@ -51,7 +51,7 @@ def test_tasks_that_are_variants_are_compared_too() -> None:
     assert line_of(replace(sweep, variants={"task": variants}, scales={"paper": Scale()}), "paper") == ""
     few = {"task": dict([next(iter(variants.items()))])}
     fewer = replace(sweep, variants={"task": variants}, scales={"paper": Scale(), "one": Scale(variants=few)})
-    assert line_of(fewer, "one") == "one scale: Hopper-v4 instead of the paper's Hopper-v4, Walker2d-v4"
+    assert line_of(fewer, "one") == "one scale: Hopper-v4 instead of the paper scale's Hopper-v4, Walker2d-v4"
 
 
 def test_a_sweep_of_ones_own_is_compared_with_itself(make_config: Callable[..., Any]) -> None:

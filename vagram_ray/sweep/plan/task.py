@@ -17,7 +17,7 @@ _TASK_SETTINGS = ("env", "env_config", "num_distractors")
 
 
 def replaced_task(sweep: Sweep, plan: SweepPlan) -> str:
-    """``laptop scale: Pendulum-v1 instead of the paper's Hopper-v4``, empty where environments and distractors agree.
+    """``laptop scale: Pendulum-v1 instead of the paper scale's Hopper-v4``, empty where environments and distractors agree.
 
     Args:
         sweep: As the file defines it, at no scale.
@@ -31,7 +31,7 @@ def replaced_task(sweep: Sweep, plan: SweepPlan) -> str:
         return ""
     here, there = (" and ".join(texts) for texts in zip(*differing, strict=True))
     scale = f"{plan.scale} scale: " if plan.scale else ""
-    whose = "the paper's" if PAPER_SCALE in sweep.scales else "the sweep file's"
+    whose = "the paper scale's" if PAPER_SCALE in sweep.scales else "the sweep file's"
     return f"{scale}{here} instead of {whose} {there}"
 
 
