@@ -156,7 +156,7 @@ def test_each_scale_has_its_number_of_evaluation_episodes(name: str, scale: str,
     assert {cell.config(plan.config).evaluation_duration for cell in plan.cells} == {episodes}
 
 
-@pytest.mark.parametrize("name", ["model_size", "distractors"])
+@pytest.mark.parametrize("name", ["model_size", "distractors", "real_ratio"])
 def test_the_workstation_scale_is_hopper_with_the_same_agent_for_every_loss(name: str) -> None:
     plan = plan_of(name, "workstation")
     configs = [cell.config(plan.config) for cell in plan.cells]
@@ -165,14 +165,21 @@ def test_the_workstation_scale_is_hopper_with_the_same_agent_for_every_loss(name
     assert len(plan.seeds) == 8
     settings = [config.to_settings() for config in configs]
     varied = {"model_loss": "vagram", "num_layers": 2, "hidden_size": 64}
+    if name == "real_ratio":
+        varied |= {key: getattr(settings[0], key) for key in ("real_ratio", "rollout_length", "rollout_truncation")}
+        assert {one.real_ratio[-1] for one in settings if one.model_loss != "none"} == {0.05, 0.25, 0.5, 0.75}
     assert all(replace(one, **varied) == replace(settings[0], **varied) for one in settings)
     first = settings[0]
     assert first.num_steps_sampled_before_learning_starts + plan.epochs * first.epoch_length == 65_000
-    losses = {"model_size": {"vagram", "nll", "mse", "none"}, "distractors": {"vagram", "nll", "none"}}[name]
+    losses = {
+        "model_size": {"vagram", "nll", "mse", "none"},
+        "distractors": {"vagram", "nll", "none"},
+        "real_ratio": {"vagram", "none"},
+    }[name]
     assert {one.model_loss for one in settings} == losses
-    sizes = {"model_size": {(4, 200), (3, 64), (2, 64)}, "distractors": {(2, 64)}}[name]
+    sizes = {(4, 200), (3, 64), (2, 64)} if name == "model_size" else {(2, 64)}
     assert {(one.num_layers, one.hidden_size) for one in settings} == sizes
-    numbers = {"model_size": {0}, "distractors": {5, 10, 15}}[name]
+    numbers = {5, 10, 15} if name == "distractors" else {0}
     assert {config.num_distractors for config in configs} == numbers
 
 

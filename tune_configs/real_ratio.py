@@ -3,7 +3,7 @@
 The final share of real transitions in SAC's batches goes from 0.05 to 0.75 with one-step rollouts. A share of 1 is
 plain SAC (``none``), which is one cell. With a share of 0.5 rollouts also grow to five steps: all of that length
 ("long"), or no further than the ensemble agrees ("disagreement", "value_disagreement": docs/rollouts.md). Run it with
-``python -m vagram_ray.sweep tune_configs/real_ratio.py --scale smoke|laptop|paper``, the shares alone with
+``python -m vagram_ray.sweep tune_configs/real_ratio.py --scale smoke|laptop|workstation|paper``, the shares alone with
 ``--set 'real_share=grid(0.05,0.25,0.5,0.75)'``.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings
+from vagram_ray.rllib import MBPOConfig, laptop_settings, published_settings, smoke_settings, workstation_settings
 from vagram_ray.sweep import Scale, Sweep
 
 config = (
@@ -46,6 +46,7 @@ def data_mixes(last_mixed_epoch: int, growing: tuple[int, int, int, int]) -> dic
 MIX = ("real_ratio", "rollout_length", "rollout_truncation")
 SMOKE = {key: value for key, value in smoke_settings().items() if key not in MIX}
 LAPTOP = {key: value for key, value in laptop_settings().items() if key not in MIX}
+WORKSTATION = {key: value for key, value in workstation_settings().items() if key not in MIX}
 
 SMOKE_MIXES = data_mixes(1, (0, 1, 1, 3))
 
@@ -67,6 +68,18 @@ SWEEP = Sweep(
             epochs=13,
             overrides={**LAPTOP, "evaluation_duration": 5, "env": "Pendulum-v1"},
             variants={"real_share": data_mixes(2, (1, 5, 1, 5))},
+        ),
+        # Hopper alone, with networks for a core; distractors with --set num_distractors=10
+        "workstation": Scale(
+            epochs=60,
+            seeds=8,
+            overrides={
+                **WORKSTATION,
+                "evaluation_duration": 5,
+                "num_distractors": 0,
+                "model_loss": tune.grid_search(["vagram", "none"]),
+            },
+            variants={"real_share": data_mixes(20, (20, 60, 1, 5))},
         ),
         "paper": Scale(),
     },

@@ -17,7 +17,7 @@ _TASK_SETTINGS = ("env", "env_config", "num_distractors")
 
 
 def replaced_task(sweep: Sweep, plan: SweepPlan) -> str:
-    """``laptop scale: Pendulum-v1 instead of the paper scale's Hopper-v4``, empty where environments and distractors agree.
+    """``laptop scale: Pendulum-v1 instead of the paper scale's Hopper-v4``, empty where the tasks agree.
 
     Args:
         sweep: As the file defines it, at no scale.
