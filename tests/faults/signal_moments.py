@@ -60,7 +60,7 @@ def send(moment: Moment, run: SweepRun) -> None:
         moment.outcome = "the command had ended before"
         return
     ended = END in run.read_output()  # on a quick machine also of those that were to come at the start
-    if ended and not _stop(run.driver.pid):
+    if ended and not stop_process(run.driver.pid):
         moment.outcome = "the kernel was ending the command: none was sent"
         return
     run.driver.send_signal(moment.number)
@@ -87,7 +87,7 @@ def send(moment: Moment, run: SweepRun) -> None:
         moment.problem = f"no closing text:\n{output}"
 
 
-def _stop(pid: int) -> bool:
+def stop_process(pid: int) -> bool:
     """Stop a process, so that the next signal finds it alive. False where it has ended or the kernel is ending it.
 
     Ending takes the kernel a while on a busy machine. What is sent meanwhile reaches nobody, and tells nothing.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from tests.faults.signal_moments import stop_process
 from vagram_ray.sweep.run.interruption import STOP_SIGNALS, Interruption
 
 pytestmark = pytest.mark.ci
@@ -189,3 +191,35 @@ print(-child.wait(), flush=True)
 """
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert output.split() == ["block", "heard", str(int(signal.SIGTERM))]
+
+
+LAST_MILLISECONDS = """
+import select, threading, time
+from vagram_ray.sweep.run.interruption import end_process, leave_at_once_on_signals
+
+leave_at_once_on_signals()
+for _ in range(60):  # as Ray's threads, which the kernel may hand a signal to
+    threading.Thread(target=select.select, args=([], [], [], 60), daemon=True).start()
+print("ready", flush=True)
+stop = time.perf_counter() + 0.01
+while time.perf_counter() < stop:
+    pass
+end_process(lambda: 0)
+"""
+
+
+def test_no_signal_is_lost_in_the_last_milliseconds_whichever_thread_gets_it() -> None:
+    alive = 0
+    for attempt in range(20):
+        process = subprocess.Popen([sys.executable, "-c", LAST_MILLISECONDS], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(0.004 + 0.0003 * attempt)
+        was_alive = stop_process(process.pid)  # or it might be ending before the signal comes
+        if was_alive:
+            process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        status = process.wait(timeout=60)
+        process.stdout.close()
+        assert not was_alive or status in (-signal.SIGTERM, 128 + signal.SIGTERM), attempt
+        alive += was_alive
+    assert alive > 10

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import os
-import sys
 from typing import Any
 
 from vagram_ray.sweep.commandline import main as command
-from vagram_ray.sweep.run.interruption import leave_at_once_on_signals
+from vagram_ray.sweep.run.interruption import end_process, leave_at_once_on_signals
 
 
 def main(**options: Any) -> None:
@@ -17,19 +15,13 @@ def main(**options: Any) -> None:
     Python's last steps, in which it heeds no signal, are left out: nothing that was begun is left for them.
     """
     status = 1
-    atexit.register(lambda: _end(status))  # registered first, so it runs last
+    atexit.register(end_process, lambda: status)  # registered first, so it runs last
     leave_at_once_on_signals()  # a sweep takes these handlers' place, and gives it back
     try:
         command(**options)
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
         raise
-
-
-def _end(status: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -83,15 +83,14 @@ def launch(request: Request, console: Console) -> int:
         SweepError: The input cannot work.
         SystemExit: A signal has come before anything was running.
     """
-    from vagram_ray.sweep.run.interruption import stop_on_signals
+    from vagram_ray.sweep.run.interruption import end_process, stop_on_signals
 
     # Of processes that died the views tell in a line; Ray, which reads this when it is imported, in a paragraph.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     with stop_on_signals(console) as interruption:
         launched = _launch(request, console, interruption)
         if launched.ray_lost:  # Ray would wait for itself at the end
-            sys.stdout.flush()
-            os._exit(interruption.exit_status or launched.status)
+            end_process(lambda: interruption.exit_status or launched.status)
     return interruption.exit_status or launched.status  # read when no signal is noted any more, or one would be lost
 
 

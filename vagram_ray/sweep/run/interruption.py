@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -20,6 +23,8 @@ TRIALS_RUN = "stopping the trials; a second signal ends the sweep at once."
 ENDING = "the trials have ended; what is being written is finished first."
 
 _TAKE_SIGNALS_EVERY_S = 0.01
+_TOLD_WITHIN_S = 0.05
+"""A thread that the kernel has handed a signal to has told Python of it by then."""
 
 
 class Interruption:
@@ -142,6 +147,26 @@ def leave_at_once_on_signals() -> None:
     for number in STOP_SIGNALS:
         if not _under_nohup(number):
             signal.signal(number, lambda number, frame: os._exit(128 + number))
+
+
+def end_process(status: Callable[[], int]) -> NoReturn:
+    """End this process without Python's last steps, in which it heeds no signal. No signal is lost here.
+
+    The kernel may hand one to any thread of Ray's, which has to run before Python knows. So signals end the process
+    in the kernel from now on, past Python, and those that a thread has been handed before are waited for.
+
+    Args:
+        status: The exit status, asked for at the very end.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    set_disposition = ctypes.CDLL(None).signal  # Python's own would make it forget the handlers at the same time
+    set_disposition.argtypes, set_disposition.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    for number in STOP_SIGNALS:
+        if not _under_nohup(number):
+            set_disposition(number, None)  # SIG_DFL
+    time.sleep(_TOLD_WITHIN_S)
+    os._exit(status())
 
 
 @contextlib.contextmanager
