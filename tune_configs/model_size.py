@@ -28,9 +28,10 @@ LAPTOP_SIZES = {
 }
 
 # The size is the axis here, so the smaller scales leave it to the variants.
-SMOKE = {key: value for key, value in smoke_settings().items() if key not in ("num_layers", "hidden_size")}
-LAPTOP = {key: value for key, value in laptop_settings().items() if key not in ("num_layers", "hidden_size")}
-WORKSTATION = {key: value for key, value in workstation_settings().items() if key not in ("num_layers", "hidden_size")}
+SMOKE, LAPTOP, WORKSTATION = (
+    {key: value for key, value in settings.items() if key not in ("num_layers", "hidden_size")}
+    for settings in (smoke_settings(), laptop_settings(), workstation_settings())
+)
 
 SWEEP = Sweep(
     name="model_size",

@@ -44,9 +44,10 @@ def data_mixes(last_mixed_epoch: int, growing: tuple[int, int, int, int]) -> dic
 
 # The mix is the axis here, so the smaller scales leave it to the variants.
 MIX = ("real_ratio", "rollout_length", "rollout_truncation")
-SMOKE = {key: value for key, value in smoke_settings().items() if key not in MIX}
-LAPTOP = {key: value for key, value in laptop_settings().items() if key not in MIX}
-WORKSTATION = {key: value for key, value in workstation_settings().items() if key not in MIX}
+SMOKE, LAPTOP, WORKSTATION = (
+    {key: value for key, value in settings.items() if key not in MIX}
+    for settings in (smoke_settings(), laptop_settings(), workstation_settings())
+)
 
 SMOKE_MIXES = data_mixes(1, (0, 1, 1, 3))
 

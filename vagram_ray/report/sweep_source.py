@@ -119,13 +119,13 @@ def _add_final_returns(
         if not problem:
             final[seed] = value
         else:
-            failed = trial.failed_at(seed) is not None
-            missing[seed] = problem if failed else _reason(results, trial, problem, epochs)
+            missing[seed] = _reason(results, trial, seed, problem)
 
 
-def _reason(results: SweepResults, trial: TrialRecords, problem: str, epochs: int) -> str:
+def _reason(results: SweepResults, trial: TrialRecords, seed: int, problem: str) -> str:
     """The summary's words, with what else is known of the trial: whether it failed, or may still be running."""
-    if trial.damage or trial.epochs_done >= trial.last_epoch(epochs):
+    epochs = results.info["epochs"]
+    if trial.damage or trial.failed_at(seed) is not None or trial.epochs_done >= trial.last_epoch(epochs):
         return problem
     if trial.name in results.info.get("failed_trials", {}):
         return f"{problem} (its trial failed)"
