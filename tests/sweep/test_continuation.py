@@ -83,8 +83,16 @@ def names(continuation: Continuation) -> list[str]:
 def test_a_new_sweep_runs_everything(plan: SweepPlan, storage: SweepStorage) -> None:
     new = again(plan, storage, dry=True)
     assert new.plan is plan and new.recorded is None and len(new.sweep_id) == 16
-    assert names(new) == [trial.name for trial in plan.trials]
+    assert set(names(new)) == {trial.name for trial in plan.trials}
     assert not storage.folder.exists()
+
+
+def test_the_first_seeds_of_all_cells_come_first(make_plan_of: Callable[..., SweepPlan], storage: SweepStorage) -> None:
+    plan = with_settings(make_plan_of({"utd_ratio=1": [(0,), (2,), (4,)], "utd_ratio=2": [(0,), (2,)]}))
+    assert names(again(plan, storage)) == [
+        *("utd_ratio=1,seeds=0", "utd_ratio=2,seeds=0"),
+        *("utd_ratio=1,seeds=2", "utd_ratio=2,seeds=2", "utd_ratio=1,seeds=4"),
+    ]
 
 
 @pytest.mark.parametrize("dry", [True, False])
@@ -125,7 +133,7 @@ def test_a_gap_in_the_records_is_run_again(
         SweepFolder(storage.folder).append("utd_ratio=1,seeds=2", make_result(epoch, {2: 1.0}))
     found = again(plan, storage)
     assert found.epochs_done(plan.trials[1]) == 4
-    assert names(found)[0] == "utd_ratio=1,seeds=2"
+    assert names(found)[0] == "utd_ratio=1,seeds=2"  # before those that have not begun
 
 
 def test_with_more_epochs_every_trial_goes_on(plan: SweepPlan, storage: SweepStorage, started: Continuation) -> None:
@@ -145,7 +153,7 @@ def test_damaged_records_are_set_aside_and_their_trial_runs_again(
         assert len(names(again(plan, storage, dry=True))) == 3
         assert file.read_bytes() == damage  # looking changes nothing
         found = again(plan, storage)
-        assert names(found)[0] == "utd_ratio=1,seeds=0-1"
+        assert "utd_ratio=1,seeds=0-1" in names(found)
         assert "records of utd_ratio=1,seeds=0-1 were damaged" in found.notes[0]
         assert SweepFolder(storage.folder).records("utd_ratio=1,seeds=0-1") == ()
         kept.append(damage)

@@ -60,8 +60,12 @@ class Continuation:
 
     @property
     def todo(self) -> tuple[TrialPlan, ...]:
-        """The trials that are still to be run, in order."""
-        return tuple(trial for trial in self.plan.trials if not self.is_finished(trial))
+        """The trials that are still to be run, in order: those that have begun, then the first seeds of all cells.
+
+        So a sweep that is cut short compares its cells on the same seeds.
+        """
+        unfinished = (trial for trial in self.plan.trials if not self.is_finished(trial))
+        return tuple(sorted(unfinished, key=lambda trial: (not self.epochs_done(trial), trial.seeds[0])))
 
     def is_finished(self, trial: TrialPlan) -> bool:
         """Whether a trial has come to its last epoch, was stopped before, or all its seeds have failed."""
