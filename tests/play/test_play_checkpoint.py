@@ -133,50 +133,16 @@ def test_an_extension_is_not_executed_because_a_checkpoint_names_it(
 
     file = tmp_path / "my_play_losses.py"
     saved = make_checkpoint(extensions=[str(file)], model_loss="my_play_loss")
-    assert read_agent(saved.folder).not_loaded == ()
+    assert read_agent(saved.folder).settings.model_loss == "my_play_loss"
     own_loss()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PlayError) as caught:
         read_agent(saved.folder)
-    assert "was trained with model_loss='my_play_loss' from the extension 'my_play_losses.py'" in str(caught.value)
+    assert "was trained with model_loss='my_play_loss', which is not registered here" in str(caught.value)
     assert "add --extension my_play_losses.py (in Python" in str(caught.value)
     assert "my_play_loss" not in model_losses.model_loss_names()  # though the file lies here
     load_extensions("my_play_losses.py")
-    agent = read_agent(saved.folder)
-    assert (agent.settings.model_loss, agent.not_loaded) == ("my_play_loss", ())
-
-
-def test_an_extension_that_nothing_asks_for_is_noted(make_checkpoint, own_loss, tmp_path: Path) -> None:
-    saved = make_checkpoint(extensions=[str(tmp_path / "my_play_losses.py")], model_loss="mse")
-    own_loss()
-    assert read_agent(saved.folder).not_loaded == ("my_play_losses.py",)
-
-
-@pytest.mark.parametrize("is_sweep_file", [True, False])
-def test_the_sweeps_copy_of_its_own_file_is_pointed_to_and_not_run(
-    make_checkpoint, own_loss, tmp_path: Path, monkeypatch, is_sweep_file: bool
-) -> None:
-    make_checkpoint(
-        extensions=[str(tmp_path / "my_play_losses.py")], model_loss="my_play_loss",
-        folder="results/my sweep/trial/checkpoint_000001",
-    )  # fmt: skip
-    own_loss()
-    monkeypatch.chdir(tmp_path / "results")
-    sweep = tmp_path / "results" / "my sweep"
-    trace = tmp_path / "trace"
-    (sweep / "sweep_file.py").write_text(f"open({str(trace)!r}, 'w')")
-    source = "elsewhere/my_play_losses.py" if is_sweep_file else "elsewhere/sweep.py"
-    info = {
-        "name": "my sweep", "seeds": [0], "epochs": 1,
-        "command": f"python -m vagram_ray.sweep '{source}' --scale smoke",
-        "cells": [{"index": 0, "label": "a cell", "axes": {}}], "trials": [{"name": "trial", "cell": 0, "seeds": [0]}],
-    }  # fmt: skip
-    (sweep / "sweep.json").write_text(json.dumps(info))
-    path = "'my sweep/sweep_file.py'" if is_sweep_file else "my_play_losses.py"
-    with pytest.raises(PlayError) as caught:
-        read_agent("my sweep/trial/checkpoint_000001")
-    assert f"add --extension {path} (" in str(caught.value)
-    assert not trace.exists()
+    assert read_agent(saved.folder).settings.model_loss == "my_play_loss"
 
 
 def test_an_environments_module_is_not_imported_because_a_checkpoint_names_it(
@@ -189,7 +155,7 @@ def test_an_environments_module_is_not_imported_because_a_checkpoint_names_it(
         "gymnasium.register('MyPlay-v0', PendulumEnv)\n"
     )  # fmt: skip
     rewrite_config(copied, env="my_play_envs:MyPlay-v0")
-    with pytest.raises(PlayError, match=r"module is not imported .*: add --extension my_play_envs \(in Python"):
+    with pytest.raises(PlayError, match=r"which is not registered here, .*: add --extension my_play_envs \(in Python"):
         read_agent(copied)
     assert "my_play_envs" not in sys.modules and "MyPlay-v0" not in gymnasium.registry
     try:
@@ -238,9 +204,6 @@ def test_a_damaged_file_and_what_to_give_instead(trial: Path, tmp_path: Path, na
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(PlayError, match=r"is no checkpoint of MBPO: there is no manifest\.json in it"):
-        read_agent(tmp_path)
-    (tmp_path / "rllib_checkpoint.json").touch()
-    with pytest.raises(PlayError, match=r"is in RLlib's own format, as earlier versions of vagram_ray wrote it, which"):
         read_agent(tmp_path)
     with pytest.raises(PlayError, match="nowhere' is no checkpoint of MBPO"):
         read_agent(tmp_path / "nowhere")

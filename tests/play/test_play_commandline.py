@@ -134,16 +134,13 @@ def test_extensions_are_run_where_the_user_names_them(make_checkpoint, rewrite_c
         "register_model_loss('my_cli_loss')(mse)\n"
     )  # fmt: skip
     folder = make_checkpoint(model_loss="mse").folder
-    rewrite_config(folder, extensions=["my_cli_losses.py"])
+    rewrite_config(folder, extensions=["my_cli_losses.py"], model_loss="my_cli_loss")
 
     def play(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "vagram_ray.play", "checkpoint", "--episodes", "1", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
 
-    done = play()
-    assert done.stdout.startswith("Note: trained with 'my_cli_losses.py', which is not loaded"), done.stderr
-    rewrite_config(folder, model_loss="my_cli_loss")
     done = play()
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "add --extension my_cli_losses.py (in Python" in done.stderr

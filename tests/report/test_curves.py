@@ -158,15 +158,13 @@ def test_details_are_ready_to_show(tmp_path: Path) -> None:
     machine = {"processor": "A chip", "cpus": 2, "gpus": 1, "memory_gib": 8.0, "system": "Linux", "python": "3.11"}
     folder = write_sweep(
         tmp_path / "s", TWO, command="python -m vagram_ray.sweep x.py", machine=machine, git_commit="abc",
-        versions={"torch": "2", "ray": "3"}, overrides={"num_gpus_per_learner": 0.5},
+        versions={"torch": "2", "ray": "3"}, resources={"CPU": 1.0, "GPU": 0.5},
     )  # fmt: skip
     details = load_comparison([folder]).experiments[0].details
     assert details["Command"] == "python -m vagram_ray.sweep x.py"
     assert details["Machine"] == "A chip, 2 CPUs, 1 GPU, 8.0 GiB of memory"
     assert details["Final return"].endswith("here epoch 3")
-    # Two trials of 108 s, each with half a GPU: 216 s at 10 W and 108 s at 300 W.
     assert details["GPU hours"] == "0.03"
-    assert details["Energy"].startswith("about 0.0096 kWh (estimate")
     assert details["Versions"] == "torch 2, ray 3"
     assert details["Environment steps"].startswith("350 per seed")
     assert "Failed trials" not in details
@@ -176,7 +174,7 @@ def test_the_documented_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     page = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text()
     (table,) = re.findall(r"```csv\n(.*?)```", page, flags=re.DOTALL)
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    write_sweep(tmp_path / "results" / "distractors", TWO, overrides={"num_distractors": 5})
+    write_sweep(tmp_path / "results" / "distractors", TWO, settings={"num_distractors": 5})
     (tmp_path / "theirs.csv").write_text(table)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
@@ -258,11 +256,9 @@ def test_the_same_cells_of_two_sweeps_stay_apart(tmp_path: Path) -> None:
 
 
 def with_configuration(folder: Path, **config: Any) -> Path:
-    """The folder, with what Tune writes for every trial."""
-    for trial in json.loads((folder / "sweep.json").read_text())["trials"]:
-        (folder / trial["name"]).mkdir()
-        text = json.dumps({"seeds": trial["seeds"], "hook": f"<function f at {id(folder):#x}>", **config})
-        (folder / trial["name"] / "params.json").write_text(text)
+    """The folder, with settings that all cells share."""
+    info = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps({**info, "settings": config}))
     return folder
 
 
@@ -281,14 +277,15 @@ def test_more_seeds_of_the_same_settings_are_one_cell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("config", "other"), [({"lr": 0.2}, {}), ({}, {"epochs": 3})])
 def test_more_seeds_of_other_settings_stay_apart(tmp_path: Path, config: dict[str, Any], other: dict[str, Any]) -> None:
-    a = with_configuration(write_sweep(tmp_path / "a", {"vagram": {0: [1.0, 2.0]}}))
-    b = with_configuration(write_sweep(tmp_path / "b", {"vagram": {1: [5.0, 6.0]}}, **other), **config)
+    a = with_configuration(write_sweep(tmp_path / "a", {"vagram": {0: [1.0, 2.0]}}), lr=0.1)
+    b = write_sweep(tmp_path / "b", {"vagram": {1: [5.0, 6.0]}}, **other)
+    with_configuration(b, **{"lr": 0.1, **config})
     assert [cell.experiment for cell in load_comparison([a, b]).cells] == ["a", "b"]
 
 
 def test_an_axis_that_one_sweep_fixes_is_filled_in(tmp_path: Path) -> None:
     a = write_sweep(tmp_path / "a", {0: {0: [1.0]}, 5: {0: [2.0]}}, axis="num_distractors")
-    b = write_sweep(tmp_path / "b", {"vagram": {0: [3.0]}}, overrides={"num_distractors": 5})
+    b = write_sweep(tmp_path / "b", {"vagram": {0: [3.0]}}, settings={"num_distractors": 5})
     comparison = load_comparison([with_configuration(a, model_loss="nll", env="Hopper-v4"), b])
     assert [dict(cell.axes) for cell in comparison.cells] == [
         {"num_distractors": 0, "model_loss": "nll"},
@@ -306,9 +303,7 @@ def test_an_earlier_versions_paper_distractors_are_drawn_apart_from_todays(tmp_p
     earlier = {"num_distractors": 5, "distractor_process": "paper"}
     today = {**earlier, "distractor_scale": "deviation", "distractor_reset": "component"}
     fixed = [
-        write_sweep(
-            tmp_path / "a", {"vagram": {0: [1.0]}}, settings=earlier, overrides={"distractor_process": "paper"}
-        ),
+        write_sweep(tmp_path / "a", {"vagram": {0: [1.0]}}, settings=earlier),
         write_sweep(tmp_path / "b", {"vagram": {0: [2.0]}}, settings=today),
     ]
     as_axis = write_sweep(tmp_path / "c", {"paper": {0: [3.0]}}, axis="distractor_process", settings=earlier)
@@ -336,8 +331,8 @@ def test_what_a_source_does_not_tell_has_a_panel_of_its_own(tmp_path: Path) -> N
 
 
 def test_other_tasks_never_share_a_panel(tmp_path: Path) -> None:
-    a = write_sweep(tmp_path / "a", TWO, overrides={"env": "Pendulum-v1"})
-    b = write_sweep(tmp_path / "b", TWO, overrides={"env": "Hopper-v4"})
+    a = write_sweep(tmp_path / "a", TWO, settings={"env": "Pendulum-v1"})
+    b = write_sweep(tmp_path / "b", TWO, settings={"env": "Hopper-v4"})
     comparison = load_comparison([a, b])
     assert [panel.title for panel in comparison.panels()] == ["env=Pendulum-v1", "env=Hopper-v4"]
     assert comparison.lines == ("vagram", "nll")

@@ -97,7 +97,7 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_sweep_and_a_file_share_panels(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path / "mine", {"vagram": {0: [1.0]}, "nll": {0: [2.0]}}, overrides={"num_distractors": 5})
+    sweep = write_sweep(tmp_path / "mine", {"vagram": {0: [1.0]}, "nll": {0: [2.0]}}, settings={"num_distractors": 5})
     rows = [(d, "theirs", 0, 350, 3.0) for d in (0, 5)]
     file = long_csv(tmp_path / "theirs.csv", rows, "num_distractors,model_loss,seed,env_steps,value")
     comparison = load_comparison([sweep, file])
@@ -161,7 +161,7 @@ def test_mbrl_libs_runs_are_seeds_of_cells(tmp_path: Path) -> None:
     write_mbrl_run(tree / "walker" / "run", 1, [1.0], env="gym___Walker2d-v2")
     comparison = load_comparison([tree])
     hopper, walker = comparison.cells
-    assert (hopper.experiment, hopper.axes) == ("exp", {"env": "Hopper-v2", "algorithm": "mbpo"})
+    assert (hopper.experiment, hopper.axes) == ("exp", {"env": "Hopper-v2", "num_distractors": 0, "algorithm": "mbpo"})
     assert walker.axes["env"] == "Walker2d-v2"
     # The first evaluation is logged at 999 and follows 500 steps of exploration.
     assert hopper.returns[2].env_steps.tolist() == [1500, 2500]
@@ -199,7 +199,7 @@ def test_the_forks_distractors_have_our_name(tmp_path: Path) -> None:
 def test_mbrl_lib_beside_a_sweep(tmp_path: Path) -> None:
     write_mbrl_run(tmp_path / "theirs" / "run", 0, [1.0, 2.0], env="gym___Hopper-v4")
     returns = {"vagram": {0: [1.0]}, "nll": {0: [2.0]}}
-    mine = write_sweep(tmp_path / "mine", returns, overrides={"env": "Hopper-v4", "num_distractors": 0})
+    mine = write_sweep(tmp_path / "mine", returns, settings={"env": "Hopper-v4", "num_distractors": 0})
     comparison = load_comparison([mine, tmp_path / "theirs"])
     (panel,) = comparison.panels()
     assert [comparison.line_name(cell) for cell in panel.cells] == ["vagram", "nll", "mbpo"]
@@ -217,10 +217,10 @@ def test_runs_that_did_not_finish(tmp_path: Path) -> None:
     (cell,) = load_comparison([tmp_path]).cells
     assert cell.missing == {
         0: "ends at env step 2,500 of 100,500",
-        1: "has not reported",
+        1: "has no eval/episode_return",
         2: "became NaN at env step 2,500",
         3: "ends at env step 2,500 of 100,500",
-        4: "has not reported",
+        4: "has no eval/episode_return",
     }
     assert cell.returns[3].values.tolist() == [5.0, 6.0]
 

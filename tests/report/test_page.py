@@ -44,7 +44,7 @@ def make_comparison() -> Comparison:
     cells[-1] = replace(cells[-1], final_returns=returns, missing={3: "became NaN in epoch 7"})
     cells = [replace(cell, metrics={"model/unexplained_real": cell.returns}) for cell in cells]
     comparison = comparison_of(*cells)
-    details = {"Command": COMMAND, "Commit": "0123456789abcdef" * 3, "Energy": "about 0.1 kWh (estimate)"}
+    details = {"Command": COMMAND, "Commit": "0123456789abcdef" * 3, "GPU hours": "0.1"}
     facts = ExperimentFacts("a sweep", Path("results/a"), "sweep", details, replaced_task=REPLACED)
     return replace(comparison, experiments=(facts,))
 
@@ -91,7 +91,7 @@ def test_everything_stands_on_the_page(page: Path, comparison: Comparison) -> No
     assert "1 of 48 seeds did not come to their end" in text
     assert "seed 3: became NaN in epoch 7; seed 3 counts as the worst final return of the cell, " in text
     assert COMMAND in text
-    assert "about 0.1 kWh (estimate)" in text
+    assert "GPU hours 0.1" in text
     # On the first screen, before the first figure: what was run, what is amiss, what comes next.
     first_screen = text[: text.index("Learning curves")]
     for sentence in (REPLACED, *warnings_in_short(comparison), *next_step(comparison, compare_pairs(comparison))):

@@ -27,12 +27,10 @@ from vagram_ray.report.statistics import (
     mean_and_standard_error,
     on_common_steps,
     performance_profile,
-    pooled_performance_profile,
     probability_of_improvement,
     probability_of_improvement_over_panels,
     seeds_for_firm_answer,
     steps_to_reach,
-    steps_to_reach_each,
 )
 
 
@@ -106,7 +104,7 @@ def test_nothing_depends_on_what_was_called_before() -> None:
     state = np.random.get_state()[1].copy()
 
     def everything() -> list[Any]:
-        profile = performance_profile([a], [0.0])[a.label]
+        profile = performance_profile(a, [0.0])
         numbers = [*iqm_difference(a, b), *probability_of_improvement(a, b), *final_iqm(a)]
         return [*numbers, *(part.tolist() for part in (*profile, *iqm_band(normal(2, 8, 3))))]
 
@@ -151,7 +149,7 @@ def test_lost_seeds_count_as_the_worst_in_curves_from_where_they_end() -> None:
     assert iqm_band(returns)[0].tolist() == [2.0, 6.0, 7.0]
     assert cell.scores == {0: 9.0, 1: 7.0, 2: 7.0, 4: 7.0}
     assert final_iqm(cell).value == 7.0
-    assert performance_profile([cell], [8.0])[cell.label][0].tolist() == [0.25]
+    assert performance_profile(cell, [8.0])[0].tolist() == [0.25]
 
 
 def test_many_different_steps_are_thinned() -> None:
@@ -192,22 +190,21 @@ def test_steps_to_reach_by_hand() -> None:
     steps = [100, 200, 300]
     cell = cell_of([], curves={0: (steps, [0.0, 4.0, 2.0]), 1: (steps, [0.0, 0.0, 6.0])})
     # The IQM of two seeds is their mean: 0, 2, 4. Seed 0 alone reaches 2 at 200, seed 1 alone at 300.
-    assert steps_to_reach(cell, 2.0) == Interval(200.0, 200.0, 300.0)
     # Seed 0 alone, a quarter of the resamples, never gets to 5; both together do not either.
-    assert steps_to_reach(cell, 4.0) == Interval(300.0, 200.0, 300.0)
-    assert steps_to_reach(cell, 5.0) is None
-    values, low, high = steps_to_reach_each(cell, [-1.0, 2.0, 5.0, 7.0])
-    assert values.tolist() == [100.0, 200.0, math.inf, math.inf]
-    assert low.tolist() == [100.0, 200.0, 300.0, math.inf]
-    assert high.tolist() == [100.0, 300.0, math.inf, math.inf]
+    assert steps_to_reach(cell, [-1.0, 2.0, 4.0, 5.0, 7.0]) == [
+        Interval(100.0, 100.0, 100.0),
+        Interval(200.0, 200.0, 300.0),
+        Interval(300.0, 200.0, 300.0),
+        Interval(math.inf, 300.0, math.inf),
+        Interval(math.inf, math.inf, math.inf),
+    ]
 
 
 def test_steps_to_reach_with_few_seeds() -> None:
-    reached = steps_to_reach(cell_of([], curves={0: ([100, 200], [0.0, 1.0])}), 0.5)
-    assert reached is not None
+    (reached,) = steps_to_reach(cell_of([], curves={0: ([100, 200], [0.0, 1.0])}), [0.5])
     assert reached.value == 200.0
     assert math.isnan(reached.low)
-    assert steps_to_reach(cell_of([], curves={}), 0.5) is None
+    assert steps_to_reach(cell_of([], curves={}), [0.5])[0].value == math.inf
 
 
 # -- final returns -----------------------------------------------------------------------------------------------
@@ -280,20 +277,19 @@ def test_too_few_seeds_leave_intervals_open() -> None:
 
 
 def test_a_profile_by_hand() -> None:
-    share, low, high = performance_profile([cell_of([1.0, 2.0, 3.0, 4.0], a=1)], [0.0, 2.0, 3.5, 4.0])["a=1"]
+    share, low, high = performance_profile(cell_of([1.0, 2.0, 3.0, 4.0]), [0.0, 2.0, 3.5, 4.0])
     assert share.tolist() == [1.0, 0.5, 0.25, 0.0]  # above, not at
     # The number of four seeds above 2 is binomial: quantiles 0 and 1 at 2.5 % (1/16 at either end).
     assert (low[1], high[1]) == (0.0, 1.0)
     assert (low[0], high[0], low[3], high[3]) == (1.0, 1.0, 0.0, 0.0)
-    assert performance_profile([cell_of([])], [0.0]) == {}
+    assert np.isnan(performance_profile(cell_of([]), [0.0])).all()
 
 
-def test_pooled_profiles_agree_with_rliable(rliable_intervals: Any) -> None:
-    scores = normal(5, 12, 3) + np.array([0.0, 1.0, 2.0])
-    taus = np.linspace(-2, 4, 9)
-    cells = [cell_of(scores[:, panel]) for panel in range(3)]
-    share, low, high = pooled_performance_profile({"all": cells}, taus)["all"]
-    point, ends = rliable_intervals(scores, lambda values: (values[..., None] > taus).mean(axis=(0, 1)))
+def test_profiles_agree_with_rliable(rliable_intervals: Any) -> None:
+    scores = normal(5, 12)
+    taus = np.linspace(-2, 2, 9)
+    share, low, high = performance_profile(cell_of(scores), taus)
+    point, ends = rliable_intervals(scores[:, None], lambda values: (values[..., None] > taus).mean(axis=(0, 1)))
     np.testing.assert_allclose(share, point)
     np.testing.assert_allclose([low, high], ends, atol=0.03)
 

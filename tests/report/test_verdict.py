@@ -43,11 +43,8 @@ def test_what_is_compared_seed_by_seed_is_said() -> None:
     text = sentence(sentences, "better")
     assert text.startswith("vagram is better than nll at the end by 4.50 [")
     assert "seed by seed, higher on 8 of 8; probability of improvement 1.00 [1.00, 1.00])." in text
-    assert "The methods share their seeds and are compared seed by seed" in sentences[-1]
-    assert "Wilcoxon" in sentences[-1] and "Mann" not in sentences[-1]
     unpaired = verdict(comparison_of(*two(spread + 300, spread)))
     assert "unpaired, their seeds differ" in sentence(unpaired, "better")
-    assert "The methods' seeds differ" in unpaired[-1] and "Wilcoxon" not in unpaired[-1]
 
 
 def test_a_clear_difference_is_firm() -> None:
@@ -219,8 +216,7 @@ def test_words_are_explained_with_the_correction() -> None:
     cells = [cell_of(SPREAD + shift, model_loss=loss) for loss, shift in (("vagram", 9), ("nll", 0), ("mse", 1))]
     text = verdict(comparison_of(*cells))[-1]
     assert text.startswith("Firm means:")
-    assert "Holm's correction for the 2 comparisons with vagram" in text
-    assert "Holm" not in verdict(comparison_of(*cells[:2]))[-1]
+    assert "Holm's correction for all comparisons with vagram" in text
 
 
 def test_sentences_are_about_vagram_else_about_the_first_line() -> None:

@@ -46,15 +46,16 @@ def write_sweep(folder: Path, seeds: tuple[int, ...] = (0, 1), epochs: int = 2, 
     info = json.loads((folder / "sweep.json").read_text())
     for index, cell in enumerate(info["cells"]):
         axes = {"num_distractors": 5 * (index // 2), "model_loss": LOSSES[index % 2]}
-        cell.update(axes=axes, label=", ".join(f"{axis}={value}" for axis, value in axes.items()))
+        cell.update(
+            axes=axes,
+            settings={"gamma": 0.99, **axes},
+            label=", ".join(f"{axis}={value}" for axis, value in axes.items()),
+        )
         for epoch in range(1, epochs + 1):
             result = result_of(epoch, {seed: float(index + seed) for seed in seeds})
             for own in result["seeds"].values():
                 own["model"] = {"validation_loss": 1.0, "sensitivity_distractors_share": 0.5, "weight_real": 2.0}
             SweepFolder(folder).append(info["trials"][index]["name"], result)
-        params = folder / info["trials"][index]["name"] / "params.json"
-        params.parent.mkdir()
-        params.write_text(json.dumps({"gamma": 0.99, "seeds": seeds, **axes}))
     (folder / "sweep.json").write_text(json.dumps(info))
     return folder
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from vagram_ray.studies import loss_landscape, sac_run, value_error
-from vagram_ray.studies.commandline import run_study
 
 pytestmark = pytest.mark.ci
 
@@ -22,7 +21,9 @@ COMMANDS = {"loss_landscape": loss_landscape, "value_error": value_error}
 
 
 def run(name: str, *arguments: str) -> int:
-    return run_study(COMMANDS[name].main, COMMANDS[name].MODULE, arguments)
+    with pytest.raises(SystemExit) as ended:
+        COMMANDS[name].main.main(arguments)
+    return int(ended.value.code or 0)
 
 
 def is_figure(path: Path) -> bool:
@@ -102,9 +103,9 @@ def check_summary(folder: Path, rows: list[dict[str, str]]) -> None:
         ("loss_landscape", ["--output", "/dev/null/x"], "--output '/dev/null/x' cannot be written"),
         ("value_error", ["--seeds", "0"], "--seeds '0' is not usable"),
         ("value_error", ["--seeds", "1,1"], "--seeds '1,1' is not usable"),
-        ("value_error", ["--model-lr", "0"], "--model-lr 0.0 is not usable: it needs a number above 0"),
-        ("value_error", ["--model-lr", "inf"], "--model-lr inf is not usable"),
-        ("value_error", ["--vaml-mse-weight", "-1"], "--vaml-mse-weight -1.0 is not usable"),
+        ("value_error", ["--model-lr", "0"], "'--model-lr': 0.0 is not in the range x>0"),
+        ("value_error", ["--model-lr", "inf"], "'--model-lr': inf is not a finite number"),
+        ("value_error", ["--vaml-mse-weight", "-1"], "'--vaml-mse-weight': -1.0 is not in the range x>=0"),
         ("value_error", ["--prediction-target", "reward"], "'delta', 'next_obs'"),
         ("value_error", ["--unknown"], "--unknown"),
         ("value_error", ["surplus"], "surplus"),
@@ -142,8 +143,8 @@ def test_an_interrupted_study_writes_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sac_run, "train_sac", interrupted)
-    assert run(name, "--output", str(tmp_path / "study")) == 130
-    assert "Interrupted: nothing was written." in capsys.readouterr().err
+    assert run(name, "--output", str(tmp_path / "study")) == 1
+    assert "Aborted!" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,12 +163,12 @@ def test_without_matplotlib_nothing_starts(
 def test_help_loads_neither_torch_nor_matplotlib() -> None:
     code = (
         "import sys, vagram_ray.studies.loss_landscape as one, vagram_ray.studies.value_error as two\n"
-        "from vagram_ray.studies.commandline import run_study\n"
-        "status = [run_study(study.main, study.MODULE, ['--help']) for study in (one, two)]\n"
-        "print(status, [name for name in ('torch', 'matplotlib', 'ray') if name in sys.modules])"
+        "for study in (one, two):\n"
+        "    study.main(['--help'], standalone_mode=False)\n"
+        "print([name for name in ('torch', 'matplotlib', 'ray') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
-    assert done.stdout.splitlines()[-1] == "[0, 0] []", done.stderr
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
     for option in ("--reference", "--resolution", "--steps", "--seeds", "--model-lr", "--scale", "--output"):
         assert option in done.stdout
 

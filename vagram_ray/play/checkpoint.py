@@ -25,11 +25,10 @@ from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.random_streams import RandomStreams
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
-from vagram_ray.envs import EnvironmentSpec
-from vagram_ray.play.configuration import cannot_be_played, missing_extensions, read_configuration
+from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
+from vagram_ray.play.configuration import cannot_be_played, read_configuration
 from vagram_ray.play.episodes import Policy
 from vagram_ray.play.errors import PlayError
-from vagram_ray.play.locate import refuse_older_format
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class SavedAgent:
         seed: The seed.
         env_steps: Environment steps it was trained for, warm-up included.
         state: The seed's rows of the agent's state.
-        not_loaded: Extensions that it was trained with and that are not imported. Nothing it names needs them.
     """
 
     folder: Path
@@ -54,7 +52,6 @@ class SavedAgent:
     seed: int
     env_steps: int
     state: Mapping[str, Any]
-    not_loaded: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -93,6 +90,15 @@ class SavedAgent:
             alpha = self.state["sac"]["log_alpha"].exp()
         parts = FixedActorCritic(actor, critic, target_critic, alpha)
         return ValueEstimates.of_settings(parts, self.settings)
+
+    @contextmanager
+    def evaluation(self) -> Iterator[SeedVectorEnv]:
+        """The seed's evaluation environment."""
+        envs = SeedVectorEnv(self.environment, (self.seed,), evaluation=True)
+        try:
+            yield envs
+        finally:
+            envs.close()
 
     def check_model(self) -> None:
         """Refuse to look for a model where there is none.
@@ -171,7 +177,6 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
         PlayError: One sentence on what cannot be read or used.
     """
     path = Path(folder)
-    refuse_older_format(path)
     config, state = _read(path)
     seeds, failed, env_steps, networks = _cohort(path, state)
     position = _position(path, seeds, seed)
@@ -193,7 +198,6 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
         seed=seeds[position],
         env_steps=env_steps,
         state=_rows_of_seed(networks, position, len(seeds)),
-        not_loaded=tuple(missing_extensions(config)),
     )
 
 

@@ -18,7 +18,8 @@ from vagram_ray.text import short_path
 
 if TYPE_CHECKING:
     from vagram_ray.play.checkpoint import SavedAgent
-    from vagram_ray.play.episodes import Episode, Policy
+    from vagram_ray.play.episodes import Episode
+    from vagram_ray.play.video import Film
 
 
 @dataclass(frozen=True)
@@ -89,41 +90,25 @@ def show(request: Request, console: Console) -> None:
         return
     folder = find_checkpoint(request.checkpoints[0], request.cell, request.seed, tell)
     if request.video is not None:
+        from vagram_ray.play.rendering import draw_without_screen
         from vagram_ray.play.video import check_video_file
 
         check_video_file(request.video)
+        draw_without_screen()
     output = request.output or output_folder(folder)
     if request.model:
         _check_folder(output)
 
-    from vagram_ray.play.checkpoint import policy, read_agent
+    from vagram_ray.play.checkpoint import read_agent
     from vagram_ray.play.configuration import load_named_extensions
 
     load_named_extensions(request.extension)
     agent = read_agent(folder, request.seed)
-    _tell_of_extensions(agent, request, tell)
     if request.model:
         agent.check_model()
-    if request.video is not None:
-        from vagram_ray.play.rendering import choose_renderer
-
-        choose_renderer(agent.environment.env_id)
-    act = policy(agent.actor())
-    if request.video is not None:
-        from vagram_ray.play.rendering import check_pictures
-
-        check_pictures(agent.environment, agent.seed)
-    episodes = _play(agent, act, request, console)
-    if request.video is not None:
-        _film(agent, act, episodes, request.video, console)
+    episodes = _play(agent, request, console)
     if request.model:
         _show_model(agent, episodes, request.horizon, output, console)
-
-
-def _tell_of_extensions(agent: SavedAgent, request: Request, tell: Callable[[str], None]) -> None:
-    if agent.not_loaded and not request.extension:  # those that are given may be copies under other names
-        names = ", ".join(map(repr, agent.not_loaded))
-        tell(f"trained with {names}, which is not loaded: nothing that is played asks for it (--extension loads it).")
 
 
 def _compare(request: Request, tell: Callable[[str], None], console: Console) -> None:
@@ -138,38 +123,36 @@ def _compare(request: Request, tell: Callable[[str], None], console: Console) ->
     folders = [find_checkpoint(given, request.cell, request.seed, tell) for given in request.checkpoints]
     load_named_extensions(request.extension)
     agents = [read_agent(folder, request.seed) for folder in folders]
-    for agent in agents:
-        _tell_of_extensions(agent, request, tell)
     if note := differing_environments(agents):
         tell(note)
     console.print(comparison_table(play_alike(agents, request.episodes)))
 
 
-def _play(agent: SavedAgent, act: Policy, request: Request, console: Console) -> list[Episode]:
-    from vagram_ray.envs import SeedVectorEnv
+def _play(agent: SavedAgent, request: Request, console: Console) -> list[Episode]:
+    from vagram_ray.play.checkpoint import policy
     from vagram_ray.play.episodes import episode_table, play_episodes
+    from vagram_ray.play.video import Film, filmed
 
-    envs = SeedVectorEnv(agent.environment, (agent.seed,), evaluation=True)
-    try:
+    act = policy(agent.actor())
+    film = None if request.video is None else Film(request.video)
+    with agent.evaluation() if film is None else filmed(agent.environment, agent.seed, film) as envs:
         episodes = play_episodes(act, envs, request.episodes)
-    finally:
-        envs.close()
     console.print(f"{short_path(agent.folder)}: {agent.title}", soft_wrap=True)
     console.print()
     console.print(episode_table(episodes, "Deterministic policy"))
+    if film is not None:
+        _show_film(film, agent.title, console)
     return episodes
 
 
-def _film(agent: SavedAgent, act: Policy, episodes: list[Episode], path: Path, console: Console) -> None:
-    from vagram_ray.play.video import film_episodes, write_contact_sheet
+def _show_film(film: Film, title: str, console: Console) -> None:
+    from vagram_ray.play.video import write_contact_sheet
 
-    film = film_episodes(agent.environment, agent.seed, act, [len(episode) for episode in episodes], path)
-    sheet = path.with_suffix(".png")
-    write_contact_sheet(film, agent.title, sheet)
+    sheet = film.path.with_suffix(".png")
+    write_contact_sheet(film, title, sheet)
     console.print()
-    count = len(film.episodes)
-    filmed = "Episode 1" if count == 1 else f"Episodes 1-{count}"
-    console.print(f"{filmed}: {short_path(path)} ({film.frames} frames, {film.fps:.3g} a second)", soft_wrap=True)
+    filmed = "Episode 1" if film.episodes == 1 else f"Episodes 1-{film.episodes}"
+    console.print(f"{filmed}: {short_path(film.path)} ({film.frames} frames, {film.fps:.3g} a second)", soft_wrap=True)
     console.print(f"{'Episode 1:':<{len(filmed) + 1}} {short_path(sheet)}", soft_wrap=True)
 
 

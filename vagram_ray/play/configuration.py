@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +16,6 @@ from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.envs.distractors import current_distractor_settings
 from vagram_ray.envs.dm_control import is_dm_control
 from vagram_ray.play.errors import PlayError
-from vagram_ray.records import SweepError, SweepFolder
-from vagram_ray.records.folder import SWEEP_FILE_COPY
 
 OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that was no plain data (``rllib.plain_config``)."""
@@ -56,7 +53,7 @@ def read_configuration(folder: Path, config: Mapping[str, Any]) -> tuple[MBPOSet
         PlayError: They need an extension that is not loaded, hold objects that are not kept, or make no sense.
     """
     try:
-        _check_extensions(folder, config)
+        _check_names(folder, config)
         settings = MBPOSettings(**{name: config[name] for name in MBPOSettings.field_names() if name in config})
         return settings, _evaluation_environment(config)
     except ValueError as error:
@@ -73,66 +70,36 @@ def cannot_be_played(folder: Path, reason: object) -> PlayError:
     return PlayError(f"{str(folder)!r} cannot be played: {str(reason).rstrip('.')}.")
 
 
-def missing_extensions(config: Mapping[str, Any]) -> list[str]:
-    """Names of the extensions that the checkpoint was trained with and that this process has not imported."""
-    names = config.get("extensions")
-    names = names if isinstance(names, list) else []
-    return [name for name in names if isinstance(name, str) and not _is_imported(name)]
-
-
-def _is_imported(name: str) -> bool:
-    if not name.endswith(".py"):
-        return name in sys.modules
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return any(isinstance(file, str) and os.path.basename(file) == name for file in files)
-
-
-def _check_extensions(folder: Path, config: Mapping[str, Any]) -> None:
+def _check_names(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a loss or an environment that only an extension could have brought, and say how to load it."""
-    if module := _missing_module(env_id := config.get("env")):
-        extension = shlex.quote(_probable_path(folder, module))
-        in_python = f"vagram_ray.rllib.load_extensions([{module!r}])" if module.endswith(".py") else f"import {module}"
+    for unknown, brought_by in _unknown_names(config):
+        extension = " ".join(f"--extension {shlex.quote(name)}" for name in brought_by)
         raise PlayError(
-            f"{str(folder)!r} was trained on {env_id!r}, whose module is not imported because a checkpoint names it: "
-            f"add --extension {extension} (in Python: {in_python} first)."
+            f"{str(folder)!r} was trained with {unknown}, which is not registered here, and a checkpoint makes nothing "
+            f"run: add {extension or '--extension with the file or module that brings it'} (in Python: import it, or "
+            "vagram_ray.rllib.load_extensions)."
         )
-    unknown = next(_unknown_names(config), None)
-    if unknown is None:
-        return
-    missing = missing_extensions(config)
-    if not missing:
-        raise PlayError(
-            f"{str(folder)!r} was trained with {unknown}, which is not registered here: install the package that "
-            "brings it, or add --extension with the file or module that does."
-        )
-    paths = [_probable_path(folder, name) for name in missing]
-    source = "the extension" if len(missing) == 1 else "one of the extensions"
-    raise PlayError(
-        f"{str(folder)!r} was trained with {unknown} from {source} {', '.join(map(repr, missing))}, which a "
-        f"checkpoint does not make run: add {' '.join(f'--extension {shlex.quote(path)}' for path in paths)} "
-        f"(in Python: vagram_ray.rllib.load_extensions({paths!r}) first)."
-    )
 
 
-def _unknown_names(config: Mapping[str, Any]) -> Iterator[str]:
+def _unknown_names(config: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str]]]:
+    """What is not registered here, and the files and modules that may bring it."""
+    extensions = config.get("extensions")
+    named = [name for name in extensions if isinstance(name, str)] if isinstance(extensions, list) else []
     loss, env_id = config.get("model_loss", "none"), config.get("env")
     try:
         if loss != "none":
             get_model_loss(loss)
     except ValueError:
-        yield f"model_loss={loss!r}"
-    known = not isinstance(env_id, str) or env_id.rpartition(":")[2] in gym.registry or is_dm_control(env_id)
-    if not known and _creator(env_id) is None:
-        yield f"env={env_id!r}"
-
-
-def _missing_module(env_id: Any) -> str:
-    """The module or file that an environment needs and that is not imported, empty where there is none."""
+        yield f"model_loss={loss!r}", named
     if not isinstance(env_id, str) or env_id in gym.registry:
-        return ""
+        return
     from vagram_ray.rllib.environments import missing_module  # imports Ray, and starts nothing
 
-    return missing_module(env_id)
+    if module := missing_module(env_id):
+        yield f"env={env_id!r}", [module]
+    known = env_id.rpartition(":")[2] in gym.registry or is_dm_control(env_id)
+    if not known and _creator(env_id) is None:
+        yield f"env={env_id!r}", named
 
 
 def _creator(env_id: Any) -> Callable[[Mapping[str, Any]], Any] | None:
@@ -142,20 +109,6 @@ def _creator(env_id: Any) -> Callable[[Mapping[str, Any]], Any] | None:
     from vagram_ray.rllib.environments import find_creator
 
     return find_creator(env_id, imports=False)
-
-
-def _probable_path(folder: Path, name: str) -> str:
-    """Where an extension's file is likely to lie: here, or as the sweep's copy of its own file."""
-    if not name.endswith(".py") or Path(name).is_file():
-        return name
-    sweep = folder.parent.parent
-    try:
-        words = shlex.split(SweepFolder(sweep).read().get("command", ""))
-    except (FileNotFoundError, SweepError, ValueError):
-        words = []
-    copy = sweep / SWEEP_FILE_COPY
-    is_sweep_file = any(os.path.basename(word) == name for word in words)
-    return str(copy) if is_sweep_file and copy.is_file() else name
 
 
 def _evaluation_environment(config: Mapping[str, Any]) -> EnvironmentSpec:

@@ -15,8 +15,6 @@ from vagram_ray.text import format_number
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """Observations (1, D) to actions (1, A) in [-1, 1]."""
-StepListener = Callable[[int, float], None]
-"""Called with the number of steps taken and the return so far: once at the start, then after each step."""
 
 
 @dataclass(frozen=True)
@@ -49,44 +47,30 @@ class Episode:
         return np.concatenate([[0.0], self.rewards.astype(np.float64).cumsum()])
 
 
-def play_episodes(
-    act: Policy,
-    envs: SeedEnvironments,
-    num_episodes: int,
-    listener: StepListener | None = None,
-) -> list[Episode]:
+def play_episodes(act: Policy, envs: SeedEnvironments, num_episodes: int) -> list[Episode]:
     """Play whole episodes in the one environment of ``envs``.
 
     Args:
         act: The policy.
         envs: An environment of a single seed, reset here.
         num_episodes: At least 1.
-        listener: Told about every step of every episode.
     """
     obs = envs.reset()
     episodes = []
     for _ in range(num_episodes):
-        episode, obs = _play_one(act, envs, obs, listener)
+        episode, obs = _play_one(act, envs, obs)
         episodes.append(episode)
     return episodes
 
 
-def _play_one(
-    act: Policy, envs: SeedEnvironments, obs: np.ndarray, listener: StepListener | None
-) -> tuple[Episode, np.ndarray]:
+def _play_one(act: Policy, envs: SeedEnvironments, obs: np.ndarray) -> tuple[Episode, np.ndarray]:
     observed, actions, rewards = [obs[0]], [], []
-    total = 0.0
-    if listener is not None:
-        listener(0, total)
     while True:
         action = np.asarray(act(obs), dtype=np.float32)
         step = envs.step(action)
         observed.append(step.next_obs[0])
         actions.append(action[0])
         rewards.append(step.reward[0])
-        total += float(step.reward[0])
-        if listener is not None:
-            listener(len(rewards), total)
         obs = step.obs
         if step.terminated[0] or step.truncated[0]:
             episode = Episode(np.stack(observed), np.stack(actions), np.asarray(rewards), bool(step.terminated[0]))

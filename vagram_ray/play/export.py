@@ -49,7 +49,6 @@ def main(
     Exit status: 0 when it is written, 2 for input that cannot work.
     """
     _check_target(folder)
-    from vagram_ray.envs import SeedVectorEnv
     from vagram_ray.play.checkpoint import policy, read_agent
     from vagram_ray.play.configuration import load_named_extensions
     from vagram_ray.play.episodes import play_episodes
@@ -57,11 +56,8 @@ def main(
 
     load_named_extensions(extension)
     agent = read_agent(find_checkpoint(checkpoint, cell, seed, click.echo), seed)
-    envs = SeedVectorEnv(agent.environment, (agent.seed,), evaluation=True)
-    try:
+    with agent.evaluation() as envs:
         played = play_episodes(policy(agent.actor()), envs, episodes)
-    finally:
-        envs.close()
     origin = write_agent(agent, folder, played)
     size = sum(file.stat().st_size for file in folder.iterdir())
     click.echo(f"{short_path(folder)}: {agent.title}, {size / 1000:,.0f} kB")

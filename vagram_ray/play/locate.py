@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,6 @@ from vagram_ray.records import SweepError, SweepFolder
 
 if TYPE_CHECKING:
     from vagram_ray.checkpoint import CheckpointFolder
-
-_FILES_OF_TRIALS = ("stderr", "params.json", "result.json", "replay", "own_checkpoints")
-_RLLIB_FILE = "rllib_checkpoint.json"
 
 
 def find_checkpoint(
@@ -50,11 +46,11 @@ def find_checkpoint(
     if _is_checkpoint(folder):
         return folder
     from vagram_ray.checkpoint.files import resolve
-    from vagram_ray.checkpoint.history import numbered_checkpoints
+    from vagram_ray.checkpoint.history import OWN_FOLDER, numbered_checkpoints
 
-    if numbered_checkpoints(*resolve(folder)) or any((folder / name).exists() for name in _FILES_OF_TRIALS):
+    if numbered_checkpoints(*resolve(folder)) or (folder / OWN_FOLDER).is_dir():
         return _newest(folder, tell)
-    raise PlayError(f"{str(given)!r} holds no checkpoint{_sweeps_inside(folder)}")
+    raise PlayError(f"{str(given)!r} holds no checkpoint; give the folder of a checkpoint, a trial or a sweep.")
 
 
 def is_pretrained(folder: Path) -> bool:
@@ -74,26 +70,11 @@ def output_folder(folder: Path) -> Path:
     return Path("play") if is_pretrained(folder) else folder.absolute().parent / "play"
 
 
-def refuse_older_format(folder: Path) -> None:
-    """Say of a checkpoint in RLlib's own format that it is one.
-
-    Raises:
-        PlayError: It is.
-    """
-    from vagram_ray.checkpoint.folder import MANIFEST
-
-    if (folder / _RLLIB_FILE).exists() and not (folder / MANIFEST).exists():
-        raise PlayError(
-            f"{str(folder)!r} is in RLlib's own format, as earlier versions of vagram_ray wrote it, which is not read; "
-            "play it with the version that wrote it, or train anew."
-        )
-
-
 def _is_checkpoint(folder: Path) -> bool:
     """Whether this is meant to be one, whole or not: what is wrong with it is said when it is read."""
     from vagram_ray.checkpoint.folder import AGENT_TENSORS, CONFIG, MANIFEST, STATE
 
-    return any((folder / name).exists() for name in (MANIFEST, AGENT_TENSORS, CONFIG, STATE, _RLLIB_FILE))
+    return any((folder / name).exists() for name in (MANIFEST, AGENT_TENSORS, CONFIG, STATE))
 
 
 def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
@@ -118,7 +99,6 @@ def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
     if not numbered:
         raise PlayError(f"The trial {str(trial)!r} holds no checkpoint yet; wait for its first one.")
     if len(problems) == len(numbered):
-        refuse_older_format(Path(numbered[-1][1].path))
         other = f" The trial {str(trial)!r} holds no other that is whole." if len(numbered) > 1 else ""
         raise PlayError(f"{problems[0]}{other}")
     if tell is not None:
@@ -173,41 +153,17 @@ def _trial_folder(folder: Path, name: str, storage: str | None) -> Path:
     return trial
 
 
-def _cell_index(folder: Path, labels: list[str], label: str | None) -> int:
-    if label is None:
-        if len(labels) == 1:
-            return 0
-        raise PlayError(
-            f"{str(folder)!r} is a sweep of {len(labels)} cells; choose one with --cell {_joined_by_or(labels)}."
-        )
-    wanted = _compact(label)
-    for index, own in enumerate(labels):
-        if _compact(own) == wanted:
-            return index
-    parts, texts = wanted.split(","), [_compact(text) for text in labels]
-    containing = [index for index, text in enumerate(texts) if set(parts) <= set(text.split(","))]
-    if not containing:  # no whole values of axes: any pieces of the label
-        containing = [i for i, text in enumerate(texts) if all(part.lower() in text.lower() for part in parts)]
-    if len(containing) == 1:
-        return containing[0]
-    if containing:
-        raise PlayError(
-            f"--cell {label!r} is in {len(containing)} cells: {_joined_by_or(labels[i] for i in containing)}."
-        )
-    close = difflib.get_close_matches(label, labels, n=3, cutoff=0.5) or labels
-    raise PlayError(f"--cell {label!r} is no cell of {str(folder)!r}; there is {_joined_by_or(close)}.")
+def _cell_index(folder: Path, labels: list[str], given: str | None) -> int:
+    """The cell of this label, or the one that has all its pieces, which commas divide."""
+    wanted, texts = _compact(given or ""), list(map(_compact, labels))
+    found = [index for index, text in enumerate(texts) if text == wanted]
+    found = found or [i for i, text in enumerate(texts) if all(piece in text for piece in wanted.split(","))]
+    if len(found) == 1:
+        return found[0]
+    fitting = f", of which {len(found) or 'none'} fit{'s' * (not found)} --cell {given!r}" if given else ""
+    shown = " or ".join(repr(labels[index]) for index in found or range(len(labels)))
+    raise PlayError(f"{str(folder)!r} is a sweep of {len(labels)} cells{fitting}; choose one with --cell {shown}.")
 
 
 def _compact(label: str) -> str:
-    return label.replace(" ", "")
-
-
-def _joined_by_or(labels: Iterable[str]) -> str:
-    return " or ".join(f"{label!r}" for label in labels)
-
-
-def _sweeps_inside(folder: Path) -> str:
-    inside = sorted(child.name for child in folder.iterdir() if SweepFolder(child).is_there)
-    if inside:
-        return f", but sweeps: give {_joined_by_or(str(folder / name) for name in inside[:5])}."
-    return "; give the folder of a checkpoint, a trial or a sweep."
+    return label.replace(" ", "").lower()

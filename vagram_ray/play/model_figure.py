@@ -23,9 +23,8 @@ NUM_WINDOWS = 4
 """Start states that are drawn. Errors are averaged over all of them."""
 LARGEST_BAR = 1.4
 """Relative errors above are cut off: their bars have a break mark, and their numbers are written."""
-_WIDTH, _MARGIN, _PANEL_HEIGHT, _SUMMARY_HEIGHT, _HEADER_HEIGHT = 13.0, 0.55, 1.05, 2.5, 0.95
-_BETWEEN = 1.6
-"""Inches from the summary's axes to the first panels: labels, a heading and its explanation."""
+_WIDTH, _PANEL_HEIGHT, _SUMMARY_HEIGHT = 13.0, 1.45, 4.1
+"""Of the picture, of a row of small panels with its labels, and of what stands above them, in inches."""
 _DPI = 110
 _COLORS = 256
 
@@ -45,20 +44,21 @@ def draw_model_view(view: ModelView, title: str) -> Figure:
     except ImportError as error:
         raise PlayError("--model needs matplotlib, which is not installed: pip install matplotlib.") from error
 
-    columns, rows = _grid_shape(len(view.names) + 1)
-    height = _HEADER_HEIGHT + _SUMMARY_HEIGHT + _BETWEEN + rows * (_PANEL_HEIGHT + 0.42) - 0.42 + 0.25
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor="white")
-    _write_header(figure, view, title, height)
-    _draw_summaries(figure, view, height)
-    top_of_panels = height - _HEADER_HEIGHT - _SUMMARY_HEIGHT - _BETWEEN
-    grid = figure.add_gridspec(
-        rows, columns, left=_MARGIN / _WIDTH, right=1 - 0.2 / _WIDTH, top=top_of_panels / height,
-        bottom=0.25 / height, wspace=0.2, hspace=0.42 / _PANEL_HEIGHT,
-    )  # fmt: skip
+    count = len(view.names) + 1
+    columns = min(count, 4 if count <= 8 else 5 if count <= 20 else 6)
+    rows = math.ceil(count / columns)
+    heights = (_SUMMARY_HEIGHT, rows * _PANEL_HEIGHT + 0.6)
+    figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, facecolor="white", layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
+    upper.suptitle(f"The learned model beside the real environment: {title}\n{reading(view)}", fontsize=11)
+    places = [["error", "growth", "weighted"], ["sensitivity", "growth", "weighted"]]
+    axes = upper.subplot_mosaic(places, width_ratios=(2.4, 1, 1), height_ratios=(3, 2))
+    _draw_bars(axes["error"], axes["sensitivity"], view)
+    _draw_growth(axes["growth"], axes["weighted"], view)
     windows = np.unique(np.linspace(0, len(view.starts) - 1, NUM_WINDOWS).round().astype(int))
-    _describe_windows(figure, view, windows, top_of_panels / height)
+    lower.suptitle(_windows_in_words(view, windows), fontsize=9)
     for d, line in enumerate([*view.summary(), None]):
-        _draw_panel(figure.add_subplot(grid[d // columns, d % columns]), view, d, line, windows)
+        _draw_panel(lower.add_subplot(rows, columns, d + 1), view, d, line, windows)
     return figure
 
 
@@ -93,30 +93,7 @@ def _overall(view: ModelView, which: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(np.nanmean(np.square(errors)))) if np.isfinite(errors).any() else math.nan, float(weight)
 
 
-def _grid_shape(count: int) -> tuple[int, int]:
-    """Columns and rows of the small panels."""
-    columns = min(count, 4 if count <= 8 else 5 if count <= 20 else 6)
-    return columns, math.ceil(count / columns)
-
-
-# -- the head of the picture -----------------------------------------------------------------------------------
-
-
-def _write_header(figure: Figure, view: ModelView, title: str, height: float) -> None:
-    left = _MARGIN / _WIDTH
-    figure.text(left, 1 - 0.28 / height, f"The learned model beside the real environment: {title}", fontsize=14,
-                weight="bold", va="center")  # fmt: skip
-    figure.text(left, 1 - 0.58 / height, reading(view), fontsize=10.5, color="#333333", va="center")
-
-
-def _draw_summaries(figure: Figure, view: ModelView, height: float) -> None:
-    top = 1 - (_HEADER_HEIGHT + 0.1) / height
-    bottom = 1 - (_HEADER_HEIGHT + _SUMMARY_HEIGHT) / height
-    place = {"top": top, "bottom": bottom}
-    bars = figure.add_gridspec(2, 1, left=_MARGIN / _WIDTH, right=0.54, hspace=0.0, height_ratios=(3, 2), **place)
-    _draw_bars(figure.add_subplot(bars[0]), figure.add_subplot(bars[1]), view)
-    growth = figure.add_gridspec(1, 2, left=0.6, right=1 - 0.2 / _WIDTH, wspace=0.28, **place)
-    _draw_growth(figure.add_subplot(growth[0]), figure.add_subplot(growth[1]), view)
+# -- the bars and the growth of errors -------------------------------------------------------------------------
 
 
 def _draw_bars(upper: Axes, lower: Axes, view: ModelView) -> None:
@@ -141,8 +118,8 @@ def _draw_bars(upper: Axes, lower: Axes, view: ModelView) -> None:
             lower.text(d, weights[d] + lower.get_ylim()[0] * 0.03, short_percent(line.sensitivity), ha="center",
                        va="top", fontsize=size, color=MUTED)  # fmt: skip
     upper.set_title(
-        "Up: error after one step (dashed: predicting no change). Down: share of the value's sensitivity",
-        fontsize=10, loc="left",
+        "Up: error after one step (dashed: predicting no change). Down: share of the sensitivity",
+        fontsize=9.5, loc="left",
     )  # fmt: skip
     for place in np.flatnonzero(errors > LARGEST_BAR):
         _break_mark(upper, int(place))
@@ -225,17 +202,13 @@ def _rms(values: np.ndarray) -> np.ndarray:
 # -- the small panels ------------------------------------------------------------------------------------------
 
 
-def _describe_windows(figure: Figure, view: ModelView, windows: np.ndarray, top: float) -> None:
-    height = figure.get_figheight()
-    left = _MARGIN / _WIDTH
-    places = [f"step {t} of episode {e + 1}" for e, t in view.starts[windows]]
-    heading = "Open loop, dimension by dimension (right of each: error after one step · share of the sensitivity)"
-    figure.text(left, top + 0.55 / height, heading, fontsize=10)
-    text = (
+def _windows_in_words(view: ModelView, windows: np.ndarray) -> str:
+    places = ", ".join(f"step {t} of episode {e + 1}" for e, t in view.starts[windows])
+    return (
+        "Open loop, dimension by dimension (right of each: error after one step · share of the sensitivity)\n"
         f"Black: real. Color: mean and span of the elite members, {view.horizon} steps ahead without feedback, from "
-        f"{', '.join(places)}."
+        f"{places}."
     )
-    figure.text(left, top + 0.34 / height, text, fontsize=8.5, color=MUTED)
 
 
 def _draw_panel(axes: Axes, view: ModelView, d: int, line: DimensionError | None, windows: np.ndarray) -> None:

@@ -3,49 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
-from vagram_ray.envs import EnvironmentSpec
-from vagram_ray.play.episodes import Episode, Policy, format_return, play_episodes
+from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
+from vagram_ray.play.episodes import format_return
 from vagram_ray.play.errors import PlayError
-from vagram_ray.play.rendering import Camera, filmed_environment
+from vagram_ray.play.rendering import step_seconds, take_picture, watched_environment
+from vagram_ray.text import reason
 
 MAX_FPS = 50
 """Frames per second of a film at most. A simulator with shorter steps has some left out."""
 DEFAULT_FPS = 30
 """For environments that do not tell how long a step takes."""
 MIN_SECONDS = 6.0
-"""Of a film: a policy that falls at once is shown in several episodes, as far as they were played."""
+"""Of a film: a policy that falls at once is shown in several episodes, as far as they are played."""
 HOLD_SECONDS = 1.0
 """How long the last state of an episode stays."""
 SHEET_COLUMNS, SHEET_ROWS = 4, 3
 _STRIP_HEIGHT = 0.075
 """Height of the caption's strip, as a share of the picture's."""
-
-
-@dataclass(frozen=True)
-class Film:
-    """What was filmed.
-
-    Attributes:
-        episodes: As they were played before the camera.
-        frames: Number of frames in the mp4.
-        fps: Of the mp4.
-        sheet: Frames of the contact sheet, of the first episode, as (step, return so far, picture).
-        step_seconds: Simulated seconds per step, if known.
-    """
-
-    episodes: tuple[Episode, ...]
-    frames: int
-    fps: float
-    sheet: tuple[tuple[int, float, np.ndarray], ...]
-    step_seconds: float | None
+_SHEET_WIDTH = 1400
 
 
 def check_video_file(path: Path) -> None:
@@ -71,92 +54,95 @@ def check_video_file(path: Path) -> None:
         raise PlayError("--video needs the program ffmpeg: install it, or reinstall imageio-ffmpeg.") from error
 
 
-def film_episodes(spec: EnvironmentSpec, seed: int, act: Policy, lengths: Sequence[int], path: Path) -> Film:
-    """Play the first evaluation episodes of a seed once more, before the camera, and write the mp4.
-
-    It is the first episode, and as many of the following ones as make ``MIN_SECONDS``.
+class Film:
+    """Films the episodes of an environment into an mp4: the first one, and more until they make ``MIN_SECONDS``.
 
     Args:
-        spec: The environment.
-        seed: Its seed.
-        act: Observations (1, D) to actions (1, A) in [-1, 1].
-        lengths: Steps of the episodes, known from having played them.
         path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fps = float(DEFAULT_FPS)
+        self.frames = 0
+        """Number of frames in the mp4."""
+        self.episodes = 0
+        self.first_episode = 0
+        """Number of frames of the first episode."""
+        self._seconds: float | None = None  # of a step
+        self._stride = 1
+        self._steps = 0  # of the whole film
+        self._is_on = True
+        self._writer: Any = None
+
+    def look(self, env: gym.Env, step: int, total: float, ended: bool) -> None:
+        """Take a picture where it is time for one (:data:`vagram_ray.play.rendering.Look`)."""
+        if step == 0:
+            self._begin(env)
+        if not self._is_on:
+            return
+        self._steps += step > 0
+        if step % self._stride and not ended:
+            return
+        frame = with_caption(take_picture(env), f"episode {self.episodes}   {caption(step, total, self._seconds)}")
+        for _ in range(1 + (round(HOLD_SECONDS * self.fps) if ended else 0)):
+            self._write(frame)
+        if self.episodes == 1:
+            self.first_episode += 1
+
+    def close(self) -> None:
+        """End the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _begin(self, env: gym.Env) -> None:
+        if self.episodes == 0:
+            self._seconds = step_seconds(env)
+            self._stride, self.fps = timing(self._seconds)
+        self._is_on = self._steps * (self._seconds or 1 / DEFAULT_FPS) < MIN_SECONDS
+        self.episodes += self._is_on
+
+    def _write(self, frame: np.ndarray) -> None:
+        import imageio_ffmpeg
+
+        if self._writer is None:
+            self._writer = imageio_ffmpeg.write_frames(
+                str(self.path), (frame.shape[1], frame.shape[0]), fps=self.fps, codec="libx264", quality=7,
+                macro_block_size=2, output_params=["-movflags", "+faststart"],
+            )  # fmt: skip
+            self._writer.send(None)
+        self._writer.send(np.ascontiguousarray(frame))
+        self.frames += 1
+
+
+@contextmanager
+def filmed(spec: EnvironmentSpec, seed: int, film: Film) -> Iterator[SeedVectorEnv]:
+    """The evaluation environment of one seed, which is filmed while it is played.
 
     Raises:
         PlayError: The environment cannot be drawn, or the file not be written.
     """
-    camera = Camera(is_on=False)
-    with filmed_environment(spec, seed, camera) as envs:
-        stride, fps = timing(camera.step_seconds)
-        with _mp4(path, fps) as write:
-            chosen = episodes_to_film(lengths, camera.step_seconds or 1 / DEFAULT_FPS)
-            director = _Director(camera, chosen, stride, round(HOLD_SECONDS * fps), write)
-            episodes = play_episodes(act, envs, len(chosen), director)
-    return Film(tuple(episodes), director.num_frames, fps, tuple(director.sheet), camera.step_seconds)
+    try:
+        film.path.parent.mkdir(parents=True, exist_ok=True)
+        with watched_environment(spec, seed, film.look) as envs:
+            yield envs
+    except OSError as error:
+        raise PlayError(f"--video {str(film.path)!r} cannot be written ({reason(error)}).") from error
+    finally:
+        film.close()
 
 
-class _Director:
-    """Decides at each step of the episodes whether a picture is taken, and what becomes of it."""
-
-    def __init__(
-        self, camera: Camera, lengths: Sequence[int], stride: int, hold: int, write: Callable[[np.ndarray], None]
-    ) -> None:
-        self._camera, self._lengths, self._stride, self._hold, self._write = camera, lengths, stride, hold, write
-        self._episode = -1
-        self._in_film: set[int] = set()
-        self._in_sheet: set[int] = set()
-        self.sheet: list[tuple[int, float, np.ndarray]] = []
-        self.num_frames = 0
-
-    def __call__(self, step: int, total: float) -> None:
-        if step == 0:
-            self._begin()
-        picture = self._camera.picture
-        if step in self._in_sheet:
-            self.sheet.append((step, total, picture))
-        if step in self._in_film:
-            number = f"episode {self._episode + 1}   " if len(self._lengths) > 1 else ""
-            frame = with_caption(picture, number + caption(step, total, self._camera.step_seconds))
-            for _ in range(1 + (self._hold if step == self._lengths[self._episode] else 0)):
-                self._write(frame)
-                self.num_frames += 1
-        self._camera.is_on = step + 1 in self._in_film | self._in_sheet
-
-    def _begin(self) -> None:
-        self._episode += 1
-        length = self._lengths[self._episode]
-        self._in_film = {*range(0, length + 1, self._stride), length}
-        self._in_sheet = set(sheet_steps(length)) if self._episode == 0 else set()
-        self._camera.shoot()
-
-
-def episodes_to_film(lengths: Sequence[int], step_seconds: float) -> list[int]:
-    """The lengths of the first episodes that together are a film, or of all where they are too short."""
-    chosen: list[int] = []
-    for length in lengths:
-        if sum(chosen) * step_seconds >= MIN_SECONDS and chosen:
-            break
-        chosen.append(length)
-    return chosen
-
-
-def timing(step_seconds: float | None) -> tuple[int, float]:
-    """Steps per frame and frames per second of a film in real time."""
-    if step_seconds is None:
+def timing(seconds: float | None) -> tuple[int, float]:
+    """Steps per frame and frames per second of a film in real time, by the seconds of a step."""
+    if seconds is None:
         return 1, float(DEFAULT_FPS)
-    stride = max(1, math.ceil(round(1.0 / (step_seconds * MAX_FPS), 6)))
-    return stride, 1.0 / (step_seconds * stride)
+    stride = max(1, math.ceil(round(1.0 / (seconds * MAX_FPS), 6)))
+    return stride, 1.0 / (seconds * stride)
 
 
-def sheet_steps(length: int) -> list[int]:
-    """Evenly spaced steps of an episode, its first and last state included."""
-    return sorted({round(step) for step in np.linspace(0, length, SHEET_COLUMNS * SHEET_ROWS)})
-
-
-def caption(step: int, total: float, step_seconds: float | None) -> str:
+def caption(step: int, total: float, seconds: float | None) -> str:
     """``step 40 (2.00 s)   return -12.3``."""
-    time = f" ({step * step_seconds:.2f} s)" if step_seconds is not None else ""
+    time = f" ({step * seconds:.2f} s)" if seconds is not None else ""
     return f"step {step}{time}   return {format_return(total)}"
 
 
@@ -176,55 +162,19 @@ def with_caption(picture: np.ndarray, text: str) -> np.ndarray:
 
 
 def write_contact_sheet(film: Film, title: str, path: Path) -> None:
-    """A PNG with the film's evenly spaced frames, each with its time and the return so far."""
-    from matplotlib.figure import Figure
-
-    height, width = film.sheet[0][2].shape[:2]
-    cell = 2.7
-    rows = math.ceil(len(film.sheet) / SHEET_COLUMNS)
-    size = (SHEET_COLUMNS * cell + 0.3, rows * (cell * height / width + 0.22) + 0.75)
-    figure = Figure(figsize=size, dpi=110, facecolor="white")
-    grid = figure.subplots(rows, SHEET_COLUMNS, squeeze=False).ravel()
-    for axes in grid[len(film.sheet) :]:
-        axes.set_axis_off()
-    for axes, (step, total, picture) in zip(grid, film.sheet, strict=False):
-        axes.imshow(picture, interpolation="antialiased")
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color("#cccccc")
-        axes.set_title(caption(step, total, film.step_seconds), fontsize=8.5, color="#333333", pad=4)
-    first = film.episodes[0]
-    result = f"return {format_return(first.episode_return)} in {len(first)} steps"
-    top = 1 - 0.62 / size[1]
-    figure.subplots_adjust(0.15 / size[0], 0.1 / size[1], 1 - 0.15 / size[0], top, wspace=0.06, hspace=0.18)
-    figure.text(0.15 / size[0], 1 - 0.2 / size[1], title, fontsize=12, weight="bold", va="center")
-    figure.text(1 - 0.15 / size[0], 1 - 0.2 / size[1], result, fontsize=10, ha="right", va="center", color="#333333")
-    figure.savefig(path)
-
-
-@contextmanager
-def _mp4(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that appends frames to a new file. The first one decides the size."""
+    """A PNG with evenly spaced frames of the film's first episode, its first and last state included."""
     import imageio_ffmpeg
+    from PIL import Image
 
-    writer: Any = None
-
-    def write(frame: np.ndarray) -> None:
-        nonlocal writer
-        if writer is None:
-            size = (frame.shape[1], frame.shape[0])
-            writer = imageio_ffmpeg.write_frames(
-                str(path), size, fps=fps, codec="libx264", quality=7, macro_block_size=2,
-                output_params=["-movflags", "+faststart"],
-            )  # fmt: skip
-            writer.send(None)
-        writer.send(np.ascontiguousarray(frame))
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield write
-    except OSError as error:
-        lines = str(error).strip().splitlines()
-        raise PlayError(f"--video {str(path)!r} cannot be written ({lines[0] if lines else error}).") from error
-    finally:
-        if writer is not None:
-            writer.close()
+    chosen = sorted({round(place) for place in np.linspace(0, film.first_episode - 1, SHEET_COLUMNS * SHEET_ROWS)})
+    reader = imageio_ffmpeg.read_frames(str(film.path))
+    width, height = next(reader)["size"]
+    tile = (_SHEET_WIDTH // SHEET_COLUMNS, round(_SHEET_WIDTH / SHEET_COLUMNS * height / width))
+    sheet = Image.new("RGB", (_SHEET_WIDTH, tile[1] * math.ceil(len(chosen) / SHEET_COLUMNS)), "white")
+    for number, frame in zip(range(film.first_episode), reader, strict=False):
+        if number in chosen:
+            row, column = divmod(chosen.index(number), SHEET_COLUMNS)
+            picture = Image.frombytes("RGB", (width, height), frame).resize(tile)
+            sheet.paste(picture, (column * tile[0], row * tile[1]))
+    reader.close()
+    Image.fromarray(with_caption(np.asarray(sheet), title)).save(path)

@@ -36,15 +36,14 @@ from vagram_ray.records.schema import (
     MAX_SWEEP_FILE_BYTES,
     check_record,
     check_sweep,
-    check_table,
     parse_json,
 )
 from vagram_ray.text import format_value, reason
 
 SWEEP_FILE, SWEEP_FILE_COPY, RECORDS_FOLDER = "sweep.json", "sweep_file.py", "records"
 RESULTS_FILE, SUMMARY_CSV, SUMMARY_MARKDOWN = "results.csv", "summary.csv", "summary.md"
-TUNE_CONFIG, ERROR_FILE = "params.json", "error.txt"
-"""In the folder of a trial: its configuration as earlier versions kept it, and its errors."""
+ERROR_FILE = "error.txt"
+"""In the folder of a trial: its errors."""
 EARLIER_RESULTS = "earlier_results"
 """Key of a trial's first result after a resume: the results of all epochs before it."""
 STOPPED_BY = "stopped_by"
@@ -112,13 +111,6 @@ class SweepFolder:
         """Put what ``changes`` makes of the content of ``sweep.json`` beside it, or in its place under equal keys."""
         content = self.read()
         self.write({**content, **changes(content)})
-
-    def tune_config(self, trial: str) -> dict[str, Any]:
-        """A trial's configuration where an earlier version had Tune write it, empty if it is not there or damaged."""
-        try:
-            return check_table(parse_json(read_file(self.path / trial / TUNE_CONFIG, MAX_SWEEP_FILE_BYTES)))
-        except (OSError, ValueError):
-            return {}
 
     # -- records -----------------------------------------------------------------------------------------------
 

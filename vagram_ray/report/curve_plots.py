@@ -1,8 +1,7 @@
-"""Plots over environment steps: learning curves, any metric, the dashboard, and sample efficiency."""
+"""Plots over environment steps: learning curves, any metric, the dashboard, and every seed for itself."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,14 +13,14 @@ from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.dashboard import LinePanel, PanelSection, panel_sections
 from vagram_ray.report.drawing import BandCurve, Drawing, note, readable_metric, why_empty, with_band
 from vagram_ray.report.figure_files import PanelPlot, Plot
-from vagram_ray.report.figure_style import MUTED, NICE_STEPS, LineStyle, cell_styles, format_steps, steps_axis
-from vagram_ray.report.statistics import iqm_band, mean_and_standard_error, steps_to_reach_each
+from vagram_ray.report.figure_style import ALARM, INK, MUTED, LineStyle, cell_styles, steps_axis
+from vagram_ray.report.statistics import iqm_band, mean_and_standard_error
+from vagram_ray.report.text import describe_panel
 from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-EFFICIENCY_LEVELS = 25
 _BAND_ALPHA = 0.18
 _LOG_FROM, _ONE_TICK_FROM = 5.0, 300.0
 """Ratios of the highest to the lowest value: for a logarithmic axis, and for one labelled tick per decade."""
@@ -234,75 +233,40 @@ def _baseline_note(drawing: Drawing) -> str:
     return " Plain SAC, without a model, is dotted." if any(line.baseline for line in _lines_in(drawing)) else ""
 
 
-# -- sample efficiency -------------------------------------------------------------------------------------------
+# -- every seed --------------------------------------------------------------------------------------------------
 
 
-def efficiency_curves(drawing: Drawing) -> Plot:
-    """Environment steps until the interquartile mean first reaches a return, over that return."""
+def seed_curves(drawing: Drawing) -> Plot:
+    """Every seed of every cell for itself, behind the interquartile mean of its cell."""
 
-    def panel_plot(panel: Panel) -> PanelPlot:
-        levels = _levels([drawing.iqm_bands[cell.label].middle for cell in panel.cells if cell.returns])
-        reached = [(cell, steps_to_reach_each(cell, levels)) for cell in panel.cells if cell.returns and len(levels)]
-
+    def panel_plot(cell: CellCurves) -> PanelPlot:
         def draw(axes: Axes) -> None:
-            for cell, (steps, low, high) in reached:
-                style = drawing.style(cell)
-                there = np.isfinite(steps)
-                top = np.where(np.isfinite(high), high, _last_step(panel))
-                band = (levels[there], low[there], top[there])
-                axes.fill_between(*band, color=drawing.band_color(cell), alpha=_BAND_ALPHA, linewidth=0)
-                axes.plot(levels[there], steps[there], **style.options)
-            _finish_efficiency(axes, drawing.return_name, _last_step(panel))
-            if not reached:
-                measured = any(cell.returns for cell in panel.cells)
-                note(axes, "no curve rises above where it began" if measured else why_empty(panel.cells))
+            for seed, curve in cell.returns.items():
+                axes.plot(curve.env_steps, curve.values, color=drawing.style(cell).color, linewidth=0.8, alpha=0.6)
+                if seed in cell.missing:
+                    end = (curve.env_steps[-1], curve.values[-1])
+                    axes.plot(*end, marker="x", markersize=5, color=ALARM)
+                    axes.annotate(f" {seed}", end, fontsize=7.5, color=ALARM)
+            if cell.returns:
+                average = drawing.iqm_bands[cell.label]
+                axes.plot(average.steps, average.middle, color=INK, linewidth=1.8)
+            _finish_curves(axes, Panel("", (cell,)), drawing.return_name)
+            if not cell.returns:
+                note(axes, why_empty([cell]))
 
-        return PanelPlot(drawing.title(panel), draw, _efficiency_words(drawing, levels, reached))
+        words = [f"seed {seed} ends at {format_number(value)}" for seed, value in cell.final_returns.items()]
+        words += [f"seed {seed} {reason}" for seed, reason in cell.missing.items()]
+        where = describe_panel(drawing.comparison, cell).removeprefix("With ")
+        title = ", ".join(filter(None, [where, drawing.style(cell).label]))
+        return PanelPlot(title, draw, f"{', '.join(words)}." if words else "No seeds.")
 
+    cells = dict.fromkeys(cell for panel in drawing.panels for cell in panel.cells)  # a reference is in several panels
     return Plot(
-        name="sample_efficiency",
-        title="Sample efficiency",
-        caption=f"Environment steps until the interquartile mean of the {drawing.return_name} first reaches a level: "
-        "lower is better, and a line that ends never got further. The band is the 95 % interval of the stratified "
-        "bootstrap." + _baseline_note(drawing) + drawing.few_seeds_note,
-        band="95 % bootstrap interval",
-        panels=[panel_plot(panel) for panel in drawing.panels],
-        lines=_lines_in(drawing),
+        name="seeds",
+        title="Every seed",
+        caption=f"The {drawing.return_name} of every seed over its environment steps, in black the interquartile mean "
+        "of the cell. A seed that did not come to its end is marked with a cross and its number.",
+        panels=[panel_plot(cell) for cell in cells],
+        columns=max(len(panel.cells) for panel in drawing.panels) if len(drawing.panels) > 1 else 3,
+        share_y=drawing.same_scale,
     )
-
-
-def _levels(curves: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns from the worst of the first interquartile means to the best of all: (``EFFICIENCY_LEVELS``,) or (0,)."""
-    lowest, best = (
-        min((curve[0] for curve in curves), default=0),
-        max((np.nanmax(curve) for curve in curves), default=0),
-    )
-    return np.linspace(lowest, best, EFFICIENCY_LEVELS) if lowest < best else np.zeros(0)
-
-
-def _last_step(panel: Panel) -> int:
-    steps = [int(curve.env_steps[-1]) for cell in panel.cells for curve in cell.returns.values()]
-    return max(steps, default=1)
-
-
-def _finish_efficiency(axes: Axes, return_name: str, last_step: int) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axes.set_xlabel(f"{return_name} (IQM)")
-    axes.set_ylabel("steps to get there")
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=NICE_STEPS))
-    axes.yaxis.set_major_formatter(FuncFormatter(format_steps))
-    axes.set_ylim(0, 1.04 * last_step)
-
-
-def _efficiency_words(
-    drawing: Drawing, levels: np.ndarray, reached: Sequence[tuple[CellCurves, tuple[np.ndarray, ...]]]
-) -> str:
-    if not len(levels):
-        return "No values yet."
-    middle = len(levels) // 2
-    words = []
-    for cell, (steps, _, _) in reached:
-        there = f"{steps[middle]:,.0f} steps" if math.isfinite(steps[middle]) else "never"
-        words.append(f"{drawing.style(cell).label} {there}")
-    return f"To a return of {format_number(levels[middle])}: {', '.join(words)}."

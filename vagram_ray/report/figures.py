@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vagram_ray.report import curve_plots, final_plots, seed_plots
+from vagram_ray.report import curve_plots, final_plots
 from vagram_ray.report.comparisons import PairComparison, compare_pairs
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.drawing import Drawing
@@ -62,9 +62,8 @@ def plots_of(comparison: Comparison, metrics: Sequence[str], pairs: Sequence[Pai
         final_plots.final_returns(drawing),
         final_plots.profiles(drawing),
         final_plots.improvement(drawing, pairs),
-        curve_plots.efficiency_curves(drawing),
         *(curve_plots.metric_curves(drawing, metric) for metric in metrics),
-        seed_plots.seed_multiples(drawing),
+        curve_plots.seed_curves(drawing),
         *curve_plots.dashboard(drawing),
     ]
     return [plot for plot in plots if plot is not None]

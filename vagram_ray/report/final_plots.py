@@ -14,11 +14,7 @@ from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import Drawing, note, why_empty
 from vagram_ray.report.figure_files import PanelPlot, Plot
 from vagram_ray.report.figure_style import ALARM, INK, MUTED, NICE_STEPS
-from vagram_ray.report.statistics import (
-    Interval,
-    final_iqm,
-    pooled_performance_profile,
-)
+from vagram_ray.report.statistics import Interval, final_iqm, performance_profile
 from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
@@ -59,7 +55,6 @@ def final_returns(drawing: Drawing) -> Plot:
         panels=[panel_plot(panel) for panel in drawing.panels],
         share_x=drawing.same_scale,
         size=_row_size(longest, rows),
-        margins=_row_margins(longest),
     )
 
 
@@ -80,54 +75,33 @@ def _draw_returns(axes: Axes, row: int, cell: CellCurves, iqm: Interval, colors:
 
 
 def profiles(drawing: Drawing) -> Plot:
-    """Share of seeds that end above each return, in every panel and, on a common scale, over all panels."""
+    """Share of seeds that end above each return, in every panel."""
     every = [cell for panel in drawing.panels for cell in panel.cells]
-    panels = [
-        _profile_panel(drawing, drawing.title(panel), panel, every if drawing.same_scale else panel.cells)
-        for panel in drawing.panels
-    ]
-    pooled = len(panels) > 1 and drawing.same_scale
-    if pooled:
-        panels.append(_profile_panel(drawing, ALL_PANELS, Panel(ALL_PANELS, tuple(every)), every, drawing.panels))
-    over_all = f" {ALL_PANELS.capitalize()}: the mean of the panels' shares." if pooled else ""
     return Plot(
         name="performance_profiles",
         title="Performance profiles",
         caption="Share of the seeds whose final return is above \N{GREEK SMALL LETTER TAU}, for every level of it: a "
         "curve that lies above another one is better at every level. The band is the pointwise 95 % interval of the "
-        f"stratified bootstrap.{over_all}{drawing.few_seeds_note}",
+        f"bootstrap over seeds.{drawing.few_seeds_note}",
         band="95 % bootstrap interval",
-        panels=panels,
-        lines=[line for line in drawing.lines if line.name in _by_line(drawing, drawing.panels)],
+        panels=[
+            _profile_panel(drawing, panel, every if drawing.same_scale else panel.cells) for panel in drawing.panels
+        ],
+        lines=list(dict.fromkeys(drawing.style(cell) for cell in every if cell.final_returns)),
     )
 
 
-def _by_line(drawing: Drawing, panels: Sequence[Panel]) -> dict[str, list[CellCurves]]:
-    """The cells with final returns of each line that has them in as many of the panels as any other line."""
-    cells: dict[str, list[CellCurves]] = {}
-    for panel in panels:
-        for cell in panel.cells:
-            if cell.final_returns:
-                cells.setdefault(drawing.style(cell).name, []).append(cell)
-    most = max((len(own) for own in cells.values()), default=0)
-    return {line: own for line, own in cells.items() if len(own) == most}
-
-
-def _profile_panel(
-    drawing: Drawing, title: str, panel: Panel, in_range: Sequence[CellCurves], pooled: Sequence[Panel] = ()
-) -> PanelPlot:
+def _profile_panel(drawing: Drawing, panel: Panel, in_range: Sequence[CellCurves]) -> PanelPlot:
     """The profiles of a panel's lines over the span of the final returns of ``in_range``."""
-    cells = _by_line(drawing, pooled or [panel])
-    scores = [score for cell in in_range for score in cell.scores.values()] if cells else []
-    span = (max(scores) - min(scores) if scores else 0.0) or 1.0
-    taus = np.linspace(min(scores) - 0.03 * span, max(scores) + 0.03 * span, PROFILE_POINTS) if scores else np.zeros(0)
-    curves = pooled_performance_profile(cells, taus) if scores else {}
+    cells = [cell for cell in panel.cells if cell.final_returns]
+    scores = [score for cell in in_range for score in cell.scores.values()] or [0.0]
+    span = max(scores) - min(scores) or 1.0
+    taus = np.linspace(min(scores) - 0.03 * span, max(scores) + 0.03 * span, PROFILE_POINTS)
+    curves = [(cell, drawing.style(cell), *performance_profile(cell, taus)) for cell in cells]
 
     def draw(axes: Axes) -> None:
-        for name, (share, low, high) in curves.items():
-            style = drawing.styles[name]
-            band_color = drawing.band_color(cells[name][0])
-            axes.fill_between(taus, low, high, color=band_color, alpha=0.15, linewidth=0, step="post")
+        for cell, style, share, low, high in curves:
+            axes.fill_between(taus, low, high, color=drawing.band_color(cell), alpha=0.15, linewidth=0, step="post")
             axes.step(taus, share, where="post", **style.options)
         axes.set_xlabel(f"final {drawing.return_name} \N{GREEK SMALL LETTER TAU}")
         axes.set_ylabel("share of seeds above \N{GREEK SMALL LETTER TAU}")
@@ -135,8 +109,9 @@ def _profile_panel(
         if not curves:
             note(axes, why_empty(panel.cells))
 
-    medians = [f"{drawing.styles[name].label} {_last_above(taus, share)}" for name, (share, _, _) in curves.items()]
-    return PanelPlot(title, draw, f"Half of the seeds end above: {', '.join(medians)}." if medians else "No seeds yet.")
+    medians = [f"{style.label} {_last_above(taus, share)}" for _, style, share, _, _ in curves]
+    words = f"Half of the seeds end above: {', '.join(medians)}." if medians else "No seeds yet."
+    return PanelPlot(drawing.title(panel), draw, words)
 
 
 def _last_above(taus: np.ndarray, share: np.ndarray) -> str:
@@ -168,7 +143,6 @@ def improvement(drawing: Drawing, compared: Sequence[PairComparison]) -> Plot | 
         band="95 % bootstrap interval",
         panels=[_improvement_panel(title, rows, most) for title, rows in panels],
         size=_row_size(longest, most),
-        margins=_row_margins(longest),
     )
 
 
@@ -240,15 +214,7 @@ def _finish_rows(axes: Axes, labels: Sequence[str], rows: int, x_label: str) -> 
 
 
 def _row_size(longest: int, rows: int) -> tuple[float, float]:
-    return _label_width(longest) + 2.1, 0.84 + _ROW * rows
-
-
-def _row_margins(longest: int) -> tuple[float, float, float, float]:
-    return _label_width(longest), 0.16, 0.3, 0.46
-
-
-def _label_width(longest: int) -> float:
-    return 0.2 + _LETTER * longest
+    return 2.3 + _LETTER * longest, 0.84 + _ROW * rows
 
 
 def _words(interval: Interval) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
 from vagram_ray.report.errors import ReportError
-from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source, final_returns_by_steps
+from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.text import format_seeds, format_value
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NEEDED = ("seed", "env_steps", "value")
 OPTIONAL = ("experiment", "metric")
+FINAL_SHARE_OF_STEPS = 0.1
+"""Share of the planned steps, at the end, over whose values a final return is the mean where there are no epochs."""
 FINAL_RETURN_BY_STEPS = "mean of a seed's values in the last tenth of its cell's environment steps"
 
 
@@ -182,20 +184,11 @@ def _return_metric(table: _Table) -> str:
 
 def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) -> Source:
     frame = table.frame.iloc[positions]
-    if table.axes:
-        groups = frame.groupby(list(table.axes), sort=False).indices
-        keyed = {key if isinstance(key, tuple) else (key,): rows for key, rows in groups.items()}
-    else:
-        keyed = {(): np.arange(len(frame))}
-    cells = []
-    for texts, rows in keyed.items():
-        axes = {axis: parse_value(text) for axis, text in zip(table.axes, texts, strict=True) if text != ""}
-        cells.append(_cell(frame.iloc[rows], name, axes, metric))
-    seeds = sorted({seed for cell in cells for seed in cell.seeds})
+    cells = read_cells(frame, table.axes, name, metric)
     details = {
         "File": table.path.name,
         "Cells": str(len(cells)),
-        "Seeds": format_seeds(sorted(seeds)),
+        "Seeds": format_seeds(sorted({seed for cell in cells for seed in cell.seeds})),
         "Values": f"{len(frame):,}",
         "Final return": FINAL_RETURN_BY_STEPS,
     }
@@ -207,7 +200,26 @@ def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) ->
     def setting(cell: CellCurves) -> str | None:
         return f"csv {name}" if name in table.named else None
 
-    return Source(facts, tuple(cells), metric, setting, lookup, named=name in table.named)
+    return Source(facts, cells, metric, setting, lookup, named=name in table.named)
+
+
+def read_cells(frame: pd.DataFrame, axes: Sequence[str], experiment: str, metric: str) -> tuple[CellCurves, ...]:
+    """The cells of an experiment.
+
+    Args:
+        frame: A row per measurement: ``metric``, ``seed``, ``env_steps``, ``value``, a text for each axis, empty where
+            it has no meaning, and ``planned_env_steps`` if that is more than the most of the cell's seeds.
+        axes: Columns that tell the cells apart.
+        experiment: Its name.
+        metric: The return metric.
+    """
+    groups = frame.groupby(list(axes), sort=False).indices if axes else {(): np.arange(len(frame))}
+    cells = []
+    for key, rows in groups.items():
+        texts = key if isinstance(key, tuple) else (key,)
+        own = {axis: parse_value(text) for axis, text in zip(axes, texts, strict=True) if text != ""}
+        cells.append(_cell(frame.iloc[rows], experiment, own, metric))
+    return tuple(cells)
 
 
 def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric: str) -> CellCurves:
@@ -226,9 +238,10 @@ def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric:
     for seed in seeds:
         if seed not in returns:
             missing.setdefault(seed, f"has no {metric}")
-    steps = frame.loc[frame["metric"] == metric, "env_steps"]
-    planned = int(steps.max()) if len(steps) else None
-    final, missing = final_returns_by_steps(returns, missing, planned or 0)
+    ends = [0, frame.loc[frame["metric"] == metric, "env_steps"].max()]
+    ends += [frame["planned_env_steps"].max()] if "planned_env_steps" in frame else []
+    planned = int(np.nanmax(ends))
+    final = _final_returns(returns, missing, planned)
     label = ", ".join(f"{axis}={format_value(value)}" for axis, value in axes.items()) or experiment
     return CellCurves(
         experiment=experiment,
@@ -239,8 +252,22 @@ def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric:
         metrics=dict(sorted(curves.items())),
         final_returns=final,
         missing=dict(sorted(missing.items())),
-        planned_env_steps=planned,
+        planned_env_steps=planned or None,
     )
+
+
+def _final_returns(returns: Mapping[int, SeedCurve], missing: dict[int, str], planned: int) -> dict[int, float]:
+    """Mean of each seed's values in the last tenth of the planned steps. A seed without one there is missing."""
+    final: dict[int, float] = {}
+    for seed, curve in returns.items():
+        if seed in missing:
+            continue
+        last = curve.values[curve.env_steps > min((1 - FINAL_SHARE_OF_STEPS) * planned, planned - 1)]
+        if len(last):
+            final[seed] = float(last.mean())
+        else:
+            missing[seed] = f"ends at env step {curve.env_steps[-1]:,} of {planned:,}"
+    return final
 
 
 def _series(frame: pd.DataFrame) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:

@@ -11,20 +11,24 @@ import csv
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
+from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts
 from vagram_ray.report.errors import ReportError
-from vagram_ray.report.importers import parse_value
-from vagram_ray.report.sources import UNKNOWN, Source, final_returns_by_steps
-from vagram_ray.text import canonical, format_seeds, format_value, plural
+from vagram_ray.report.importers import parse_value, read_cells
+from vagram_ray.report.sources import UNKNOWN, Source
+from vagram_ray.text import format_seeds, format_value, plural
 
 RESULTS, CONFIG, OVERRIDES = "results.csv", ".hydra/config.yaml", ".hydra/overrides.yaml"
-_NOT_AXES = {"seed", "algorithm", "device", "root_dir", "save_video", "debug_mode", "log_frequency_agent"}
-_AXIS_NAMES = {"distraction_dimensions": "num_distractors"}  # of the VaGraM paper's fork
-_METRIC_NAMES = {"rollout_length": "model/rollout_length", "epoch": "train/epoch"}
+_NOT_AXES = {
+    "seed", "algorithm", "device", "root_dir", "save_video", "debug_mode", "log_frequency_agent",
+    "overrides.env", "overrides.distraction_dimensions",
+}  # fmt: skip
+_METRIC_NAMES = {
+    "episode_reward": RETURN_METRIC, "rollout_length": "model/rollout_length", "epoch": "train/epoch"
+}  # fmt: skip
 _ENV_PREFIXES = ("gym___", "dis___")  # Gym's own, and the fork's with distractors
 
 
@@ -41,24 +45,26 @@ def read_mbrl_lib(folder: Path) -> Source:
     Raises:
         ReportError: A run cannot be read, or two have the same settings and seed.
     """
+    import pandas as pd
+
     runs = [_read_run(path) for path in find_runs(folder)]
     axes = _axes_of(runs)
-    groups: dict[str, list[int]] = {}
-    for position, values in enumerate(axes):
-        groups.setdefault(canonical(values), []).append(position)
+    seen: dict[tuple[Any, ...], _Run] = {}
+    for run, own in zip(runs, axes, strict=True):
+        if (other := seen.setdefault((*own.values(), run.seed), run)) is not run:
+            one, two = (str(each.path.relative_to(folder)) for each in (other, run))
+            raise ReportError(
+                f"The runs {one!r} and {two!r} in {str(folder)!r} have the same settings and seed {run.seed}: move "
+                "one of them away."
+            )
+    rows = [
+        {**own, "seed": run.seed, "planned_env_steps": run.planned_env_steps, "metric": m, "env_steps": s, "value": v}
+        for run, own in zip(runs, axes, strict=True)
+        for m, s, v in run.measured
+    ]
     name = folder.resolve().name
-    cells = []
-    first_runs = {}
-    for positions in groups.values():
-        cell = _cell([runs[position] for position in positions], axes[positions[0]], name, folder)
-        cells.append(cell)
-        first_runs[cell.label] = runs[positions[0]]
-
-    def lookup(cell: CellCurves, axis: str) -> Any:
-        return first_runs[cell.label].num_distractors if axis == "num_distractors" else UNKNOWN
-
-    facts = ExperimentFacts(name, folder, "mbrl-lib", _details(runs, cells))
-    return Source(facts, tuple(cells), RETURN_METRIC, lookup=lookup)
+    cells = read_cells(pd.DataFrame(rows), list(axes[0]), name, RETURN_METRIC)
+    return Source(ExperimentFacts(name, folder, "mbrl-lib", _details(runs, cells)), cells, RETURN_METRIC)
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,8 @@ class _Run:
     num_distractors: Any
     overrides: Mapping[str, Any]
     """Overrides of the command line that may be axes, by name."""
-    returns: SeedCurve | None
-    metrics: Mapping[str, SeedCurve] = field(default_factory=dict)
-    failed: str = ""
+    measured: Sequence[tuple[str, int, float]]
+    """Metric, environment steps and value of every measurement."""
 
 
 def _read_run(path: Path) -> _Run:
@@ -90,8 +95,6 @@ def _read_run(path: Path) -> _Run:
             )
     exploration = _whole(_value(config, "algorithm.initial_exploration_steps")) or 0
     planned = _whole(_value(config, "overrides.num_steps"))
-    columns = _read_columns(path / RESULTS)
-    returns, metrics, failed = _curves(columns, exploration)
     return _Run(
         path=path,
         seed=seed,
@@ -101,9 +104,7 @@ def _read_run(path: Path) -> _Run:
         planned_env_steps=None if planned is None else planned + exploration,
         num_distractors=_num_distractors(config, env),
         overrides=_read_overrides(path / OVERRIDES, config),
-        returns=returns,
-        metrics=metrics,
-        failed=failed,
+        measured=_measured(_read_columns(path / RESULTS), exploration),
     )
 
 
@@ -154,12 +155,12 @@ def _read_overrides(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     for line in lines if isinstance(lines, list) else []:
         key, _, text = str(line).lstrip("+~").partition("=")
-        if key in _NOT_AXES or key.startswith("hydra.") or key == "overrides.env":
+        if key in _NOT_AXES or key.startswith("hydra."):
             continue
         value = _value(config, key)
         name = key.removeprefix("overrides.")
         # A group such as dynamics_model=vaml_ensemble is a table in the configuration: its name says it shorter.
-        changed[_AXIS_NAMES.get(name, name)] = parse_value(text) if isinstance(value, Mapping) else _plain(value, text)
+        changed[name] = parse_value(text) if isinstance(value, Mapping) else _plain(value, text)
     return changed
 
 
@@ -211,85 +212,44 @@ def _read_columns(path: Path) -> dict[str, list[float]]:
     return columns
 
 
-def _curves(
-    columns: Mapping[str, Sequence[float]], exploration_steps: int
-) -> tuple[SeedCurve | None, dict[str, SeedCurve], str]:
-    """Curve of the return, other metrics, and why the seed does not count if its return became NaN."""
+def _measured(columns: Mapping[str, Sequence[float]], exploration_steps: int) -> list[tuple[str, int, float]]:
+    """Metric, environment steps and value of every measurement. Of a run without one, that nothing was measured."""
     if not columns or not columns["env_step"]:
-        return None, {}, ""
+        return [("train/epoch", 0, math.nan)]
     # MBPO evaluates before it counts the step (its evaluation after 1000 steps says 999). PETS counts first.
     offset = exploration_steps + (1 if "epoch" in columns else 0)
-    steps = [int(step) + offset for step in columns["env_step"]]
-    rewards = columns["episode_reward"]
-    broken = next((position for position, value in enumerate(rewards) if not math.isfinite(value)), None)
-    failed = "" if broken is None else f"became NaN at env step {steps[broken]:,}"
-    returns = SeedCurve.of(steps[:broken], rewards[:broken]) if broken != 0 else None
-    metrics = {}
-    for name, values in columns.items():
-        kept = [position for position, value in enumerate(values) if math.isfinite(value)]
-        if name not in ("env_step", "episode_reward", "step") and kept:
-            title = _METRIC_NAMES.get(name, f"mbrl-lib/{name}")
-            metrics[title] = SeedCurve.of([steps[position] for position in kept], [values[p] for p in kept])
-    return returns, metrics, failed
+    return [
+        (_METRIC_NAMES.get(name, f"mbrl-lib/{name}"), int(step) + offset, value)
+        for name, values in columns.items()
+        if name not in ("env_step", "step")
+        for step, value in zip(columns["env_step"], values, strict=True)
+    ]
 
 
 # -- cells -------------------------------------------------------------------------------------------------------
 
 
-def _axes_of(runs: Sequence[_Run]) -> list[dict[str, Any]]:
-    """Axes of each run: environment and algorithm, and each override that differs between runs that share both."""
+def _axes_of(runs: Sequence[_Run]) -> list[dict[str, str]]:
+    """Axes of each run: task, algorithm, and each override that differs between runs that share both."""
     groups: dict[tuple[str, str], list[_Run]] = {}
     for run in runs:
         groups.setdefault((run.env, run.algorithm), []).append(run)
     names = list(dict.fromkeys(name for run in runs for name in run.overrides))
-
-    def differs(name: str) -> bool:
-        return any(len({canonical({"": _override(run, name)}) for run in group}) > 1 for group in groups.values())
-
-    kept = [name for name in names if differs(name)]
+    kept = [name for name in names if any(len({_override(run, name) for run in own}) > 1 for own in groups.values())]
     return [
-        {"env": run.env, **{name: _override(run, name) for name in kept}, "algorithm": run.algorithm} for run in runs
+        {
+            "env": run.env,
+            "num_distractors": "" if run.num_distractors is UNKNOWN else str(run.num_distractors),
+            **{name: _override(run, name) for name in kept},
+            "algorithm": run.algorithm,
+        }
+        for run in runs
     ]
 
 
-def _override(run: _Run, name: str) -> Any:
-    if name == "num_distractors" and run.num_distractors is not UNKNOWN:
-        return run.num_distractors
-    return run.overrides.get(name, "default")
-
-
-def _cell(runs: Sequence[_Run], axes: Mapping[str, Any], experiment: str, folder: Path) -> CellCurves:
-    by_seed: dict[int, _Run] = {}
-    for run in runs:
-        if run.seed in by_seed:
-            one, other = (str(each.path.relative_to(folder)) for each in (by_seed[run.seed], run))
-            raise ReportError(
-                f"The runs {one!r} and {other!r} in {str(folder)!r} have the same settings and seed {run.seed}: move "
-                "one of them away."
-            )
-        by_seed[run.seed] = run
-    returns = {seed: run.returns for seed, run in sorted(by_seed.items()) if run.returns is not None}
-    names = sorted({name for run in runs for name in run.metrics})
-    metrics = {
-        name: {seed: run.metrics[name] for seed, run in sorted(by_seed.items()) if name in run.metrics}
-        for name in names
-    }
-    missing = {seed: run.failed or "has not reported" for seed, run in by_seed.items() if run.failed or not run.returns}
-    longest = max((int(curve.env_steps[-1]) for curve in returns.values()), default=0)
-    planned = max((run.planned_env_steps or longest for run in runs), default=longest)
-    final, missing = final_returns_by_steps(returns, missing, planned)
-    label = ", ".join(f"{axis}={format_value(value)}" for axis, value in axes.items())
-    return CellCurves(
-        experiment=experiment,
-        label=label,
-        axes=dict(axes),
-        seeds=tuple(sorted(by_seed)),
-        returns=returns,
-        metrics=metrics,
-        final_returns=final,
-        missing=dict(sorted(missing.items())),
-        planned_env_steps=planned or None,
-    )
+def _override(run: _Run, name: str) -> str:
+    value = run.overrides.get(name, "default")
+    return str(value) if isinstance(value, (str, int, float)) else format_value(value)
 
 
 def _details(runs: Sequence[_Run], cells: Sequence[CellCurves]) -> dict[str, str]:

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 PAGE_FILE = "report.html"
 _KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}
 _TABLES_OF = {
-    "learning_curves_iqm": ("final_returns",),
+    "learning_curves_iqm": ("final_returns", "steps_to_threshold"),
     "probability_of_improvement": ("against_reference", "pairs"),
-    "sample_efficiency": ("steps_to_threshold",),
 }
 """Names of the tables that stand with a figure."""
 

@@ -94,8 +94,6 @@ def _parallel(search: Search) -> Plot:
         [PanelPlot("", draw, "Settings of each sample and its return")],
         lines=_LINES,
         size=(7.4, 3.0),
-        margins=(0.5, 0.5, 0.3, 0.5),
-        widens=False,
     )
 
 
@@ -138,8 +136,6 @@ def _bars(importance: Importance) -> Plot:
         importance.note,
         [PanelPlot("", partial(_draw_bars, importance=importance), "Importance of each hyperparameter")],
         size=(7.4, 0.9 + 0.32 * len(importance.values)),
-        margins=(1.9, 0.3, 0.2, 0.5),
-        widens=False,
     )
 
 
@@ -162,7 +158,6 @@ def _curves(search: Search) -> Plot:
         [PanelPlot("", partial(_draw_curves, search=search), "Learning curves of all samples, the best ones in color")],
         lines=_LINES,
         size=(7.4, 3.2),
-        widens=False,
     )
 
 

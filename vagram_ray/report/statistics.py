@@ -12,7 +12,7 @@ whatever was called before.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,38 +115,27 @@ def iqm_band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return iqm, low, high
 
 
-def steps_to_reach(cell: CellCurves, threshold: float) -> Interval | None:
-    """Sample efficiency: environment steps until the IQM of the returns first is at least ``threshold``.
+def steps_to_reach(cell: CellCurves, thresholds: Sequence[float] | np.ndarray) -> list[Interval]:
+    """Sample efficiency: environment steps until the IQM of the returns first is at least each threshold.
 
-    The value is a step at which returns were measured. The interval is over resamples of the seeds. An end is infinite
-    where so many resamples never get there. ``None`` if the IQM itself never does.
-    """
-    values, low, high = steps_to_reach_each(cell, [threshold])
-    return Interval(float(values[0]), float(low[0]), float(high[0])) if math.isfinite(values[0]) else None
-
-
-def steps_to_reach_each(
-    cell: CellCurves, thresholds: Sequence[float] | np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """:func:`steps_to_reach` for several thresholds at once.
-
-    Returns:
-        Environment steps and the ends of their intervals, (K,) each: infinite where a threshold is never reached, the
-        ends NaN with fewer than two seeds.
+    A value is a step at which returns were measured, or infinite where the IQM never gets there. The interval is over
+    resamples of the seeds. An end is infinite where so many resamples never get there, NaN with fewer than two seeds.
     """
     levels = np.asarray(thresholds, dtype=np.float64)
     steps, returns = on_common_steps(cell)
     if not len(steps):
-        return np.full(levels.shape, np.inf), np.full(levels.shape, np.nan), np.full(levels.shape, np.nan)
+        return [Interval(math.inf, math.nan, math.nan)] * len(levels)
     values = _first_reached(interquartile_mean(returns.T)[None], steps, levels)[0]
-    if len(returns) < 2:
-        return values, np.full(levels.shape, np.nan), np.full(levels.shape, np.nan)
-    indices = resampled_indices(len(returns), CURVE_RESAMPLES)
-    size = max(1, CHUNK // returns.size)
-    parts = [indices[start : start + size] for start in range(0, len(indices), size)]
-    reached = [_first_reached(interquartile_mean(np.moveaxis(returns[part], 1, 2)), steps, levels) for part in parts]
-    low, high = np.quantile(np.concatenate(reached), TAILS, axis=0, method="inverted_cdf")  # infinity has no middle
-    return values, low, high
+    ends = np.full((2, len(levels)), np.nan)
+    if len(returns) >= 2:
+        indices = resampled_indices(len(returns), CURVE_RESAMPLES)
+        size = max(1, CHUNK // returns.size)
+        parts = [indices[start : start + size] for start in range(0, len(indices), size)]
+        drawn = (interquartile_mean(np.moveaxis(returns[part], 1, 2)) for part in parts)
+        reached = [_first_reached(iqm, steps, levels) for iqm in drawn]
+        # Infinity has no middle.
+        ends = np.quantile(np.concatenate(reached), TAILS, axis=0, method="inverted_cdf")
+    return [Interval(*map(float, numbers)) for numbers in zip(values, *ends, strict=True)]
 
 
 def _first_reached(iqm: np.ndarray, steps: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -209,41 +198,23 @@ def iqm_difference(a: CellCurves, b: CellCurves) -> Interval:
 
 
 def performance_profile(
-    cells: Sequence[CellCurves], thresholds: Sequence[float] | np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Share of seeds whose final return is above each threshold.
+    cell: CellCurves, thresholds: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share of a cell's seeds whose final return is above each threshold.
 
     F(τ) = 1/N Σ_n 1[x_n > τ], the run-score distribution of Agarwal et al. (2021), section 4.2.
 
     Returns:
-        By label: the share and the ends of its pointwise 95 % interval, (K,) each. Cells without final returns are
-        left out.
+        The share and the ends of its pointwise 95 % interval, (K,) each: NaN without final returns, the ends also
+        with one.
     """
-    return pooled_performance_profile({cell.label: [cell] for cell in cells}, thresholds)
-
-
-def pooled_performance_profile(
-    groups: Mapping[str, Sequence[CellCurves]], thresholds: Sequence[float] | np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """As :func:`performance_profile`, for groups of cells such as one method in all panels.
-
-    The share is the mean over the group's cells of each one's share. A resample draws the seeds of each cell for
-    itself. It makes sense where returns of the cells are on one scale.
-    """
-    taus = np.asarray(thresholds, dtype=np.float64)
-    profiles = {}
-    for name, cells in groups.items():
-        strata = [scores for cell in cells if len(scores := _scores(cell))]
-        if not strata:
-            continue
-        above = [(scores[:, None] > taus).astype(np.float64) for scores in strata]
-        share = np.mean([hits.mean(axis=0) for hits in above], axis=0)
-        low = high = np.full(taus.shape, np.nan)
-        if min(len(hits) for hits in above) >= 2:
-            drawn = [resampled_counts(len(hits), CURVE_RESAMPLES, i) @ hits / len(hits) for i, hits in enumerate(above)]
-            low, high = interval_ends(np.mean(drawn, axis=0))
-        profiles[name] = (share, low, high)
-    return profiles
+    scores = _scores(cell)
+    above = (scores[:, None] > np.asarray(thresholds, dtype=np.float64)).astype(np.float64)
+    unknown = np.full(above.shape[1], np.nan)
+    if len(scores) < 2:
+        return above[0] if len(scores) else unknown, unknown, unknown
+    low, high = interval_ends(resampled_counts(len(scores), CURVE_RESAMPLES) @ above / len(scores))
+    return above.mean(axis=0), low, high
 
 
 def probability_of_improvement(a: CellCurves, b: CellCurves) -> Interval:

@@ -1,4 +1,4 @@
-"""How a sweep was run, ready to show: command, budget, machine, hours, estimated energy, versions, failures."""
+"""How a sweep was run, ready to show: command, budget, machine, hours, versions, failures."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.folder import SweepFolder
-from vagram_ray.records.recorded import CPU, GPU, recorded_amount, recorded_resources
+from vagram_ray.records.recorded import CPU, GPU, recorded_amount
 from vagram_ray.records.results import SweepResults, final_window
-from vagram_ray.records.schema import is_number
 from vagram_ray.report.curves import CellCurves
 from vagram_ray.text import format_duration, format_number, format_seeds, plural
-
-WATTS_PER_TRIAL_CORE = 10.0
-"""Assumed power of the core that a trial keeps busy, for the estimate of energy. Half a core counts half."""
-WATTS_PER_GPU = 300.0
-"""Assumed power of a whole GPU under load. A trial with half a GPU counts half."""
 
 
 def sweep_details(results: SweepResults, cells: Sequence[CellCurves]) -> dict[str, str]:
@@ -99,31 +92,13 @@ def _hours(results: SweepResults) -> Iterator[tuple[str, str]]:
             cores = recorded_amount(results.info, trial.name, CPU)
             trial_seconds += seconds
             core_seconds += seconds * (1.0 if cores is None else cores)
-            gpu_seconds += seconds * _gpus(results, trial.name)
+            gpu_seconds += seconds * (recorded_amount(results.info, trial.name, GPU) or 0.0)
     if not trial_seconds:
         return
     alone = math.isclose(core_seconds, trial_seconds)
     cores_shown = "one core each" if alone else f"{format_number(core_seconds / 3600)} hours of cores"
     yield "Trial hours", f"{format_number(trial_seconds / 3600)} (time of all trials, {cores_shown})"
     yield "GPU hours", format_number(gpu_seconds / 3600) if gpu_seconds else "0"
-    kwh = (core_seconds * WATTS_PER_TRIAL_CORE + gpu_seconds * WATTS_PER_GPU) / 3.6e6
-    yield (
-        "Energy",
-        f"about {format_number(kwh)} kWh (estimate, not measured: {WATTS_PER_TRIAL_CORE:g} W for a trial's core"
-        + (f" and {WATTS_PER_GPU:g} W for a GPU" if gpu_seconds else "")
-        + " over the trials' hours)",
-    )
-
-
-def _gpus(results: SweepResults, trial: str) -> float:
-    """GPUs of a trial by ``sweep.json``, the configuration that Tune wrote or the overrides, or 0 if unknown."""
-    if trial not in recorded_resources(results.info) and not (results.info.get("machine") or {}).get("gpus"):
-        return 0.0  # of earlier versions, whose numbers say what was asked for and not whether it was there
-    if (own := recorded_amount(results.info, trial, GPU)) is not None:
-        return own
-    config = SweepFolder(results.folder).tune_config(trial) or results.info.get("overrides", {})
-    gpus = config.get("num_gpus_per_learner")
-    return float(gpus) if is_number(gpus) else 0.0
 
 
 def _failed(info: Mapping[str, Any], folder: Path) -> str:

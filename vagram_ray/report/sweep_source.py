@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.envs.distractors import current_distractor_settings
-from vagram_ray.records import SweepError, SweepFolder
+from vagram_ray.records import SweepError
 from vagram_ray.records.cohort import ENVIRONMENT_FAULT
 from vagram_ray.records.recorded import cell_axes, cell_settings
 from vagram_ray.records.results import SweepResults, TrialRecords
@@ -20,7 +18,6 @@ from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.report.sweep_facts import sweep_details
 from vagram_ray.text import canonical
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function, in the text that stands for it
 _Columns = dict[str, dict[int, tuple[list[int], list[float]]]]
 
 
@@ -46,8 +43,27 @@ def read_sweep(folder: Path) -> Source:
         task_line(results.info),
         results.info.get("replaced_task", ""),
     )
-    configurations = _Configurations(results)
-    return Source(facts, cells, metric, configurations.setting, configurations.lookup)
+    settings = {label: cell_settings(results.info, index) for index, label in enumerate(results.labels)}
+
+    def alike(cell: CellCurves) -> str | None:
+        """Everything about how a cell was run but its seeds, or None where its settings are not there."""
+        own = {key: value for key, value in settings[cell.label].items() if key not in ("seed", "seeds")}
+        described = {"epochs": results.info["epochs"], "metric": metric, "steps": cell.planned_env_steps}
+        return canonical({**described, "settings": own}) if own else None
+
+    def lookup(cell: CellCurves, axis: str) -> Any:
+        """A setting by the name of its axis."""
+
+        def find(name: str) -> Any:
+            return cell.axes[name] if name in cell.axes else _nested(settings[cell.label], name)
+
+        if axis != "model_loss" and find("model_loss") == "none":
+            from vagram_ray.core.settings import MODEL_SETTINGS
+
+            return NOT_APPLICABLE if axis.partition(".")[0] in MODEL_SETTINGS else find(axis)
+        return find(axis)
+
+    return Source(facts, cells, metric, alike, lookup)
 
 
 def _read_cell(results: SweepResults, index: int, experiment: str, metric: str) -> CellCurves:
@@ -65,7 +81,12 @@ def _read_cell(results: SweepResults, index: int, experiment: str, metric: str) 
     missing: dict[int, str] = {}
     pending: set[int] = set()
     for trial in trials:
-        _add_final_returns(results, trial, metric, final, missing)
+        for seed in trial.seeds:
+            value, problem = trial.final_return(seed, metric, results.info["epochs"])
+            if problem:
+                missing[seed] = _reason(results, trial, seed, problem)
+            else:
+                final[seed] = value
         pending |= {seed for seed in trial.seeds if is_pending(trial, seed, results.info["epochs"], results.ended)}
     return CellCurves(
         experiment=experiment,
@@ -106,22 +127,6 @@ def _collect(trial: TrialRecords, columns: _Columns) -> None:
                     add(metric, seed, step, value)
 
 
-def _add_final_returns(
-    results: SweepResults,
-    trial: TrialRecords,
-    metric: str,
-    final: dict[int, float],
-    missing: dict[int, str],
-) -> None:
-    epochs = results.info["epochs"]
-    for seed in trial.seeds:
-        value, problem = trial.final_return(seed, metric, epochs)
-        if not problem:
-            final[seed] = value
-        else:
-            missing[seed] = _reason(results, trial, seed, problem)
-
-
 def _reason(results: SweepResults, trial: TrialRecords, seed: int, problem: str) -> str:
     """The summary's words, with what else is known of the trial: whether it failed, or may still be running."""
     epochs = results.info["epochs"]
@@ -138,56 +143,6 @@ def _planned_env_steps(cell: Mapping[str, Any], epochs: int) -> int | None:
     if "epoch_length" not in cell:
         return None
     return int(cell.get("warmup_steps", 0)) + epochs * int(cell["epoch_length"])
-
-
-class _Configurations:
-    """The configuration of each cell: in ``sweep.json``, or for a sweep of an earlier version where Tune wrote it."""
-
-    def __init__(self, results: SweepResults) -> None:
-        self._results, self._sweep = results, SweepFolder(results.folder)
-        self._index = {label: index for index, label in enumerate(results.labels)}
-        self._read: dict[str, Mapping[str, Any]] = {}
-
-    def setting(self, cell: CellCurves) -> str | None:
-        """Everything about how a cell was run but its seeds, or None where its configuration is not there."""
-        config = self._of_cell(cell.label)
-        if not config:
-            return None
-        info = self._results.info
-        length = info["cells"][self._index[cell.label]].get("epoch_length")
-        described = {"epochs": info["epochs"], "return_metric": info.get("return_metric"), "epoch_length": length}
-        config = {key: value for key, value in config.items() if key not in ("seed", "seeds")}
-        return _ADDRESS.sub("", canonical({**described, "config": config}))
-
-    def lookup(self, cell: CellCurves, axis: str) -> Any:
-        """A setting by the name of its axis."""
-        found = self._find(cell, axis)
-        if axis != "model_loss" and self._find(cell, "model_loss") == "none":
-            from vagram_ray.core.settings import MODEL_SETTINGS
-
-            return NOT_APPLICABLE if axis.partition(".")[0] in MODEL_SETTINGS else found
-        return found
-
-    def _find(self, cell: CellCurves, axis: str) -> Any:
-        if axis in cell.axes:
-            return cell.axes[axis]
-        resolved = _nested(self._of_cell(cell.label), axis)
-        overridden = self._results.info.get("overrides", {}).get(axis, UNKNOWN)
-        if overridden is UNKNOWN or isinstance(overridden, Mapping):  # a mapping may be a search space
-            return resolved
-        renamed = axis == "distractor_process" and resolved is not UNKNOWN  # by an earlier version
-        return resolved if renamed else overridden
-
-    def _of_cell(self, label: str) -> Mapping[str, Any]:
-        if settings := cell_settings(self._results.info, self._index[label]):
-            return settings
-        if label not in self._read:
-            self._read[label] = {}
-            for trial in self._results.cell_trials(self._index[label]):
-                if config := self._sweep.tune_config(trial.name):
-                    self._read[label] = current_distractor_settings(config)
-                    break
-        return self._read[label]
 
 
 def _nested(values: Any, path: str) -> Any:

@@ -59,45 +59,18 @@ def markdown(table: ReportTable, task: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "…": r"\dots{}",
-}
+_LATEX = {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "…": r"\dots{}"}
+"""What pandas leaves as it is."""
 
 
 def latex(table: ReportTable, task: str = "") -> str:
     r"""The table's text as a ``tabular`` of booktabs, to be taken into a ``table`` with ``\input``."""
-    columns = list(table.text.columns)
-    alignment = "".join("r" if column in table.numeric else "l" for column in columns)
+    alignment = "".join("r" if column in table.numeric else "l" for column in table.text.columns)
+    plain = table.text.map(lambda text: " ".join(str(text).split()))
+    body = plain.to_latex(index=False, escape=True, column_format=alignment)
+    for character, command in _LATEX.items():
+        body = body.replace(character, command)
+    body = re.sub(r"^\[", r"\\relax [", body, flags=re.MULTILINE)  # else an argument of the line above
+    body = re.sub(r"(?<![\w.}])-(?=\d)", "$-$", body)
     head = [f"% {' '.join(text.split())}" for text in (task, table.caption) if text]
-    lines = [*head, r"% needs \usepackage{booktabs}"]
-    lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", _latex_row(columns), r"\midrule"]
-    lines += [_latex_row(row) for row in table.text.itertuples(index=False)]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    row = " & ".join(latex_text(cell) for cell in cells)
-    return (rf"\relax {row}" if row.startswith("[") else row) + r" \\"
-
-
-def latex_text(text: str) -> str:
-    r"""Text with LaTeX's special characters escaped and minus signs before numbers set as such.
-
-    A bracket at the start of a row would be read as the argument of the row before: ``latex`` guards against it.
-    """
-    escaped = "".join(_LATEX.get(character, character) for character in " ".join(str(text).split()))
-    return re.sub(r"(?<![\w.}])-(?=\d)", "$-$", escaped)
+    return "\n".join([*head, r"% needs \usepackage{booktabs}", body])

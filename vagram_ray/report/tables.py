@@ -17,10 +17,11 @@ from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_fr
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import (
     MAX_SEEDS,
+    UNKNOWN_INTERVAL,
     Interval,
     areas_under_curves,
     iqm_span,
-    steps_to_reach_each,
+    steps_to_reach,
 )
 from vagram_ray.report.table_text import ReportTable
 from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
@@ -139,33 +140,40 @@ def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
 
 
 def _pair_data(pair: PairComparison) -> dict[str, Any]:
-    way = pair.way
     return {
         "panel": pair.panel,
         "first": pair.first_name,
         "second": pair.second_name,
         "first_iqm": pair.first_iqm.value,
         "second_iqm": pair.second_iqm.value,
-        "difference": pair.difference.value,
-        "difference_low_95": pair.difference.low,
-        "difference_high_95": pair.difference.high,
+        **_numbers(pair),
         "probability_of_improvement": pair.probability.value,
         "probability_low_95": pair.probability.low,
         "probability_high_95": pair.probability.high,
-        "test": "wilcoxon" if pair.paired else "mann_whitney",
-        "p": pair.p_value,
-        "holm_p": pair.adjusted_p_value,
         "equivalence_p": pair.equivalence_p_value,
         "margin": pair.margin,
         "verdict": pair.standing,
         "seeds_needed": "" if pair.seeds_needed is None else pair.seeds_needed,
+        "way_holm_p": math.nan if pair.way is None else pair.way.adjusted_p_value,
+        "way_verdict": "" if pair.way is None else pair.way.standing,
+    }
+
+
+def _numbers(pair: PairComparison) -> dict[str, Any]:
+    """What both tables of pairs tell of the first of two methods."""
+    way = UNKNOWN_INTERVAL if pair.way is None else pair.way.difference
+    return {
+        "difference": pair.difference.value,
+        "low_95": pair.difference.low,
+        "high_95": pair.difference.high,
+        "test": "wilcoxon" if pair.paired else "mann_whitney",
+        "p": pair.p_value,
+        "holm_p": pair.adjusted_p_value,
         "paired_seeds": len(pair.seeds),
-        "first_higher_on_paired_seeds": pair.wins,
-        "way_difference": math.nan if way is None else way.difference.value,
-        "way_low_95": math.nan if way is None else way.difference.low,
-        "way_high_95": math.nan if way is None else way.difference.high,
-        "way_holm_p": math.nan if way is None else way.adjusted_p_value,
-        "way_verdict": "" if way is None else way.standing,
+        "better_on": pair.wins,
+        "way_difference": way.value,
+        "way_low_95": way.low,
+        "way_high_95": way.high,
     }
 
 
@@ -174,15 +182,22 @@ def _pair_text(pair: PairComparison) -> dict[str, str]:
         "panel": pair.panel,
         "first": pair.first_name,
         "second": pair.second_name,
-        "compared": f"by seed, higher on {pair.wins} of {len(pair.seeds)}" if pair.paired else "unpaired",
-        "difference": format_interval(pair.difference),
+        **_shown(pair),
         "probability of improvement": format_probability(pair.probability),
-        "p": _p_value(pair.p_value),
-        "p (Holm)": _p_value(pair.adjusted_p_value),
         "verdict": pair.standing,
         "seeds needed": _seeds_needed(pair),
-        "along the way": "-" if pair.way is None else format_interval(pair.way.difference),
         "verdict on the way": "-" if pair.way is None else pair.way.standing,
+    }
+
+
+def _shown(pair: PairComparison) -> dict[str, str]:
+    """The same as text."""
+    return {
+        "difference": format_interval(pair.difference),
+        "better on": f"{pair.wins} of {len(pair.seeds)} seeds" if pair.paired else "unpaired",
+        "p": _p_value(pair.p_value),
+        "p (Holm)": _p_value(pair.adjusted_p_value),
+        "along the way": "-" if pair.way is None else format_interval(pair.way.difference),
     }
 
 
@@ -205,35 +220,10 @@ def _against_reference(comparison: Comparison, compared: Sequence[PairComparison
 
 
 def _reference_row(pair: PairComparison) -> tuple[dict[str, Any], dict[str, str]]:
-    data = {
-        "panel": pair.panel,
-        "method": pair.first_name,
-        "reference": pair.second_name,
-        "iqm": pair.first_iqm.value,
-        "reference_iqm": pair.second_iqm.value,
-        "difference": pair.difference.value,
-        "low_95": pair.difference.low,
-        "high_95": pair.difference.high,
-        "test": "wilcoxon" if pair.paired else "mann_whitney",
-        "p": pair.p_value,
-        "holm_p": pair.adjusted_p_value,
-        "paired_seeds": len(pair.seeds),
-        "better_on": pair.wins,
-        "way_difference": math.nan if pair.way is None else pair.way.difference.value,
-        "way_low_95": math.nan if pair.way is None else pair.way.difference.low,
-        "way_high_95": math.nan if pair.way is None else pair.way.difference.high,
-    }
-    text = {
-        "panel": pair.panel,
-        "method": pair.first_name,
-        "IQM": format_number(pair.first_iqm.value),
-        "difference": format_interval(pair.difference),
-        "better on": f"{pair.wins} of {len(pair.seeds)} seeds" if pair.paired else "unpaired",
-        "p": _p_value(pair.p_value),
-        "p (Holm)": _p_value(pair.adjusted_p_value),
-        "along the way": "-" if pair.way is None else format_interval(pair.way.difference),
-    }
-    return data, text
+    names = {"panel": pair.panel, "method": pair.first_name}
+    iqms = {"iqm": pair.first_iqm.value, "reference_iqm": pair.second_iqm.value}
+    data = {**names, "reference": pair.second_name, **iqms, **_numbers(pair)}
+    return data, {**names, "IQM": format_number(pair.first_iqm.value), **_shown(pair)}
 
 
 def _seeds_needed(pair: PairComparison) -> str:
@@ -257,9 +247,9 @@ def _steps(comparison: Comparison) -> ReportTable:
         for panel in comparison.panels():
             thresholds = thresholds_of(panel.cells)
             for cell in panel.cells if len(thresholds) else ():
-                values, lows, highs = steps_to_reach_each(cell, thresholds)
-                for share, threshold, *steps in zip(THRESHOLD_SHARES, thresholds, values, lows, highs, strict=True):
-                    yield _steps_row(panel.title, comparison.line_name(cell), share, threshold, Interval(*steps))
+                reached = steps_to_reach(cell, thresholds)
+                for share, threshold, steps in zip(THRESHOLD_SHARES, thresholds, reached, strict=True):
+                    yield _steps_row(panel.title, comparison.line_name(cell), share, threshold, steps)
 
     return _table("steps_to_threshold", caption, rows(), ["threshold", "env steps", "95 % interval"])
 

@@ -175,7 +175,11 @@ def next_step(comparison: Comparison, compared: Sequence[PairComparison]) -> Ite
     fewest = _fewest_for_firm(_told(comparison, compared))
     if not known:
         few = min(pair.fewest_seeds for pair in open_ends) < fewest
-        yield f"Next: {f'{fewest} seeds per cell are the fewest that decide anything here' if few else _hopeless()}."
+        yield (
+            f"Next: {fewest} seeds per cell are the fewest that decide anything here."
+            if few
+            else f"Next: {MAX_SEEDS:,} seeds per cell would decide none of the undecided comparisons."
+        )
         return
     closest = min(known, key=lambda pair: pair.seeds_needed or 0)
     needed = max(closest.seeds_needed or 0, closest.fewest_seeds + 1, fewest)
@@ -207,10 +211,6 @@ def _fewest_for_firm(told: Sequence[PairComparison]) -> int:
     while len(told) * 2 / (2**seeds if paired else math.comb(2 * seeds, seeds)) > SIGNIFICANCE:
         seeds += 1
     return seeds
-
-
-def _hopeless() -> str:
-    return f"none of the undecided comparisons would be decided by {MAX_SEEDS:,} seeds per cell"
 
 
 # -- what is not there -------------------------------------------------------------------------------------------
@@ -262,11 +262,8 @@ def warnings_in_short(comparison: Comparison) -> list[str]:
 
 def definitions(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
     """The meaning of the verdicts, for a footnote, or nothing where there is no comparison."""
-    told = _told(comparison, compared)
-    if not told:
+    if not _told(comparison, compared):
         return
-    tests = len(told)
-    among = f" after Holm's correction for the {tests} comparisons with {spoken(comparison.focus)}" if tests > 1 else ""
     margin = (
         f"{format_number(comparison.margin)}, as given"
         if comparison.margin is not None
@@ -274,29 +271,13 @@ def definitions(comparison: Comparison, compared: Sequence[PairComparison]) -> I
     )
     yield (
         "Firm means: the 95 % bootstrap intervals of the difference and of the probability of improvement both exclude "
-        f"no difference, and the test gives p below 0.05{among}. Equivalent means: two one-sided tests exclude "
-        f"differences beyond the margin (p below 0.05, so corrected), which is {margin}. Everything else is undecided. "
-        f"{_ways(told)} The end is the final return, the way the mean return over all steps (area under the curve), "
-        "each with tests of its own. Intervals are for each comparison alone. Numbers of seeds are for a firm answer "
-        f"with power 0.8{', corrected too' if tests > 1 else ''}, if the difference is what it looks like now."
+        "no difference, and the test gives p below 0.05 after Holm's correction for all comparisons with "
+        f"{spoken(comparison.focus)}. Equivalent means: two one-sided tests exclude differences beyond the margin (p "
+        f"below 0.05, so corrected), which is {margin}. Everything else is undecided. The end is the final return, the "
+        "way the mean return over all steps (area under the curve). Seed by seed, the difference is the IQM of the "
+        "seeds' differences, tested by Wilcoxon's signed-rank test; unpaired, it is that of the two IQMs, tested by "
+        "Mann and Whitney's. Numbers of seeds are for power 0.8, if the difference is what it looks like now."
     )
-
-
-def _ways(told: Sequence[PairComparison]) -> str:
-    """Which comparisons were paired, in words."""
-    by_seed = (
-        "share their seeds and are compared seed by seed: the difference is the IQM of the seeds' differences, the "
-        "test is Wilcoxon's signed-rank test, the bootstrap resamples seeds."
-    )
-    apart = (
-        "are compared unpaired: the difference is that of the two IQMs, the test is Mann and Whitney's, the bootstrap "
-        "resamples each cell."
-    )
-    if all(pair.paired for pair in told):
-        return f"The methods {by_seed}"
-    if not any(pair.paired for pair in told):
-        return f"The methods' seeds differ, and they {apart}"
-    return f"Where it says so, methods {by_seed} The others {apart}"
 
 
 # -- words -------------------------------------------------------------------------------------------------------

@@ -1,37 +1,15 @@
-"""Common to the studies' commands: one sentence for bad input, and how a process is set up."""
+"""Common to the studies' commands: how a process is set up, and what is printed."""
 
 from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 
 from vagram_ray.studies.errors import StudyError
-
-INTERRUPTED = 130
-
-
-def run_study(command: click.Command, module: str, arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 2 for input that cannot work, 130 when interrupted.
-
-    Args:
-        command: The study.
-        module: Its name after ``python -m``.
-        arguments: Of the command, the process's own by default.
-    """
-    try:
-        command.main(arguments, prog_name=f"python -m {module}", standalone_mode=False)
-    except click.ClickException as error:
-        click.echo(f"Error: {error.format_message()}", err=True)
-        return error.exit_code
-    except click.Abort:
-        click.echo("Interrupted: nothing was written.", err=True)
-        return INTERRUPTED
-    return 0
 
 
 def prepare_process() -> None:

@@ -9,7 +9,6 @@ successor. ``pendulum_plane`` says how predictions on the plane relate to the ob
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from vagram_ray.studies.commandline import (
     report_end,
     report_epoch,
     require_matplotlib,
-    run_study,
 )
 from vagram_ray.studies.errors import StudyError
 from vagram_ray.studies.output import check_folder, write_facts, written_at_once
@@ -162,4 +160,4 @@ def _arrays(plane: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_study(main, MODULE))
+    main(prog_name=f"python -m {MODULE}")

@@ -11,23 +11,19 @@ run, split, initial weights and minibatches, which its fits share.
 
 from __future__ import annotations
 
-import math
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vagram_ray.commands import SETTINGS, Command, exact_command
+from vagram_ray.commands import SETTINGS, Command, FiniteRange, exact_command
 from vagram_ray.studies.commandline import (
     prepare_process,
     report_end,
     report_epoch,
     require_matplotlib,
-    run_study,
 )
-from vagram_ray.studies.errors import StudyError
 from vagram_ray.studies.output import check_folder, write_facts, written_at_once
 from vagram_ray.sweep.plan.overrides import parse_seeds
 
@@ -60,23 +56,11 @@ SCALES = {
 }
 
 
-def _positive(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise StudyError(f"{parameter.opts[0]} {value} is not usable: it needs a number above 0, for example 0.001.")
-    return value
-
-
-def _not_negative(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise StudyError(f"{parameter.opts[0]} {value} is not usable: it needs a number of at least 0.")
-    return value
-
-
 @click.command(cls=Command, context_settings=SETTINGS)
 @click.option("--scale", type=click.Choice(list(SCALES)), default="laptop", show_default=True, help="How much.")
 @click.option("--seeds", metavar="SEEDS", help="A number of seeds (8), a range (0-7) or a list (3,5); the scale's.")
 @click.option(
-    "--model-lr", type=float, callback=_positive, default=3e-3, show_default=True, metavar="LR",
+    "--model-lr", type=FiniteRange(min=0, min_open=True), default=3e-3, show_default=True, metavar="LR",
     help="Step size of all models; docs/studies.md says how the default was chosen.",
 )  # fmt: skip
 @click.option(
@@ -84,7 +68,7 @@ def _not_negative(context: click.Context, parameter: click.Parameter, value: flo
     help="What the models' outputs are: the change of the state or the next state.",
 )  # fmt: skip
 @click.option(
-    "--vaml-mse-weight", type=float, callback=_not_negative, default=0.0, show_default=True, metavar="WEIGHT",
+    "--vaml-mse-weight", type=FiniteRange(min=0), default=0.0, show_default=True, metavar="WEIGHT",
     help="Weight of a squared error added to VAML.",
 )  # fmt: skip
 @click.option(
@@ -147,4 +131,4 @@ def _write(output: Path, curves: list[ErrorCurve], run: SACRun, variance: float,
 
 
 if __name__ == "__main__":
-    sys.exit(run_study(main, MODULE))
+    main(prog_name=f"python -m {MODULE}")
