@@ -192,14 +192,8 @@ def test_a_damaged_file_and_what_to_give_instead(trial: Path, tmp_path: Path, na
     newest = own / "checkpoint_000010"
     content = (newest / name).read_bytes()
     (newest / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(PlayError, match=rf"{name} has not the size or checksum .*; give '.*checkpoint_000009'\.$"):
+    with pytest.raises(PlayError, match=rf"{name} has not the size or checksum .*; give another one, or the trial's"):
         read_agent(newest)
-    (own / "checkpoint_000009" / name).unlink()
-    with pytest.raises(PlayError, match=r"; give '.*checkpoint_000008'\.$"):
-        read_agent(newest)
-    shutil.copytree(newest, tmp_path / "alone" / "saved")
-    with pytest.raises(PlayError, match="; give another checkpoint"):
-        read_agent(tmp_path / "alone" / "saved")
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:

@@ -226,13 +226,6 @@ def test_without_escapes_the_filter_would_be_another() -> None:
     assert leaf["value"] == ["model_loss==vagram"]
 
 
-def test_sweeps_without_an_id_are_found_by_their_name_as_the_sweep_cut_it(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path / "early", sweep_id="")
-    note_name(sweep, "x" * 100)
-    assert "x" * 64 in run_filter(logged_cells(load_comparison([sweep])))
-    assert "x" * 65 not in run_filter(logged_cells(load_comparison([sweep])))
-
-
 @pytest.mark.parametrize("target", ["project", "team/", "/project", "a/b/c", ""])
 def test_a_target_that_is_none_is_refused(target: str) -> None:
     with pytest.raises(ReportError, match="is not usable: give ENTITY/PROJECT"):

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from vagram_ray.checkpoint import CheckpointError, CheckpointFolder, DamagedCheckpointError, read_checkpoint
 from vagram_ray.checkpoint.files import STORAGE_ERRORS
-from vagram_ray.checkpoint.history import numbered_checkpoints
 from vagram_ray.core.actor_critic import FixedActorCritic, SquashedGaussianActor, TwinCritic
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.random_streams import RandomStreams
@@ -206,22 +205,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         config, state = read_checkpoint(CheckpointFolder(LocalFileSystem(), str(path)), with_buffers=False)
     except DamagedCheckpointError as error:
-        raise PlayError(f"{str(error).rstrip('.')}; {_advise_other_checkpoint(path)}.") from error
+        raise PlayError(
+            f"{str(error).rstrip('.')}; give another one, or the trial's folder, whose newest whole one is taken."
+        ) from error
     except CheckpointError as error:
         raise PlayError(str(error)) from error
     except STORAGE_ERRORS as error:
         raise PlayError(f"The checkpoint {str(path)!r} cannot be read ({_first_line(error)}).") from error
     return config["settings"], state["agent"]
-
-
-def _advise_other_checkpoint(path: Path) -> str:
-    """The way out for a damaged checkpoint: the newest other one of its trial."""
-    try:
-        siblings = [own for _, own in numbered_checkpoints(LocalFileSystem(), str(path.absolute().parent))]
-        whole = next((own for own in reversed(siblings) if own.path != str(path.absolute()) and own.is_whole()), None)
-    except STORAGE_ERRORS:
-        whole = None
-    return f"give {str(path.parent / Path(whole.path).name)!r}" if whole else "give another checkpoint"
 
 
 def _cohort(path: Path, agent: Any) -> tuple[tuple[int, ...], tuple[bool, ...], int, dict[str, Any]]:

@@ -49,7 +49,7 @@ def draw_model_view(view: ModelView, title: str) -> Figure:
     rows = math.ceil(count / columns)
     heights = (_SUMMARY_HEIGHT, rows * _PANEL_HEIGHT + 0.6)
     figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, facecolor="white", layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     upper.suptitle(f"The learned model beside the real environment: {title}\n{reading(view)}", fontsize=11)
     places = [["error", "growth", "weighted"], ["sensitivity", "growth", "weighted"]]
     axes = upper.subplot_mosaic(places, width_ratios=(2.4, 1, 1), height_ratios=(3, 2))

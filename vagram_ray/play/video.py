@@ -75,7 +75,7 @@ class Film:
         self._is_on = True
         self._writer: Any = None
 
-    def look(self, env: gym.Env, step: int, total: float, ended: bool) -> None:
+    def look(self, env: gym.Env[Any, Any], step: int, total: float, ended: bool) -> None:
         """Take a picture where it is time for one (:data:`vagram_ray.play.rendering.Look`)."""
         if step == 0:
             self._begin(env)
@@ -95,7 +95,7 @@ class Film:
         if self._writer is not None:
             self._writer.close()
 
-    def _begin(self, env: gym.Env) -> None:
+    def _begin(self, env: gym.Env[Any, Any]) -> None:
         if self.episodes == 0:
             self._seconds = step_seconds(env)
             self._stride, self.fps = timing(self._seconds)

@@ -16,16 +16,14 @@ from vagram_ray.report.figure_style import css_color, css_variables
 from vagram_ray.report.table_text import ReportTable
 from vagram_ray.report.tables import report_tables
 from vagram_ray.report.text import (
-    describe_missing,
     describe_panel,
-    describe_worst,
     format_interval,
     seeds_in_figures,
     spoken,
     task_lines,
 )
 from vagram_ray.report.verdict import definitions, findings, next_step, warnings_in_short
-from vagram_ray.text import format_number, plural
+from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -69,8 +67,6 @@ def render_page(
         next_step=" ".join(next_step(comparison, compared)),
         words=list(definitions(comparison, compared)),
         glance=at_a_glance(comparison, compared),
-        missing=missing_seeds(comparison),
-        missing_title=_missing_title(comparison),
         sections=_sections(
             [figure for figure in figures if not figure.name.startswith(PREFIX)], report_tables(comparison, compared)
         ),
@@ -101,8 +97,6 @@ class Page:
     next_step: str = ""
     words: Sequence[str] = ()
     glance: Any = None
-    missing: Sequence[Any] = ()
-    missing_title: str = ""
     dashboard: Sequence[Figure] = ()
 
     def render(self) -> str:
@@ -149,11 +143,6 @@ class Glance(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Standing | None, ...]], ...]
 
-    @property
-    def turned(self) -> bool:
-        """Whether the table has a row for every method instead of two for every panel: it is narrower so."""
-        return 2 * len(self.rows) < len(self.columns)
-
 
 def at_a_glance(comparison: Comparison, pairs: Sequence[PairComparison]) -> Glance | None:
     """The method that the sentences are about against all others, or None where nothing can be compared."""
@@ -177,19 +166,6 @@ def _standing(pair: PairComparison) -> tuple[str, str]:
     margin = format_number(pair.margin)
     words = {"better": "better, firm", "worse": "worse, firm", "equivalent": f"equivalent ±{margin}"}
     return words.get(pair.standing, pair.standing), format_interval(pair.difference)
-
-
-def missing_seeds(comparison: Comparison) -> list[tuple[str, str]]:
-    """Cells with seeds that did not come to their end: which and why, and how they count."""
-    lacking = [cell for cell in comparison.cells if cell.missing]
-    texts = ((cell.label, (describe_missing(cell.missing), describe_worst(cell))) for cell in lacking)
-    return [(label, "; ".join(filter(None, parts))) for label, parts in texts]
-
-
-def _missing_title(comparison: Comparison) -> str:
-    missing = sum(len(cell.missing) for cell in comparison.cells)
-    planned = sum(len(cell.seeds) for cell in comparison.cells)
-    return f"{missing} of {plural(planned, 'seed')} did not come to {'its' if planned == 1 else 'their'} end"
 
 
 def _footer() -> str:

@@ -17,7 +17,7 @@ from scipy import stats
 from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean
 from vagram_ray.report.bootstrap import interval_ends, resampled_counts, resampled_indices
 from vagram_ray.report.curves import CellCurves
-from vagram_ray.report.statistics import MAX_SEEDS, POWER, SIGNIFICANCE, UNKNOWN_INTERVAL, Interval
+from vagram_ray.report.statistics import SIGNIFICANCE, UNKNOWN_INTERVAL, Interval, needed_seeds
 
 
 def differences(a: CellCurves, b: CellCurves, seeds: Sequence[int]) -> np.ndarray:
@@ -110,9 +110,5 @@ def seeds_for_firm_paired_answer(d: np.ndarray, comparisons: int = 1) -> int | N
     first, second = np.triu_indices(len(d), 1)
     sums = d[first] + d[second]
     share = float(((sums > 0) + 0.5 * (sums == 0)).mean())
-    if share == 0.5:
-        return None
-    alpha = SIGNIFICANCE / max(1, comparisons)
-    normal = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER)
-    seeds = max(math.ceil(normal**2 / (3 * (share - 0.5) ** 2)), math.ceil(1 - math.log2(alpha)))
-    return seeds if seeds <= MAX_SEEDS else None
+    fewest = math.ceil(1 - math.log2(SIGNIFICANCE / max(1, comparisons)))
+    return needed_seeds(share, 3, comparisons, fewest)

@@ -308,11 +308,15 @@ def seeds_for_firm_answer(a: CellCurves, b: CellCurves, comparisons: int = 1) ->
         The number, or ``None`` if it is above ``MAX_SEEDS`` or there are no final returns.
     """
     x, y = _scores(a), _scores(b)
-    if not len(x) or not len(y) or (probability := float(_wins(x, y).mean())) == 0.5:
+    return needed_seeds(float(_wins(x, y).mean()), 6, comparisons) if len(x) and len(y) else None
+
+
+def needed_seeds(share: float, factor: int, comparisons: int, fewest: int = 0) -> int | None:
+    """Noether's number (z_{1 - α/2} + z_{0.8})² / (factor (share - ½)²), or ``None`` if it is above ``MAX_SEEDS``."""
+    if share == 0.5:
         return None
-    alpha = SIGNIFICANCE / max(1, comparisons)
-    normal = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER)
-    seeds = math.ceil(normal**2 / (6 * (probability - 0.5) ** 2))
+    normal = stats.norm.ppf(1 - SIGNIFICANCE / max(1, comparisons) / 2) + stats.norm.ppf(POWER)
+    seeds = max(math.ceil(normal**2 / (factor * (share - 0.5) ** 2)), fewest)
     return seeds if seeds <= MAX_SEEDS else None
 
 

@@ -5,8 +5,7 @@ on looking while a sweep runs, and a W&B *report*, the most telling of them side
 ``Comparison.panels()``). In both every line is a cell, the mean over its seeds with its standard error, over
 ``env_steps``, and what each panel says stands beside it. Each call saves new views and changes none.
 
-The runs are found by what the sweep gave them: a tag with its id (its name, where a version ran it that had no ids),
-the cell as group, job type ``seed``.
+The runs are found by what the sweep gave them: a tag with its id, the cell as group, job type ``seed``.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from vagram_ray.report.figure_style import cell_styles
 from vagram_ray.sweep.wandb.text import sweep_tag
 from vagram_ray.text import canonical
 
-_GROUP_LIMIT, _TAG_LIMIT, _TITLE_LIMIT = 128, 64, 120
-"""Characters of a run's group and tag, as the sweep cuts them, and of a view's title."""
+_GROUP_LIMIT, _TITLE_LIMIT = 128, 120
+"""Characters of a run's group, as the sweep cuts it, and of a view's title."""
 _MIN_LINES = 20
 _OPEN = 2
 """Sections of the workspace that are open: the returns, and what explains them."""
@@ -43,13 +42,13 @@ class LoggedCell:
     group: str
     """The group of its runs."""
     cell: CellCurves
-    sweep_id: str = ""
-    """The sweep's id, in the configuration of its runs, empty where an earlier version ran it."""
+    sweep_id: str
+    """The sweep's id, in the configuration of its runs."""
 
     @property
     def tag(self) -> str:
         """The tag that all runs of the sweep have: its name is not enough, a sweep that is started anew keeps it."""
-        return sweep_tag(self.sweep_id) if self.sweep_id else self.sweep[:_TAG_LIMIT]
+        return sweep_tag(self.sweep_id)
 
 
 def check_ready(target: str) -> None:
@@ -80,7 +79,8 @@ def build_workspace(comparison: Comparison, target: str, console: Console) -> st
     entity, project = parse_target(target)
     logged = logged_cells(comparison)
     os.environ.setdefault("WANDB_SILENT", "true")  # the addresses are printed here
-    _tell_what_is_missing(comparison, console)
+    if others := [facts.name for facts in comparison.experiments if facts.kind != "sweep"]:
+        console.print(f"Not in W&B, because no sweep logged it: {', '.join(others)}.", soft_wrap=True)
     try:
         workspace = make_workspace(comparison, logged, entity, project)
         report = make_report(comparison, logged, entity, project)
@@ -126,7 +126,7 @@ def logged_cells(comparison: Comparison) -> list[LoggedCell]:
             for entry in info["cells"]:
                 match = next((cell for cell in own if _has_axes(cell, entry.get("axes", {}))), None)
                 if match is not None:
-                    logged.append(LoggedCell(sweep, entry["label"][:_GROUP_LIMIT], match, info.get("sweep_id", "")))
+                    logged.append(LoggedCell(sweep, entry["label"][:_GROUP_LIMIT], match, info["sweep_id"]))
     place = {cell.label: position for position, cell in enumerate(comparison.cells)}
     return sorted(logged, key=lambda entry: place[entry.cell.label])
 
@@ -261,12 +261,6 @@ def _logged_name(facts: ExperimentFacts) -> str:
 def _has_axes(cell: CellCurves, axes: Mapping[str, Any]) -> bool:
     own = {axis: cell.axes[axis] for axis in axes if axis in cell.axes}
     return canonical(own) == canonical(axes)
-
-
-def _tell_what_is_missing(comparison: Comparison, console: Console) -> None:
-    others = [facts.name for facts in comparison.experiments if facts.kind != "sweep"]
-    if others:
-        console.print(f"Not in W&B, because no sweep logged it: {', '.join(others)}.", soft_wrap=True)
 
 
 def _check_package() -> None:
