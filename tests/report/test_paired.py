@@ -12,13 +12,12 @@ import pytest
 from scipy import stats
 
 from tests.report.synthetic import cell_of, comparison_of
-from vagram_ray.report.comparisons import compare_pairs, probability_over_panels
+from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import ExperimentFacts
 from vagram_ray.report.paired import (
     equivalence_p,
     paired_difference,
     paired_probability,
-    paired_probability_over_panels,
     seeds_for_firm_paired_answer,
     wilcoxon_p,
 )
@@ -61,15 +60,6 @@ def test_intervals_are_those_of_all_resamples_of_seeds() -> None:
     assert paired_probability(d) == pytest.approx((2 / 3, low, high))
     assert paired_probability(np.array([0.0, 3.0])).value == 0.75  # a draw is half a win
     assert math.isnan(paired_difference(d[:1]).low) and math.isnan(paired_difference(d[:0]).value)
-
-
-def test_a_seed_is_drawn_in_all_its_panels_at_once() -> None:
-    seeds, other = (0, 1), (2, 3)
-    first, second = np.array([1.0, -1.0]), np.array([-1.0, 1.0])
-    # What seed 0 wins in the one panel it loses in the other: with the same seeds the mean is always a half.
-    assert paired_probability_over_panels([(seeds, first), (seeds, second)]) == (0.5, 0.5, 0.5)
-    apart = paired_probability_over_panels([(seeds, first), (other, second)])
-    assert (apart.value, apart.low, apart.high) == (0.5, 0.0, 1.0)
 
 
 def test_seeds_for_a_firm_answer_by_hand() -> None:
@@ -131,8 +121,3 @@ def test_seeds_of_other_peoples_results_are_not_the_same_seeds() -> None:
     assert compare_pairs(comparison)[0].seeds == (0, 1)  # two sweeps: the same seeds give the same distractors
     facts = (comparison.experiments[0], ExperimentFacts("theirs", Path("x.csv"), "csv"))
     assert compare_pairs(replace(comparison, experiments=facts))[0].seeds == ()
-
-
-def test_panels_together_are_paired_where_all_of_them_are() -> None:
-    cells = [cell_of(EFFECT + lead, d=d, model_loss=loss) for d in (0, 5) for loss, lead in (("a", LEAD), ("b", 0.0))]
-    assert probability_over_panels(compare_pairs(comparison_of(*cells))) == (1.0, 1.0, 1.0)

@@ -163,16 +163,6 @@ def test_panels_are_named_in_words() -> None:
     assert sum(text.startswith("With no distractors, vagram is better than nll") for text in sentences) == 1
     assert sum(text.startswith("With 1 distractor, vagram") for text in sentences) == 1
     assert sentence(sentences, "With 10 distractors, vagram and plain SAC are equivalent at the end")
-    pooled = sentence(sentences, "Over 3 panels together, vagram ends above nll (unpaired, a seed above")
-    assert pooled.endswith("a seed) with probability 1.00 [1.00, 1.00]: more often than not.")
-    assert not any("Over" in text and "plain SAC" in text for text in sentences)  # in one panel only
-
-
-def test_what_is_left_open_over_panels_is_said() -> None:
-    cells = [cell for d in (0, 5) for cell in two(SPREAD, SPREAD + 0.1, num_distractors=d)]
-    assert "who is ahead overall is undecided" in sentence(verdict(comparison_of(*cells)), "Over 2 panels")
-    cells = [cell for d in (0, 5) for cell in two(SPREAD, SPREAD + 9, num_distractors=d)]
-    assert "less often than not" in sentence(verdict(comparison_of(*cells)), "Over 2 panels")
 
 
 def test_every_missing_seed_is_named() -> None:

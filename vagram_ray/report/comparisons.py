@@ -37,7 +37,6 @@ from vagram_ray.report.statistics import (
     iqm_span,
     mann_whitney_p,
     probability_of_improvement,
-    probability_of_improvement_over_panels,
     seeds_for_firm_answer,
 )
 
@@ -219,15 +218,6 @@ def _numbers(a: CellCurves, b: CellCurves, seeds: tuple[int, ...], margin: float
         paired.equivalence_p(d, margin),
         partial(paired.seeds_for_firm_paired_answer, d),
     )
-
-
-def probability_over_panels(pairs: Sequence[PairComparison]) -> Interval:
-    """Mean over panels of the probability of improvement, seed by seed where that holds for all of the pairs."""
-    if all(pair.paired for pair in pairs):
-        return paired.paired_probability_over_panels(
-            [(pair.seeds, paired.differences(pair.first, pair.second, pair.seeds)) for pair in pairs]
-        )
-    return probability_of_improvement_over_panels([(pair.first, pair.second) for pair in pairs])
 
 
 def seen_from(pair: PairComparison, name: str) -> PairComparison:

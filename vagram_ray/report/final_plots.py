@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vagram_ray.records.seed_statistics import MIN_SEEDS
-from vagram_ray.report.comparisons import PairComparison, probability_over_panels
+from vagram_ray.report.comparisons import PairComparison
 from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import Drawing, note, why_empty
 from vagram_ray.report.figure_files import PanelPlot, Plot
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PROFILE_POINTS = 201
-ALL_PANELS = "all panels"
 MAX_LINES_FOR_ALL_PAIRS = 4
 """With more methods than this only pairs with the first one are drawn. The table has all of them."""
 _ROW, _LETTER = 0.3, 0.075  # inches
@@ -120,73 +119,41 @@ def _last_above(taus: np.ndarray, share: np.ndarray) -> str:
 
 def improvement(drawing: Drawing, compared: Sequence[PairComparison]) -> Plot | None:
     """Probability that one method ends above another, for pairs inside each panel, or None if there is no pair."""
-    pairs = [pair for pair in compared if pair.comparable]
-    words = {panel.title: drawing.title(panel) for panel in drawing.panels}
-    panels = [
-        (words.get(title, title), _rows(drawing, [pair for pair in pairs if pair.panel == title]))
-        for title in _titles(pairs)
-    ]
-    if not panels:
+    by_panel: dict[str, list[PairComparison]] = {}
+    for pair in _selected([pair for pair in compared if pair.comparable]):
+        by_panel.setdefault(pair.panel, []).append(pair)
+    if not by_panel:
         return None
-    if len(panels) > 1:
-        panels.append((ALL_PANELS, _rows_over_panels(drawing, pairs)))
-    longest = max(len(row.name) for _, rows in panels for row in rows)
-    most = max(len(rows) for _, rows in panels)
-    over_all = f" {ALL_PANELS.capitalize()}: the mean of the panels' probabilities." if len(panels) > 1 else ""
+    words = {panel.title: drawing.title(panel) for panel in drawing.panels}
+    longest = max(len(_pair_name(pair)) for pairs in by_panel.values() for pair in pairs)
+    most = max(map(len, by_panel.values()))
     return Plot(
         name="probability_of_improvement",
         title="Probability of improvement",
         caption="Probability that the first method ends above the second (dot), on the same seed where they share "
         "seeds, with the 95 % bootstrap interval; 0.5 is a draw. Each row has the color of the method that is ahead."
-        + over_all
         + drawing.few_seeds_note,
         band="95 % bootstrap interval",
-        panels=[_improvement_panel(title, rows, most) for title, rows in panels],
+        panels=[_improvement_panel(drawing, words.get(title, title), pairs, most) for title, pairs in by_panel.items()],
         size=_row_size(longest, most),
     )
 
 
-class _Row(NamedTuple):
-    name: str
-    probability: Interval
-    color: str
-    band_color: str
-
-
-def _rows(drawing: Drawing, pairs: Sequence[PairComparison]) -> list[_Row]:
-    return [_row(drawing, pair, pair.probability) for pair in _selected(pairs)]
-
-
-def _rows_over_panels(drawing: Drawing, pairs: Sequence[PairComparison]) -> list[_Row]:
-    by_name: dict[str, list[PairComparison]] = {}
-    for pair in _selected(pairs):
-        by_name.setdefault(_pair_name(pair), []).append(pair)
-    most = max(len(same) for same in by_name.values())
-    return [_row(drawing, same[0], probability_over_panels(same)) for same in by_name.values() if len(same) == most]
-
-
-def _row(drawing: Drawing, pair: PairComparison, probability: Interval) -> _Row:
-    ahead = pair.first_name if probability.value >= 0.5 else pair.second_name
-    color = drawing.styles[ahead].color
-    return _Row(_pair_name(pair), probability, color, color if pair.fewest_seeds >= MIN_SEEDS else MUTED)
-
-
-def _improvement_panel(title: str, rows: Sequence[_Row], most: int) -> PanelPlot:
+def _improvement_panel(drawing: Drawing, title: str, pairs: Sequence[PairComparison], most: int) -> PanelPlot:
     def draw(axes: Axes) -> None:
         axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
-        for place, (_, (value, low, high), color, band_color) in enumerate(rows):
+        for place, pair in enumerate(pairs):
+            value, low, high = pair.probability
+            color = drawing.styles[pair.first_name if value >= 0.5 else pair.second_name].color
             if not math.isnan(low):
+                band_color = color if pair.fewest_seeds >= MIN_SEEDS else MUTED
                 axes.plot([low, high], [place, place], color=band_color, linewidth=2.4, solid_capstyle="butt")
             axes.plot(value, place, marker="o", markersize=6, color=color)
-        _finish_rows(axes, [row.name for row in rows], most, "probability")
+        _finish_rows(axes, list(map(_pair_name, pairs)), most, "probability")
         axes.set_xlim(-0.03, 1.03)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
 
-    return PanelPlot(title, draw, ", ".join(f"{row.name} {row.probability.value:.2f}" for row in rows) + ".")
-
-
-def _titles(pairs: Sequence[PairComparison]) -> list[str]:
-    return list(dict.fromkeys(pair.panel for pair in pairs))
+    return PanelPlot(title, draw, ", ".join(f"{_pair_name(pair)} {pair.probability.value:.2f}" for pair in pairs) + ".")
 
 
 def _selected(pairs: Sequence[PairComparison]) -> list[PairComparison]:

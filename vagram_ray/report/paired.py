@@ -38,28 +38,13 @@ def paired_difference(d: np.ndarray) -> Interval:
 
 def paired_probability(d: np.ndarray) -> Interval:
     """Probability that the first is higher on a seed, P(D > 0) + ½ P(D = 0). The bootstrap resamples seeds."""
-    return paired_probability_over_panels([(tuple(range(len(d))), d)])
-
-
-def paired_probability_over_panels(panels: Sequence[tuple[tuple[int, ...], np.ndarray]]) -> Interval:
-    """Mean over panels of :func:`paired_probability`.
-
-    Args:
-        panels: Seeds and their differences (n,) in each panel. Those without seeds are left out. Panels of equal seeds
-            are resampled together, since a seed is the same in all of them.
-    """
-    told = [(seeds, d) for seeds, d in panels if len(d)]
-    if not told:
+    if not len(d):
         return UNKNOWN_INTERVAL
-    streams = {seeds: stream for stream, seeds in enumerate(dict.fromkeys(seeds for seeds, _ in told))}
-    wins = [(d > 0) + 0.5 * (d == 0) for _, d in told]
-    value = float(np.mean([own.mean() for own in wins]))
-    if min(len(own) for own in wins) < 2:
+    wins = (d > 0) + 0.5 * (d == 0)
+    value = float(wins.mean())
+    if len(d) < 2:
         return Interval(value, math.nan, math.nan)
-    drawn = np.zeros(BOOTSTRAP_RESAMPLES)
-    for (seeds, _), own in zip(told, wins, strict=True):
-        drawn += resampled_counts(len(own), BOOTSTRAP_RESAMPLES, streams[seeds]) @ own / len(own) / len(told)
-    low, high = interval_ends(drawn)
+    low, high = interval_ends(resampled_counts(len(d), BOOTSTRAP_RESAMPLES) @ wins / len(d))
     return Interval(value, float(low), float(high))
 
 

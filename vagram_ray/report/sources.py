@@ -14,14 +14,6 @@ NOT_APPLICABLE: Any = object()
 """Returned for a setting that has no meaning for the cell, such as the size of a model that it does not have."""
 
 
-def _unknown(cell: CellCurves, axis: str) -> Any:
-    return UNKNOWN
-
-
-def _own(cell: CellCurves) -> str | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Source:
     """The cells of one experiment."""
@@ -29,10 +21,10 @@ class Source:
     facts: ExperimentFacts
     cells: tuple[CellCurves, ...]
     return_metric: str
-    setting: Callable[[CellCurves], str | None] = _own
+    setting: Callable[[CellCurves], str | None]
     """A text that two cells share when they were run in the same way, so that their seeds may be joined. None if that
     cannot be told."""
-    lookup: Callable[[CellCurves, str], Any] = _unknown
+    lookup: Callable[[CellCurves, str], Any]
     """A setting of a cell that is not one of its axes, by the axis's name, or ``UNKNOWN`` or ``NOT_APPLICABLE``."""
     named: bool = False
     """Whether the experiment's name was given on purpose, so that another source of that name is the same one."""

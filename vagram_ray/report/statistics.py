@@ -222,31 +222,16 @@ def probability_of_improvement(a: CellCurves, b: CellCurves) -> Interval:
 
     This is the Mann-Whitney U statistic over the number of pairs.
     """
-    return probability_of_improvement_over_panels([(a, b)])
-
-
-def probability_of_improvement_over_panels(pairs: Sequence[tuple[CellCurves, CellCurves]]) -> Interval:
-    """Mean over panels of the probability that the first ends above the second, resampled inside each cell.
-
-    Args:
-        pairs: The cells of the two methods in each panel. Pairs with a cell without final returns are left out. A cell
-            that stands in several panels is resampled once for all of them.
-    """
-    strata = [(a, b) for a, b in pairs if a.final_returns and b.final_returns]
-    if not strata:
+    x, y = _scores(a), _scores(b)
+    if not len(x) or not len(y):
         return UNKNOWN_INTERVAL
-    streams = {id(cell): stream for stream, cell in enumerate(dict.fromkeys(cell for pair in strata for cell in pair))}
-    value, drawn = 0.0, np.zeros(BOOTSTRAP_RESAMPLES)
-    for a, b in strata:
-        x, y = _scores(a), _scores(b)
-        wins = _wins(x, y)
-        first = resampled_counts(len(x), BOOTSTRAP_RESAMPLES, streams[id(a)])
-        second = resampled_counts(len(y), BOOTSTRAP_RESAMPLES, streams[id(b)])
-        drawn += ((first @ wins) * second).sum(axis=1) / wins.size / len(strata)
-        value += float(wins.mean()) / len(strata)
-    if min(len(cell.final_returns) for pair in strata for cell in pair) < 2:
+    wins = _wins(x, y)
+    value = float(wins.mean())
+    if min(len(a.final_returns), len(b.final_returns)) < 2:
         return Interval(value, math.nan, math.nan)
-    low, high = interval_ends(drawn)
+    first = resampled_counts(len(x), BOOTSTRAP_RESAMPLES, 0)
+    second = resampled_counts(len(y), BOOTSTRAP_RESAMPLES, 1)
+    low, high = interval_ends(((first @ wins) * second).sum(axis=1) / wins.size)
     return Interval(value, float(low), float(high))
 
 

@@ -15,7 +15,6 @@ from vagram_ray.report.comparisons import (
     PairComparison,
     compare_pairs,
     negative,
-    probability_over_panels,
     seen_from,
 )
 from vagram_ray.report.curves import Comparison
@@ -53,7 +52,6 @@ def findings(comparison: Comparison, compared: Sequence[PairComparison]) -> list
     told = _told(comparison, compared)
     return [
         *_completeness(comparison),
-        *_over_panels(comparison, focus, told),
         *_pair_sentences(comparison, focus, told),
         *_without_answer(comparison, told),
         *_missing(comparison),
@@ -72,28 +70,6 @@ def _completeness(comparison: Comparison) -> Iterator[str]:
     there = sum(len(cell.final_returns) for cell in comparison.cells)
     if there < planned:
         yield f"Not complete: {there} of {plural(planned, 'seed')} came to their end, counted over all cells."
-
-
-# -- over panels -------------------------------------------------------------------------------------------------
-
-
-def _over_panels(comparison: Comparison, focus: str, told: Sequence[PairComparison]) -> Iterator[str]:
-    for name in comparison.lines:
-        cells = [seen_from(pair, focus) for pair in told if name in (pair.first_name, pair.second_name)]
-        if name == focus or len(cells) < 2 or min(pair.fewest_seeds for pair in cells) < MIN_SEEDS:
-            continue
-        probability = probability_over_panels(cells)
-        if probability.low > 0.5:
-            words = "more often than not"
-        elif probability.high < 0.5:
-            words = "less often than not"
-        else:
-            words = "who is ahead overall is undecided"
-        yield (
-            f"Over {len(cells)} panels together, {spoken(focus)} ends above {spoken(name)} "
-            f"{'on the same seed' if all(pair.paired for pair in cells) else '(unpaired, a seed above a seed)'} with "
-            f"probability {format_probability(probability)}: {words}."
-        )
 
 
 # -- pairs -------------------------------------------------------------------------------------------------------
