@@ -190,7 +190,7 @@ def memory_row(device: Device, way: str, num_seeds: int, stored: int) -> list[Ro
     else:
         with TensorCounter() as counter:
             case.run()
-        measured, expected = counter.peak, case.estimate().total
+        measured, expected = counter.peak, case.estimate()
     found: Row = {"seeds": num_seeds, "stored": case.stored, "way": way, "MB": measured / 1e6}
     return [found | {"estimated_MB": expected / 1e6, "estimated/measured": expected / measured}]
 

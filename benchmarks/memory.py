@@ -34,14 +34,7 @@ from benchmarks.agents import ACTION_DIM, LAPTOP, WIDE
 from benchmarks.tensor_counter import TensorCounter, run_cohort
 from vagram_ray.core.allocator import keep_freed_memory
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep.plan.memory import (
-    CUDA_BYTES,
-    TensorMemory,
-    gpu_bytes,
-    memory_bytes,
-    resident_bytes,
-    tensor_memory,
-)
+from vagram_ray.sweep.plan.memory import CUDA_BYTES, gpu_bytes, memory_bytes, tensor_bytes
 from vagram_ray.sweep.plan.workload import Workload
 
 MB, GB = 10**6, 10**9
@@ -78,9 +71,9 @@ class Case:
         )
         return Workload(settings, None, self.obs_dim, self.action_dim, None, 1, 1000)
 
-    def estimate(self) -> TensorMemory:
-        """Of all tensors."""
-        return tensor_memory(self.workload, self.num_seeds, 1)
+    def estimate(self) -> int:
+        """Bytes of all tensors."""
+        return tensor_bytes(self.workload, self.num_seeds, 1)
 
     def run(self, device: str = "cpu") -> None:
         """Let the cohort work."""
@@ -124,15 +117,14 @@ def tensors(case: Case) -> dict[str, int]:
     """Counted on the CPU, with all networks in one batched product as on a GPU."""
     with TensorCounter() as counter:
         case.run()
-    return {"estimated": case.estimate().total, "measured": counter.peak}
+    return {"estimated": case.estimate(), "measured": counter.peak}
 
 
 def process(case: Case) -> dict[str, int]:
     """The process's resident memory, all of it."""
     keep_freed_memory()
     case.run()
-    estimate = case.estimate()
-    return {"estimated": CORE_PROCESS_BYTES + resident_bytes(estimate), "measured": most_resident()}
+    return {"estimated": CORE_PROCESS_BYTES + case.estimate(), "measured": most_resident()}
 
 
 def trial(case: Case) -> dict[str, int]:
@@ -180,20 +172,14 @@ def alone(side: Side, case: Case) -> dict[str, int]:
 
 
 def report_limit() -> list[dict[str, Any]]:
-    """Whether 32 seeds with 500,000 steps fit, part by part."""
+    """Whether 32 seeds with 500,000 steps fit."""
     results = []
     for width, changes in ((256, {}), (1024, WIDE)):
         case = Case(f"2 x {width}", 32, 500_000, {"model_loss": "vagram", **changes})
-        tensors, total = case.estimate(), gpu_bytes(case.workload, case.num_seeds, 1)
-        parts = {"networks": tensors.networks, "buffers": tensors.buffers, **tensors.phases}
-        parts |= {"workspace": total - CUDA_BYTES - tensors.total, "process": CUDA_BYTES}
+        total = gpu_bytes(case.workload, case.num_seeds, 1)
         verdict = f"{'fit' if total <= LIMIT else 'do not fit'} into {LIMIT / GB:.0f} GB"
         print(f"\n32 seeds x 500,000 steps x 26 observations, SAC {case.name}, {verdict}: {total / GB:.1f} GB")
-        largest = max(tensors.phases, key=lambda name: tensors.phases[name])
-        for name, size in parts.items():
-            also = "" if name not in tensors.phases or name == largest else "  (not at the peak)"
-            print(f"  {name:20s}{size / GB:8.2f} GB{also}")
-        results.append({"case": case.name, "total": total, "fits": total <= LIMIT, "parts": parts})
+        results.append({"case": case.name, "total": total, "fits": total <= LIMIT})
     return results
 
 

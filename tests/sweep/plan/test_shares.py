@@ -122,7 +122,7 @@ def test_trials_carry_their_shares_and_keep_their_names(make_config: Callable[..
 
 
 def test_one_trial_is_one_bundle_on_one_node(make_config: Callable[..., Any]) -> None:
-    config = make_config(replay_capacity=3_000_000).environment("Pendulum-v1", num_distractors=120)
+    config = make_config(replay_capacity=1_500_000).environment("Pendulum-v1", num_distractors=120)
     plan = plan_on(config, SMALL, LARGE, epochs=40_000)
     (trial,) = plan.trials
     assert trial.placement is not None and trial.placement.kind == "H100"
