@@ -250,7 +250,7 @@ def test_memory_is_estimated_and_measured_without_ray(tmp_path):
     content = json.loads(path.read_text())
     tensors, process = content["results"]
     assert (tensors["side"], process["side"]) == ("tensors", "process")
-    assert 1.0 <= tensors["ratio"] < 3.0
+    assert 1.0 <= tensors["ratio"] < 5.0
     assert process["estimated"] > tensors["estimated"] + 300 * 2**20
     assert process["measured"] > tensors["measured"] > 0
     for limit in content["limits"]:

@@ -51,7 +51,7 @@ def plan_of(
         cells.append(Cell(index, label, {axis: value}, {axis: value}))
         for pack in cell_packs:
             name = f"{label},seeds={'-'.join(map(str, pack))}"
-            trials.append(TrialPlan(len(trials), cells[-1], pack, name, TrialEstimate(2**30, 2**20, seconds)))
+            trials.append(TrialPlan(cells[-1], pack, name, TrialEstimate(2**30, 2**20, seconds)))
     return SweepPlan(
         name="a-sweep",
         description="",
@@ -65,7 +65,7 @@ def plan_of(
         warmup_steps={cell.index: 50 for cell in cells},
         machine=MACHINE,
         resources={"CPU": 1.0, "GPU": 0.0},
-        slots=slots,
+        capacity=slots,
         checkpoint_every=1,
         return_metric="eval/episode_return",
     )

@@ -50,8 +50,8 @@ class RecordedPlan:
         """The plan in the content of ``sweep.json``."""
         cells = tuple(Cell(index, cell["label"], cell["axes"], {}) for index, cell in enumerate(info["cells"]))
         trials = tuple(
-            TrialPlan(index, cells[trial["cell"]], tuple(trial["seeds"]), trial["name"], UNKNOWN_ESTIMATE)
-            for index, trial in enumerate(info["trials"])
+            TrialPlan(cells[trial["cell"]], tuple(trial["seeds"]), trial["name"], UNKNOWN_ESTIMATE)
+            for trial in info["trials"]
         )
         machine = info.get("machine", {})
         slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1

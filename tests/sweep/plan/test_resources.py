@@ -39,18 +39,14 @@ def as_tune_is_told(plan: SweepPlan, index: int) -> dict[str, float]:
 
 
 def test_each_trial_is_recorded_with_what_ray_is_asked_for(make_config: Callable[..., Any]) -> None:
-    config = make_config(hidden_size=tune.grid_search([8, 4800]))
-    needs = [trial.placement.memory_bytes for trial in plan_on(config, LARGE).trials if trial.placement]
-    between = (min(needs) + max(needs)) // 2
-    plan = plan_on(config, GpuNode(between, 1, 8.0, "L4"), LARGE)
-    written = plan_content(plan)["trials"]
-    kinds_by_cell = {(each["cell"], each["resources"].get("accelerator_type")) for each in written}
-    assert kinds_by_cell == {(0, None), (1, "H100")}
-    for index, each in enumerate(written):
-        request = as_tune_is_told(plan, index)
-        kinds = [name for name in request if name.startswith("accelerator_type:")]
-        assert each["resources"].get("accelerator_type") == (kinds[0].partition(":")[2] if kinds else None)
-        assert (each["resources"]["CPU"], each["resources"]["GPU"]) == (request["CPU"], request["GPU"])
+    custom = {"custom_resources_for_main_process": {"accelerator_type:H100": 0.001}}
+    for config in (make_config(), make_config().resources(**custom)):
+        plan = plan_on(config, SMALL, LARGE)
+        for index, each in enumerate(plan_content(plan)["trials"]):
+            request = as_tune_is_told(plan, index)
+            kinds = [name for name in request if name.startswith("accelerator_type:")]
+            assert each["resources"].get("accelerator_type") == (kinds[0].partition(":")[2] if kinds else None)
+            assert (each["resources"]["CPU"], each["resources"]["GPU"]) == (request["CPU"], request["GPU"])
 
 
 def test_the_users_own_numbers_are_recorded_cell_by_cell(make_config: Callable[..., Any]) -> None:
@@ -83,7 +79,8 @@ def test_trials_that_are_finished_keep_what_they_ran_on(tmp_path: Path, make_con
     assert len({str(resources) for resources in first.values()}) == 1
     *finished, last = (trial.name for trial in many.trials)
     recorded = read_recorded(SweepFolder(tmp_path, "here"))
-    content = plan_content(many, resources_of_launch(many, [last], recorded.resources))
+    alone = many.sharing_gpus(many.trials[-1:])
+    content = plan_content(alone, resources_of_launch(alone, [last], recorded.resources))
     begin_launch(SweepFolder(tmp_path), content, "f00d", {"command": "second"}, recorded=recorded)
     second = {trial["name"]: trial["resources"] for trial in SweepFolder(tmp_path).read()["trials"]}
     assert all(second[name] == first[name] and first[name]["GPU"] < 1 for name in finished)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ray import tune
 
@@ -21,12 +21,12 @@ from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import pack_seeds
 from vagram_ray.sweep.plan.plan import SweepPlan, check_gpu_memory, make_plan, split_pack
-from vagram_ray.sweep.plan.shares import GIB, HEADROOM, GpuNode, GpuSharing, Placement, cluster_gpus
+from vagram_ray.sweep.plan.shares import GIB, HEADROOM, GpuNode, GpuSharing, cluster_gpus
 from vagram_ray.sweep.resume.joining import join_plan
 from vagram_ray.sweep.spec import Sweep, SweepError
-from vagram_ray.sweep.view.plan import Surroundings, plan_warnings
 
 LARGE, SMALL = GpuNode(80 * GIB, 1, 8.0, "H100"), GpuNode(22 * GIB, 1, 8.0, "L4")
+KEEP_TO_H100 = "accelerator_type:H100"
 
 
 def machine(*nodes: GpuNode) -> Machine:
@@ -50,86 +50,65 @@ def clusters(draw: st.DrawFn) -> tuple[GpuNode, ...]:
     return tuple(GpuNode(gib * GIB, gpus, float(cpus), kind) for (kind, gib), gpus, cpus in nodes)
 
 
-@given(nodes=clusters(), needs=st.lists(st.floats(0.8, 120.0), min_size=1, max_size=40), data=st.data())
-@settings(deadline=None)
-def test_no_gpu_ever_holds_more_than_its_memory(
-    nodes: tuple[GpuNode, ...], needs: list[float], data: st.DataObject
-) -> None:
-    sharing = GpuSharing(nodes, max_concurrent=data.draw(st.none() | st.integers(1, 10)))
-    placements = sharing.place([int(need * GIB) for need in needs])
-    for need, each in zip(needs, placements, strict=True):
-        assert each.fits == (int(need * GIB) * HEADROOM <= sharing.largest_bytes)
-        assert 0 < each.gpus <= 1 and 0.25 <= (each.cpus or 0) <= 1
+@given(nodes=clusters(), need=st.floats(0.8, 120.0), trials=st.integers(1, 60))
+def test_no_gpu_ever_holds_more_than_its_memory(nodes: tuple[GpuNode, ...], need: float, trials: int) -> None:
+    sharing = GpuSharing(nodes)
+    bytes_needed = int(need * GIB)
+    share = sharing.share(bytes_needed, trials)
+    assert 0 < share <= 1 and 0.25 <= sharing.cpus(share) <= 1
+    assert sharing.fits(bytes_needed) == (bytes_needed * HEADROOM <= min(node.memory_bytes for node in nodes))
     # Shares, and not bytes, are what Ray adds up: as many as have room on a GPU have memory there, wherever they go.
-    for node in nodes:
-        here = [each for each in placements if each.fits and each.kind in (None, node.kind)]
-        for each in here:
-            assert each.memory_bytes * HEADROOM <= each.gpus * node.memory_bytes * (1 + 1e-9)
-    assert 1 <= sharing.num_concurrent(placements) <= min(len(needs), sharing.max_concurrent or len(needs))
+    if sharing.fits(bytes_needed):
+        assert all(bytes_needed * HEADROOM <= share * node.memory_bytes * (1 + 1e-9) for node in nodes)
 
 
-@given(
-    trials=st.integers(1, 60),
-    gpus=st.integers(1, 70),
-    need=st.floats(0.8, 60.0),
-)
+@given(trials=st.integers(1, 60), gpus=st.integers(1, 70), need=st.floats(0.8, 60.0))
 def test_no_gpu_waits_while_another_has_several_trials(trials: int, gpus: int, need: float) -> None:
     nodes = (GpuNode(80 * GIB, gpus, 8.0 * gpus),)  # on one machine Ray fills one GPU after another
-    placements = GpuSharing(nodes).place([int(need * GIB)] * trials)
-    if trials <= gpus:
-        assert {each.gpus for each in placements} == {1.0}
-    else:
-        assert min(each.gpus for each in placements) >= 1 / -(-trials // gpus) - 0.01
-    assert GpuSharing(nodes).num_concurrent(placements) >= min(trials, gpus)
+    share = GpuSharing(nodes).share(int(need * GIB), trials)
+    assert share == 1.0 if trials <= gpus else share >= 1 / -(-trials // gpus) - 0.01
 
 
 @pytest.mark.parametrize(
     ("gib", "share"), [(1.0, 0.1), (4.5, 0.25), (9.0, 0.5), (10.0, 0.55), (18.0, 1.0), (19.0, 1.0)]
 )
 def test_a_share_is_the_need_with_headroom(gib: float, share: float) -> None:
-    (*_, first) = GpuSharing((GpuNode(20 * GIB, 1, 8.0),)).place([int(gib * GIB)] * 20)
-    assert first.gpus == share
-    assert first.fits == (gib < 19)
-    assert first.parameters == {"num_gpus_per_learner": share, "num_cpus_for_main_process": min(1.0, 8 * share)}
+    sharing = GpuSharing((GpuNode(20 * GIB, 1, 8.0),))
+    assert sharing.share(int(gib * GIB), 20) == share
+    assert sharing.cpus(share) == min(1.0, 8 * share)
+    assert sharing.fits(int(gib * GIB)) == (gib < 19)
 
 
-def test_large_trials_go_where_they_fit() -> None:
-    sharing = GpuSharing((SMALL, LARGE, SMALL), custom=(("team", 1.0),))
-    little, much, too_much = sharing.place([10 * GIB, 30 * GIB, 90 * GIB])
-    assert (little.gpus, little.kind) == (0.5, None)  # of the smaller GPU, as it may come to that
-    assert little.parameters["custom_resources_for_main_process"] == {"team": 1.0}
-    assert (much.kind, much.fits) == ("H100", True)
-    assert much.parameters["custom_resources_for_main_process"] == {"team": 1.0, "accelerator_type:H100": 0.001}
-    assert too_much.kind == "H100" and not too_much.fits
-    assert sharing.num_concurrent([too_much, too_much, little]) == 2  # there is one H100, which the first one fills
+def test_where_gpus_differ_the_smallest_counts_unless_a_kind_is_asked_for(make_config: Callable[..., Any]) -> None:
+    config = make_config()
+    both = GpuSharing.of((SMALL, LARGE), config)
+    assert both is not None and (both.memory_bytes, both.gpus) == (22 * GIB, 2)
+    assert not both.fits(30 * GIB)
+    large = GpuSharing.of((SMALL, LARGE), config.resources(custom_resources_for_main_process={KEEP_TO_H100: 0.001}))
+    assert large is not None and (large.memory_bytes, large.gpus) == (80 * GIB, 1)
+    assert GpuSharing.of((SMALL,), config.resources(custom_resources_for_main_process={KEEP_TO_H100: 1})) is None
 
 
 # -- plans -------------------------------------------------------------------------------------------------------
 
 
-def test_trials_carry_their_shares_and_keep_their_names(make_config: Callable[..., Any]) -> None:
-    config = make_config(hidden_size=tune.grid_search([8, 1600]), replay_capacity=200_000)
+def test_all_trials_have_the_share_of_the_largest(make_config: Callable[..., Any]) -> None:
+    config = make_config(hidden_size=tune.grid_search([8, 800]), replay_capacity=200_000)
     plan = plan_on(config, GpuNode(6 * GIB, 1, 16.0), seeds=10, epochs=300, seeds_per_trial=1)
-    shares = [trial.parameters["num_gpus_per_learner"] for trial in plan.trials]
-    for trial, share in zip(plan.trials, shares, strict=True):
-        need = gpu_bytes(plan.workloads[trial.cell.index], 1, 300)
-        assert need * HEADROOM <= share * 6 * GIB < need * HEADROOM + 0.05 * 6 * GIB
-    small, large = shares[0], shares[-1]
-    assert shares == [small] * 10 + [large] * 10 and small < large
-    assert not {"num_gpus_per_learner", "num_cpus_for_main_process"} & set(plan.base_parameters())
-    assert dict(plan.resources) == {"CPU": 1.0, "GPU": large}
-    assert plan.slots == int(1 / small + 1e-9)  # the small ones come first, and then there is no room
+    share = plan.base_parameters()["num_gpus_per_learner"]
+    need = max(gpu_bytes(plan.workloads[cell.index], 1, 300) for cell in plan.cells)
+    assert need * HEADROOM <= share * 6 * GIB < need * HEADROOM + 0.05 * 6 * GIB
+    assert dict(plan.resources) == {"CPU": 1.0, "GPU": share}
+    assert plan.slots == int(1 / share + 1e-9)
+    request = MBPO.default_resource_request({**plan.base_parameters(), **plan.trials[0].parameters})
+    assert request.bundles == [{"CPU": 1.0, "GPU": share}]  # one bundle: on one node
+    last = plan.sharing_gpus(plan.trials[-1:])
+    assert (last.resources["GPU"], len(last.trials)) == (1.0, 20)  # it has the GPU to itself
 
 
-def test_one_trial_is_one_bundle_on_one_node(make_config: Callable[..., Any]) -> None:
-    config = make_config(replay_capacity=1_500_000).environment("Pendulum-v1", num_distractors=120)
-    plan = plan_on(config, SMALL, LARGE, epochs=40_000)
-    (trial,) = plan.trials
-    assert trial.placement is not None and trial.placement.kind == "H100"
-    request = MBPO.default_resource_request({**plan.base_parameters(), **trial.parameters})
-    assert request.bundles == [
-        {"CPU": trial.placement.cpus, "GPU": trial.placement.gpus, "accelerator_type:H100": 0.001}
-    ]
+def test_trials_that_run_together_have_room_on_gpus_one_by_one(make_config: Callable[..., Any]) -> None:
+    config = make_config().learners(num_gpus_per_learner=0.4)
+    assert plan_on(config, GpuNode(80 * GIB, 2, 16.0), seeds=8, seeds_per_trial=1).slots == 4  # two on each
 
 
 def test_the_user_has_the_last_word(make_config: Callable[..., Any]) -> None:
@@ -140,18 +119,15 @@ def test_the_user_has_the_last_word(make_config: Callable[..., Any]) -> None:
     ]:
         plan = plan_on(config, LARGE, **options)
         assert plan.sharing is None and plan.resources["GPU"] == 0.5
-        assert plan.trials[0].placement is None
+        assert not plan.share_parameters
     cpu = plan_on(make_config(), LARGE, overrides={"num_gpus_per_learner": 0})
     assert cpu.resources["GPU"] == 0
     cpus = plan_on(make_config().resources(num_cpus_for_main_process=2), LARGE)
-    assert "num_cpus_for_main_process" not in cpus.trials[0].parameters
+    assert "num_cpus_for_main_process" not in cpus.share_parameters
     unknown = make_plan(
         Sweep(name="s", config=make_config(), epochs=2), make_config(), Machine(8, 2, None, "m"), scale=""
     )
     assert unknown.sharing is None and unknown.resources["GPU"] == 1.0
-    tight = plan_on(make_config().learners(num_gpus_per_learner=0.005), LARGE)
-    (warning,) = plan_warnings(tight, Surroundings("r", "w"))
-    assert "num_gpus_per_learner=0.005 gives it 410 MiB" in warning
 
 
 def test_cohorts_are_divided_until_they_fit(make_config: Callable[..., Any]) -> None:
@@ -164,14 +140,11 @@ def test_cohorts_are_divided_until_they_fit(make_config: Callable[..., Any]) -> 
     assert [len(trial.seeds) for trial in divided.trials] == [5, 6, 5]
     check_gpu_memory(divided, divided.trials)
     halves = split_pack(divided, divided.trials[0].name)
-    assert all(trial.placement is not None for trial in halves.trials)
     joined = join_plan(divided, RecordedSweep.of(_recorded(halves)))
-    assert [(trial.name, trial.placement) for trial in joined.trials] == [
-        (trial.name, trial.placement) for trial in halves.trials
-    ]
+    assert [trial.name for trial in joined.trials] == [trial.name for trial in halves.trials]
     large = plan_on(config, node, seeds=16, epochs=10_000, seeds_per_trial=8)
     with pytest.raises(
-        SweepError, match=r"\(8 seeds\) needs about .* GiB of GPU memory, and the largest GPU has .*: give"
+        SweepError, match=r"\(8 seeds\) needs about .* GiB of GPU memory, and the smallest GPU has .*: give"
     ):
         check_gpu_memory(large, large.trials)
     single = plan_on(config, GpuNode(int(need[0])), seeds=2, epochs=10_000)
@@ -189,19 +162,6 @@ def test_packs_are_the_fewest_that_fit(count: int, most: int) -> None:
     assert [seed for pack in packs for seed in pack] == list(range(count))
     assert max(map(len, packs)) <= most
     assert len(packs) == -(-count // most)
-
-
-def test_trials_that_run_together_are_counted_in_their_turn() -> None:
-    def trial(share: float, kind: str | None = None, cpus: float = 0.5) -> Placement:
-        return Placement(share, cpus, kind, GIB)
-
-    one = GpuSharing((GpuNode(GIB, 2, 8.0),))
-    assert one.num_concurrent([trial(share) for share in (0.5, 0.3, 0.4, 0.2, 0.3, 0.3)]) == 6  # two full GPUs
-    assert one.num_concurrent([trial(share) for share in (0.6, 0.6, 0.6, 0.4)]) == 3  # a smaller one starts
-    two = GpuSharing((GpuNode(GIB, 1, 4.0), GpuNode(GIB, 1, 4.0, "A100")))
-    assert two.num_concurrent([trial(1.0, "A100"), trial(1.0, "A100"), trial(1.0)]) == 2
-    assert GpuSharing((GpuNode(GIB, 4, 1.0),)).num_concurrent([trial(1.0)] * 4) == 2  # cores
-    assert one.num_concurrent([trial(0.5, cpus=9.0)]) == 1  # at least one, or nothing ever ran
 
 
 def test_gpus_of_a_cluster() -> None:
@@ -270,4 +230,4 @@ def test_a_dry_run_shows_the_plan_on_gpus_that_are_not_there(sweep_files: list[s
     assert "--gpus 3 plans for GPUs that are not there" in refused.output
     small = CliRunner().invoke(commandline.main, [*arguments, "--dry-run", "--address", "local", "--gpu-memory", "0.5"])
     assert small.exit_code == 2
-    assert "of GPU memory, and the largest GPU has 512 MiB" in " ".join(small.output.split())
+    assert "of GPU memory, and the smallest GPU has 512 MiB" in " ".join(small.output.split())

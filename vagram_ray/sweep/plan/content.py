@@ -1,7 +1,7 @@
 """A plan as the plain data that ``sweep.json`` keeps of it, with what each trial asks Ray for.
 
-Trials of one sweep may ask for different shares of a GPU, and a trial for another one after the sweep has gone on
-elsewhere: a trial's ``resources`` in ``sweep.json`` are those of the last time that it ran.
+A trial may ask for another share of a GPU after the sweep has gone on elsewhere: its ``resources`` in ``sweep.json``
+are those of the last time that it ran.
 """
 
 from __future__ import annotations
@@ -60,14 +60,9 @@ def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[st
 def trial_resources(plan: SweepPlan, trial: TrialPlan) -> dict[str, float | str]:
     """CPUs and GPUs of a trial of the plan, and the accelerator that it has to come to, if any."""
     request = plan.requests.get(trial.cell.index, plan.resources)
-    custom = request
-    amounts = {kind: float(request.get(kind, 0.0)) for kind in (CPU, GPU)}
-    if (placement := trial.placement) is not None:
-        amounts[GPU] = placement.gpus
-        amounts[CPU] = amounts[CPU] if placement.cpus is None else placement.cpus
-        custom = custom if placement.custom is None else dict(placement.custom)
+    amounts = {kind: float((plan.resources if plan.sharing else request).get(kind, 0.0)) for kind in (CPU, GPU)}
     kinds = [
-        name.removeprefix(ACCELERATOR) for name, amount in custom.items() if name.startswith(ACCELERATOR) and amount
+        name.removeprefix(ACCELERATOR) for name, number in request.items() if name.startswith(ACCELERATOR) and number
     ]
     return {**amounts, **({ACCELERATOR_TYPE: kinds[0]} if kinds else {})}
 
@@ -77,11 +72,11 @@ def resources_of_launch(plan: SweepPlan, running: Collection[str], recorded: Res
 
     Args:
         plan: The whole sweep.
-        running: Names of the trials that now run, which share the GPUs among themselves.
+        running: Names of the trials that now run.
         recorded: What each trial asked for when it last ran.
     """
-    now = plan.with_trials_named(running)
-    return {**recorded, **{trial.name: trial_resources(now, trial) for trial in now.trials}}
+    now = {trial.name: trial_resources(plan, trial) for trial in plan.trials if trial.name in running}
+    return {**recorded, **now}
 
 
 def rewrite_plan(folder: SweepFolder, plan: SweepPlan, running: Collection[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
 from vagram_ray.sweep.plan.resources import largest_request
-from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing, Placement
+from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing
 from vagram_ray.sweep.plan.tuning import Tuning
 from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.sweep.spec import Sweep, SweepError, seed_tuple
@@ -40,22 +40,15 @@ Measure = Callable[[Sequence[tuple[Workload, int]], bool], Sequence[Costs | None
 class TrialPlan:
     """One trial: one cell and the pack of seeds it trains in one process."""
 
-    index: int
     cell: Cell
     seeds: tuple[int, ...]
     name: str
     estimate: TrialEstimate
-    placement: Placement | None = None
-    """Its share of a GPU, where the plan chooses it."""
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The ``MBPOConfig`` keys in which this trial differs from the sweep's other trials."""
-        return {**self.cell.values, "seeds": self.seeds, **(self.placement.parameters if self.placement else {})}
-
-    def request(self, kind: str) -> float | None:
-        """Its own number of ``"CPU"`` or ``"GPU"``, None where it is that of the whole plan."""
-        return {"CPU": self.placement.cpus, "GPU": self.placement.gpus}[kind] if self.placement else None
+        return {**self.cell.values, "seeds": self.seeds}
 
 
 @dataclass(frozen=True)
@@ -76,8 +69,8 @@ class SweepPlan:
     machine: Machine
     resources: Mapping[str, float]
     """CPUs and GPUs of one trial, the most demanding one where cells differ."""
-    slots: int
-    """Trials that run at the same time."""
+    capacity: int
+    """Trials that have room at the same time, however many there are."""
     checkpoint_every: int | Literal["auto"]
     return_metric: str
     """``eval/episode_return``, or ``train/episode_return`` when the sweep does not evaluate."""
@@ -85,8 +78,6 @@ class SweepPlan:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """``plain_settings`` by index of the cell: all that determines its numbers but the seeds."""
-    capacity: int | None = None
-    """Trials that have room at the same time, however many there are, or ``slots`` where it is not known."""
     requests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """All that a trial of each cell asks Ray for by its configuration, by index of the cell."""
     workloads: Mapping[int, Workload] = field(default_factory=dict)
@@ -100,11 +91,16 @@ class SweepPlan:
     replaced: str = ""
     """A line on the task that this scale runs in place of the experiment's own (``plan.task``)."""
     sharing: GpuSharing | None = None
-    """Chooses each trial's share of a GPU. None on CPUs, where the user has chosen, and for GPUs of unknown memory."""
+    """GPUs of which the plan chooses the trials' share, none where the user has chosen or their memory is unknown."""
     tuning: Tuning | None = None
     """Scheduler, searcher and stopper of Tune, where the sweep has any."""
     example: tuple[Workload, Costs | None] | None = None
     """What one sample of a searcher asks for, and what its work costs; None where all cells are known beforehand."""
+
+    @property
+    def slots(self) -> int:
+        """Trials that run at the same time."""
+        return max(1, min(self.capacity, len(self.trials)))
 
     @property
     def to_come(self) -> int:
@@ -157,25 +153,19 @@ class SweepPlan:
         """By cell and number of seeds: thousands of trials may be alike, and an estimate has a number per epoch."""
         return {}
 
-    def with_trials(self, trials: Sequence[TrialPlan]) -> SweepPlan:
+    def with_trials(self, trials: Iterable[TrialPlan]) -> SweepPlan:
         """The plan with these trials in place of its own, in this order."""
-        numbered = tuple(replace(trial, index=index) for index, trial in enumerate(trials))
-        if self.sharing is not None:
-            return self._with_shares(numbered, self.sharing)
-        capacity = self.slots if self.capacity is None else self.capacity
-        return replace(self, trials=numbered, slots=max(1, min(capacity, len(numbered))), capacity=capacity)
+        return replace(self, trials=tuple(trials))
 
-    def _with_shares(self, trials: Sequence[TrialPlan], sharing: GpuSharing) -> SweepPlan:
-        """The plan with these trials, each with its share of a GPU."""
-        placements = sharing.place([self.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in trials])
-        cpus = self.resources["CPU"]
-        resources = {
-            "CPU": max((cpus if each.cpus is None else each.cpus for each in placements), default=cpus),
-            "GPU": max((each.gpus for each in placements), default=self.resources["GPU"]),
-        }
-        placed = tuple(replace(trial, placement=each) for trial, each in zip(trials, placements, strict=True))
-        slots = sharing.num_concurrent(placements, cpus)
-        return replace(self, trials=placed, slots=slots, capacity=slots, resources=resources)
+    def sharing_gpus(self, trials: Sequence[TrialPlan]) -> SweepPlan:
+        """The plan with a share of a GPU with which these of its trials run beside each other."""
+        sharing = self.sharing
+        if sharing is None or not trials:
+            return self
+        need = max(self.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in trials)
+        gpu = sharing.share(need, min(len(trials), self.max_concurrent or len(trials)))
+        resources = {"CPU": sharing.cpus(gpu) if sharing.share_cpus else self.resources["CPU"], "GPU": gpu}
+        return replace(self, resources=resources, capacity=_capacity(self.machine, resources, self.max_concurrent))
 
     def gpu_bytes(self, cell: int, num_seeds: int) -> int:
         """Estimated need of GPU memory of a trial of the cell with this index."""
@@ -185,21 +175,25 @@ class SweepPlan:
         self, cell: Cell, seeds: Sequence[int], num_cells: int, seeds_per_trial: int | None = None
     ) -> list[tuple[int, ...]]:
         """How seeds of a cell are divided among trials, where ``num_cells`` cells have as many."""
-        slots = self.slots if self.capacity is None else self.capacity
         most = None
         if self.sharing is not None:
             most = self.sharing.most_seeds(self.workloads[cell.index], len(seeds), self.epochs)
-        return pack_seeds(seeds, num_cells, slots, seeds_per_trial, on_gpu=self.resources["GPU"] > 0, most=most)
+        return pack_seeds(seeds, num_cells, self.capacity, seeds_per_trial, on_gpu=self.resources["GPU"] > 0, most=most)
 
-    def with_trials_named(self, names: Collection[str]) -> SweepPlan:
-        """The plan with the trials of these names alone."""
-        return self.with_trials([trial for trial in self.trials if trial.name in names])
+    @property
+    def share_parameters(self) -> dict[str, Any]:
+        """The ``MBPOConfig`` keys that ask for the share of a GPU, none where the plan does not choose it."""
+        if self.sharing is None:
+            return {}
+        cpus = {"num_cpus_for_main_process": self.resources["CPU"]} if self.sharing.share_cpus else {}
+        return {"num_gpus_per_learner": self.resources["GPU"], **cpus}
 
     def base_parameters(self) -> dict[str, Any]:
         """The configuration that all trials share, as Tune takes it: without axes and seeds."""
         own = set.intersection(*(set(trial.parameters) for trial in self.trials))
         checkpoints = {"checkpoint_every": self.checkpoint_every, "checkpoint_last_epoch": self.epochs}
-        return {key: value for key, value in self.config.to_dict().items() if key not in own} | checkpoints
+        shared = {key: value for key, value in self.config.to_dict().items() if key not in own}
+        return shared | self.share_parameters | checkpoints
 
 
 def make_plan(
@@ -228,11 +222,11 @@ def make_plan(
     tuning = Tuning.of(sweep, config)
     seeds_per_trial = _of_tuning(tuning, seeds, seeds_per_trial)
     cells = _cells_of(sweep, config, overrides, tuning)
-    shares_gpus = shares_gpus and bool(machine.gpu_nodes) and not any(_GPUS in cell.values for cell in cells)
+    shares_gpus = shares_gpus and not any(_GPUS in cell.values for cell in cells)
+    searched = tuning is not None and tuning.samples is not None  # its cells are those that the searcher will suggest
     configs = checked_configs(cells, config, seeds)
     known: dict[str, Any] = dict(describe_cells(cells, configs))
     resources, workloads = largest_request(list(known["requests"].values())), known["workloads"]
-    slots = _slots(machine, resources, max_concurrent)
     plan = SweepPlan(
         name=sweep.name,
         description=sweep.description,
@@ -244,24 +238,24 @@ def make_plan(
         epochs=sweep.epochs,
         machine=machine,
         resources=resources,
-        slots=slots,
+        capacity=_capacity(machine, resources, max_concurrent),
         checkpoint_every=sweep.checkpoint_every or getattr(config, "checkpoint_every", None) or "auto",
         return_metric=EVAL_RETURN if all(cell_config.evaluation_interval for cell_config in configs) else TRAIN_RETURN,
         max_concurrent=max_concurrent,
         overrides=overrides,
-        capacity=slots,
         environment_notes=_environment_notes(workloads.values()),
-        sharing=GpuSharing.of(machine.gpu_nodes, config, max_concurrent) if shares_gpus else None,
+        sharing=GpuSharing.of(machine.gpu_nodes, config) if shares_gpus and not searched else None,
         tuning=tuning,
         **known,
     )
     packs = {cell.index: plan.packs(cell, seeds, len(cells), seeds_per_trial) for cell in cells}
     if measure is not None:
         plan = replace(plan, costs=_measured_costs(plan, packs, measure))
-    if tuning is not None and tuning.samples is not None:  # its cells are those that the searcher will suggest
+    if searched:
         empty: dict[str, Any] = {name: {} for name in (*known, "costs")}
         return replace(plan, cells=(), example=(workloads[0], plan.costs.get(0)), **empty)
-    return plan.with_trials([make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]])
+    trials = [make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]]
+    return plan.with_trials(trials).sharing_gpus(trials)
 
 
 def _cells_of(
@@ -297,23 +291,26 @@ def _environment_notes(workloads: Iterable[Workload]) -> tuple[str, ...]:
 def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:
     """A trial of one of the plan's cells. Its name follows from the cells and the seeds alone."""
     pack = tuple(seeds)
-    return TrialPlan(0, cell, pack, trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
+    return TrialPlan(cell, pack, trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
 
 
 def check_gpu_memory(plan: SweepPlan, trials: Sequence[TrialPlan]) -> None:
-    """Refuse trials that need more memory than the largest GPU has.
+    """Refuse trials that need more memory than a GPU has.
 
     Raises:
         SweepError: The first of them, what it needs, what there is, and the way out.
     """
-    for trial in trials:
-        if plan.sharing is None or trial.placement is None or trial.placement.fits:
+    for trial in trials if plan.sharing is not None else ():
+        assert plan.sharing is not None
+        need = plan.gpu_bytes(trial.cell.index, len(trial.seeds))
+        if plan.sharing.fits(need):
             continue
         fewer = "give fewer --seeds-per-trial, " if len(trial.seeds) > 1 else ""
+        larger = "keep to larger ones (docs/cluster.md), " if len(plan.sharing.kinds) > 1 else ""
         raise SweepError(
             f"The trial {trial.name} ({plural(len(trial.seeds), 'seed')}) needs about "
-            f"{format_bytes(trial.placement.memory_bytes * HEADROOM)} of GPU memory, and the largest GPU has "
-            f"{format_bytes(plan.sharing.largest_bytes)}: {fewer}lower replay_capacity, rollouts_per_step or "
+            f"{format_bytes(need * HEADROOM)} of GPU memory, and the smallest GPU has "
+            f"{format_bytes(plan.sharing.memory_bytes)}: {fewer}{larger}lower replay_capacity, rollouts_per_step or "
             "hidden_size with --set, or train on CPUs with --set num_gpus_per_learner=0."
         )
 
@@ -363,15 +360,16 @@ def _of_tuning(tuning: Tuning | None, seeds: Sequence[int], seeds_per_trial: int
     return len(seeds)
 
 
-def _slots(machine: Machine, resources: Mapping[str, float], max_concurrent: int | None) -> int:
-    limits = [float(machine.cpus) / resources["CPU"]] if resources["CPU"] else []
-    if resources["GPU"]:
-        if machine.gpus < resources["GPU"]:
-            raise SweepError(
-                f"num_gpus_per_learner={resources['GPU']:g} is not usable: {machine.description} has "
-                f"{machine.gpus} GPUs; use --set num_gpus_per_learner=0 to train on CPUs."
-            )
-        limits.append(machine.gpus / resources["GPU"])
-    if limits and min(limits) < 1:
-        raise SweepError(f"A trial asks for {resources['CPU']:g} CPUs, but {machine.description} has {machine.cpus}.")
-    return min([int(limit + 1e-9) for limit in limits] + ([max_concurrent] if max_concurrent else [])) or 1
+def _capacity(machine: Machine, resources: Mapping[str, float], max_concurrent: int | None) -> int:
+    """Trials with these resources that have room at the same time. Each is on one GPU or on several whole ones."""
+    cpus, gpus = resources["CPU"], resources["GPU"]
+    if gpus and machine.gpus < gpus:
+        raise SweepError(
+            f"num_gpus_per_learner={gpus:g} is not usable: {machine.description} has "
+            f"{machine.gpus} GPUs; use --set num_gpus_per_learner=0 to train on CPUs."
+        )
+    if cpus > machine.cpus:
+        raise SweepError(f"A trial asks for {cpus:g} CPUs, but {machine.description} has {machine.cpus}.")
+    limits = [int(machine.cpus / cpus + 1e-9)] if cpus else []
+    limits += [machine.gpus * int(1 / gpus + 1e-9) if gpus < 1 else int(machine.gpus / gpus)] if gpus else []
+    return min([*limits, *([max_concurrent] if max_concurrent else [])], default=1)

@@ -124,12 +124,13 @@ def continue_sweep(
         notes = (*losses, *_other_versions(recorded), *_other_packs(recorded, seeds_per_trial))
         stopped = {name: by for name in done if (by := stopped_by(folder.records(name)))}
         continuation = Continuation(joined, recorded.sweep_id, recorded, done, frozenset(dead), stopped, notes)
+        continuation = replace(continuation, plan=joined.sharing_gpus(continuation.todo))
         return _with_history(continuation, folder)
 
 
 def _new_sweep(plan: SweepPlan, notes: tuple[str, ...] = ()) -> Continuation:
     """With the first suggestions of a searcher, if there is one."""
-    return Continuation(suggested(plan, plan.capacity or 1), new_sweep_id(), notes=notes)
+    return Continuation(suggested(plan, plan.capacity), new_sweep_id(), notes=notes)
 
 
 def _with_history(continuation: Continuation, folder: SweepFolder) -> Continuation:
@@ -145,7 +146,7 @@ def _with_history(continuation: Continuation, folder: SweepFolder) -> Continuati
         for trial in plan.trials:
             results = () if trial.name in continuation.dead else history[trial.name]
             samples.known(trial.cell, results, ended=continuation.is_finished(trial))
-        free = (plan.capacity or 1) - len(continuation.todo)
+        free = (plan.capacity) - len(continuation.todo)
         plan = suggested(plan, free) if free > 0 else plan
     return replace(continuation, plan=plan, history=history)
 

@@ -210,7 +210,7 @@ def _with_cells(
 
 
 def _recorded_trial(plan: SweepPlan, name: str, cell: int, seeds: tuple[int, ...]) -> TrialPlan:
-    return TrialPlan(0, plan.cells[cell], seeds, name, plan.estimate(cell, len(seeds)))
+    return TrialPlan(plan.cells[cell], seeds, name, plan.estimate(cell, len(seeds)))
 
 
 def _new_trials(plan: SweepPlan, recorded: RecordedSweep, seeds_per_trial: int | None) -> Iterator[TrialPlan]:

@@ -72,7 +72,8 @@ class TrialQueue(Searcher):
         self.plan, self.storage, self._faults, self._replanned = plan, storage, faults, replanned
         self._warn = warn
         self._samples = samples_of(plan)
-        self._waiting = deque(plan.with_trials_named(names).trials)
+        planned = {trial.name: trial for trial in plan.trials}
+        self._waiting = deque(planned[name] for name in names)
         self._alone: deque[TrialPlan] = deque()
         self._tried_alone: set[str] = set()
         self._running: set[str] = set()
@@ -86,7 +87,10 @@ class TrialQueue(Searcher):
             return None if self._running else Searcher.FINISHED
         self._running.add(trial_id)
         self.names[trial_id] = trial.name
-        return copy.deepcopy(trial.parameters) | {"checkpoint_folder": self.storage.trial_folder(trial.name)}
+        parameters = copy.deepcopy(trial.parameters) | {"checkpoint_folder": self.storage.trial_folder(trial.name)}
+        if trial.name in self._tried_alone:  # a whole GPU
+            parameters |= self.plan.sharing_gpus([trial]).share_parameters
+        return parameters
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial has ended, well or not."""
@@ -111,7 +115,7 @@ class TrialQueue(Searcher):
         """
         trial = self._planned(name)
         if again:
-            self._waiting.append(self.plan.with_trials_named([name]).trials[0] if name in self._tried_alone else trial)
+            self._waiting.append(trial)
             return True
         if self._faults.too_large(name) and len(trial.seeds) == 1 and name not in self._tried_alone:
             self._alone.append(trial)
@@ -131,7 +135,7 @@ class TrialQueue(Searcher):
         before = {own.name for own in self.plan.trials}
         self.plan = split_pack(self.plan, name)
         halves = [own.name for own in self.plan.trials if own.name not in before]
-        self._waiting.extend(self.plan.with_trials_named(halves).trials)
+        self._waiting.extend(map(self._planned, halves))
         self._replanned(self.plan, halves)
 
     @property
@@ -156,11 +160,11 @@ class TrialQueue(Searcher):
             return trial
         if not self._alone or self._running:
             return None
-        name = self._alone.popleft().name
-        self._tried_alone.add(name)
-        self._faults.forget(name)
-        self._replanned(self.plan, [name])
-        return self.plan.with_trials_named([name]).trials[0]
+        trial = self._alone.popleft()
+        self._tried_alone.add(trial.name)
+        self._faults.forget(trial.name)
+        self._replanned(self.plan.sharing_gpus([trial]), [trial.name])
+        return trial
 
     def _suggested(self) -> TrialPlan | None:
         """The trial of a new cell, if the searcher has one now."""
@@ -175,9 +179,9 @@ class TrialQueue(Searcher):
         if len(grown.cells) == len(self.plan.cells):
             return None
         self.plan = grown
-        name = grown.trials[-1].name
-        self._replanned(grown, [name])
-        return grown.with_trials_named([name]).trials[0]
+        trial = grown.trials[-1]
+        self._replanned(grown, [trial.name])
+        return trial
 
     def _planned(self, name: str) -> TrialPlan:
         return next(trial for trial in self.plan.trials if trial.name == name)
@@ -265,7 +269,7 @@ def _concurrent(plan: SweepPlan) -> int:
     search come when there is room, so that each is chosen by what the others have shown.
     """
     if plan.tuning is not None:
-        return plan.max_concurrent or plan.capacity or plan.slots
+        return plan.max_concurrent or plan.capacity
     return plan.max_concurrent or sum(len(trial.seeds) for trial in plan.trials)
 
 

@@ -91,20 +91,7 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
         )
     if plan.assumption:
         warnings.append(plan.assumption)
-    return [*warnings, *_share_warnings(plan), *plan.environment_notes]
-
-
-def _share_warnings(plan: SweepPlan) -> Iterator[str]:
-    """A sentence about shares of the user's own that are less than the memory a trial may need."""
-    if plan.sharing is not None or not plan.machine.gpu_nodes or not 0 < plan.resources["GPU"] < 1:
-        return
-    share = plan.resources["GPU"] * min(node.memory_bytes for node in plan.machine.gpu_nodes)
-    most = max(plan.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in plan.trials)
-    if most > share:
-        yield (
-            f"a trial may need {format_bytes(most)} of GPU memory, and num_gpus_per_learner="
-            f"{plan.resources['GPU']:g} gives it {format_bytes(share)}; leave the setting away to have it chosen."
-        )
+    return [*warnings, *plan.environment_notes]
 
 
 def _headline(plan: SweepPlan) -> Text:
@@ -142,7 +129,7 @@ def _row(continuation: Continuation, cell: Cell) -> dict[str, str]:
         "env steps": f"{steps:,}",
         "trials": str(len(trials)),
         "seeds each": " ".join(dict.fromkeys(str(len(trial.seeds)) for trial in trials)),
-        "memory": format_bytes(max(_memory_bytes(trial) for trial in trials)),
+        "memory": format_bytes(max(_memory_bytes(plan, trial) for trial in trials)),
         "disk": format_bytes(sum(trial.estimate.disk_bytes for trial in trials)),
         "time": format_duration(max(trial.estimate.seconds for trial in trials)),
         "so far": _so_far(continuation, trials),
@@ -162,7 +149,7 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
-    each = " + ".join(f"{amount} {kind}" for kind, amount in _requests(plan).items())
+    each = " + ".join(f"{amount:g} {kind}" for kind, amount in plan.resources.items() if amount)
     memory = plan.machine.memory_bytes
     free = surroundings.free_disk
     grid.add_row("machine", _machine(plan))
@@ -210,7 +197,7 @@ def _time_left(continuation: Continuation, slots: int) -> str:
     left = [continuation.seconds_left(trial) for trial in todo]
     if plan.to_come and todo:
         left += [todo[-1].estimate.seconds] * plan.to_come
-        slots = max(slots, min(plan.capacity or slots, len(left)))
+        slots = max(slots, min(plan.capacity, len(left)))
     known = [seconds for seconds in left if math.isfinite(seconds)]
     if len(known) < len(left):
         others = f"and what {plural(len(left) - len(known), 'trial')} of unmeasured size will take"
@@ -222,19 +209,11 @@ def _time_left(continuation: Continuation, slots: int) -> str:
     return f"{most} {format_duration(makespan(left, slots))} ({measured}{sharing})"
 
 
-def _memory_bytes(trial: TrialPlan) -> int:
-    """Of the GPU where the plan chooses the trial's share of one, else of the machine."""
-    return trial.estimate.memory_bytes if trial.placement is None else trial.placement.memory_bytes
-
-
-def _requests(plan: SweepPlan) -> dict[str, str]:
-    """What a trial asks for, by kind of resource: ``1``, or ``0.25 to 0.5`` where trials differ."""
-    ranges = {}
-    for kind, amount in plan.resources.items():
-        own = [each for trial in plan.trials if (each := trial.request(kind)) is not None] or [amount]
-        if max(own):
-            ranges[kind] = f"{min(own):g}" if min(own) == max(own) else f"{min(own):g} to {max(own):g}"
-    return ranges
+def _memory_bytes(plan: SweepPlan, trial: TrialPlan) -> int:
+    """Of the GPU where the plan chooses the share of one, else of the machine."""
+    if plan.sharing is None:
+        return trial.estimate.memory_bytes
+    return plan.gpu_bytes(trial.cell.index, len(trial.seeds))
 
 
 def _progress(continuation: Continuation) -> str:
