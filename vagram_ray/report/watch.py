@@ -23,7 +23,7 @@ from vagram_ray.records.launches import started_at, total_seconds
 from vagram_ray.records.task_line import task_line
 from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.plan.cells import Cell
-from vagram_ray.sweep.plan.plan import UNKNOWN_ESTIMATE, TrialPlan
+from vagram_ray.sweep.plan.plan import TrialPlan
 from vagram_ray.sweep.run.faults import MAX_FAILURES, NODE_LOST
 from vagram_ray.sweep.view.progress import DONE, FAILED, STOPPED, ProgressTable, ProgressView, SweepProgress
 from vagram_ray.text import format_duration
@@ -50,8 +50,7 @@ class RecordedPlan:
         """The plan in the content of ``sweep.json``."""
         cells = tuple(Cell(index, cell["label"], cell["axes"], {}) for index, cell in enumerate(info["cells"]))
         trials = tuple(
-            TrialPlan(cells[trial["cell"]], tuple(trial["seeds"]), trial["name"], UNKNOWN_ESTIMATE)
-            for trial in info["trials"]
+            TrialPlan(cells[trial["cell"]], tuple(trial["seeds"]), trial["name"]) for trial in info["trials"]
         )
         machine = info.get("machine", {})
         slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1

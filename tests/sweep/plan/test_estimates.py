@@ -11,7 +11,7 @@ import pytest
 
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan import estimates, memory
-from vagram_ray.sweep.plan.costs import Costs
+from vagram_ray.sweep.plan.estimates import Costs
 from vagram_ray.sweep.plan.workload import Workload, imagined_transitions, parameters, real_transitions
 
 SETTINGS = MBPOSettings(
@@ -75,25 +75,29 @@ def test_memory_is_the_process_its_tensors_and_a_checkpoint_in_bytes() -> None:
     )
 
 
-COSTS = Costs(2, env_step_s=1e-3, sac_update_s=1e-2, fit_s=0.5, fit_row_s=1e-4, fit_epoch_row_s=1e-3, imagined_s=1e-5)
+COSTS = Costs(env_step_s=1e-3, sac_update_s=1e-2, fit_row_s=1e-2, imagined_s=1e-5)
 
 
 def test_time_is_the_costs_times_how_often_their_work_is_done() -> None:
     # By hand: two epochs of 100 steps with 10 updates, 5 evaluation episodes of 200 steps every other epoch, and 3 fits
-    # with patience 5 and 5 more fit epochs; fits see 50 warm-up steps and half of the epoch's; 2 x 40 rollouts.
-    steps, updates, fit_epochs = 100 + 5 * 200 / 2, 1000, 10
-    first = 3 * (0.5 + 100 * (1e-4 + fit_epochs * 1e-3) + 80 * 1e-5)
-    second = 3 * (0.5 + 200 * (1e-4 + fit_epochs * 1e-3) + 80 * 1e-5)
+    # that see 50 warm-up steps and half of the epoch's; 2 x 40 rollouts.
+    steps, updates = 100 + 5 * 200 / 2, 1000
+    first, second = (3 * (rows * 1e-2 + 80 * 1e-5) for rows in (100, 200))
     constant = steps * 1e-3 + updates * 1e-2
-    seconds = estimates.epoch_seconds(workload(), 2, 2, COSTS)
+    seconds = estimates.epoch_seconds(workload(), 1, 2, COSTS)
     assert seconds == pytest.approx((50 * 1e-3 + constant + first, constant + second))
-    # Rollouts have two steps from the second epoch on when the schedule says so; a limit on fit epochs counts.
-    longer = dataclasses.replace(SETTINGS, rollout_length=(0, 1, 1, 2), model_max_epochs=3)
-    second = 3 * (0.5 + 200 * (1e-4 + 3 * 1e-3) + 2 * 80 * 1e-5)
-    assert estimates.epoch_seconds(workload(longer), 2, 2, COSTS)[1] == pytest.approx(constant + second)
-    assert estimates.epoch_seconds(workload(), 6, 2, COSTS) == pytest.approx([3 * each for each in seconds])
+    # Rollouts have two steps from the second epoch on when the schedule says so.
+    longer = dataclasses.replace(SETTINGS, rollout_length=(0, 1, 1, 2))
+    second = 3 * (200 * 1e-2 + 2 * 80 * 1e-5)
+    assert estimates.epoch_seconds(workload(longer), 1, 2, COSTS)[1] == pytest.approx(constant + second)
+    assert estimates.epoch_seconds(workload(), 3, 2, COSTS) == pytest.approx([3 * each for each in seconds])
     sac = dataclasses.replace(SETTINGS, model_loss="none")
-    assert estimates.epoch_seconds(workload(sac), 2, 2, COSTS)[1] == pytest.approx(constant)
+    assert estimates.epoch_seconds(workload(sac), 1, 2, COSTS)[1] == pytest.approx(constant)
+
+
+def test_a_fit_has_a_few_epochs_beyond_its_patience_and_at_most_its_limit() -> None:
+    assert estimates.assumed_fit_epochs(SETTINGS) == SETTINGS.model_patience + 5
+    assert estimates.assumed_fit_epochs(dataclasses.replace(SETTINGS, model_max_epochs=3)) == 3
 
 
 def test_an_estimate_tells_what_is_left() -> None:

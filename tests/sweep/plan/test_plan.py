@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ray import tune
 from rich.console import Console
 
-from vagram_ray.sweep.plan.costs import Costs
+from vagram_ray.sweep.plan.estimates import Costs
 from vagram_ray.sweep.plan.machine import GIB, Machine
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
@@ -88,7 +88,7 @@ def test_trials_are_cells_times_packs(make_config: Callable[..., Any]) -> None:
 
 
 def test_a_pack_is_divided_in_its_place(make_config: Callable[..., Any]) -> None:
-    costs = Costs(1, 1e-3, 1e-3)
+    costs = Costs(1e-3, 1e-3)
     config = make_config(model_loss=tune.grid_search(["vagram", "nll"]))
     plan = plan_for(config, cpus=2, seeds=5, measure=lambda work, on_gpu: [costs] * len(work))
     before = [trial.name for trial in plan.trials]
@@ -193,7 +193,7 @@ def test_extension_files_are_looked_for_beside_the_sweep_file(make_config: Calla
 def test_the_plan_says_which_times_it_does_not_know(make_config: Callable[..., Any]) -> None:
     def measure(work: Sequence[Any], on_gpu: bool) -> list[Costs | None]:
         assert not on_gpu
-        return [Costs(1, 0.01, 1.0) if workload.settings.model_loss == "none" else None for workload, _ in work]
+        return [Costs(0.01, 1.0) if workload.settings.model_loss == "none" else None for workload, _ in work]
 
     config = make_config(model_loss=tune.grid_search(["vagram", "none"]), utd_ratio=10)
     plan = plan_for(config, seeds=2, seeds_per_trial=2, measure=measure)

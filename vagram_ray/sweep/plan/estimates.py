@@ -1,8 +1,8 @@
 """What a trial will need: memory, disk and time.
 
 The time is a sum of measured costs (``vagram_ray.sweep.plan.probe``), each times how often its work is done. Three
-things are assumed: a model fit takes ``model_patience + EXTRA_FIT_EPOCHS`` fit epochs (early stopping decides in the
-end), evaluation episodes run to their time limit, and trials do not disturb each other.
+things are assumed: a model fit takes ``assumed_fit_epochs`` (early stopping decides in the end), evaluation episodes
+run to their time limit, and trials do not disturb each other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from vagram_ray.sweep.plan.costs import Costs
+from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan.memory import disk_bytes, memory_bytes
 from vagram_ray.sweep.plan.workload import Workload, real_transitions
 
@@ -23,12 +23,26 @@ few epochs only."""
 
 
 @dataclass(frozen=True)
-class TrialEstimate:
-    """Needs of one trial over its whole length."""
+class Costs:
+    """Seconds of pieces of work of one seed: of a core, or with a GPU of the clock."""
 
-    memory_bytes: int
-    disk_bytes: int
-    seconds: float
+    env_step_s: float
+    """One environment step: act, step, store."""
+    sac_update_s: float
+    """One SAC update with its batch."""
+    fit_row_s: float = 0.0
+    """One model fit, per stored transition."""
+    imagined_s: float = 0.0
+    """One imagined step of one rollout."""
+
+
+@dataclass(frozen=True)
+class TrialEstimate:
+    """Needs of one trial over its whole length. As it is without arguments, nothing is known."""
+
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    seconds: float = math.nan
     """NaN where no costs are known."""
     epoch_ends: tuple[float, ...] = ()
     """Seconds at the end of each epoch, counted from the start of the first, empty where no costs are known."""
@@ -57,27 +71,30 @@ def estimate_trial(
     )
 
 
+def assumed_fit_epochs(settings: MBPOSettings) -> int:
+    """Epochs that a model fit is taken to have."""
+    epochs = settings.model_patience + EXTRA_FIT_EPOCHS
+    return min(epochs, settings.model_max_epochs or epochs)
+
+
 def epoch_seconds(workload: Workload, num_seeds: int, epochs: int, costs: Costs) -> tuple[float, ...]:
     """Seconds of each epoch of a cohort, the first with the warm-up."""
-    settings, own = workload.settings, costs.of(num_seeds)
+    settings = workload.settings
     steps = float(settings.epoch_length)
     if workload.evaluation_interval:  # averaged over the epochs between two evaluations
         steps += workload.evaluation_episodes * workload.max_episode_steps / workload.evaluation_interval
-    constant = steps * own.env_step_s + settings.epoch_length * settings.utd_ratio * own.sac_update_s
+    constant = steps * costs.env_step_s + settings.epoch_length * settings.utd_ratio * costs.sac_update_s
     seconds = [constant] * epochs
     if settings.model_based:
-        seconds = [constant + _model_seconds(workload, epoch, own) for epoch in range(epochs)]
-    seconds[0] += settings.num_steps_sampled_before_learning_starts * own.env_step_s
-    return tuple(seconds)
+        seconds = [constant + _model_seconds(workload, epoch, costs) for epoch in range(epochs)]
+    seconds[0] += settings.num_steps_sampled_before_learning_starts * costs.env_step_s
+    return tuple(num_seeds * each for each in seconds)
 
 
 def _model_seconds(workload: Workload, epoch: int, costs: Costs) -> float:
-    """Model fits and imagined rollouts of one epoch."""
+    """Model fits and imagined rollouts of one epoch of a seed."""
     settings = workload.settings
     fits = math.ceil(settings.epoch_length / settings.model_train_freq)
     rows = real_transitions(settings, epoch) + settings.epoch_length / 2
-    fit_epochs = settings.model_patience + EXTRA_FIT_EPOCHS
-    fit_epochs = min(fit_epochs, settings.model_max_epochs or fit_epochs)
-    fit = costs.fit_s + rows * (costs.fit_row_s + fit_epochs * costs.fit_epoch_row_s)
     rollouts = settings.rollouts_per_step * settings.model_train_freq * settings.rollout_length_at(epoch)
-    return fits * (fit + rollouts * costs.imagined_s)
+    return fits * (rows * costs.fit_row_s + rollouts * costs.imagined_s)

@@ -9,6 +9,7 @@ from typing import Any
 from vagram_ray.records.recorded import RecordedSweep
 from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells
 from vagram_ray.sweep.plan.cells import Cell
+from vagram_ray.sweep.plan.estimates import Costs
 from vagram_ray.sweep.plan.plan import SweepPlan, make_trial
 from vagram_ray.sweep.plan.resources import largest_request
 from vagram_ray.sweep.plan.samples import MAX_REPEATS, Samples
@@ -63,19 +64,12 @@ def with_cells(plan: SweepPlan, cells: Sequence[Cell]) -> SweepPlan:
     return grown.with_trials([*grown.trials, *(make_trial(grown, cell, grown.seeds) for cell in cells)])
 
 
-def _costs(plan: SweepPlan, workload: Workload) -> Any:
+def _costs(plan: SweepPlan, workload: Workload) -> Costs | None:
     """Those of the example that was measured, where the sizes are the same."""
     if plan.example is None:
         return None
     example, costs = plan.example
-    return costs if _sizes(example) == _sizes(workload) else None
-
-
-def _sizes(workload: Workload) -> tuple[Any, ...]:
-    settings = workload.settings
-    batches = settings.train_batch_size_per_learner, settings.model_batch_size, settings.ensemble_size
-    networks = workload.actor_sizes, workload.critic_sizes, workload.model_sizes
-    return (*networks, *batches, settings.model_loss, settings.execution, workload.environment)
+    return costs if example.sizes == workload.sizes else None
 
 
 def recorded_cells(plan: SweepPlan, recorded: RecordedSweep) -> SweepPlan:

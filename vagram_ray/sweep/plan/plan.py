@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vagram_ray.records.task_line import describe_task
 from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells, fixed_settings, working_cell
 from vagram_ray.sweep.plan.cells import Cell, expand_cells, trial_name
-from vagram_ray.sweep.plan.costs import Costs
-from vagram_ray.sweep.plan.estimates import TrialEstimate, estimate_trial
+from vagram_ray.sweep.plan.estimates import Costs, TrialEstimate, estimate_trial
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 
 EVAL_RETURN, TRAIN_RETURN = "eval/episode_return", "train/episode_return"
 _GPUS = "num_gpus_per_learner"
-UNKNOWN_ESTIMATE = TrialEstimate(0, 0, math.nan)
-"""Estimate for a trial about which nothing is known."""
 Measure = Callable[[Sequence[tuple[Workload, int]], bool], Sequence[Costs | None]]
 """Gives the costs of workloads with so many seeds, on a GPU or a core, or None for those that are not known."""
 
@@ -43,7 +39,7 @@ class TrialPlan:
     cell: Cell
     seeds: tuple[int, ...]
     name: str
-    estimate: TrialEstimate
+    estimate: TrialEstimate = field(default_factory=TrialEstimate)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -138,9 +134,9 @@ class SweepPlan:
         return [trial for trial in self.trials if trial.cell.index == cell.index]
 
     def estimate(self, cell: int, num_seeds: int) -> TrialEstimate:
-        """Needs of a trial of the cell with this index, or ``UNKNOWN_ESTIMATE``."""
+        """Needs of a trial of the cell with this index, unknown ones where nothing is known of it."""
         if cell not in self.workloads:
-            return UNKNOWN_ESTIMATE
+            return TrialEstimate()
         key = cell, num_seeds
         if key not in self._estimates:
             costs = self.costs.get(cell)

@@ -1,12 +1,13 @@
-"""A probe of a cell: the agent itself works for a second or two, and each kind of work is timed.
+"""What the work of a cell costs on this machine: the agent itself works for a second or two, and each kind is timed.
 
 Processor time is measured, so that other programs do not change it (but for caches and clock rates that they share).
-With a GPU it is the clock's. One process measures all sizes and ends, so that no GPU and no memory is kept. Sizes
-that were measured before come from the disk (``vagram_ray.sweep.plan.costs``).
+With a GPU it is the clock's. One process measures all sizes and ends, so that no GPU and no memory is kept. What was
+measured is kept in the user's cache folder, a file for each size.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -16,9 +17,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
 
+from vagram_ray.core.execution import UPDATES_WORTH_COMPILING
+from vagram_ray.core.private_folder import user_cache_folder, user_temporary_folder
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep.plan.costs import CostFiles, Costs, seeds_measured, work_key
+from vagram_ray.files import write_atomically
+from vagram_ray.sweep.plan.estimates import Costs, assumed_fit_epochs
 from vagram_ray.sweep.plan.machine import Machine, processor_name
 from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.sweep.processes import import_path
@@ -28,26 +34,23 @@ TOTAL_SECONDS = 20.0
 """Of the clock, after which no further size is measured."""
 LAST_SECONDS = 20.0
 """Of the clock, that the start of the process and a last size may take beyond it."""
-SIZE_SECONDS = 1.0
-"""Of the clock, after which the rounds of a size are not repeated."""
-_REPEATS = 3
+MOST_SEEDS = 4
+"""Larger cohorts are measured with so many seeds. From there on each seed is taken to cost the same."""
+_ROUNDS = 2
 _UPDATES_SECONDS = 0.1
 """Of updates, in each round."""
 _WARM_UP_STEPS = 64
-_MINIBATCHES = 3
-"""Minibatches of a fit epoch on the smaller number of transitions."""
-_FIT_EPOCHS = 3
-"""Epochs of the longer fit. The other fits have one."""
 _ROWS = 1280
 """Least number of stored transitions: as many as the metrics of a fit look at, and some to validate on."""
+_MINIBATCHES = 3
+"""Minibatches of a fit epoch, at least."""
+_MOST_ROLLOUTS = 4000
 _GPU_FACTOR = 8
 """How much more a GPU is given at once, where a CPU's time is in proportion already."""
+NOT_MEASURED = "times are unknown, as nothing was measured on such a GPU: the sweep's own first epochs tell."
 
 Sized = tuple[Workload, int]
 """A workload and the seeds of its cohort."""
-
-
-NOT_MEASURED = "times are unknown, as nothing was measured on such a GPU: the sweep's own first epochs tell."
 
 
 class Prober:
@@ -72,80 +75,83 @@ class Prober:
         if on_gpu and not (self._machine.local and torch.cuda.is_available()):
             self.note = NOT_MEASURED
             return [None] * len(work)
-        name = self._machine.description if self._machine.local else processor_name()
-        files = CostFiles(torch.cuda.get_device_name(0) if on_gpu else name)
-        keys = [work_key(*each) for each in work]
-        found = {key: files.read(key) for key in dict.fromkeys(keys)}
-        missing = {key: each for key, each in zip(keys, work, strict=True) if found[key] is None}
+        name = torch.cuda.get_device_name(0) if on_gpu else processor_name()
+        files = [cost_file(name, workload, seeds) for workload, seeds in work]
+        missing = {file: sized for file, sized in zip(files, work, strict=True) if _read(file) is None}
         if missing:
-            measured, error = _in_a_process(missing, self._extensions, "cuda" if on_gpu else "cpu")
-            for key, costs in measured.items():
-                files.write(key, costs)
-            found |= measured
-            self._note_unmeasured(len(missing) - len(measured), len(found), error)
+            error = _measure(missing, self._extensions, "cuda" if on_gpu else "cpu")
+            if lacking := sum(_read(file) is None for file in missing):
+                self.note = (
+                    f"the time of {lacking} of {plural(len(set(files)), 'size')} of networks and data was not "
+                    f"measured: {error or f'probes take {TOTAL_SECONDS:.0f} s at most'}; a plan that is made again "
+                    "measures further, and the sweep's own first epochs tell."
+                )
         if not self._machine.local and not self.note:
             self.note = "times were measured on this machine, not on the cluster's."
-        return [found[key] for key in keys]
-
-    def _note_unmeasured(self, lacking: int, sizes: int, error: str) -> None:
-        if not lacking:
-            return
-        why = f"a probe failed ({error})" if error else f"probes take {TOTAL_SECONDS:.0f} s at most"
-        self.note = (
-            f"the time of {lacking} of {plural(sizes, 'size')} of networks and data was not measured: {why}; a plan "
-            "that is made again measures further, and the sweep's own first epochs tell."
-        )
+        return [_read(file) for file in files]
 
 
-def _in_a_process(work: dict[str, Sized], extensions: Sequence[str], device: str) -> tuple[dict[str, Costs], str]:
-    """What a process of its own has measured in time, and the first error."""
+def cost_file(machine: str, workload: Workload, num_seeds: int) -> Path:
+    """Where costs are kept: by the machine, the versions, and all that decides sizes."""
+    versions = [metadata.version(package) for package in ("vagram-ray", "torch")]
+    seeds, settings = min(num_seeds, MOST_SEEDS), workload.settings
+    updates = seeds * settings.epoch_length * settings.utd_ratio  # what execution="auto" looks at
+    content = [machine, versions, workload.sizes, seeds, updates >= UPDATES_WORTH_COMPILING]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
+    try:
+        folder = user_cache_folder()
+    except OSError:  # a user without a home
+        folder = user_temporary_folder()
+    return folder / "costs" / f"{digest[:32]}.json"
+
+
+def _read(file: Path) -> Costs | None:
+    try:
+        return Costs(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _measure(work: dict[Path, Sized], extensions: Sequence[str], device: str) -> str:
+    """Let a process of its own measure, as far as it comes. Returns what failed."""
+    from ray import cloudpickle  # it knows what travels by value
+
     environment = os.environ | {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1"}
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, "-m", "vagram_ray.sweep.plan.probe"]
-    from ray import cloudpickle  # it knows what travels by value
-
     try:
         content = cloudpickle.dumps((work, tuple(extensions), device, TOTAL_SECONDS))
         done = subprocess.run(
             command, input=content, capture_output=True, env=environment, timeout=TOTAL_SECONDS + LAST_SECONDS
         )
-        output = done.stdout
-    except subprocess.TimeoutExpired as error:
-        output = error.stdout or b""
+    except subprocess.TimeoutExpired:
+        return ""
     except Exception as error:  # an environment's arguments that cannot be pickled, no memory for a process
-        return {}, f"{type(error).__name__}: {error}"
-    measured, first_error = {}, ""
-    for line in output.decode(errors="replace").splitlines():
-        try:
-            answer = json.loads(line)
-            if "error" in answer:
-                first_error = first_error or str(answer["error"])
-            else:
-                measured[answer["key"]] = Costs.from_content(answer["costs"])
-        except (ValueError, KeyError, TypeError):
-            continue  # cut off
-    return measured, first_error
+        return f"a probe failed ({type(error).__name__}: {error})"
+    lines = done.stderr.decode(errors="replace").strip().splitlines() if done.returncode else []
+    return f"a probe failed ({lines[-1]})" if lines else ""
 
 
 def main() -> None:
-    """Measure what standard input describes, a line of JSON each on standard output."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what users' own code prints is no answer
+    """Measure what standard input describes, and write a file for each size. The first error is raised at the end."""
     work, extensions, device, total_seconds = pickle.load(sys.stdin.buffer)
-    start = time.monotonic()
+    start, first_error = time.monotonic(), None
     if extensions:
         from vagram_ray.rllib import load_extensions
 
         load_extensions(extensions)
-    for key, (workload, num_seeds) in work.items():
+    for file, (workload, num_seeds) in work.items():
         if time.monotonic() - start > total_seconds:
             break
         try:
-            answer = {"key": key, "costs": asdict(probe(workload, seeds_measured(num_seeds), device))}
+            costs = probe(workload, min(num_seeds, MOST_SEEDS), device)
         except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-        print(json.dumps(answer), file=answers, flush=True)
+            first_error = first_error or error
+        else:
+            write_atomically(file, json.dumps(asdict(costs)))
+    if first_error is not None:
+        raise first_error
 
 
 # -- in that process -----------------------------------------------------------------------------------------------
@@ -154,37 +160,19 @@ def main() -> None:
 def probe(workload: Workload, num_seeds: int, device: str = "cpu") -> Costs:
     """Let a cohort of ``num_seeds`` seeds work, and time each kind of work.
 
-    Epochs of three kinds follow each other: their model fits differ in the number of epochs and of transitions, so
-    that they tell what a fit epoch costs, what is done once per transition, and what whatever the data. All are
-    repeated while there is time, and the least counts: it is what others on the machine have disturbed least. The
-    epochs before are not counted: they warm up, and native code is loaded in them.
+    The epochs before are not counted: they warm up, and native code is loaded in them. Of those that are, the least
+    counts: it is what others on the machine have disturbed least.
     """
-    start = time.monotonic()
     probed = _Probed(workload, num_seeds, device)
     probed.warm_up()
-    rows, rounds, fits = probed.rows, [], []
-    for repeat in range(_REPEATS):
-        if repeat and time.monotonic() - start > SIZE_SECONDS:
-            break
-        kinds = ((rows, 1), (rows, _FIT_EPOCHS), (4 * rows, 1))
-        rounds += (three := [probed.round(count, epochs) for count, epochs in kinds])
-        fits.append([each["model_fit"] for each in three])
-    costs = Costs(
-        num_seeds,
-        env_step_s=min(each["env"] for each in rounds) / probed.steps,
-        sac_update_s=min(each["sac"] for each in rounds) / (probed.steps * probed.utd_ratio),
-    )
-    if not workload.settings.model_based:
-        return costs
-    short, long, large = (min(times) for times in zip(*fits, strict=True))
-    epoch = max(0.0, long - short) / ((_FIT_EPOCHS - 1) * rows)
-    once = max(0.0, (large - short) / (3 * rows) - epoch)
-    return replace(
-        costs,
-        fit_s=max(0.0, short - rows * (epoch + once)),
-        fit_row_s=once,
-        fit_epoch_row_s=epoch,
-        imagined_s=min(each["rollout"] for each in rounds) / probed.rollouts,
+    fit_epochs = assumed_fit_epochs(workload.settings)
+    rounds = [probed.round(probed.rows, fit_epochs) for _ in range(_ROUNDS)]
+    least = {phase: min(each[phase] for each in rounds) / num_seeds for phase in PHASES}
+    return Costs(
+        env_step_s=least["env"] / probed.steps,
+        sac_update_s=least["sac"] / (probed.steps * probed.utd_ratio),
+        fit_row_s=least["model_fit"] / probed.rows,
+        imagined_s=least["rollout"] / probed.rollouts,
     )
 
 
@@ -213,7 +201,7 @@ class _Probed:
         self.steps = self.utd_ratio = 1
         wanted = math.ceil(factor * _MINIBATCHES * settings.model_batch_size / (1.0 - settings.validation_fraction))
         self.rows = max(_ROWS, wanted) if settings.model_based else _ROWS
-        self._most_rollouts = min(settings.rollouts_per_step * settings.model_train_freq, factor * 4000)
+        self._most_rollouts = min(settings.rollouts_per_step * settings.model_train_freq, factor * _MOST_ROLLOUTS)
         self._envs = SeedVectorEnv(spec, range(num_seeds))
         # As long as an epoch is in earnest: what execution="auto" comes to depends on it.
         in_earnest = replace(self._settings(1), epoch_length=settings.epoch_length, utd_ratio=settings.utd_ratio)
@@ -260,8 +248,8 @@ class _Probed:
             real_ratio=(0, 1, 0.05, 0.05),
             imagined_epochs_retained=1,
             model_max_epochs=fit_epochs,
-            model_patience=2 * _FIT_EPOCHS,
-            replay_capacity=8 * self.rows,
+            model_patience=fit_epochs,
+            replay_capacity=2 * self.rows,
         )
 
     def _fill_buffer(self, rows: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from vagram_ray.core.settings import MBPOSettings
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
 
 FLOAT_BYTES = 4
+_MODEL_SIZES = (
+    "model_loss", "model_loss_options", "ensemble_size", "num_elites", "model_batch_size", "model_patience",
+    "model_max_epochs", "termination",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,16 @@ class Workload:
             max_episode_steps=spec.max_episode_steps or 1000,
             checkpoints_kept=config.checkpoints_kept,
         )
+
+    @property
+    def sizes(self) -> list[Any]:
+        """All that decides what a piece of its work costs: workloads with equal ones cost the same per piece."""
+        settings, spec = self.settings, self.environment
+        environment = asdict(replace(spec, creator=None)) if spec is not None else {}  # its name stands for it
+        names = ("execution", "matmul_precision", "train_batch_size_per_learner")
+        model = (self.model_sizes, *(getattr(settings, name) for name in _MODEL_SIZES)) if settings.model_based else ()
+        how = tuple(getattr(settings, name) for name in names)
+        return [self.actor_sizes, self.critic_sizes, model, how, environment]
 
     @property
     def transition_floats(self) -> int:
