@@ -176,9 +176,9 @@ def test_epochs_that_grow_are_foreseen(
     assert progress.seconds_left() == pytest.approx(20.0)  # the other trial has ten planned seconds
     progress.reported(first.name, make_result(2, {0: 1.0}))  # 4 s for 3: the factor goes down
     assert progress.cells()[0].seconds_left == pytest.approx(7 * 4 / 3)
-    for epoch in (3, 2):  # back to a checkpoint: three measured epochs, two done
+    for epoch in (3, 2):  # back to a checkpoint: three measured epochs of 6 planned seconds
         progress.reported(first.name, make_result(epoch, {0: 1.0}))
-    assert progress.cells()[0].seconds_left == pytest.approx(7 * 6 / (3 * 3 / 2))
+    assert progress.cells()[0].seconds_left == pytest.approx(7 * 6 / 6)
 
 
 def test_failures_show_and_failed_seeds_leave_the_return(
@@ -381,4 +381,4 @@ def test_what_was_recorded_before_counts_from_the_start(
     progress.reported(SECOND, make_result(3, {2: 8.0}))  # the epoch of its checkpoint once more
     progress.reported(SECOND, make_result(4, {2: 8.0}))
     assert progress.trials[SECOND].epochs_done == 4
-    assert list(progress.trials[SECOND].epoch_seconds) == [2.0] * 5
+    assert [seconds for seconds, _ in progress.trials[SECOND].paces] == [2.0] * 5

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,45 +19,14 @@ from vagram_ray.files import read_file
 from vagram_ray.records import SweepError, SweepFolder
 from vagram_ray.records.folder import ERROR_FILE, RecordsFollower, stopped_by
 from vagram_ray.records.launches import started_at, total_seconds
-from vagram_ray.records.task_line import task_line
 from vagram_ray.report.errors import ReportError
-from vagram_ray.sweep.plan.cells import Cell
-from vagram_ray.sweep.plan.plan import TrialPlan
 from vagram_ray.sweep.run.faults import MAX_FAILURES, NODE_LOST
 from vagram_ray.sweep.view.progress import DONE, FAILED, STOPPED, ProgressTable, ProgressView, SweepProgress
+from vagram_ray.sweep.view.progress_state import RecordedPlan
 from vagram_ray.text import format_duration
 
 REFRESH_S = 1.0
 MAX_ERROR_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class RecordedPlan:
-    """A sweep's plan as far as ``sweep.json`` tells it: a ``PlannedSweep``."""
-
-    cells: tuple[Cell, ...]
-    trials: tuple[TrialPlan, ...]
-    epochs: int
-    slots: int
-    return_metric: str
-    to_come: int = 0
-    """Samples of a search that have not been suggested yet."""
-    task: str = ""
-
-    @classmethod
-    def of(cls, info: Mapping[str, Any]) -> RecordedPlan:
-        """The plan in the content of ``sweep.json``."""
-        cells = tuple(Cell(index, cell["label"], cell["axes"], {}) for index, cell in enumerate(info["cells"]))
-        trials = tuple(
-            TrialPlan(cells[trial["cell"]], tuple(trial["seeds"]), trial["name"]) for trial in info["trials"]
-        )
-        machine = info.get("machine", {})
-        slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1
-        samples = info.get("tuning", {}).get("num_samples") or 0
-        to_come = 0 if "wall_time_s" in info else max(0, samples - len(cells))
-        return cls(
-            cells, trials, info["epochs"], min(slots, len(trials)), info["return_metric"], to_come, task_line(info)
-        )
 
 
 class SweepWatch:

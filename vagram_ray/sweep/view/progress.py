@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.records.seed_statistics import MIN_SEEDS, SeedStatistics
-from vagram_ray.records.terminal import TaskLine, axis_names, short_name, short_title
+from vagram_ray.records.terminal import FirstThatFits, TaskLine, axis_names, short_name, short_title
 from vagram_ray.sweep.view.progress_state import (
     DONE,
     FAILED,
@@ -43,6 +41,7 @@ from vagram_ray.text import (
 __all__ = ["DONE", "FAILED", "STOPPED", "ProgressTable", "ProgressView", "SweepProgress", "end_line", "result_line"]
 
 LOG_INTERVAL_S = 10.0
+_BAR = 8
 MAX_TROUBLES = 6
 """Failed trials that are told of below the live table."""
 _SILENCE_S, _FIRST_SILENCE_S = 60.0, 600.0
@@ -59,17 +58,15 @@ class _Layout:
 
     axis_names: bool
     """Whether every row repeats the names of the axes. Otherwise they stand above the column."""
-    bar: int
     speed: bool
     interval: bool
 
 
 _LAYOUTS = (
-    _Layout(axis_names=True, bar=16, speed=True, interval=True),
-    _Layout(axis_names=False, bar=16, speed=True, interval=True),
-    _Layout(axis_names=False, bar=8, speed=True, interval=True),
-    _Layout(axis_names=False, bar=8, speed=False, interval=True),
-    _Layout(axis_names=False, bar=4, speed=False, interval=False),
+    _Layout(axis_names=True, speed=True, interval=True),
+    _Layout(axis_names=False, speed=True, interval=True),
+    _Layout(axis_names=False, speed=False, interval=True),
+    _Layout(axis_names=False, speed=False, interval=False),
 )
 
 
@@ -84,97 +81,49 @@ class ProgressTable:
         self._progress, self._max_height = progress, max_height
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        cells = self._progress.cells()
-        task = self._progress.plan.task
-        above = console.render_lines(Group(TaskLine(task), ""), options) if task else []
-        below = console.render_lines(Group("", *_troubles(self._progress), _status_line(self._progress)), options)
-        shown = _choose(cells, self._rows(cells, len(above) + len(below)))
-        for layout in _LAYOUTS:
-            rows = [_row(cell, _axes(cells), layout) for cell in shown]
-            if _width(rows, cells, layout) <= options.max_width:
-                break
-        yield from _lines(above)
-        yield _table(rows, cells, shown, layout)
-        yield from _lines(below)
-
-    def _rows(self, cells: Sequence[CellProgress], other_lines: int) -> int:
-        if self._max_height is None:
-            return len(cells)
-        head = max(1, len(_axes(cells))) + 1
-        room = self._max_height - head - other_lines
-        return max(1, room if room >= len(cells) else room - 1)  # a line tells of those that are not shown
+        cells, task = self._progress.cells(), self._progress.plan.task
+        axes = axis_names(row.cell.axes for row in cells)
+        above: list[RenderableType] = [TaskLine(task), ""] if task else []
+        below = ["", *_troubles(self._progress), _status_line(self._progress)]
+        head = max(1, len(axes)) + 1 + len(console.render_lines(Group(*above, *below), options))
+        shown = _choose(cells, None if self._max_height is None else self._max_height - head)
+        table = FirstThatFits(*(_table(shown, axes, layout) for layout in _LAYOUTS))
+        yield Group(*above, table, *_others(cells, shown), *below)
 
 
-def _lines(lines: Sequence[Sequence[Segment]]) -> Iterator[Segment]:
-    for line in lines:
-        yield from line
-        yield Segment.line()
-
-
-def _choose(cells: Sequence[CellProgress], max_rows: int) -> list[CellProgress]:
+def _choose(cells: Sequence[CellProgress], max_rows: int | None) -> Sequence[CellProgress]:
     """The cells to show, in their own order: what is going on first, then from the top."""
+    if max_rows is None or len(cells) <= max_rows:
+        return cells
     ranks = {RUNNING: 0, FAILED: 1, STARTING: 2}
     by_interest = sorted(cells, key=lambda row: ranks.get(row.status, 3))
-    chosen = {row.cell.index for row in by_interest[:max_rows]}
+    chosen = {row.cell.index for row in by_interest[: max(1, max_rows - 1)]}  # a line tells of the others
     return [row for row in cells if row.cell.index in chosen]
 
 
-@dataclass(frozen=True)
-class _Row:
-    label: Text
-    bar: ProgressBar
-    texts: tuple[Text, ...]
-    state: Text
-
-
-def _row(row: CellProgress, axes: Sequence[str], layout: _Layout) -> _Row:
-    label = row.cell.label if layout.axis_names else short_name(row.cell.label, row.cell.axes, axes)
-    texts = [Text(f"{row.epochs_done}/{row.epochs_total}"), _return(row.returns, layout.interval)]
-    if layout.speed:
-        texts.append(Text(f"{row.steps_per_s:,.0f}" if row.steps_per_s else "-"))
-    bar = ProgressBar(total=row.epochs_total, completed=row.epochs_done, width=layout.bar, complete_style="cyan")
-    return _Row(Text(label, style=_STYLES[row.status]), bar, tuple(texts), _state(row))
-
-
-def _titles(cells: Sequence[CellProgress], layout: _Layout) -> list[str]:
-    first = "cell" if layout.axis_names else short_title(_axes(cells))
-    titles = [first, "", "epochs", "return (IQM, 95 %)" if layout.interval else "return"]
-    return [*titles, *(["steps/s"] if layout.speed else []), "left"]
-
-
-def _width(rows: Sequence[_Row], cells: Sequence[CellProgress], layout: _Layout) -> int:
-    """Columns of the terminal that the table takes when nothing is cut."""
-    contents = [
-        (row.label.plain, " " * layout.bar, *(text.plain for text in row.texts), row.state.plain) for row in rows
-    ]
-    columns = zip(_titles(cells, layout), *contents, strict=True)
-    widths = [max(cell_len(line) for text in column for line in text.split("\n")) for column in columns]
-    return sum(widths) + 3 * (len(widths) - 1)
-
-
-def _table(
-    rows: Sequence[_Row], cells: Sequence[CellProgress], shown: Sequence[CellProgress], layout: _Layout
-) -> RenderableType:
+def _table(shown: Sequence[CellProgress], axes: Sequence[str], layout: _Layout) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    titles = _titles(cells, layout)
-    table.add_column(titles[0], overflow="ellipsis", no_wrap=True)
-    table.add_column(titles[1], width=layout.bar)
-    for title in titles[2:]:
+    table.add_column("cell" if layout.axis_names else short_title(axes), overflow="ellipsis", no_wrap=True)
+    table.add_column("", width=_BAR)
+    speed = ["steps/s"] if layout.speed else []
+    for title in ("epochs", "return (IQM, 95 %)" if layout.interval else "return", *speed, "left"):
         table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(row.label, row.bar, *row.texts, row.state)
-    return Group(table, *([_others(cells, shown)] if len(shown) < len(cells) else []))
+    for row in shown:
+        label = row.cell.label if layout.axis_names else short_name(row.cell.label, row.cell.axes, axes)
+        bar = ProgressBar(total=row.epochs_total, completed=row.epochs_done, width=_BAR, complete_style="cyan")
+        steps = [Text(f"{row.steps_per_s:,.0f}" if row.steps_per_s else "-")] if layout.speed else []
+        epochs, returns = Text(f"{row.epochs_done}/{row.epochs_total}"), _return(row.returns, layout.interval)
+        table.add_row(Text(label, style=_STYLES[row.status]), bar, epochs, returns, *steps, _state(row))
+    return table
 
 
-def _axes(cells: Sequence[CellProgress]) -> list[str]:
-    return axis_names(row.cell.axes for row in cells)
-
-
-def _others(cells: Sequence[CellProgress], shown: Sequence[CellProgress]) -> Text:
+def _others(cells: Sequence[CellProgress], shown: Sequence[CellProgress]) -> list[Text]:
+    """A line about the cells that are not shown, if there are any."""
     chosen = {row.cell.index for row in shown}
     statuses = [row.status for row in cells if row.cell.index not in chosen]
     counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
-    return Text(f"... {plural(len(statuses), 'more cell')}: {counts}", style="dim", no_wrap=True, overflow="ellipsis")
+    line = f"... {plural(len(statuses), 'more cell')}: {counts}"
+    return [Text(line, style="dim", no_wrap=True, overflow="ellipsis")] if statuses else []
 
 
 def _state(row: CellProgress) -> Text:

@@ -8,49 +8,47 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from vagram_ray.records.fit_limit import fit_limit_warning, shares_at_limit
 from vagram_ray.records.folder import make_record, stopped_by
 from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
+from vagram_ray.records.task_line import task_line
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.packing import makespan
-from vagram_ray.sweep.plan.plan import TrialPlan
+from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 
 WAITING, STARTING, RUNNING, DONE, FAILED, STOPPED = "waiting", "starting", "running", "done", "failed", "stopped"
 _RECENT_EPOCHS = 5
 
 
-class PlannedSweep(Protocol):
-    """The sweep of which progress is shown, such as a ``SweepPlan``."""
+@dataclass(frozen=True)
+class RecordedPlan:
+    """A sweep's plan as far as ``sweep.json`` tells it."""
 
-    @property
-    def cells(self) -> Sequence[Cell]:
-        """All cells, by index."""
+    cells: tuple[Cell, ...]
+    trials: tuple[TrialPlan, ...]
+    epochs: int
+    slots: int
+    return_metric: str
+    to_come: int = 0
+    """Samples of a search that have not been suggested yet: one trial each."""
+    task: str = ""
 
-    @property
-    def trials(self) -> Sequence[TrialPlan]:
-        """All trials in the order in which they start. An estimate of NaN seconds is none."""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of every trial."""
-
-    @property
-    def slots(self) -> int:
-        """Trials that run at the same time."""
-
-    @property
-    def task(self) -> str:
-        """The task in one line (``records.task_line``), empty where that is not known."""
-
-    @property
-    def return_metric(self) -> str:
-        """Name of the per-seed metric that is the return."""
-
-    @property
-    def to_come(self) -> int:
-        """Trials of a search that are not known yet: one for each sample that is still to be suggested."""
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> RecordedPlan:
+        """The plan in the content of ``sweep.json``."""
+        cells = tuple(Cell(index, cell["label"], cell["axes"], {}) for index, cell in enumerate(info["cells"]))
+        trials = tuple(
+            TrialPlan(cells[trial["cell"]], tuple(trial["seeds"]), trial["name"]) for trial in info["trials"]
+        )
+        machine = info.get("machine", {})
+        slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1
+        samples = info.get("tuning", {}).get("num_samples") or 0
+        to_come = 0 if "wall_time_s" in info else max(0, samples - len(cells))
+        return cls(
+            cells, trials, info["epochs"], min(slots, len(trials)), info["return_metric"], to_come, task_line(info)
+        )
 
 
 @dataclass
@@ -65,7 +63,8 @@ class TrialProgress:
     steps_per_s: float = math.nan
     returns: dict[int, float] = field(default_factory=dict)
     failed_seeds: set[int] = field(default_factory=set)
-    epoch_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
+    paces: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
+    """Seconds of its recent epochs, as measured and as planned."""
     fit_limits: dict[int, list[float]] = field(default_factory=dict)
     """By epoch, the shares of its seeds' model fits that ended at their limit."""
     news: float = math.nan
@@ -122,9 +121,12 @@ class SweepProgress:
     """
 
     def __init__(
-        self, plan: PlannedSweep, clock: Callable[[], float] = time.monotonic, started: float | None = None
+        self,
+        plan: SweepPlan | RecordedPlan,
+        clock: Callable[[], float] = time.monotonic,
+        started: float | None = None,
     ) -> None:
-        self.plan = plan
+        self.plan, self._is_timed = plan, _is_timed(plan)
         self.trials = {trial.name: TrialProgress(trial) for trial in plan.trials}
         self._clock = clock
         self._started = clock() if started is None else started
@@ -156,9 +158,13 @@ class SweepProgress:
     def recorded(self, name: str, record: Mapping[str, Any], when: float | None = None) -> None:
         """A trial has finished an epoch. ``record`` is as in ``records/*.jsonl``."""
         trial = self.trials[name]
-        epochs = record["training_iteration"] - trial.epochs_done
-        if epochs > 0:  # otherwise it has gone back to a checkpoint
-            trial.epoch_seconds.append((float(record["time_total_s"]) - trial.total_s) / epochs)
+        epochs, seconds = (
+            record["training_iteration"] - trial.epochs_done,
+            float(record["time_total_s"]) - trial.total_s,
+        )
+        if epochs > 0 and seconds > 0:  # otherwise it has gone back to a checkpoint
+            planned = self._planned(trial, trial.epochs_done, record["training_iteration"])
+            trial.paces.append((seconds / epochs, planned / epochs))
         trial.status = RUNNING
         trial.fit_limits[record["training_iteration"]] = shares_at_limit([record])
         trial.epochs_done, trial.env_steps = record["training_iteration"], record["env_steps"]
@@ -208,10 +214,10 @@ class SweepProgress:
         trial.status, trial.error_path, trial.reason = FAILED, error_path, reason
         self._heard(when)
 
-    def replanned(self, plan: PlannedSweep) -> None:
+    def replanned(self, plan: SweepPlan) -> None:
         """Trials have been divided: others are in their place, which wait."""
         known = self.trials
-        self.plan = plan
+        self.plan, self._is_timed = plan, _is_timed(plan)
         self.trials = {trial.name: known.get(trial.name) or TrialProgress(trial) for trial in plan.trials}
 
     def warned(self, sentence: str) -> bool:
@@ -235,18 +241,16 @@ class SweepProgress:
         trials: dict[int, list[TrialProgress]] = {cell.index: [] for cell in self.plan.cells}
         for trial in self.trials.values():
             trials[trial.plan.cell.index].append(trial)
-        starting, estimate = self._starting(), self._estimate()
-        return [self._cell(cell, trials[cell.index], starting, estimate) for cell in self.plan.cells]
+        starting, pace = self._starting(), self._pace()
+        return [self._cell(cell, trials[cell.index], starting, pace) for cell in self.plan.cells]
 
     def seconds_left(self) -> float:
         """Estimated seconds until the last trial ends, or NaN while there is nothing to tell it from."""
-        estimate = self._estimate()
-        trials = list(self.trials.values())
-        ongoing = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == RUNNING]
-        waiting = [self._trial_seconds_left(trial, estimate) for trial in trials if trial.status == WAITING]
-        seconds = ongoing + waiting
+        pace, trials = self._pace(), list(self.trials.values())
+        by_status = [[trial for trial in trials if trial.status == status] for status in (RUNNING, WAITING)]
+        seconds = [self._trial_seconds_left(trial, pace) for group in by_status for trial in group]
         if self.plan.to_come and trials:  # of the size of the newest one
-            seconds += [self._trial_seconds_left(TrialProgress(trials[-1].plan), estimate)] * self.plan.to_come
+            seconds += [self._trial_seconds_left(TrialProgress(trials[-1].plan), pace)] * self.plan.to_come
         if any(math.isnan(left) for left in seconds):
             return math.nan
         return makespan(seconds, self.plan.slots) if seconds else 0.0
@@ -283,7 +287,7 @@ class SweepProgress:
 
     def longest_epoch(self) -> float:
         """Seconds of the longest of the recent epochs of all trials, NaN before the first one."""
-        return max((seconds for trial in self.trials.values() for seconds in _measured(trial)), default=math.nan)
+        return max((seconds for trial in self.trials.values() for seconds, _ in tuple(trial.paces)), default=math.nan)
 
     def _heard(self, when: float | None = None, trial: TrialProgress | None = None) -> None:
         now = self._clock() if when is None else when
@@ -301,7 +305,7 @@ class SweepProgress:
         return self.plan.epochs if trial.status == FAILED or trial.stopped_by else trial.epochs_done
 
     def _cell(
-        self, cell: Cell, trials: Sequence[TrialProgress], starting: Collection[str], estimate: _Estimate
+        self, cell: Cell, trials: Sequence[TrialProgress], starting: Collection[str], pace: float
     ) -> CellProgress:
         running = [trial for trial in trials if trial.status == RUNNING]
         last = {seed: value for trial in trials for seed, value in list(trial.returns.items())}
@@ -313,69 +317,45 @@ class SweepProgress:
             epochs_total=len(trials) * self.plan.epochs,
             returns=return_statistics(tuple(returns)),
             steps_per_s=sum(trial.steps_per_s for trial in running if math.isfinite(trial.steps_per_s)),
-            seconds_left=max([self._trial_seconds_left(trial, estimate) for trial in running], default=math.nan),
+            seconds_left=max([self._trial_seconds_left(trial, pace) for trial in running], default=math.nan),
             failed_trials=sum(trial.status == FAILED for trial in trials),
             failed_seeds=sum(len(trial.failed_seeds) for trial in trials),
         )
 
-    def _trial_seconds_left(self, trial: TrialProgress, estimate: _Estimate) -> float:
+    def _trial_seconds_left(self, trial: TrialProgress, pace: float) -> float:
         """What its epochs will take, less what of the one that runs has passed, at most all of that one."""
-        left = self._epoch_seconds_left(trial, estimate)
-        epochs = self.plan.epochs - trial.epochs_done
-        if trial.status != RUNNING or math.isnan(trial.news) or epochs <= 0:
-            return left
-        return left - min(max(0.0, self._clock() - trial.news), left / epochs)
-
-    def _epoch_seconds_left(self, trial: TrialProgress, estimate: _Estimate) -> float:
-        """Computed from the trial's own epochs, before the first of them from its plan or other trials' epochs.
-
-        Epochs grow with the data of the model's fits: where the plan knows by how much, measured ones count as what
-        they are of the planned ones.
-        """
         epochs, done = self.plan.epochs, trial.epochs_done
-        planned_left = trial.plan.estimate.seconds_between(done, epochs, epochs)
-        recent = _measured(trial)
-        if recent:
-            planned = _planned(trial, len(recent), epochs)
-            growth = planned_left / planned if planned > 0 else (epochs - done) / len(recent)
-            return sum(recent) * growth
-        if math.isfinite(planned_left):
-            return planned_left * estimate.correction
-        return (epochs - done) * estimate.seconds_per_seed_epoch * len(trial.plan.seeds)
+        left = self._planned(trial, done, epochs) * (_pace([trial]) if trial.paces else pace)
+        if trial.status != RUNNING or math.isnan(trial.news) or done >= epochs:
+            return left
+        return left - min(max(0.0, self._clock() - trial.news), left / (epochs - done))
 
-    def _estimate(self) -> _Estimate:
-        """Statistics of the epochs so far, for trials that have none."""
-        measured = compared = planned = 0.0
-        count = 0
-        for trial in list(self.trials.values()):
-            recent = _measured(trial)
-            measured += sum(recent)
-            count += len(recent) * len(trial.plan.seeds)
-            its_plan = _planned(trial, len(recent), self.plan.epochs)
-            if its_plan > 0:
-                compared, planned = compared + sum(recent), planned + its_plan
-        return _Estimate(compared / planned if planned > 0 else 1.0, measured / count if count else math.nan)
+    def _planned(self, trial: TrialProgress, first: int, last: int) -> float:
+        """Planned seconds of a trial's epochs. Where times are unknown, a second for each epoch of a seed."""
+        if self._is_timed:
+            return trial.plan.estimate.seconds_between(first, last, self.plan.epochs)
+        return float((last - first) * len(trial.plan.seeds))
+
+    def _pace(self) -> float:
+        """How much longer than planned the epochs so far have taken: for trials that have none."""
+        trials = list(self.trials.values())
+        if any(trial.paces for trial in trials):
+            return _pace(trials)
+        return 1.0 if self._is_timed else math.nan
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    """Statistics of the epochs so far, over all trials. Computed once for a table, however many trials there are."""
-
-    correction: float
-    """How much longer than planned they have taken, or 1 before the first one."""
-    seconds_per_seed_epoch: float
-    """Average seconds of an epoch of one seed, NaN before the first one."""
+def _is_timed(plan: SweepPlan | RecordedPlan) -> bool:
+    """Whether the plan knows how long every trial takes."""
+    return all(math.isfinite(trial.estimate.seconds) for trial in plan.trials)
 
 
-def _planned(trial: TrialProgress, count: int, epochs: int) -> float:
-    """Seconds that the plan gave a trial's last ``count`` epochs, NaN where it knows nothing.
-
-    A trial that has gone back to a checkpoint may have measured more epochs than it has done.
-    """
-    done, first = trial.epochs_done, max(0, trial.epochs_done - count)
-    if first == done:
-        return math.nan
-    return trial.plan.estimate.seconds_between(first, done, epochs) * count / (done - first)
+def _pace(trials: Sequence[TrialProgress]) -> float:
+    """Measured over planned seconds of recent epochs."""
+    # The live table is drawn by a thread of its own: a copy, for an epoch may end meanwhile.
+    measured, planned = (
+        sum(own) for own in zip(*(pace for trial in trials for pace in tuple(trial.paces)), strict=True)
+    )
+    return float(measured / planned) if planned > 0 else math.nan
 
 
 def _status(trials: Sequence[TrialProgress], starting: Collection[str]) -> str:
@@ -385,11 +365,6 @@ def _status(trials: Sequence[TrialProgress], starting: Collection[str]) -> str:
     if WAITING in statuses:
         return STARTING if any(trial.plan.name in starting for trial in trials) else WAITING
     return next(status for status in (FAILED, STOPPED, DONE) if status in statuses)
-
-
-def _measured(trial: TrialProgress) -> list[float]:
-    # The live table is drawn by a thread of its own: a copy, for an epoch may end meanwhile.
-    return [seconds for seconds in tuple(trial.epoch_seconds) if math.isfinite(seconds) and seconds > 0]
 
 
 @functools.lru_cache(maxsize=256)  # more than a table has rows. Each key holds all returns of a cell
