@@ -112,7 +112,7 @@ def test_figure_5_has_mbrl_libs_cartpole_settings_for_both_tasks() -> None:
         assert cell.actor_hidden_sizes == cell.critic_hidden_sizes == (256, 256)
         assert cell.actor_lr == cell.critic_lr == cell.alpha_lr == 3e-4
         assert cell.real_ratio == (1, 5, 1.0, 0.05), "the published file's for cartpole"
-    assert {plan.epoch_steps[cell.index] * plan.epochs for cell in plan.cells} == {5000}
+    assert {plan.workloads[cell.index].settings.epoch_length * plan.epochs for cell in plan.cells} == {5000}
 
 
 def test_figure_6_has_each_task_with_its_own_hyperparameters() -> None:
@@ -127,7 +127,7 @@ def test_figure_6_has_each_task_with_its_own_hyperparameters() -> None:
     assert (humanoid.hidden_size, humanoid.model_train_freq, humanoid.real_ratio) == (400, 1000, (0, 40, 1.0, 0.05))
     cheetah = [cell for cell in plan.cells if cell.axes["task"] == "HalfCheetah"]
     assert len(cheetah) == 2 + 2 + 1, "two rollout lengths for each model, plain SAC once"
-    assert plan.epoch_steps[cheetah[0].index] * plan.epochs == 300_000
+    assert plan.workloads[cheetah[0].index].settings.epoch_length * plan.epochs == 300_000
 
 
 def test_figure_6_also_has_the_hyperparameters_of_mbrl_lib() -> None:

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 
+from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.estimates import TrialEstimate
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.plan.workload import Workload
 
 MACHINE = Machine(cpus=2, gpus=0, memory_bytes=8 * 1024**3, description="a machine")
+
+WORKLOAD = Workload(
+    MBPOSettings(epoch_length=100, num_steps_sampled_before_learning_starts=50), None, 3, 1, None, 1, 200,
+    request={"CPU": 1.0},
+)  # fmt: skip
 
 
 def small_config(env: str = "Pendulum-v1", **training: Any) -> Any:
@@ -61,8 +68,7 @@ def plan_of(
         trials=tuple(trials),
         seeds=tuple(sorted({seed for pack in next(iter(packs.values())) for seed in pack})),
         epochs=epochs,
-        epoch_steps={cell.index: 100 for cell in cells},
-        warmup_steps={cell.index: 50 for cell in cells},
+        workloads={cell.index: WORKLOAD for cell in cells},
         machine=MACHINE,
         resources={"CPU": 1.0, "GPU": 0.0},
         capacity=slots,

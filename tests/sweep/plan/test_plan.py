@@ -82,7 +82,7 @@ def test_trials_are_cells_times_packs(make_config: Callable[..., Any]) -> None:
     ]
     assert plan.trials[2].parameters == {"model_loss": "nll", "seeds": (0, 1, 2)}
     assert (plan.slots, dict(plan.resources)) == (2, {"CPU": 1.0, "GPU": 0.0})
-    assert plan.epoch_steps == {0: 60, 1: 60}
+    assert [plan.workloads[cell.index].env_steps(1) for cell in plan.cells] == [120, 120]
     assert not {"model_loss", "seeds"} & set(plan.base_parameters())
     assert plan.base_parameters()["hidden_size"] == 8
 

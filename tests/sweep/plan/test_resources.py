@@ -65,7 +65,8 @@ def test_cells_that_change_their_places_keep_their_own_requests(make_config: Cal
     content = {**plan_content(old), "sweep_id": "abc", "launches": [{"command": "python"}]}
     recorded = RecordedSweep.of(json.loads(json.dumps(content)))
     new = plan_on(make_config(hidden_size=tune.grid_search([32, 16, 8])), LARGE, **given)
-    new = replace(new, requests={index: {"CPU": 1.0, "GPU": gpus} for index, gpus in enumerate((0.3, 0.2, 0.1))})
+    requests = [{"CPU": 1.0, "GPU": gpus} for gpus in (0.3, 0.2, 0.1)]
+    new = replace(new, workloads={i: replace(new.workloads[i], request=own) for i, own in enumerate(requests)})
     joined = join_plan(new, recorded)
     shares = {trial.cell.values["hidden_size"]: trial_resources(joined, trial)["GPU"] for trial in joined.trials}
     assert shares == {8: 0.1, 16: 0.2, 32: 0.3}
@@ -116,10 +117,3 @@ def test_resources_that_are_no_table_are_damage(tmp_path: Path, make_plan_of: Ca
     (tmp_path / "sweep.json").write_text(json.dumps(info))
     with pytest.raises(SweepError, match="damaged"):
         read_recorded(SweepFolder(tmp_path, "here"))
-
-
-def test_a_plan_without_requests_of_its_cells_says_what_the_whole_plan_asks_for(
-    make_plan_of: Callable[..., SweepPlan],
-) -> None:
-    plan = replace(make_plan_of({"a=1": [(0,)]}), resources={"CPU": 2.0, "GPU": 0.0})
-    assert trial_resources(plan, plan.trials[0]) == {"CPU": 2.0, "GPU": 0.0}

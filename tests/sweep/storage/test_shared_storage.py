@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from vagram_ray.sweep.plan.resources import CPU, GPU
+from vagram_ray.records.recorded import CPU, GPU
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.shared_storage import all_see_folder, ask_nodes, is_file_soon, other_nodes

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.sweep.plan.cells import Cell
-from vagram_ray.sweep.plan.resources import cell_requests, quiet_ray
-from vagram_ray.sweep.plan.workload import Workload
+from vagram_ray.sweep.plan.workload import Workload, quiet_ray
 from vagram_ray.sweep.spec import SweepError, describe
 
 if TYPE_CHECKING:
@@ -57,16 +56,10 @@ def describe_cells(cells: Sequence[Cell], configs: Sequence[MBPOConfig]) -> dict
     """What a plan knows of cells, by index: the fields of ``SweepPlan`` of these names."""
     from vagram_ray.rllib.plain_config import plain_settings
 
-    places = [cell.index for cell in cells]
-    workloads = {index: Workload.of(config) for index, config in zip(places, configs, strict=True)}
+    by_index = {cell.index: config for cell, config in zip(cells, configs, strict=True)}
     return {
-        "workloads": workloads,
-        "epoch_steps": {index: each.settings.epoch_length for index, each in workloads.items()},
-        "warmup_steps": {
-            index: each.settings.num_steps_sampled_before_learning_starts for index, each in workloads.items()
-        },
-        "settings": {index: plain_settings(config) for index, config in zip(places, configs, strict=True)},
-        "requests": dict(zip(places, cell_requests(configs), strict=True)),
+        "workloads": {index: Workload.of(config) for index, config in by_index.items()},
+        "settings": {index: plain_settings(config) for index, config in by_index.items()},
     }
 
 

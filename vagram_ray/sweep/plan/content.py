@@ -47,8 +47,8 @@ def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[st
                 "axes": _plain(cell.axes),
                 "settings": settings,
                 "trials": [trial.name for trial in plan.cell_trials(cell)],
-                "epoch_length": plan.epoch_steps[cell.index],
-                "warmup_steps": plan.warmup_steps[cell.index],
+                "epoch_length": plan.workloads[cell.index].settings.epoch_length,
+                "warmup_steps": plan.workloads[cell.index].warmup_steps,
             }
             for cell, settings in zip(plan.cells, own, strict=True)
         ],
@@ -59,7 +59,7 @@ def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[st
 
 def trial_resources(plan: SweepPlan, trial: TrialPlan) -> dict[str, float | str]:
     """CPUs and GPUs of a trial of the plan, and the accelerator that it has to come to, if any."""
-    request = plan.requests.get(trial.cell.index, plan.resources)
+    request = plan.workloads[trial.cell.index].request
     amounts = {kind: float((plan.resources if plan.sharing else request).get(kind, 0.0)) for kind in (CPU, GPU)}
     kinds = [
         name.removeprefix(ACCELERATOR) for name, number in request.items() if name.startswith(ACCELERATOR) and number

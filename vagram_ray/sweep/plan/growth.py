@@ -10,8 +10,7 @@ from vagram_ray.records.recorded import RecordedSweep
 from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.estimates import Costs
-from vagram_ray.sweep.plan.plan import SweepPlan, make_trial
-from vagram_ray.sweep.plan.resources import largest_request
+from vagram_ray.sweep.plan.plan import SweepPlan, largest_request, make_trial
 from vagram_ray.sweep.plan.samples import MAX_REPEATS, Samples
 from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.sweep.spec import SweepError
@@ -55,7 +54,7 @@ def with_cells(plan: SweepPlan, cells: Sequence[Cell]) -> SweepPlan:
         SweepError: A cell cannot work.
     """
     known = describe_cells(cells, checked_configs(cells, plan.config, plan.seeds))
-    resources = largest_request([plan.resources, *known["requests"].values()])
+    resources = largest_request([plan.resources, *(each.request for each in known["workloads"].values())])
     fields: dict[str, Any] = {name: {**getattr(plan, name), **values} for name, values in known.items()}
     costs = {cell.index: own for cell in cells if (own := _costs(plan, known["workloads"][cell.index])) is not None}
     grown = replace(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vagram_ray.records.recorded import CPU, GPU
 from vagram_ray.records.task_line import describe_task
 from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells, fixed_settings, working_cell
 from vagram_ray.sweep.plan.cells import Cell, expand_cells, trial_name
@@ -15,7 +16,6 @@ from vagram_ray.sweep.plan.estimates import Costs, TrialEstimate, estimate_trial
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
-from vagram_ray.sweep.plan.resources import largest_request
 from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing
 from vagram_ray.sweep.plan.tuning import Tuning
 from vagram_ray.sweep.plan.workload import Workload
@@ -59,9 +59,6 @@ class SweepPlan:
     trials: tuple[TrialPlan, ...]
     seeds: tuple[int, ...]
     epochs: int
-    epoch_steps: Mapping[int, int]
-    """Environment steps per seed in one epoch, by index of the cell."""
-    warmup_steps: Mapping[int, int]
     machine: Machine
     resources: Mapping[str, float]
     """CPUs and GPUs of one trial, the most demanding one where cells differ."""
@@ -74,16 +71,12 @@ class SweepPlan:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """``plain_settings`` by index of the cell: all that determines its numbers but the seeds."""
-    requests: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-    """All that a trial of each cell asks Ray for by its configuration, by index of the cell."""
     workloads: Mapping[int, Workload] = field(default_factory=dict)
     """What each cell asks for, by its index."""
     costs: Mapping[int, Costs] = field(default_factory=dict)
     """What each cell's work costs, by its index, where that was measured."""
     assumption: str = ""
     """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
-    environment_notes: tuple[str, ...] = ()
-    """Sentences on state of environments that checkpoints lack, and on episodes without an end."""
     replaced: str = ""
     """A line on the task that this scale runs in place of the experiment's own (``plan.task``)."""
     sharing: GpuSharing | None = None
@@ -110,7 +103,7 @@ class SweepPlan:
         axes = [cell.axes for cell in self.cells]
         cells = [self.settings.get(cell.index) or {**self.overrides, **cell.axes} for cell in self.cells]
         cells = cells or [fixed_settings(self.config)]  # a search whose first sample is still to come
-        steps = [self.warmup_steps[cell.index] + self.epochs * self.epoch_steps[cell.index] for cell in self.cells]
+        steps = [self.workloads[cell.index].env_steps(self.epochs) for cell in self.cells]
         return describe_task(cells, axes, len(self.seeds), steps)
 
     @property
@@ -129,14 +122,22 @@ class SweepPlan:
         known = sum(trial.estimate.disk_bytes for trial in self.trials)
         return known + round(known / max(1, len(self.trials)) * self.to_come)
 
+    @property
+    def environment_notes(self) -> tuple[str, ...]:
+        """Sentences on state of environments that checkpoints lack, and on episodes without an end."""
+        workloads = [*self.workloads.values(), *([self.example[0]] if self.example else [])]
+        specs: list[EnvironmentSpec] = []
+        for workload in workloads:
+            if workload.environment is not None and workload.environment not in specs:
+                specs.append(workload.environment)
+        return tuple(dict.fromkeys(note for spec in specs for note in spec.notes()))
+
     def cell_trials(self, cell: Cell) -> list[TrialPlan]:
         """The trials that train the seeds of a cell."""
         return [trial for trial in self.trials if trial.cell.index == cell.index]
 
     def estimate(self, cell: int, num_seeds: int) -> TrialEstimate:
-        """Needs of a trial of the cell with this index, unknown ones where nothing is known of it."""
-        if cell not in self.workloads:
-            return TrialEstimate()
+        """Needs of a trial of the cell with this index."""
         key = cell, num_seeds
         if key not in self._estimates:
             costs = self.costs.get(cell)
@@ -222,7 +223,8 @@ def make_plan(
     searched = tuning is not None and tuning.samples is not None  # its cells are those that the searcher will suggest
     configs = checked_configs(cells, config, seeds)
     known: dict[str, Any] = dict(describe_cells(cells, configs))
-    resources, workloads = largest_request(list(known["requests"].values())), known["workloads"]
+    workloads: dict[int, Workload] = known["workloads"]
+    resources = largest_request([each.request for each in workloads.values()])
     plan = SweepPlan(
         name=sweep.name,
         description=sweep.description,
@@ -239,7 +241,6 @@ def make_plan(
         return_metric=EVAL_RETURN if all(cell_config.evaluation_interval for cell_config in configs) else TRAIN_RETURN,
         max_concurrent=max_concurrent,
         overrides=overrides,
-        environment_notes=_environment_notes(workloads.values()),
         sharing=GpuSharing.of(machine.gpu_nodes, config) if shares_gpus and not searched else None,
         tuning=tuning,
         **known,
@@ -276,12 +277,9 @@ def _measured_costs(plan: SweepPlan, packs: Mapping[int, list[tuple[int, ...]]],
     return {index: costs for index, costs in found if costs is not None}
 
 
-def _environment_notes(workloads: Iterable[Workload]) -> tuple[str, ...]:
-    specs: list[EnvironmentSpec] = []
-    for workload in workloads:
-        if workload.environment is not None and workload.environment not in specs:
-            specs.append(workload.environment)
-    return tuple(dict.fromkeys(note for spec in specs for note in spec.notes()))
+def largest_request(requests: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """CPUs and GPUs of the most demanding trial."""
+    return {kind: max((request.get(kind, 0.0) for request in requests), default=0.0) for kind in (CPU, GPU)}
 
 
 def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:

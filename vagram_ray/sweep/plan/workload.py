@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.core.settings import MBPOSettings
@@ -33,6 +35,8 @@ class Workload:
     evaluation_episodes: int
     max_episode_steps: int
     checkpoints_kept: int | str = 2
+    request: Mapping[str, float] = field(default_factory=dict)
+    """Resources that a trial asks Ray for by its configuration, custom ones among them."""
 
     @classmethod
     def of(cls, config: MBPOConfig) -> Workload:
@@ -48,7 +52,17 @@ class Workload:
             evaluation_episodes=config.evaluation_duration if isinstance(config.evaluation_duration, int) else 10,
             max_episode_steps=spec.max_episode_steps or 1000,
             checkpoints_kept=config.checkpoints_kept,
+            request=_request(config),
         )
+
+    @property
+    def warmup_steps(self) -> int:
+        """Environment steps per seed before learning starts."""
+        return self.settings.num_steps_sampled_before_learning_starts
+
+    def env_steps(self, epochs: int) -> int:
+        """Environment steps per seed of a run."""
+        return self.warmup_steps + epochs * self.settings.epoch_length
 
     @property
     def sizes(self) -> list[Any]:
@@ -89,6 +103,25 @@ class Workload:
             return 0
         bounds = 2 * (self.obs_dim + 1) if self.settings.has_variance_head else 0
         return self.settings.ensemble_size * (parameters(self.model_sizes) + bounds)
+
+
+def _request(config: MBPOConfig) -> dict[str, float]:
+    algorithm: Any = config.algo_class
+    with quiet_ray():
+        request = algorithm.default_resource_request(config.to_dict()).required_resources
+    return {kind: float(amount) for kind, amount in request.items()}
+
+
+@contextlib.contextmanager
+def quiet_ray() -> Iterator[None]:
+    """Without RLlib's hints while it validates: they would stand between the lines of the plan."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def parameters(sizes: Sequence[int]) -> int:

@@ -201,10 +201,7 @@ def _with_cells(
         plan,
         cells=tuple(replace(cell, index=place) for place, cell in enumerate(cells)),
         settings=settings,
-        epoch_steps={place: plan.epoch_steps[old] for place, old in enumerate(before)},
-        warmup_steps={place: plan.warmup_steps[old] for place, old in enumerate(before)},
-        requests={place: plan.requests[old] for place, old in enumerate(before) if old in plan.requests},
-        workloads={place: plan.workloads[old] for place, old in enumerate(before) if old in plan.workloads},
+        workloads={place: plan.workloads[old] for place, old in enumerate(before)},
         costs={place: plan.costs[old] for place, old in enumerate(before) if old in plan.costs},
     )
 

@@ -124,7 +124,7 @@ def _row(continuation: Continuation, cell: Cell) -> dict[str, str]:
     """What the table says of a cell, by column."""
     plan = continuation.plan
     trials = plan.cell_trials(cell)
-    steps = plan.warmup_steps[cell.index] + plan.epochs * plan.epoch_steps[cell.index]
+    steps = plan.workloads[cell.index].env_steps(plan.epochs)
     return {
         "env steps": f"{steps:,}",
         "trials": str(len(trials)),
