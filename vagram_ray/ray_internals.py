@@ -30,6 +30,14 @@ def error_of(trial: Any) -> Exception:
         return RuntimeError(text.strip() or "Tune tells no reason")
 
 
+def time_attribute(scheduler: Any) -> str:
+    """The key of a result that a scheduler of Tune takes for the time; ``training_iteration`` where it has none.
+
+    Schedulers do not tell, and one that looks at a key that is not there does nothing, without a word.
+    """
+    return str(getattr(scheduler, "_time_attr", "training_iteration"))
+
+
 def address_of_last_start() -> str | None:
     """The address that ``ray start`` has left on this machine, for ``ray.init("auto")``.
 

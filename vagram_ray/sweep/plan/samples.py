@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, axis_order, check_axes, value_at
-from vagram_ray.sweep.plan.overrides import apply_overrides
 from vagram_ray.sweep.spec import SweepError, describe
 from vagram_ray.text import canonical, format_value, printable
 
@@ -51,7 +50,7 @@ class Samples:
 
     Args:
         searcher: Of Tune. It is used up: another launch has another one.
-        config: With ``tune.uniform`` and the like where the searcher has no space of its own.
+        config: With ``tune.uniform`` and the like: what is searched.
         metric: Which number of a result it is told.
         mode: ``"max"`` or ``"min"``.
         num_samples: So many cells.
@@ -67,15 +66,15 @@ class Samples:
         """Whether nothing more will be suggested."""
         self.note = ""
         """A sentence on why less than ``num_samples`` are suggested, or what was passed over, empty without one."""
-        self._searcher, self._config, self._metric = searcher, config, metric
+        self._searcher, self._metric = searcher, metric
         self._base = config.to_dict()
         self._texts: dict[Path, dict[str, Any]] = {}
-        self._domains = self._read_space(config)
+        self._domains = self._read_space()
         self._samples: list[_Sample] = []
         self._asked = 0
         self._set_up(metric, mode)
 
-    def _read_space(self, config: MBPOConfig) -> dict[Path, Any]:
+    def _read_space(self) -> dict[Path, Any]:
         from ray.tune.search.variant_generator import parse_spec_vars
 
         try:
@@ -93,24 +92,21 @@ class Samples:
         return {path: domains[path] for path in sorted(domains, key=lambda path: axis_order(path, list(self._base)))}
 
     def _set_up(self, metric: str, mode: str) -> None:
-        searcher = self._searcher
         logging.getLogger("optuna").setLevel(logging.WARNING)  # a line for each study, between those of the plan
         if not self._domains:
-            if searcher.metric != metric or searcher.mode != mode:
-                raise SweepError(
-                    f"search_alg={self.name} has nothing to search in the sweep's configuration: put tune.uniform(...) "
-                    f"or the like into it; one with a space of its own needs metric={metric!r} and mode={mode!r} too."
-                )
-            return
-        names = ", ".join(map(axis_name, self._domains))
+            raise SweepError(
+                f"search_alg={self.name} has nothing to search in the sweep's configuration: put tune.uniform(...) "
+                "or the like into it."
+            )
+        names = ", ".join(self.axes())
         try:
-            accepted = searcher.set_search_properties(metric, mode, self._space())
+            accepted = self._searcher.set_search_properties(metric, mode, self._space())
         except Exception as error:  # each searcher has its own way to say which spaces it does not know
             raise SweepError(f"search_alg={self.name} cannot search {names}: {describe(error)}") from error
         if not accepted:
             raise SweepError(
                 f"search_alg={self.name} has a space of its own, and the sweep's configuration has another ({names}): "
-                "leave one of them away."
+                "leave the searcher's away."
             )
 
     def _space(self) -> dict[str, Any]:
@@ -128,7 +124,7 @@ class Samples:
     def examples(self, number: int = 20) -> Iterator[Cell]:
         """Cells somewhere in the search space, to measure what one needs. The searcher is not asked."""
         generator = np.random.default_rng(0)
-        for _ in range(number if self._domains else 1):
+        for _ in range(number):
             point: dict[str, Any] = {}
             for path, domain in self._domains.items():
                 _put(point, path, _plain(domain.sample(random_state=generator)))
@@ -140,7 +136,7 @@ class Samples:
         """The next cell, with the index after those of ``cells``, or None while, or once, there is none.
 
         Raises:
-            SweepError: The searcher fails, or suggests a setting that there is not.
+            SweepError: The searcher fails.
         """
         for _ in range(MAX_REPEATS):
             if self.exhausted or len(cells) >= self.num_samples:
@@ -250,35 +246,24 @@ class Samples:
 
     # -- cells ---------------------------------------------------------------------------------------------------
 
-    def axes(self) -> tuple[str, ...] | None:
-        """Names of what is searched, or None where the searcher alone knows."""
-        return tuple(map(axis_name, self._domains)) or None
+    def axes(self) -> tuple[str, ...]:
+        """Names of what is searched."""
+        return tuple(map(axis_name, self._domains))
 
     def restore(self, index: int, axes: Mapping[str, Any], before: Sequence[Cell]) -> Cell:
         """A cell from the values of its axes as ``sweep.json`` has them."""
-        paths = {axis_name(path): path for path in self._domains}
         point: dict[str, Any] = {}
-        for name, value in axes.items():
-            path = paths.get(name, tuple(name.split(".")))
-            _put(point, path, _of_domain(self._domains.get(path), value))
+        for path, domain in self._domains.items():
+            _put(point, path, _of_domain(domain, axes[axis_name(path)]))
         return self._cell(point, index, before)
 
     def _cell(self, point: Mapping[str, Any], index: int, before: Sequence[Cell]) -> Cell:
-        chosen = {path: self._meant(path, _plain(value)) for path, value in self._leaves(point)}
-        order = [*(path for path in self._domains if path in chosen), *(p for p in chosen if p not in self._domains)]
-        axes = {axis_name(path): chosen[path] for path in order}
-        own = {".".join(map(str, path)): value for path, value in chosen.items() if path not in self._domains}
-        changed = self._config
-        if own:  # of a searcher with a space of its own
-            changed = apply_overrides(self._config, own, f"search_alg={self.name}:")
-        base = changed.to_dict()  # without what are properties of the configuration
-        values = {
-            key: base[key] if key in base else getattr(changed, key) for key in dict.fromkeys(p[0] for p in order)
-        }
-        for path in order:
-            if path in self._domains:
-                values[path[0]] = _replaced(values[path[0]], path[1:], chosen[path])
-        label = printable(", ".join(f"{name}={format_value(value)}" for name, value in axes.items()) or "sample")
+        chosen = {path: self._meant(path, _plain(value_at(point, path))) for path in self._domains}
+        axes = {axis_name(path): value for path, value in chosen.items()}
+        values = {path[0]: self._base[path[0]] for path in chosen}
+        for path, value in chosen.items():
+            values[path[0]] = _replaced(values[path[0]], path[1:], value)
+        label = printable(", ".join(f"{name}={format_value(value)}" for name, value in axes.items()))
         taken = {cell.label for cell in before}
         return Cell(index, label if label not in taken else f"{label}, cell={index}", axes, values)
 
@@ -286,14 +271,6 @@ class Samples:
         """The value that a searcher's stands for."""
         texts = self._texts.get(path, {})
         return texts[value] if isinstance(value, str) and value in texts else value
-
-    def _leaves(self, point: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
-        for key, value in point.items():
-            here = (*path, key)
-            if isinstance(value, Mapping) and here not in self._domains:
-                yield from self._leaves(value, here)
-            else:
-                yield here, value
 
 
 def _check_searcher(searcher: Any) -> str:

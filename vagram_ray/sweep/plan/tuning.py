@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vagram_ray.ray_internals import time_attribute
 from vagram_ray.records.cohort import OF_THE_TRIAL, RETURN_METRICS
 from vagram_ray.sweep.plan.samples import Samples
 from vagram_ray.sweep.spec import Sweep, SweepError
@@ -25,6 +26,8 @@ _KNOWN = (
     *(name for metric in RETURN_METRICS for name in (metric, f"{metric}_iqm")),
     "eval/episode_length", "train/episode_length", "train/num_episodes", "train/epoch",
 )  # fmt: skip
+_TIMES = ("time_this_iter_s", "time_since_restore", "iterations_since_restore", "timestamp")
+"""What Tune itself adds to a result."""
 _SECTIONS = ("model", "sac", "time", "perf")
 """Of metrics whose names follow from the model loss and the environment."""
 
@@ -58,7 +61,7 @@ class Tuning:
         if scheduler is not None:
             _check_scheduler(scheduler)
             _set_metric(scheduler, sweep)
-            _check_keys(scheduler, sweep.metric, with_evaluation)
+            _check_time(scheduler)
         samples = None
         if sweep.search_alg is not None:
             _check_variants(sweep)
@@ -179,28 +182,6 @@ def _set_metric(scheduler: Any, sweep: Sweep) -> None:
         )
 
 
-class _Asked(dict[str, Any]):
-    """A result that notes which of its keys were asked for and are not there."""
-
-    def __init__(self, content: Mapping[str, Any]) -> None:
-        super().__init__(content)
-        self.lacking: dict[str, None] = {}
-
-    def __contains__(self, key: object) -> bool:
-        there = super().__contains__(key)
-        if not there:
-            self.lacking[str(key)] = None
-        return there
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        there = key in self
-        return super().get(key, default) if there else default
-
-    def __missing__(self, key: str) -> Any:
-        self.lacking[key] = None
-        raise KeyError(key)
-
-
 class StandIn:
     """A trial as far as a scheduler looks at one that has ended: an id, and a status.
 
@@ -226,36 +207,14 @@ class Decisions:
         """The stopper that has ended the whole sweep, empty as long as none has."""
 
 
-def _check_keys(scheduler: Any, metric: str, with_evaluation: bool) -> None:
-    """Refuse a scheduler that asks for what no result holds, such as an unknown ``time_attr``: it would do nothing.
-
-    Schedulers do not tell what they look at, so a copy is given a made-up result.
-    """
-    result = _Asked({**dict.fromkeys(_result_keys(with_evaluation), 1), metric: 1.0})
-    trial = StandIn("probe")
-    with contextlib.suppress(Exception):  # it wants more of a trial than this: nothing is known then
-        own = copy.deepcopy(scheduler)
-        own.on_trial_add(None, trial)
-        own.on_trial_result(None, trial, result)
-    if result.lacking:
-        key = next(iter(result.lacking))
+def _check_time(scheduler: Any) -> None:
+    """Refuse a scheduler whose ``time_attr`` no result holds: it would do nothing."""
+    key = time_attribute(scheduler)
+    if key not in (*_KNOWN, *_TIMES):
         raise SweepError(
             f"{name_of(scheduler)} looks at {key!r}, which no trial reports: use time_attr='training_iteration' or "
             "'env_steps'."
         )
-
-
-def _result_keys(with_evaluation: bool) -> Collection[str]:
-    ours = [key for key in _KNOWN if with_evaluation or not key.startswith("eval/")]
-    return [
-        *ours,
-        "time_this_iter_s",
-        "time_since_restore",
-        "iterations_since_restore",
-        "timestamp",
-        "trial_id",
-        "done",
-    ]
 
 
 def changed_tuning(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
