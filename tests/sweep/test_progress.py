@@ -65,13 +65,12 @@ def test_cells_add_up_their_trials(progress: SweepProgress, make_result: Callabl
     assert progress.share_done() == pytest.approx(6 / 30)
 
 
-def test_trials_whose_processes_are_on_their_way_are_starting(progress: SweepProgress) -> None:
-    counts = {"running": 0, "starting": 2, "done": 0, "failed": 0, "stopped": 0, "waiting": 1}
-    assert progress.counts() == counts
-    assert [cell.status for cell in progress.cells()] == ["starting", "waiting"]
+def test_a_cell_runs_as_long_as_one_of_its_trials_does(progress: SweepProgress) -> None:
+    assert progress.counts() == {"running": 0, "done": 0, "failed": 0, "stopped": 0, "waiting": 3}
     progress.started(FIRST)
+    assert [cell.status for cell in progress.cells()] == ["running", "waiting"]
     progress.finished(FIRST)
-    assert [cell.status for cell in progress.cells()] == ["starting", "starting"]
+    assert [cell.status for cell in progress.cells()] == ["waiting", "waiting"]
 
 
 def test_time_left_follows_the_estimate_until_epochs_are_measured(
@@ -370,10 +369,10 @@ def test_what_was_recorded_before_counts_from_the_start(
     progress.restored(FIRST, [make_record(make_result(epoch, {0: 1.0, 1: 3.0})) for epoch in range(1, 11)])
     progress.restored(SECOND, [make_record(make_result(epoch, {2: 8.0}, failed=(2,))) for epoch in range(1, 5)])
     first, other = progress.cells()
-    assert (first.status, first.epochs_done, first.epochs_total) == ("starting", 14, 20)
+    assert (first.status, first.epochs_done, first.epochs_total) == ("waiting", 14, 20)
     assert (first.returns.count, first.failed_seeds, first.steps_per_s) == (3, 1, 0.0)  # seed 2 as the worst
     assert progress.share_done() == 14 / 30
-    assert progress.counts() == {"running": 0, "starting": 2, "done": 1, "failed": 0, "stopped": 0, "waiting": 0}
+    assert progress.counts() == {"running": 0, "done": 1, "failed": 0, "stopped": 0, "waiting": 2}
     # Epochs of 2 s were measured: 6 of a trial that goes on, and 10 of the other, beside each other.
     assert progress.seconds_left() == 20.0
     assert progress.silence == 100.0

@@ -15,7 +15,7 @@ from vagram_ray.sweep.plan.cells import Cell, expand_cells, trial_name
 from vagram_ray.sweep.plan.estimates import Costs, TrialEstimate, estimate_trial
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
-from vagram_ray.sweep.plan.packing import makespan, pack_seeds
+from vagram_ray.sweep.plan.packing import pack_seeds
 from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing
 from vagram_ray.sweep.plan.tuning import Tuning
 from vagram_ray.sweep.plan.workload import Workload
@@ -105,11 +105,6 @@ class SweepPlan:
         cells = cells or [fixed_settings(self.config)]  # a search whose first sample is still to come
         steps = [self.workloads[cell.index].env_steps(self.epochs) for cell in self.cells]
         return describe_task(cells, axes, len(self.seeds), steps)
-
-    @property
-    def seconds(self) -> float:
-        """Estimated wall time: trials start in order, each as soon as a slot is free."""
-        return makespan([trial.estimate.seconds for trial in self.trials], self.slots)
 
     @property
     def memory_bytes(self) -> int:

@@ -21,7 +21,6 @@ from vagram_ray.sweep.view.progress_state import (
     DONE,
     FAILED,
     RUNNING,
-    STARTING,
     STOPPED,
     WAITING,
     CellProgress,
@@ -46,7 +45,7 @@ MAX_TROUBLES = 6
 """Failed trials that are told of below the live table."""
 _SILENCE_S, _FIRST_SILENCE_S = 60.0, 600.0
 """Seconds without news that are told of, at least, and before the first epoch of the sweep."""
-_STYLES = {WAITING: "dim", STARTING: "", RUNNING: "", DONE: "green", FAILED: "red", STOPPED: "yellow"}
+_STYLES = {WAITING: "dim", RUNNING: "", DONE: "green", FAILED: "red", STOPPED: "yellow"}
 
 
 # -- the live table --------------------------------------------------------------------------------------------
@@ -95,8 +94,8 @@ def _choose(cells: Sequence[CellProgress], max_rows: int | None) -> Sequence[Cel
     """The cells to show, in their own order: what is going on first, then from the top."""
     if max_rows is None or len(cells) <= max_rows:
         return cells
-    ranks = {RUNNING: 0, FAILED: 1, STARTING: 2}
-    by_interest = sorted(cells, key=lambda row: ranks.get(row.status, 3))
+    ranks = {RUNNING: 0, FAILED: 1}
+    by_interest = sorted(cells, key=lambda row: ranks.get(row.status, 2))
     chosen = {row.cell.index for row in by_interest[: max(1, max_rows - 1)]}  # a line tells of the others
     return [row for row in cells if row.cell.index in chosen]
 
@@ -158,7 +157,7 @@ def _troubles(progress: SweepProgress) -> list[Text]:
 def _status_line(progress: SweepProgress) -> Text:
     counts = ", ".join(f"{count} {status}" for status, count in progress.counts().items() if count)
     counts += f", {progress.plan.to_come} to be suggested" if progress.plan.to_come else ""
-    unfinished = any(progress.counts()[status] for status in (RUNNING, STARTING, WAITING))
+    unfinished = any(progress.counts()[status] for status in (RUNNING, WAITING))
     left = progress.seconds_left()
     parts = [f"{format_clock(progress.elapsed)} elapsed", *([_about(left)] if unfinished else [])]
     line = Text(f"{', '.join(parts)}; trials: {counts}", style="dim")

@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.packing import makespan
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 
-WAITING, STARTING, RUNNING, DONE, FAILED, STOPPED = "waiting", "starting", "running", "done", "failed", "stopped"
+WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
 _RECENT_EPOCHS = 5
 
 
@@ -241,8 +241,8 @@ class SweepProgress:
         trials: dict[int, list[TrialProgress]] = {cell.index: [] for cell in self.plan.cells}
         for trial in self.trials.values():
             trials[trial.plan.cell.index].append(trial)
-        starting, pace = self._starting(), self._pace()
-        return [self._cell(cell, trials[cell.index], starting, pace) for cell in self.plan.cells]
+        pace = self._pace()
+        return [self._cell(cell, trials[cell.index], pace) for cell in self.plan.cells]
 
     def seconds_left(self) -> float:
         """Estimated seconds until the last trial ends, or NaN while there is nothing to tell it from."""
@@ -262,11 +262,8 @@ class SweepProgress:
 
     def counts(self) -> dict[str, int]:
         """Number of trials by status."""
-        starting = len(self._starting())
         statuses = [trial.status for trial in self.trials.values()]
-        counts = {status: statuses.count(status) for status in (RUNNING, WAITING, DONE, FAILED, STOPPED)}
-        waiting = counts.pop(WAITING) - starting
-        return {RUNNING: counts.pop(RUNNING), STARTING: starting, **counts, WAITING: waiting}
+        return {status: statuses.count(status) for status in (RUNNING, DONE, FAILED, STOPPED, WAITING)}
 
     def troubled(self) -> list[TrialProgress]:
         """Trials that have failed, then those that go on after an error."""
@@ -295,24 +292,16 @@ class SweepProgress:
         if trial is not None:
             trial.news = now
 
-    def _starting(self) -> set[str]:
-        """Names of the trials whose processes are on their way: Tune tells only when they are there."""
-        running = sum(trial.status == RUNNING for trial in self.trials.values())
-        waiting = [name for name, trial in self.trials.items() if trial.status == WAITING]
-        return set(waiting[: max(0, self.plan.slots - running)])
-
     def _epochs(self, trial: TrialProgress) -> int:
         return self.plan.epochs if trial.status == FAILED or trial.stopped_by else trial.epochs_done
 
-    def _cell(
-        self, cell: Cell, trials: Sequence[TrialProgress], starting: Collection[str], pace: float
-    ) -> CellProgress:
+    def _cell(self, cell: Cell, trials: Sequence[TrialProgress], pace: float) -> CellProgress:
         running = [trial for trial in trials if trial.status == RUNNING]
         last = {seed: value for trial in trials for seed, value in list(trial.returns.items())}
         returns = sorted(counted_returns(last, {seed for trial in trials for seed in trial.lost_seeds}).values())
         return CellProgress(
             cell=cell,
-            status=_status(trials, starting),
+            status=_status(trials),
             epochs_done=sum(trial.epochs_done for trial in trials),
             epochs_total=len(trials) * self.plan.epochs,
             returns=return_statistics(tuple(returns)),
@@ -358,13 +347,9 @@ def _pace(trials: Sequence[TrialProgress]) -> float:
     return float(measured / planned) if planned > 0 else math.nan
 
 
-def _status(trials: Sequence[TrialProgress], starting: Collection[str]) -> str:
+def _status(trials: Sequence[TrialProgress]) -> str:
     statuses = {trial.status for trial in trials}
-    if RUNNING in statuses:
-        return RUNNING
-    if WAITING in statuses:
-        return STARTING if any(trial.plan.name in starting for trial in trials) else WAITING
-    return next(status for status in (FAILED, STOPPED, DONE) if status in statuses)
+    return next(status for status in (RUNNING, WAITING, FAILED, STOPPED, DONE) if status in statuses)
 
 
 @functools.lru_cache(maxsize=256)  # more than a table has rows. Each key holds all returns of a cell
