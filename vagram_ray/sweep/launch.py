@@ -178,7 +178,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> _
     if request.address is None and not request.dry_run:
         prepare_ray_files()
     with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
-        plan, machine = _plan(sized, config, {**scale_overrides, **assignments}, request, interruption)
+        plan = _plan(sized, config, {**scale_overrides, **assignments}, request, interruption)
         plan = replace(plan, replaced=replaced_task(sweep, plan))
         per_trial = request.seeds_per_trial
         shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
@@ -196,7 +196,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> _
         from vagram_ray.sweep.run.run import Source, WandbChoice, run_sweep
 
         if request.address is None and continuation.todo:
-            connect_to_ray(None, machine, interruption)
+            connect_to_ray(None, plan.machine, interruption)
         choice = WandbChoice(wandb_mode, request.wandb_project)
         source = Source(request.config_file, request.command)
         outcome = run_sweep(continuation, storage, choice, source, console, interruption, loggers)
@@ -281,7 +281,7 @@ def _loggers(request: Request) -> Sequence[LoggerCallback]:
 
 def _plan(
     sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request, interruption: Interruption
-) -> tuple[SweepPlan, Machine]:
+) -> SweepPlan:
     from vagram_ray.sweep.plan.plan import make_plan
     from vagram_ray.sweep.plan.probe import Prober
 
@@ -297,7 +297,7 @@ def _plan(
         measure=prober,
         overrides=overrides,
     )
-    return replace(plan, assumption=prober.note), machine
+    return replace(plan, assumption=prober.note)
 
 
 def _machine(request: Request, interruption: Interruption) -> Machine:
@@ -309,18 +309,16 @@ def _machine(request: Request, interruption: Interruption) -> Machine:
             f"--gpus {request.gpus} plans for GPUs that are not there: add --dry-run to see the plan, or --address of "
             "a cluster that starts machines when trials ask for them."
         )
+    there = None
     if request.address is not None:
         from vagram_ray.sweep.run.local_ray import connect_to_ray
 
         connect_to_ray(request.address, interruption=interruption)
-    if request.gpus is not None:
-        machine = assumed_machine(request.gpus, request.gpu_memory)
-        return (
-            machine
-            if request.address is None
-            else replace(machine, nodes=max(cluster_machine().nodes, 1 + request.gpus))
-        )
-    return local_machine() if request.address is None else cluster_machine()
+        there = cluster_machine()
+    if request.gpus is None:
+        return there or local_machine()
+    machine = assumed_machine(request.gpus, request.gpu_memory)
+    return machine if there is None else replace(machine, nodes=max(there.nodes, 1 + request.gpus))
 
 
 def _shared(plan: SweepPlan, request: Request, storage: SweepStorage, lock: DriverLock | None) -> bool:

@@ -83,7 +83,7 @@ class ProgressTable:
         cells, task = self._progress.cells(), self._progress.plan.task
         axes = axis_names(row.cell.axes for row in cells)
         above: list[RenderableType] = [TaskLine(task), ""] if task else []
-        below = ["", *_troubles(self._progress), _status_line(self._progress)]
+        below: list[RenderableType] = ["", *_troubles(self._progress), _status_line(self._progress)]
         head = max(1, len(axes)) + 1 + len(console.render_lines(Group(*above, *below), options))
         shown = _choose(cells, None if self._max_height is None else self._max_height - head)
         table = FirstThatFits(*(_table(shown, axes, layout) for layout in _LAYOUTS))
