@@ -36,15 +36,6 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str | None
     return None if value is None else parse_seeds(value)
 
 
-def _wandb_project(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    from vagram_ray.sweep.wandb.mode import check_project
-
-    try:
-        return check_project(value)
-    except ValueError as error:
-        raise SweepError(str(error)) from error
-
-
 def _wandb_artifacts(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
     from vagram_ray.sweep.wandb.mode import parse_artifacts
 
@@ -99,7 +90,7 @@ _COUNT = click.IntRange(min=1)
     help="Weights & Biases; auto is online when you are logged in and offline otherwise.",
 )  # fmt: skip
 @click.option(
-    "--wandb-project", callback=_wandb_project, default="vagram_ray", show_default=True, metavar="[ENTITY/]PROJECT",
+    "--wandb-project", default="vagram_ray", show_default=True, metavar="[ENTITY/]PROJECT",
     help="Project in Weights & Biases.",
 )  # fmt: skip
 @click.option(

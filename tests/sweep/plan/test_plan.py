@@ -237,10 +237,9 @@ def test_state_of_environments_that_checkpoints_lack_is_named_once(make_config: 
     gym.register("Counts-v0", entry_point=lambda **_: Counts(gym.make("Pendulum-v1")))
     try:
         config = make_config(model_loss="none", hidden_size=tune.grid_search([8, 16])).environment("Counts-v0")
-        plan = plan_for(config)
+        (warning,) = plan_warnings(plan_for(config), Surroundings("r", "w"))
     finally:
         del gym.registry["Counts-v0"]
-    (warning,) = plan_warnings(plan, Surroundings("r", "w"))
     assert "'Counts-v0' keeps state that checkpoints lack (Counts.resets)" in warning
     assert plan_warnings(plan_for(make_config()), Surroundings("r", "w")) == []
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.plan.estimates import Costs
 from vagram_ray.sweep.plan.machine import Machine
@@ -30,23 +31,20 @@ def test_phases_are_divided_by_how_often_their_work_was_done(
 ) -> None:
     """With made-up times: the costs that went into the rounds come out, for one of two seeds."""
     made_up = {"env": 0.25, "sac": 0.125, "model_fit": 0.0625, "rollout": 0.5}
+    disturbed = iter([99.0, 9.0])  # the first does not count, and of the others the least does
+    work = Workload.of(make_config())
+    settings, rows = probe._short_epoch(work.settings, 1)
+    steps = settings.epoch_length
+    times = {"env": steps, "sac": steps * settings.utd_ratio, "model_fit": rows,
+             "rollout": steps * settings.rollouts_per_step}  # fmt: skip
 
-    class MadeUp:
-        steps, utd_ratio, rows, rollouts = 4, 3, 100, 8
+    def train_epoch(agent: MBPOAgent, envs: Any) -> dict[str, list[float]]:
+        by = 2 * next(disturbed, 1.0)
+        return {f"time/{phase}_s": [by * number * made_up[phase]] for phase, number in times.items()}
 
-        def __init__(self, workload: Workload, num_seeds: int, device: str) -> None:
-            self.disturbed = iter([9.0])  # only the least of what is alike counts
-
-        def warm_up(self) -> None: ...
-
-        def round(self, rows: int, epochs: int) -> dict[str, float]:
-            by = 2 * next(self.disturbed, 1.0)
-            times = {"env": 4, "sac": 4 * 3, "model_fit": rows, "rollout": 8}
-            return {phase: by * number * made_up[phase] for phase, number in times.items()}
-
-    monkeypatch.setattr(probe, "_Probed", MadeUp)
-    found = probe.probe(Workload.of(make_config()), 2)
-    assert list(dataclasses.astuple(found)) == pytest.approx(list(made_up.values()))
+    monkeypatch.setattr(MBPOAgent, "train_epoch", train_epoch)
+    monkeypatch.setattr(probe, "_fill", lambda replay, rows: None)
+    assert list(dataclasses.astuple(probe.probe(work, 2))) == pytest.approx(list(made_up.values()))
 
 
 @pytest.mark.parametrize("loss", ["vagram", "none"])
@@ -55,15 +53,10 @@ def test_the_agent_works_at_its_own_sizes(loss: str, make_config: Callable[..., 
     found = probe.probe(work, 2)
     assert found.env_step_s > 0 and found.sac_update_s > 0
     assert (found.imagined_s > 0) == (found.fit_row_s > 0) == (loss == "vagram")
-    probed = probe._Probed(work, 2, "cpu")
-    probed.warm_up()
-    probed.round(probed.rows, 3)
-    agent = probed._agent
+    settings, _ = probe._short_epoch(work.settings, 1)
     for name in ("actor_hidden_sizes", "hidden_size", "train_batch_size_per_learner", "model_batch_size",
-                 "model_loss", "ensemble_size"):  # fmt: skip
-        assert getattr(agent.settings, name) == getattr(work.settings, name)
-    assert agent.sac.num_updates == 2 * 1 + probed.steps * probed.utd_ratio and probed.utd_ratio == 2
-    assert len(agent.replay) == probed.rows + probed.steps
+                 "model_loss", "ensemble_size", "utd_ratio"):  # fmt: skip
+        assert getattr(settings, name) == getattr(work.settings, name)
 
 
 def test_measured_costs_are_kept_and_found_again(

@@ -22,11 +22,11 @@ from vagram_ray.sweep.plan.shares import GIB, GpuNode
 from vagram_ray.sweep.resume.joining import join_plan
 from vagram_ray.sweep.spec import Sweep, SweepError
 
-LARGE, SMALL = GpuNode(80 * GIB, 1, 8.0, "H100"), GpuNode(22 * GIB, 1, 8.0, "L4")
+LARGE, SMALL = GpuNode(80 * GIB, 1, "H100"), GpuNode(22 * GIB, 1, "L4")
 
 
 def plan_on(config: Any, *nodes: GpuNode, **options: Any) -> SweepPlan:
-    cpus, gpus = int(sum(node.cpus for node in nodes)), sum(node.gpus for node in nodes)
+    cpus, gpus = 8 * sum(node.gpus for node in nodes), sum(node.gpus for node in nodes)
     machine = Machine(cpus, gpus, None, "GPUs", False, nodes)
     sweep = Sweep(name="s", config=config, epochs=300, seeds=4)
     return make_plan(sweep, config, machine, scale="smoke", seeds_per_trial=1, **options)
@@ -74,7 +74,7 @@ def test_cells_that_change_their_places_keep_their_own_requests(make_config: Cal
 
 
 def test_trials_that_are_finished_keep_what_they_ran_on(tmp_path: Path, make_config: Callable[..., Any]) -> None:
-    many = plan_on(make_config(), GpuNode(10 * GIB, 1, 8.0))
+    many = plan_on(make_config(), GpuNode(10 * GIB))
     begin_launch(SweepFolder(tmp_path), plan_content(many), "f00d", {"command": "first"})
     first = {trial["name"]: trial["resources"] for trial in SweepFolder(tmp_path).read()["trials"]}
     assert len({str(resources) for resources in first.values()}) == 1

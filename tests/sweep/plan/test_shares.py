@@ -25,12 +25,12 @@ from vagram_ray.sweep.plan.shares import GIB, HEADROOM, GpuNode, GpuSharing, clu
 from vagram_ray.sweep.resume.joining import join_plan
 from vagram_ray.sweep.spec import Sweep, SweepError
 
-LARGE, SMALL = GpuNode(80 * GIB, 1, 8.0, "H100"), GpuNode(22 * GIB, 1, 8.0, "L4")
+LARGE, SMALL = GpuNode(80 * GIB, 1, "H100"), GpuNode(22 * GIB, 1, "L4")
 KEEP_TO_H100 = "accelerator_type:H100"
 
 
 def machine(*nodes: GpuNode) -> Machine:
-    return Machine(int(sum(node.cpus for node in nodes)), sum(node.gpus for node in nodes), None, "GPUs", False, nodes)
+    return Machine(8 * sum(node.gpus for node in nodes), sum(node.gpus for node in nodes), None, "GPUs", False, nodes)
 
 
 def plan_on(config: Any, *nodes: GpuNode, seeds: Any = 4, epochs: int = 10, **options: Any) -> SweepPlan:
@@ -44,10 +44,8 @@ def plan_on(config: Any, *nodes: GpuNode, seeds: Any = 4, epochs: int = 10, **op
 @st.composite
 def clusters(draw: st.DrawFn) -> tuple[GpuNode, ...]:
     kinds = [("T4", 14), ("L4", 22), ("A100", 39), ("H100", 79)]
-    nodes = draw(
-        st.lists(st.tuples(st.sampled_from(kinds), st.integers(1, 4), st.integers(1, 64)), min_size=1, max_size=6)
-    )
-    return tuple(GpuNode(gib * GIB, gpus, float(cpus), kind) for (kind, gib), gpus, cpus in nodes)
+    nodes = draw(st.lists(st.tuples(st.sampled_from(kinds), st.integers(1, 4)), min_size=1, max_size=6))
+    return tuple(GpuNode(gib * GIB, gpus, kind) for (kind, gib), gpus in nodes)
 
 
 @given(nodes=clusters(), need=st.floats(0.8, 120.0), trials=st.integers(1, 60))
@@ -55,7 +53,7 @@ def test_no_gpu_ever_holds_more_than_its_memory(nodes: tuple[GpuNode, ...], need
     sharing = GpuSharing(nodes)
     bytes_needed = int(need * GIB)
     share = sharing.share(bytes_needed, trials)
-    assert 0 < share <= 1 and 0.25 <= sharing.cpus(share) <= 1
+    assert 0 < share <= 1
     assert sharing.fits(bytes_needed) == (bytes_needed * HEADROOM <= min(node.memory_bytes for node in nodes))
     # Shares, and not bytes, are what Ray adds up: as many as have room on a GPU have memory there, wherever they go.
     if sharing.fits(bytes_needed):
@@ -64,7 +62,7 @@ def test_no_gpu_ever_holds_more_than_its_memory(nodes: tuple[GpuNode, ...], need
 
 @given(trials=st.integers(1, 60), gpus=st.integers(1, 70), need=st.floats(0.8, 60.0))
 def test_no_gpu_waits_while_another_has_several_trials(trials: int, gpus: int, need: float) -> None:
-    nodes = (GpuNode(80 * GIB, gpus, 8.0 * gpus),)  # on one machine Ray fills one GPU after another
+    nodes = (GpuNode(80 * GIB, gpus),)  # on one machine Ray fills one GPU after another
     share = GpuSharing(nodes).share(int(need * GIB), trials)
     assert share == 1.0 if trials <= gpus else share >= 1 / -(-trials // gpus) - 0.01
 
@@ -73,9 +71,8 @@ def test_no_gpu_waits_while_another_has_several_trials(trials: int, gpus: int, n
     ("gib", "share"), [(1.0, 0.1), (4.5, 0.25), (9.0, 0.5), (10.0, 0.55), (18.0, 1.0), (19.0, 1.0)]
 )
 def test_a_share_is_the_need_with_headroom(gib: float, share: float) -> None:
-    sharing = GpuSharing((GpuNode(20 * GIB, 1, 8.0),))
+    sharing = GpuSharing((GpuNode(20 * GIB),))
     assert sharing.share(int(gib * GIB), 20) == share
-    assert sharing.cpus(share) == min(1.0, 8 * share)
     assert sharing.fits(int(gib * GIB)) == (gib < 19)
 
 
@@ -94,12 +91,12 @@ def test_where_gpus_differ_the_smallest_counts_unless_a_kind_is_asked_for(make_c
 
 def test_all_trials_have_the_share_of_the_largest(make_config: Callable[..., Any]) -> None:
     config = make_config(hidden_size=tune.grid_search([8, 800]), replay_capacity=200_000)
-    plan = plan_on(config, GpuNode(6 * GIB, 1, 16.0), seeds=10, epochs=300, seeds_per_trial=1)
+    plan = plan_on(config, GpuNode(6 * GIB), seeds=10, epochs=300, seeds_per_trial=1)
     share = plan.base_parameters()["num_gpus_per_learner"]
     need = max(gpu_bytes(plan.workloads[cell.index], 1, 300) for cell in plan.cells)
     assert need * HEADROOM <= share * 6 * GIB < need * HEADROOM + 0.05 * 6 * GIB
     assert dict(plan.resources) == {"CPU": 1.0, "GPU": share}
-    assert plan.slots == int(1 / share + 1e-9)
+    assert plan.slots == min(8, int(1 / share + 1e-9))
     request = MBPO.default_resource_request({**plan.base_parameters(), **plan.trials[0].parameters})
     assert request.bundles == [{"CPU": 1.0, "GPU": share}]  # one bundle: on one node
     last = plan.sharing_gpus(plan.trials[-1:])
@@ -108,7 +105,7 @@ def test_all_trials_have_the_share_of_the_largest(make_config: Callable[..., Any
 
 def test_trials_that_run_together_have_room_on_gpus_one_by_one(make_config: Callable[..., Any]) -> None:
     config = make_config().learners(num_gpus_per_learner=0.4)
-    assert plan_on(config, GpuNode(80 * GIB, 2, 16.0), seeds=8, seeds_per_trial=1).slots == 4  # two on each
+    assert plan_on(config, GpuNode(80 * GIB, 2), seeds=8, seeds_per_trial=1).slots == 4  # two on each
 
 
 def test_the_user_has_the_last_word(make_config: Callable[..., Any]) -> None:
@@ -123,7 +120,7 @@ def test_the_user_has_the_last_word(make_config: Callable[..., Any]) -> None:
     cpu = plan_on(make_config(), LARGE, overrides={"num_gpus_per_learner": 0})
     assert cpu.resources["GPU"] == 0
     cpus = plan_on(make_config().resources(num_cpus_for_main_process=2), LARGE)
-    assert "num_cpus_for_main_process" not in cpus.share_parameters
+    assert cpus.resources["CPU"] == 2
     unknown = make_plan(
         Sweep(name="s", config=make_config(), epochs=2), make_config(), Machine(8, 2, None, "m"), scale=""
     )
@@ -172,9 +169,9 @@ def test_gpus_of_a_cluster() -> None:
     l4 = node(CPU=8.0, GPU=1.0, accelerator_type__L4=1.0)
     a100 = node(CPU=96.0, GPU=8.0, accelerator_type__A100=1.0)
     gone = node(False, CPU=8.0, GPU=1.0, accelerator_type__T4=1.0)
-    assert [(each.kind, each.gpus, each.cpus) for each in cluster_gpus([head, l4, a100, gone])] == [
-        ("L4", 1, 8.0),
-        ("A100", 8, 96.0),
+    assert [(each.kind, each.gpus) for each in cluster_gpus([head, l4, a100, gone])] == [
+        ("L4", 1),
+        ("A100", 8),
     ]
     large = {"Alive": True, "Resources": {**a100["Resources"], "accelerator_type:A100-80G": 1.0}}
     assert cluster_gpus([large])[0].memory_bytes == 79 * GIB

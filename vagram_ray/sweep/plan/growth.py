@@ -11,14 +11,9 @@ from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells
 from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.estimates import Costs
 from vagram_ray.sweep.plan.plan import SweepPlan, largest_request, make_trial
-from vagram_ray.sweep.plan.samples import MAX_REPEATS, Samples
+from vagram_ray.sweep.plan.samples import MAX_REPEATS
 from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.sweep.spec import SweepError
-
-
-def samples_of(plan: SweepPlan) -> Samples | None:
-    """The searcher of a plan, if it has one."""
-    return None if plan.tuning is None else plan.tuning.samples
 
 
 def suggested(plan: SweepPlan, number: int = 1) -> SweepPlan:
@@ -30,7 +25,7 @@ def suggested(plan: SweepPlan, number: int = 1) -> SweepPlan:
     Raises:
         SweepError: The searcher fails, or none of its suggestions works.
     """
-    samples, refused = samples_of(plan), 0
+    samples, refused = plan.samples, 0
     if samples is None:
         return plan
     wanted = len(plan.cells) + number
@@ -77,9 +72,8 @@ def recorded_cells(plan: SweepPlan, recorded: RecordedSweep) -> SweepPlan:
     Raises:
         SweepError: A value is not usable any more.
     """
-    samples = samples_of(plan)
-    assert samples is not None
+    assert plan.samples is not None
     cells: list[Cell] = []
     for index, cell in enumerate(recorded.cells):
-        cells.append(replace(samples.restore(index, cell.axes, cells), label=cell.label))
+        cells.append(replace(plan.samples.restore(index, cell.axes, cells), label=cell.label))
     return with_cells(plan, cells)

@@ -16,7 +16,7 @@ from vagram_ray.sweep.plan.shares import GIB, GpuNode, cluster_gpus, local_gpus
 from vagram_ray.sweep.processes import load_psutil
 
 _PACKAGES = ("vagram-ray", "ray", "torch", "numpy", "gymnasium", "mujoco", "wandb", "scipy")
-CPUS_PER_GPU = 8.0
+CPUS_PER_GPU = 8
 """Of GPUs that are not there: as many as a node with one GPU often has."""
 
 
@@ -38,7 +38,7 @@ class Machine:
 def local_machine() -> Machine:
     """The computer this runs on, within the limits of its container."""
     cpus = max(1, min(_cores(), os.cpu_count() or 1))
-    gpus = local_gpus(float(cpus))
+    gpus = local_gpus()
     count = sum(node.gpus for node in gpus)
     return Machine(cpus, count, _memory(), processor_name(), gpu_nodes=gpus)
 
@@ -99,10 +99,10 @@ def machine_of(nodes: Sequence[Mapping[str, Any]], autoscaling: Autoscaling | No
 
 def assumed_machine(gpus: int, memory_gib: float) -> Machine:
     """A cluster with that many GPUs, each on a node of its own, for plans that are made before it is there."""
-    node = GpuNode(int(memory_gib * GIB), 1, CPUS_PER_GPU)
+    node = GpuNode(int(memory_gib * GIB))
     noun = "GPU" if gpus == 1 else "GPUs"
-    description = f"{gpus} {noun} of {memory_gib:g} GiB with {CPUS_PER_GPU:g} CPUs each (assumed)"
-    return Machine(max(1, int(gpus * CPUS_PER_GPU)), gpus, None, description, local=False, gpu_nodes=(node,) * gpus)
+    description = f"{gpus} {noun} of {memory_gib:g} GiB with {CPUS_PER_GPU} CPUs each (assumed)"
+    return Machine(gpus * CPUS_PER_GPU, gpus, None, description, local=False, gpu_nodes=(node,) * gpus)
 
 
 def processor_name() -> str:

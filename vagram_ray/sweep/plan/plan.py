@@ -16,6 +16,7 @@ from vagram_ray.sweep.plan.estimates import Costs, TrialEstimate, estimate_trial
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import pack_seeds
+from vagram_ray.sweep.plan.samples import Samples
 from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing
 from vagram_ray.sweep.plan.tuning import Tuning
 from vagram_ray.sweep.plan.workload import Workload
@@ -92,9 +93,14 @@ class SweepPlan:
         return max(1, min(self.capacity, len(self.trials)))
 
     @property
+    def samples(self) -> Samples | None:
+        """The searcher, if there is one."""
+        return None if self.tuning is None else self.tuning.samples
+
+    @property
     def to_come(self) -> int:
         """Samples that a searcher has not suggested yet: one trial each."""
-        samples = None if self.tuning is None else self.tuning.samples
+        samples = self.samples
         return 0 if samples is None or samples.exhausted else max(0, samples.num_samples - len(self.cells))
 
     @property
@@ -156,7 +162,7 @@ class SweepPlan:
             return self
         need = max(self.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in trials)
         gpu = sharing.share(need, min(len(trials), self.max_concurrent or len(trials)))
-        resources = {"CPU": sharing.cpus(gpu) if sharing.share_cpus else self.resources["CPU"], "GPU": gpu}
+        resources = {**self.resources, "GPU": gpu}
         return replace(self, resources=resources, capacity=_capacity(self.machine, resources, self.max_concurrent))
 
     def gpu_bytes(self, cell: int, num_seeds: int) -> int:
@@ -175,10 +181,7 @@ class SweepPlan:
     @property
     def share_parameters(self) -> dict[str, Any]:
         """The ``MBPOConfig`` keys that ask for the share of a GPU, none where the plan does not choose it."""
-        if self.sharing is None:
-            return {}
-        cpus = {"num_cpus_for_main_process": self.resources["CPU"]} if self.sharing.share_cpus else {}
-        return {"num_gpus_per_learner": self.resources["GPU"], **cpus}
+        return {} if self.sharing is None else {_GPUS: self.resources["GPU"]}
 
     def base_parameters(self) -> dict[str, Any]:
         """The configuration that all trials share, as Tune takes it: without axes and seeds."""
@@ -295,12 +298,11 @@ def check_gpu_memory(plan: SweepPlan, trials: Sequence[TrialPlan]) -> None:
         if plan.sharing.fits(need):
             continue
         fewer = "give fewer --seeds-per-trial, " if len(trial.seeds) > 1 else ""
-        larger = "keep to larger ones (docs/cluster.md), " if len(plan.sharing.kinds) > 1 else ""
         raise SweepError(
             f"The trial {trial.name} ({plural(len(trial.seeds), 'seed')}) needs about "
             f"{format_bytes(need * HEADROOM)} of GPU memory, and the smallest GPU has "
-            f"{format_bytes(plan.sharing.memory_bytes)}: {fewer}{larger}lower replay_capacity, rollouts_per_step or "
-            "hidden_size with --set, or train on CPUs with --set num_gpus_per_learner=0."
+            f"{format_bytes(plan.sharing.memory_bytes)}: {fewer}lower replay_capacity, rollouts_per_step or "
+            "hidden_size with --set, keep to larger GPUs (docs/cluster.md), or train on CPUs with --set num_gpus_per_learner=0."
         )
 
 

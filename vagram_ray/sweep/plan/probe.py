@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vagram_ray.core.execution import UPDATES_WORTH_COMPILING
 from vagram_ray.core.private_folder import user_cache_folder, user_temporary_folder
@@ -30,15 +31,18 @@ from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.sweep.processes import import_path
 from vagram_ray.text import plural
 
+if TYPE_CHECKING:
+    from vagram_ray.core.replay import ReplayBuffer
+
 TOTAL_SECONDS = 20.0
 """Of the clock, after which no further size is measured."""
 LAST_SECONDS = 20.0
 """Of the clock, that the start of the process and a last size may take beyond it."""
 MOST_SEEDS = 4
 """Larger cohorts are measured with so many seeds. From there on each seed is taken to cost the same."""
-_ROUNDS = 2
-_UPDATES_SECONDS = 0.1
-"""Of updates, in each round."""
+_ROUNDS = 3
+_UPDATES = 40
+"""SAC updates of a round, at least."""
 _WARM_UP_STEPS = 64
 _ROWS = 1280
 """Least number of stored transitions: as many as the metrics of a fit look at, and some to validate on."""
@@ -158,106 +162,75 @@ def main() -> None:
 
 
 def probe(workload: Workload, num_seeds: int, device: str = "cpu") -> Costs:
-    """Let a cohort of ``num_seeds`` seeds work, and time each kind of work.
+    """Let a cohort of ``num_seeds`` seeds work at the cell's own sizes, a little of everything, and time each kind.
 
-    The epochs before are not counted: they warm up, and native code is loaded in them. Of those that are, the least
-    counts: it is what others on the machine have disturbed least.
+    The first epoch is not counted: it warms up, and native code is loaded in it. Of the others the least counts: it is
+    what others on the machine have disturbed least.
     """
-    probed = _Probed(workload, num_seeds, device)
-    probed.warm_up()
-    fit_epochs = assumed_fit_epochs(workload.settings)
-    rounds = [probed.round(probed.rows, fit_epochs) for _ in range(_ROUNDS)]
-    least = {phase: min(each[phase] for each in rounds) / num_seeds for phase in PHASES}
+    import torch
+
+    from vagram_ray.core.allocator import keep_freed_memory
+    from vagram_ray.core.mbpo import MBPOAgent
+    from vagram_ray.envs import SeedVectorEnv
+
+    own, spec = workload.settings, workload.environment
+    assert spec is not None
+    keep_freed_memory()  # as a trial does
+    torch.set_num_threads(1)
+    settings, rows = _short_epoch(own, 1 if device == "cpu" else _GPU_FACTOR)
+    envs = SeedVectorEnv(spec, range(num_seeds))
+    agent = MBPOAgent(
+        # As long as an epoch is in earnest: what execution="auto" comes to depends on it.
+        replace(settings, epoch_length=own.epoch_length, utd_ratio=own.utd_ratio),
+        seeds=range(num_seeds),
+        obs_dim=envs.obs_dim,
+        action_dim=envs.action_dim,
+        termination=spec.termination() if own.needs_termination_function else None,
+        device=device,
+    )
+    agent.settings, agent.clock = settings, _clock(device)
+    agent.train_epoch(envs)
+    _fill(agent.replay, rows)
+    results = [agent.train_epoch(envs) for _ in range(_ROUNDS)]
+    least = {phase: min(float(each.get(f"time/{phase}_s", [0.0])[0]) for each in results) for phase in PHASES}
+    steps = num_seeds * settings.epoch_length
     return Costs(
-        env_step_s=least["env"] / probed.steps,
-        sac_update_s=least["sac"] / (probed.steps * probed.utd_ratio),
-        fit_row_s=least["model_fit"] / probed.rows,
-        imagined_s=least["rollout"] / probed.rollouts,
+        env_step_s=least["env"] / steps,
+        sac_update_s=least["sac"] / (steps * settings.utd_ratio),
+        fit_row_s=least["model_fit"] / (num_seeds * rows),
+        imagined_s=least["rollout"] / (steps * settings.rollouts_per_step),
     )
 
 
-class _Probed:
-    """An agent at the cell's own sizes that does little of everything.
+def _short_epoch(own: MBPOSettings, factor: int) -> tuple[MBPOSettings, int]:
+    """Settings of an epoch that does little of everything, and transitions that make a few minibatches."""
+    utd_ratio = min(own.utd_ratio, _UPDATES)
+    steps, fit_epochs = max(1, _UPDATES // utd_ratio), assumed_fit_epochs(own)
+    rollouts = min(own.rollouts_per_step * own.model_train_freq, factor * _MOST_ROLLOUTS)
+    minibatches = math.ceil(factor * _MINIBATCHES * own.model_batch_size / (1.0 - own.validation_fraction))
+    rows = max(_ROWS, minibatches if own.model_based else 0)
+    settings = replace(
+        own,
+        num_steps_sampled_before_learning_starts=_WARM_UP_STEPS,
+        epoch_length=steps,
+        model_train_freq=steps,
+        utd_ratio=utd_ratio,
+        rollouts_per_step=max(1, rollouts // steps),
+        rollout_length=(0, 1, 1, 1),
+        real_ratio=(0, 1, 0.05, 0.05),
+        imagined_epochs_retained=1,
+        model_max_epochs=fit_epochs,
+        model_patience=fit_epochs,
+        replay_capacity=2 * rows,
+    )
+    return settings, rows
 
-    Attributes:
-        steps: Environment steps of a round.
-        utd_ratio: Updates per step.
-        rows: Stored transitions that make a few minibatches.
-        rollouts: Of one step each, imagined in a round.
-    """
 
-    def __init__(self, workload: Workload, num_seeds: int, device: str) -> None:
-        import torch
-
-        from vagram_ray.core.allocator import keep_freed_memory
-        from vagram_ray.core.mbpo import MBPOAgent
-        from vagram_ray.envs import SeedVectorEnv
-
-        assert workload.environment is not None
-        keep_freed_memory()  # as a trial does
-        torch.set_num_threads(1)
-        self._own, spec, factor = workload.settings, workload.environment, 1 if device == "cpu" else _GPU_FACTOR
-        settings = self._own
-        self.steps = self.utd_ratio = 1
-        wanted = math.ceil(factor * _MINIBATCHES * settings.model_batch_size / (1.0 - settings.validation_fraction))
-        self.rows = max(_ROWS, wanted) if settings.model_based else _ROWS
-        self._most_rollouts = min(settings.rollouts_per_step * settings.model_train_freq, factor * _MOST_ROLLOUTS)
-        self._envs = SeedVectorEnv(spec, range(num_seeds))
-        # As long as an epoch is in earnest: what execution="auto" comes to depends on it.
-        in_earnest = replace(self._settings(1), epoch_length=settings.epoch_length, utd_ratio=settings.utd_ratio)
-        self._agent = MBPOAgent(
-            in_earnest,
-            seeds=range(num_seeds),
-            obs_dim=self._envs.obs_dim,
-            action_dim=self._envs.action_dim,
-            termination=spec.termination() if settings.needs_termination_function else None,
-            device=device,
-        )
-        self._agent.clock = _clock(device)
-
-    @property
-    def rollouts(self) -> int:
-        """Of a round: a whole number per step."""
-        return self.steps * max(1, self._most_rollouts // self.steps)
-
-    def warm_up(self) -> None:
-        """Two rounds with one update each, of which the second tells how many fit into the time."""
-        self.round(_WARM_UP_STEPS, 1)
-        update = self.round(_WARM_UP_STEPS, 1)["sac"]
-        updates = min(400, max(1, round(_UPDATES_SECONDS / max(update, 1e-9))))
-        self.utd_ratio = min(self._own.utd_ratio, updates)
-        self.steps = min(100, max(1, updates // self.utd_ratio))
-
-    def round(self, rows: int, fit_epochs: int) -> dict[str, float]:
-        """Seconds of each phase of an epoch with one fit of ``fit_epochs`` epochs on ``rows`` transitions."""
-        self._agent.settings = self._settings(fit_epochs)
-        if self._agent.env_steps:
-            self._fill_buffer(rows)
-        result = self._agent.train_epoch(self._envs)
-        return {phase: float(result.get(f"time/{phase}_s", [0.0])[0]) for phase in PHASES}
-
-    def _settings(self, fit_epochs: int) -> MBPOSettings:
-        return replace(
-            self._own,
-            num_steps_sampled_before_learning_starts=_WARM_UP_STEPS,
-            epoch_length=self.steps,
-            model_train_freq=self.steps,
-            utd_ratio=self.utd_ratio,
-            rollouts_per_step=self.rollouts // self.steps,
-            rollout_length=(0, 1, 1, 1),
-            real_ratio=(0, 1, 0.05, 0.05),
-            imagined_epochs_retained=1,
-            model_max_epochs=fit_epochs,
-            model_patience=fit_epochs,
-            replay_capacity=2 * self.rows,
-        )
-
-    def _fill_buffer(self, rows: int) -> None:
-        """Give the buffer so many transitions: its own, again and again."""
-        replay = self._agent.replay
-        own = replay.rows[:, :_WARM_UP_STEPS]
-        whole = own.repeat(1, math.ceil(rows / own.shape[1]), 1)[:, :rows].clone()
-        replay.load_state_dict({"size": rows, "num_added": rows, "next": rows, "rows": whole})
+def _fill(replay: ReplayBuffer, rows: int) -> None:
+    """Give the buffer so many transitions: its own, again and again."""
+    own = replay.rows[:, :_WARM_UP_STEPS]
+    whole = own.repeat(1, math.ceil(rows / own.shape[1]), 1)[:, :rows].clone()
+    replay.load_state_dict({"size": rows, "num_added": rows, "next": rows, "rows": whole})
 
 
 PHASES = ("env", "sac", "model_fit", "rollout")

@@ -31,8 +31,6 @@ HEADROOM = 1.1
 """The estimate is multiplied by this before it becomes a share."""
 STEPS = 20
 """Shares are multiples of 1 / 20, so at most 20 trials share a GPU."""
-LEAST_CPUS = 0.25
-"""At most four trials share a core: each has a process that launches its kernels."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,11 @@ class GpuNode:
     memory_bytes: int
     """Of each GPU."""
     gpus: int = 1
-    cpus: float = 8.0
     kind: str | None = None
     """Ray's name of the accelerator, with which a trial can ask for it, or None on this machine."""
 
 
-def local_gpus(cpus: float) -> tuple[GpuNode, ...]:
+def local_gpus() -> tuple[GpuNode, ...]:
     """The GPUs of this machine. The smallest speaks for all, as a trial cannot choose among those of one machine."""
     import torch
 
@@ -55,7 +52,7 @@ def local_gpus(cpus: float) -> tuple[GpuNode, ...]:
     if not count:
         return ()
     memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
-    return (GpuNode(memory, count, cpus),)
+    return (GpuNode(memory, count),)
 
 
 def cluster_gpus(nodes: Iterable[Mapping[str, Any]]) -> tuple[GpuNode, ...]:
@@ -71,7 +68,7 @@ def cluster_gpus(nodes: Iterable[Mapping[str, Any]]) -> tuple[GpuNode, ...]:
         if not known:
             return ()
         kind = max(known, key=lambda name: ACCELERATOR_GIB[name])
-        found.append(GpuNode(int(ACCELERATOR_GIB[kind] * GIB), gpus, float(resources.get("CPU", 0.0)), kind))
+        found.append(GpuNode(int(ACCELERATOR_GIB[kind] * GIB), gpus, kind))
     return tuple(found)
 
 
@@ -80,8 +77,6 @@ class GpuSharing:
     """GPUs of known memory that trials share. Where they differ, the smallest stands for all."""
 
     nodes: tuple[GpuNode, ...]
-    share_cpus: bool = True
-    """Whether a trial may ask for less than a whole CPU: where the user has not said how many."""
 
     @classmethod
     def of(cls, nodes: Sequence[GpuNode], config: MBPOConfig) -> GpuSharing | None:
@@ -92,18 +87,12 @@ class GpuSharing:
         custom = config.custom_resources_for_main_process
         kinds = [name.removeprefix(ACCELERATOR) for name in custom if name.startswith(ACCELERATOR)]
         own = tuple(node for node in nodes if not kinds or node.kind in kinds)
-        plain = config.num_cpus_for_main_process == 1 and config.num_cpus_per_learner == "auto"
-        return cls(own, plain) if own else None
+        return cls(own) if own else None
 
     @property
     def memory_bytes(self) -> int:
         """Memory of the smallest GPU."""
         return min(node.memory_bytes for node in self.nodes)
-
-    @property
-    def kinds(self) -> frozenset[str | None]:
-        """Names of the accelerators."""
-        return frozenset(node.kind for node in self.nodes)
 
     @property
     def gpus(self) -> int:
@@ -128,8 +117,3 @@ class GpuSharing:
         least = max(1, math.floor(100 / max(1, math.ceil(num_trials / self.gpus)))) / 100
         wanted = math.ceil(need * HEADROOM / self.memory_bytes * STEPS - 1e-9) / STEPS
         return round(min(1.0, max(least, wanted)), 4)
-
-    def cpus(self, share: float) -> float:
-        """The same share of a GPU's cores, so that cores do not limit how many trials share it."""
-        per_gpu = min(node.cpus / node.gpus for node in self.nodes)
-        return max(LEAST_CPUS, min(1.0, math.floor(per_gpu * share * 100 + 1e-9) / 100))

@@ -25,7 +25,7 @@ from vagram_ray.records.folder import (
     whole_epochs,
 )
 from vagram_ray.records.recorded import WAYS_OUT, RecordedSweep, new_sweep_id, read_recorded
-from vagram_ray.sweep.plan.growth import recorded_cells, samples_of, suggested
+from vagram_ray.sweep.plan.growth import recorded_cells, suggested
 from vagram_ray.sweep.plan.machine import git_commit, versions
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
 from vagram_ray.sweep.resume.joining import ChangedSweepError, join_plan
@@ -142,7 +142,7 @@ def _with_history(continuation: Continuation, folder: SweepFolder) -> Continuati
         trial.name: tuple(map(cohort_result, folder.records(trial.name)[: continuation.epochs_done(trial)]))
         for trial in plan.trials
     }
-    if (samples := plan.tuning.samples) is not None:
+    if (samples := plan.samples) is not None:
         for trial in plan.trials:
             results = () if trial.name in continuation.dead else history[trial.name]
             samples.known(trial.cell, results, ended=continuation.is_finished(trial))
@@ -189,7 +189,7 @@ def _join_or_refuse(
     try:
         if moved := list(_storage_change(recorded, storage)):
             raise ChangedSweepError(moved)
-        if samples_of(plan) is not None:
+        if plan.samples is not None:
             if other := list(_other_space(plan, recorded)):
                 raise ChangedSweepError(other)
             plan = recorded_cells(plan, recorded)
@@ -200,7 +200,7 @@ def _join_or_refuse(
 
 def _other_space(plan: SweepPlan, recorded: RecordedSweep) -> Iterator[str]:
     """Whether a search has begun over other axes, or was none."""
-    samples = samples_of(plan)
+    samples = plan.samples
     assert samples is not None
     before = tuple(recorded.cells[0].axes)
     if "search_alg" not in recorded.tuning:

@@ -28,7 +28,7 @@ from ray.tune.search import Searcher
 
 from vagram_ray.rllib.results import ALL_SEEDS_FAILED
 from vagram_ray.rllib.trial_output import OUTPUT_FILES
-from vagram_ray.sweep.plan.growth import samples_of, suggested
+from vagram_ray.sweep.plan.growth import suggested
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan, split_pack
 from vagram_ray.sweep.plan.tuning import Decisions
 from vagram_ray.sweep.run.decisions import History, NamedTrials, SweepStopper
@@ -71,7 +71,7 @@ class TrialQueue(Searcher):
         super().__init__()
         self.plan, self.storage, self._faults, self._replanned = plan, storage, faults, replanned
         self._warn = warn
-        self._samples = samples_of(plan)
+        self._samples = plan.samples
         planned = {trial.name: trial for trial in plan.trials}
         self._waiting = deque(planned[name] for name in names)
         self._alone: deque[TrialPlan] = deque()

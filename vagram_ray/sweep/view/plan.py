@@ -95,7 +95,7 @@ def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
 
 
 def _headline(plan: SweepPlan) -> Text:
-    samples = None if plan.tuning is None else plan.tuning.samples
+    samples = plan.samples
     cells = plural(len(plan.cells), "cell") if samples is None else plural(samples.num_samples, "sample")
     shape = f"{cells} x {plural(len(plan.seeds), 'seed')} x {plural(plan.epochs, 'epoch')}"
     return Text.assemble((plan.name, "bold"), f" at scale {plan.scale}: {shape}" if plan.scale else f": {shape}")
