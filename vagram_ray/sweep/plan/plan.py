@@ -302,7 +302,8 @@ def check_gpu_memory(plan: SweepPlan, trials: Sequence[TrialPlan]) -> None:
             f"The trial {trial.name} ({plural(len(trial.seeds), 'seed')}) needs about "
             f"{format_bytes(need * HEADROOM)} of GPU memory, and the smallest GPU has "
             f"{format_bytes(plan.sharing.memory_bytes)}: {fewer}lower replay_capacity, rollouts_per_step or "
-            "hidden_size with --set, keep to larger GPUs (docs/cluster.md), or train on CPUs with --set num_gpus_per_learner=0."
+            "hidden_size with --set, keep to larger GPUs (docs/cluster.md), or train on CPUs with --set "
+            "num_gpus_per_learner=0."
         )
 
 
