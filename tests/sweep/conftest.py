@@ -49,16 +49,17 @@ def make_config() -> Callable[..., Any]:
 
 
 def plan_of(
-    packs: dict[str, list[tuple[int, ...]]], *, epochs: int = 10, slots: int = 2, seconds: float = 100.0
+    packs: dict[str, list[tuple[int, ...]]], *, epochs: int = 10, slots: int = 2, seconds: float | None = 100.0
 ) -> SweepPlan:
     """A plan with one cell per entry, divided into the given packs of seeds."""
     cells, trials = [], []
+    ends = () if seconds is None else tuple(seconds * (epoch + 1) / epochs for epoch in range(epochs))
     for index, (label, cell_packs) in enumerate(packs.items()):
         axis, value = label.split("=")
         cells.append(Cell(index, label, {axis: value}, {axis: value}))
         for pack in cell_packs:
             name = f"{label},seeds={'-'.join(map(str, pack))}"
-            trials.append(TrialPlan(cells[-1], pack, name, TrialEstimate(2**30, 2**20, seconds)))
+            trials.append(TrialPlan(cells[-1], pack, name, TrialEstimate(2**30, 2**20, ends)))
     return SweepPlan(
         name="a-sweep",
         description="",

@@ -167,7 +167,7 @@ def test_epochs_that_grow_are_foreseen(
 ) -> None:
     """Planned epochs of 1, 2, 3 and 4 s: when the first has taken 2 s, the others take twice as long, too."""
     plan = make_plan_of({"a=1": [(0,)], "a=2": [(0,)]}, epochs=4)
-    growing = TrialEstimate(0, 0, 22.0, epoch_ends=(1.0, 3.0, 6.0, 10.0))
+    growing = TrialEstimate(epoch_ends=(1.0, 3.0, 6.0, 10.0))
     plan = replace(plan, trials=tuple(replace(trial, estimate=growing) for trial in plan.trials))
     progress, (first, _) = SweepProgress(plan, clock), plan.trials
     progress.reported(first.name, make_result(1, {0: 1.0}))
@@ -273,7 +273,7 @@ def test_a_trial_goes_on_after_an_error(
 def test_a_sweep_without_estimates_tells_the_time_left_from_its_own_epochs(
     make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]], clock: Clock
 ) -> None:
-    plan = make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1, 2, 3)]}, epochs=10, seconds=float("nan"))
+    plan = make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1, 2, 3)]}, epochs=10, seconds=None)
     progress = SweepProgress(plan, clock)
     assert "unknown time left" in text_of(progress)
     progress.reported(plan.trials[0].name, make_result(1, {0: 1.0}))  # 2 s for two seeds

@@ -42,18 +42,13 @@ class Autoscaling:
         """A type for each machine that may join these nodes (``ray.nodes()``).
 
         Nobody knows beforehand which types the autoscaler will choose. The plan takes one of each in turn, types with
-        GPUs before all others. Machines that are there count as the first type with their CPUs and GPUs.
+        GPUs before all others, and machines that are there for the first of these.
         """
-        running = [node["Resources"] for node in nodes if node["Alive"] and _HEAD not in node["Resources"]]
-        left = Counter({each.name: min(each.most, MOST_PLANNED) for each in self.types})
-        for resources in running:
-            alike = (each.name for each in self.types if _shape(each.resources) == _shape(resources))
-            left.subtract([name for name in alike if left[name] > 0][:1])
-        rounds = range(max(left.values(), default=0))
-        by_gpu = sorted(self.types, key=lambda each: not each.resources.get("GPU"))
-        turns = [each for turn in rounds for each in by_gpu if left[each.name] > turn]
+        rounds = range(min(MOST_PLANNED, max((each.most for each in self.types), default=0)))
+        turns = [each for turn in rounds for each in self.types if each.most > turn]
         turns.sort(key=lambda each: not each.resources.get("GPU"))
-        return turns[: max(0, min(self.most, MOST_PLANNED) - len(running))]
+        running = sum(node["Alive"] and _HEAD not in node["Resources"] for node in nodes)
+        return turns[running : min(self.most, MOST_PLANNED)]
 
 
 def find_autoscaling() -> Autoscaling | None:
@@ -95,11 +90,6 @@ def describe_coming(coming: Sequence[NodeType]) -> str:
         f"its autoscaler may start up to {len(coming)} more "
         f"(planned as {', '.join(f'{count} {name}' for name, count in counts.items())})"
     )
-
-
-def _shape(resources: Mapping[str, float]) -> tuple[float, float, frozenset[str]]:
-    kinds = frozenset(name for name in resources if name.startswith("accelerator_type:"))
-    return float(resources.get("CPU", 0.0)), float(resources.get("GPU", 0.0)), kinds
 
 
 def _autoscalers() -> Iterator[tuple[str, Path]]:

@@ -42,15 +42,18 @@ class TrialEstimate:
 
     memory_bytes: int = 0
     disk_bytes: int = 0
-    seconds: float = math.nan
-    """NaN where no costs are known."""
     epoch_ends: tuple[float, ...] = ()
     """Seconds at the end of each epoch, counted from the start of the first, empty where no costs are known."""
 
-    def seconds_between(self, first: int, last: int, epochs: int) -> float:
-        """Of ``epochs`` epochs, those from number ``first`` up to ``last``, all alike where no more is known."""
+    @property
+    def seconds(self) -> float:
+        """Of the whole trial with its start, NaN where no costs are known."""
+        return START_SECONDS + self.epoch_ends[-1] if self.epoch_ends else math.nan
+
+    def seconds_between(self, first: int, last: int) -> float:
+        """Of the epochs from number ``first`` up to ``last``, NaN where no costs are known."""
         if not self.epoch_ends:
-            return self.seconds * (last - first) / epochs
+            return math.nan
         begin, end = ((self.epoch_ends[number - 1] if number else 0.0) for number in (first, last))
         return end - begin
 
@@ -66,7 +69,6 @@ def estimate_trial(
     return TrialEstimate(
         memory_bytes=memory_bytes(workload, num_seeds, epochs),
         disk_bytes=disk_bytes(workload, num_seeds, epochs, checkpoint_every),
-        seconds=START_SECONDS + sum(seconds) if seconds else math.nan,
         epoch_ends=tuple(itertools.accumulate(seconds)),
     )
 

@@ -87,7 +87,7 @@ class Continuation:
         done = self.epochs_done(trial)
         if not done:
             return trial.estimate.seconds
-        return trial.estimate.seconds_between(done, self.plan.epochs, self.plan.epochs)
+        return trial.estimate.seconds_between(done, self.plan.epochs)
 
 
 def continue_sweep(

@@ -322,7 +322,7 @@ class SweepProgress:
     def _planned(self, trial: TrialProgress, first: int, last: int) -> float:
         """Planned seconds of a trial's epochs. Where times are unknown, a second for each epoch of a seed."""
         if self._is_timed:
-            return trial.plan.estimate.seconds_between(first, last, self.plan.epochs)
+            return trial.plan.estimate.seconds_between(first, last)
         return float((last - first) * len(trial.plan.seeds))
 
     def _pace(self) -> float:
@@ -335,7 +335,7 @@ class SweepProgress:
 
 def _is_timed(plan: SweepPlan | RecordedPlan) -> bool:
     """Whether the plan knows how long every trial takes."""
-    return all(math.isfinite(trial.estimate.seconds) for trial in plan.trials)
+    return all(trial.estimate.epoch_ends for trial in plan.trials)
 
 
 def _pace(trials: Sequence[TrialProgress]) -> float:
