@@ -11,8 +11,7 @@ import pytest
 
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan import estimates, memory
-from vagram_ray.sweep.plan.estimates import Costs
-from vagram_ray.sweep.plan.workload import Workload, imagined_transitions, parameters, real_transitions
+from vagram_ray.sweep.plan.workload import Costs, Workload, imagined_transitions, parameters, real_transitions
 
 SETTINGS = MBPOSettings(
     model_loss="mse",
@@ -64,7 +63,7 @@ def test_disk_by_hand() -> None:
     real, imagined = 250, 3 * 82 * 1 * 2
     checkpoint = 2 * (imagined * 9 + 3 * actor + 2 * 4 * critic + 3 * 3 * model) * 4
     assert memory.checkpoint_bytes(workload(), num_seeds=2, epochs=2) == checkpoint
-    whole = estimates.estimate_trial(workload(), 2, 2, None)
+    whole = estimates.estimate_trial(workload(), 2, 2)
     assert whole.disk_bytes == 3 * checkpoint + 3 * (2 * real * 9 * 4) + 2 * memory.RESULT_BYTES
 
 
@@ -84,15 +83,15 @@ def test_time_is_the_costs_times_how_often_their_work_is_done() -> None:
     steps, updates = 100 + 5 * 200 / 2, 1000
     first, second = (3 * (rows * 1e-2 + 80 * 1e-5) for rows in (100, 200))
     constant = steps * 1e-3 + updates * 1e-2
-    seconds = estimates.epoch_seconds(workload(), 1, 2, COSTS)
+    seconds = estimates.epoch_seconds(workload(), COSTS, 1, 2)
     assert seconds == pytest.approx((50 * 1e-3 + constant + first, constant + second))
     # Rollouts have two steps from the second epoch on when the schedule says so.
     longer = dataclasses.replace(SETTINGS, rollout_length=(0, 1, 1, 2))
     second = 3 * (200 * 1e-2 + 2 * 80 * 1e-5)
-    assert estimates.epoch_seconds(workload(longer), 1, 2, COSTS)[1] == pytest.approx(constant + second)
-    assert estimates.epoch_seconds(workload(), 3, 2, COSTS) == pytest.approx([3 * each for each in seconds])
+    assert estimates.epoch_seconds(workload(longer), COSTS, 1, 2)[1] == pytest.approx(constant + second)
+    assert estimates.epoch_seconds(workload(), COSTS, 3, 2) == pytest.approx([3 * each for each in seconds])
     sac = dataclasses.replace(SETTINGS, model_loss="none")
-    assert estimates.epoch_seconds(workload(sac), 1, 2, COSTS)[1] == pytest.approx(constant)
+    assert estimates.epoch_seconds(workload(sac), COSTS, 1, 2)[1] == pytest.approx(constant)
 
 
 def test_a_fit_has_a_few_epochs_beyond_its_patience_and_at_most_its_limit() -> None:
@@ -101,19 +100,21 @@ def test_a_fit_has_a_few_epochs_beyond_its_patience_and_at_most_its_limit() -> N
 
 
 def test_an_estimate_tells_what_is_left() -> None:
-    whole = estimates.estimate_trial(workload(), 2, 2, COSTS)
-    first, second = estimates.epoch_seconds(workload(), 2, 2, COSTS)
+    measured = dataclasses.replace(workload(), costs=COSTS)
+    whole = estimates.estimate_trial(measured, 2, 2)
+    first, second = estimates.epoch_seconds(workload(), COSTS, 2, 2)
     assert whole.seconds == pytest.approx(estimates.START_SECONDS + first + second)
     assert whole.seconds_between(1, 2) == pytest.approx(second)
     assert whole.seconds_between(0, 1) == pytest.approx(first)
-    unknown = estimates.estimate_trial(workload(), 2, 2, None)
+    unknown = estimates.estimate_trial(workload(), 2, 2)
     assert math.isnan(unknown.seconds) and math.isnan(unknown.seconds_between(1, 2))
     assert unknown.memory_bytes == whole.memory_bytes
 
 
 def test_more_of_everything_takes_longer_and_more_memory() -> None:
-    base = estimates.estimate_trial(workload(), 2, 2, COSTS)
-    for more in (estimates.estimate_trial(workload(), 3, 2, COSTS), estimates.estimate_trial(workload(), 2, 3, COSTS)):
+    measured = dataclasses.replace(workload(), costs=COSTS)
+    base = estimates.estimate_trial(measured, 2, 2)
+    for more in (estimates.estimate_trial(measured, 3, 2), estimates.estimate_trial(measured, 2, 3)):
         assert more.seconds > base.seconds
         assert more.memory_bytes > base.memory_bytes
         assert more.disk_bytes > base.disk_bytes

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from ray import tune
 from rich.console import Console
 
-from vagram_ray.sweep.plan.estimates import Costs
 from vagram_ray.sweep.plan.machine import GIB, Machine
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
+from vagram_ray.sweep.plan.workload import Costs
 from vagram_ray.sweep.resume.continuation import Continuation
 from vagram_ray.sweep.spec import Sweep, SweepError
 from vagram_ray.sweep.view.plan import Surroundings, plan_warnings, render_plan

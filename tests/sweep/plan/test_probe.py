@@ -11,10 +11,9 @@ import pytest
 
 from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.sweep.plan import probe
-from vagram_ray.sweep.plan.estimates import Costs
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.probe import NOT_MEASURED, Prober, cost_file
-from vagram_ray.sweep.plan.workload import Workload
+from vagram_ray.sweep.plan.workload import Costs, Workload
 
 PROBER = Machine(1, 0, None, "a machine")
 

@@ -52,15 +52,15 @@ def working_cell(cells: Iterable[Cell], config: MBPOConfig, seeds: Sequence[int]
     raise refusal
 
 
-def describe_cells(cells: Sequence[Cell], configs: Sequence[MBPOConfig]) -> dict[str, dict[int, Any]]:
-    """What a plan knows of cells, by index: the fields of ``SweepPlan`` of these names."""
+def describe_cells(
+    cells: Sequence[Cell], configs: Sequence[MBPOConfig]
+) -> tuple[dict[int, Workload], dict[int, dict[str, Any]]]:
+    """Workloads and plain settings of cells, by index."""
     from vagram_ray.rllib.plain_config import plain_settings
 
     by_index = {cell.index: config for cell, config in zip(cells, configs, strict=True)}
-    return {
-        "workloads": {index: Workload.of(config) for index, config in by_index.items()},
-        "settings": {index: plain_settings(config) for index, config in by_index.items()},
-    }
+    workloads = {index: Workload.of(config) for index, config in by_index.items()}
+    return workloads, {index: plain_settings(config) for index, config in by_index.items()}
 
 
 def fixed_settings(config: MBPOConfig) -> dict[str, Any]:

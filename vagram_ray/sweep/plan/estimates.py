@@ -13,27 +13,13 @@ from dataclasses import dataclass
 
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan.memory import disk_bytes, memory_bytes
-from vagram_ray.sweep.plan.workload import Workload, real_transitions
+from vagram_ray.sweep.plan.workload import Costs, Workload, real_transitions
 
 START_SECONDS = 12.0
 """Starting a trial's process and importing RLlib in it."""
 EXTRA_FIT_EPOCHS = 5
 """Assumed fit epochs of the model beyond its patience: fits begin where the last one has ended, and most improve for a
 few epochs only."""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Seconds of pieces of work of one seed: of a core, or with a GPU of the clock."""
-
-    env_step_s: float
-    """One environment step: act, step, store."""
-    sac_update_s: float
-    """One SAC update with its batch."""
-    fit_row_s: float = 0.0
-    """One model fit, per stored transition."""
-    imagined_s: float = 0.0
-    """One imagined step of one rollout."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +45,13 @@ class TrialEstimate:
 
 
 def estimate_trial(
-    workload: Workload, num_seeds: int, epochs: int, costs: Costs | None, checkpoint_every: int | None = None
+    workload: Workload, num_seeds: int, epochs: int, checkpoint_every: int | None = None
 ) -> TrialEstimate:
     """Memory at the end of the run, kept checkpoints on disk, and wall time of one trial.
 
     ``checkpoint_every`` is the number of epochs between two checkpoints, None where time decides.
     """
-    seconds = epoch_seconds(workload, num_seeds, epochs, costs) if costs is not None else ()
+    seconds = () if workload.costs is None else epoch_seconds(workload, workload.costs, num_seeds, epochs)
     return TrialEstimate(
         memory_bytes=memory_bytes(workload, num_seeds, epochs),
         disk_bytes=disk_bytes(workload, num_seeds, epochs, checkpoint_every),
@@ -79,7 +65,7 @@ def assumed_fit_epochs(settings: MBPOSettings) -> int:
     return min(epochs, settings.model_max_epochs or epochs)
 
 
-def epoch_seconds(workload: Workload, num_seeds: int, epochs: int, costs: Costs) -> tuple[float, ...]:
+def epoch_seconds(workload: Workload, costs: Costs, num_seeds: int, epochs: int) -> tuple[float, ...]:
     """Seconds of each epoch of a cohort, the first with the warm-up."""
     settings = workload.settings
     steps = float(settings.epoch_length)

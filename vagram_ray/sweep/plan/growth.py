@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from vagram_ray.records.recorded import RecordedSweep
 from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells
 from vagram_ray.sweep.plan.cells import Cell
-from vagram_ray.sweep.plan.estimates import Costs
 from vagram_ray.sweep.plan.plan import SweepPlan, largest_request, make_trial
 from vagram_ray.sweep.plan.samples import MAX_REPEATS
 from vagram_ray.sweep.plan.workload import Workload
@@ -48,22 +46,22 @@ def with_cells(plan: SweepPlan, cells: Sequence[Cell]) -> SweepPlan:
     Raises:
         SweepError: A cell cannot work.
     """
-    known = describe_cells(cells, checked_configs(cells, plan.config, plan.seeds))
-    resources = largest_request([plan.resources, *(each.request for each in known["workloads"].values())])
-    fields: dict[str, Any] = {name: {**getattr(plan, name), **values} for name, values in known.items()}
-    costs = {cell.index: own for cell in cells if (own := _costs(plan, known["workloads"][cell.index])) is not None}
+    workloads, settings = describe_cells(cells, checked_configs(cells, plan.config, plan.seeds))
     grown = replace(
-        plan, cells=(*plan.cells, *cells), resources=resources, costs={**plan.costs, **costs}, **fields
-    )  # fmt: skip
+        plan,
+        cells=(*plan.cells, *cells),
+        resources=largest_request([plan.resources, *(each.request for each in workloads.values())]),
+        workloads={**plan.workloads, **{index: _with_costs(each, plan.example) for index, each in workloads.items()}},
+        settings={**plan.settings, **settings},
+    )
     return grown.with_trials([*grown.trials, *(make_trial(grown, cell, grown.seeds) for cell in cells)])
 
 
-def _costs(plan: SweepPlan, workload: Workload) -> Costs | None:
-    """Those of the example that was measured, where the sizes are the same."""
-    if plan.example is None:
-        return None
-    example, costs = plan.example
-    return costs if example.sizes == workload.sizes else None
+def _with_costs(workload: Workload, example: Workload | None) -> Workload:
+    """With those of the example that was measured, where the sizes are the same."""
+    if example is None or example.sizes != workload.sizes:
+        return workload
+    return replace(workload, costs=example.costs)
 
 
 def recorded_cells(plan: SweepPlan, recorded: RecordedSweep) -> SweepPlan:

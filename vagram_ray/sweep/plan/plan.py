@@ -12,14 +12,14 @@ from vagram_ray.records.recorded import CPU, GPU
 from vagram_ray.records.task_line import describe_task
 from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells, fixed_settings, working_cell
 from vagram_ray.sweep.plan.cells import Cell, expand_cells, trial_name
-from vagram_ray.sweep.plan.estimates import Costs, TrialEstimate, estimate_trial
+from vagram_ray.sweep.plan.estimates import TrialEstimate, estimate_trial
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.memory import gpu_bytes
 from vagram_ray.sweep.plan.packing import pack_seeds
 from vagram_ray.sweep.plan.samples import Samples
 from vagram_ray.sweep.plan.shares import HEADROOM, GpuSharing
 from vagram_ray.sweep.plan.tuning import Tuning
-from vagram_ray.sweep.plan.workload import Workload
+from vagram_ray.sweep.plan.workload import Costs, Workload
 from vagram_ray.sweep.spec import Sweep, SweepError, seed_tuple
 from vagram_ray.text import format_bytes, plural
 
@@ -74,8 +74,6 @@ class SweepPlan:
     """``plain_settings`` by index of the cell: all that determines its numbers but the seeds."""
     workloads: Mapping[int, Workload] = field(default_factory=dict)
     """What each cell asks for, by its index."""
-    costs: Mapping[int, Costs] = field(default_factory=dict)
-    """What each cell's work costs, by its index, where that was measured."""
     assumption: str = ""
     """A sentence about times that are not known, or not measured on the machine that the sweep is for."""
     replaced: str = ""
@@ -84,8 +82,8 @@ class SweepPlan:
     """GPUs of which the plan chooses the trials' share, none where the user has chosen or their memory is unknown."""
     tuning: Tuning | None = None
     """Scheduler, searcher and stopper of Tune, where the sweep has any."""
-    example: tuple[Workload, Costs | None] | None = None
-    """What one sample of a searcher asks for, and what its work costs; None where all cells are known beforehand."""
+    example: Workload | None = None
+    """What one sample of a searcher asks for; None where all cells are known beforehand."""
 
     @property
     def slots(self) -> int:
@@ -126,7 +124,7 @@ class SweepPlan:
     @property
     def environment_notes(self) -> tuple[str, ...]:
         """Sentences on state of environments that checkpoints lack, and on episodes without an end."""
-        workloads = [*self.workloads.values(), *([self.example[0]] if self.example else [])]
+        workloads = [*self.workloads.values(), *([self.example] if self.example else [])]
         specs: list[EnvironmentSpec] = []
         for workload in workloads:
             if workload.environment is not None and workload.environment not in specs:
@@ -141,9 +139,8 @@ class SweepPlan:
         """Needs of a trial of the cell with this index."""
         key = cell, num_seeds
         if key not in self._estimates:
-            costs = self.costs.get(cell)
             every = None if self.checkpoint_every == "auto" else self.checkpoint_every
-            self._estimates[key] = estimate_trial(self.workloads[cell], num_seeds, self.epochs, costs, every)
+            self._estimates[key] = estimate_trial(self.workloads[cell], num_seeds, self.epochs, every)
         return self._estimates[key]
 
     @functools.cached_property
@@ -220,8 +217,7 @@ def make_plan(
     shares_gpus = shares_gpus and not any(_GPUS in cell.values for cell in cells)
     searched = tuning is not None and tuning.samples is not None  # its cells are those that the searcher will suggest
     configs = checked_configs(cells, config, seeds)
-    known: dict[str, Any] = dict(describe_cells(cells, configs))
-    workloads: dict[int, Workload] = known["workloads"]
+    workloads, settings = describe_cells(cells, configs)
     resources = largest_request([each.request for each in workloads.values()])
     plan = SweepPlan(
         name=sweep.name,
@@ -241,14 +237,14 @@ def make_plan(
         overrides=overrides,
         sharing=GpuSharing.of(machine.gpu_nodes, config) if shares_gpus and not searched else None,
         tuning=tuning,
-        **known,
+        workloads=workloads,
+        settings=settings,
     )
     packs = {cell.index: plan.packs(cell, seeds, len(cells), seeds_per_trial) for cell in cells}
     if measure is not None:
-        plan = replace(plan, costs=_measured_costs(plan, packs, measure))
+        plan = replace(plan, workloads=_measured(plan, packs, measure))
     if searched:
-        empty: dict[str, Any] = {name: {} for name in (*known, "costs")}
-        return replace(plan, cells=(), example=(workloads[0], plan.costs.get(0)), **empty)
+        return replace(plan, cells=(), example=plan.workloads[0], workloads={}, settings={})
     trials = [make_trial(plan, cell, pack) for cell in cells for pack in packs[cell.index]]
     return plan.with_trials(trials).sharing_gpus(trials)
 
@@ -268,11 +264,11 @@ def _cells_of(
     )
 
 
-def _measured_costs(plan: SweepPlan, packs: Mapping[int, list[tuple[int, ...]]], measure: Measure) -> dict[int, Costs]:
-    """What each cell's work costs with its largest pack of seeds, by the cell's index."""
+def _measured(plan: SweepPlan, packs: Mapping[int, list[tuple[int, ...]]], measure: Measure) -> dict[int, Workload]:
+    """The cells' workloads with what their work costs in the largest pack of seeds."""
     work = [(workload, max(map(len, packs[index]))) for index, workload in plan.workloads.items()]
     found = zip(plan.workloads, measure(work, plan.resources["GPU"] > 0), strict=True)
-    return {index: costs for index, costs in found if costs is not None}
+    return {index: replace(plan.workloads[index], costs=costs) for index, costs in found}
 
 
 def largest_request(requests: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -25,9 +25,9 @@ from vagram_ray.core.execution import UPDATES_WORTH_COMPILING
 from vagram_ray.core.private_folder import user_cache_folder, user_temporary_folder
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.files import write_atomically
-from vagram_ray.sweep.plan.estimates import Costs, assumed_fit_epochs
+from vagram_ray.sweep.plan.estimates import assumed_fit_epochs
 from vagram_ray.sweep.plan.machine import Machine, processor_name
-from vagram_ray.sweep.plan.workload import Workload
+from vagram_ray.sweep.plan.workload import Costs, Workload
 from vagram_ray.sweep.processes import import_path
 from vagram_ray.text import plural
 

@@ -23,6 +23,20 @@ _MODEL_SIZES = (
 
 
 @dataclass(frozen=True)
+class Costs:
+    """Seconds of pieces of work of one seed: of a core, or with a GPU of the clock."""
+
+    env_step_s: float
+    """One environment step: act, step, store."""
+    sac_update_s: float
+    """One SAC update with its batch."""
+    fit_row_s: float = 0.0
+    """One model fit, per stored transition."""
+    imagined_s: float = 0.0
+    """One imagined step of one rollout."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """What a cell's configuration asks for, as far as it costs anything."""
 
@@ -37,6 +51,8 @@ class Workload:
     checkpoints_kept: int | str = 2
     request: Mapping[str, float] = field(default_factory=dict)
     """Resources that a trial asks Ray for by its configuration, custom ones among them."""
+    costs: Costs | None = None
+    """What its work costs, where that was measured."""
 
     @classmethod
     def of(cls, config: MBPOConfig) -> Workload:

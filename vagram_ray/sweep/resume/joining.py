@@ -202,7 +202,6 @@ def _with_cells(
         cells=tuple(replace(cell, index=place) for place, cell in enumerate(cells)),
         settings=settings,
         workloads={place: plan.workloads[old] for place, old in enumerate(before)},
-        costs={place: plan.costs[old] for place, old in enumerate(before) if old in plan.costs},
     )
 
 
