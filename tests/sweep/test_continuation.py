@@ -104,7 +104,7 @@ def test_what_is_finished_stays_and_the_rest_goes_on(
     assert names(found) == ["utd_ratio=1,seeds=2", "utd_ratio=2,seeds=0-1-2"]
     assert [found.epochs_done(trial) for trial in plan.trials] == [10, 4, 0]
     assert found.counts(plan.trials) == {"finished": 1, "stopped": 0, "going on": 1, "new": 1}
-    assert [found.seconds_left(trial) for trial in plan.trials] == [0.0, 60.0, 100.0]
+    assert [found.seconds_left(trial) for trial in plan.trials] == [0.0, 60.0, 112.0]  # with the start of its process
     assert found.notes == ()
 
 
