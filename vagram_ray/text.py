@@ -75,6 +75,12 @@ def reason(error: BaseException) -> str:
     return " ".join(text.split()).replace(". Detail:", ":").rstrip(".")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message without its full stop, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def printable(text: str) -> str:
     """The text with control characters and the like escaped, as terminals and files take it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

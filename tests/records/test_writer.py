@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from vagram_ray.records.folder import SweepFolder
-from vagram_ray.records.writer import RecordWriter
+from vagram_ray.records.folder import RecordWriter, SweepFolder
 
 
 def result(epoch: int) -> dict[str, Any]:

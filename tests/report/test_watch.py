@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.report.synthetic import RETURN, write_sweep
 from vagram_ray.report.errors import ReportError
-from vagram_ray.report.watch import RecordsFollower, SweepWatch, watch_sweep
+from vagram_ray.report.watch import SweepWatch, watch_sweep
 from vagram_ray.sweep.view.progress import ProgressTable, ProgressView
 
 VAGRAM, NLL = "model_loss=vagram,seeds=0-1", "model_loss=nll,seeds=0-1"
@@ -111,20 +111,15 @@ def test_progress_follows_the_records(sweep: Sweep, watch: SweepWatch) -> None:
     assert "0:10 elapsed, about 30 s left; trials: 1 running, 1 done" in text_of(watch)
 
 
-def test_half_lines_are_read_when_they_are_whole(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
-    follower = RecordsFollower(path)
-    assert follower.new_records() == []
-    whole = record(1, {0: 1.0})
-    path.write_text(whole[:30])
-    assert follower.new_records() == []
-    path.write_text(whole + "\n")
-    assert [entry["training_iteration"] for entry in follower.new_records()] == [1]
-    with path.open("a") as file:
-        file.write(whole[:30] + "\n" + record(2, {0: 1.0}) + "\n")  # a killed process left half a line
-    assert [entry["training_iteration"] for entry in follower.new_records()] == [2]
-    path.write_text(whole + "\n")  # the sweep was run anew
-    assert [entry["training_iteration"] for entry in follower.new_records()] == [1]
+def test_half_lines_are_read_when_they_are_whole(sweep: Sweep, watch: SweepWatch) -> None:
+    whole = record(1, {0: 1.0, 1: 1.0})
+    for text, epochs in ((whole[:30], 0), (whole[30:] + "\n", 1), (whole[:30] + "\n", 1)):  # a killed process's half
+        sweep.append(VAGRAM, text, newline=False)
+        watch.poll()
+        assert watch.progress.trials[VAGRAM].epochs_done == epochs
+    sweep.epoch(VAGRAM, 2)
+    watch.poll()
+    assert watch.progress.trials[VAGRAM].epochs_done == 2
 
 
 def test_a_trial_that_went_back_to_a_checkpoint_counts_its_epochs_once(sweep: Sweep, watch: SweepWatch) -> None:

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from tests.sweep.conftest import result_of, small_config
 from vagram_ray.records import SweepFolder, SweepResults
+from vagram_ray.records.folder import RecordWriter
 from vagram_ray.records.launches import begin_launch, end_launch
 from vagram_ray.records.summary import describe_notes, summarize_sweep, summary_csv
-from vagram_ray.records.writer import RecordWriter
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.plan.tuning import Decisions, Tuning

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vagram_ray.records.folder import SweepFolder, make_record
-from vagram_ray.records.writer import RecordWriter
+from vagram_ray.records.folder import RecordWriter, SweepFolder, make_record
 from vagram_ray.sweep.plan.estimates import TrialEstimate
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.run.callbacks import FollowTrials

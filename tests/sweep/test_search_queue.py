@@ -11,8 +11,8 @@ from ray.tune.search import Searcher
 from tests.sweep.conftest import result_of
 from tests.sweep.plan.test_samples import METRIC, Listed, Taking, lr, plan_of, result
 from vagram_ray.records import SweepFolder, SweepResults
+from vagram_ray.records.folder import RecordWriter
 from vagram_ray.records.launches import begin_launch, end_launch
-from vagram_ray.records.writer import RecordWriter
 from vagram_ray.report.watch import SweepWatch
 from vagram_ray.sweep.plan.content import plan_content, rewrite_plan
 from vagram_ray.sweep.plan.growth import suggested

@@ -15,8 +15,7 @@ from rich.console import Console
 
 import vagram_ray
 from tests.sweep.conftest import result_of, small_config
-from vagram_ray.records.folder import SweepFolder
-from vagram_ray.records.writer import RecordWriter
+from vagram_ray.records.folder import RecordWriter, SweepFolder
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.run.callbacks import FollowTrials
 from vagram_ray.sweep.run.faults import PROCESS_DIED, Faults

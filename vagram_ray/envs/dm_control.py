@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 
 from vagram_ray.envs.errors import EnvironmentSpecError
-from vagram_ray.envs.not_made import first_line
+from vagram_ray.text import first_line
 
 PREFIX = "dm_control/"
 ACTION_REPEAT = 2

@@ -7,6 +7,8 @@ import re
 
 import gymnasium as gym
 
+from vagram_ray.text import first_line
+
 UNEXPECTED_ARGUMENT = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 
 
@@ -59,9 +61,3 @@ def _argument_names(env_id: str) -> list[str]:
         return []
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return [*named, "max_episode_steps"]
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where there is no text."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -26,10 +26,10 @@ from vagram_ray.envs.distractors import (
 from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.generators import layers, why_not_saved
 from vagram_ray.envs.lasting_state import unsaved_state
-from vagram_ray.envs.not_made import UNEXPECTED_ARGUMENT, first_line, why_not_created, why_not_made
+from vagram_ray.envs.not_made import UNEXPECTED_ARGUMENT, why_not_created, why_not_made
 from vagram_ray.envs.returned import RESET_FORM, STEP_FORM, describe, not_finite, wrong_reset, wrong_step
 from vagram_ray.envs.spaces import check_spaces, middle_action
-from vagram_ray.text import did_you_mean
+from vagram_ray.text import did_you_mean, first_line
 
 # An environment can be made without PyTorch.
 if TYPE_CHECKING:

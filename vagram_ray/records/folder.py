@@ -21,6 +21,7 @@ import json
 import math
 import numbers
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -38,7 +39,7 @@ from vagram_ray.records.schema import (
     check_sweep,
     parse_json,
 )
-from vagram_ray.text import format_value, reason
+from vagram_ray.text import format_value, plural, reason
 
 SWEEP_FILE, SWEEP_FILE_COPY, RECORDS_FOLDER = "sweep.json", "sweep_file.py", "records"
 RESULTS_FILE, SUMMARY_CSV, SUMMARY_MARKDOWN = "results.csv", "summary.csv", "summary.md"
@@ -186,44 +187,83 @@ class SweepFolder:
             write_atomically(file, "".join(json.dumps(record) + "\n" for record in sound))
 
 
-class RecordsFollower:
-    """Reads what is added to the records of a trial, whole lines only.
+class RecordWriter:
+    """Appends results to a sweep's records, in order, and keeps in memory what the disk does not take.
+
+    A trial's lines that could not be written are tried again before its next one and by ``flush``. What a failed
+    attempt leaves behind is half a line at most, which is passed over on reading and followed by a new line.
 
     Args:
-        path: The file, which need not be there yet.
-        epochs: Epochs of the sweep.
+        folder: The sweep's folder.
+        warn: Is told once, in one sentence, when a record could not be written.
     """
 
-    def __init__(self, path: Path, epochs: int = MAX_EPOCHS) -> None:
-        self.path, self._epochs = path, epochs
-        self._position = 0
-        self.damage = ""
-        """The first damage that was found, empty where there was none."""
+    def __init__(self, folder: Path, warn: Callable[[str], None] = lambda sentence: None) -> None:
+        self._folder, self._warn = SweepFolder(folder), warn
+        self._waiting: dict[str, deque[Mapping[str, Any]]] = {}
+        self._lacking: dict[str, None] = {}
+        self._reason = ""
+        self._warned = False
 
-    def new_records(self) -> list[Record]:
-        """Records since the last call, or all of them once more if the file was replaced by a shorter one."""
-        records: list[Record] = []
+    @property
+    def unwritten(self) -> int:
+        """Records that wait for room on the disk."""
+        return sum(len(records) for records in self._waiting.values())
+
+    def append(self, trial_name: str, result: Mapping[str, Any]) -> None:
+        """Write one result of a trial, now or later."""
+        kept = {key: value for key, value in result.items() if key != "config"}  # large, and in no record
+        self._waiting.setdefault(trial_name, deque()).append(kept)
+        self._write(trial_name)
+
+    def flush(self) -> int:
+        """Try once more. Returns how many records could still not be written."""
+        for trial_name in list(self._waiting):
+            self._write(trial_name)
+        return self.unwritten
+
+    def attempt(self, name: str, write: Callable[[], Any]) -> bool:
+        """Write something else to the folder if that is possible. ``name`` is what it is called."""
         try:
-            with open_file(self.path, MAX_RECORDS_BYTES) as file:
-                if file.seek(0, os.SEEK_END) < self._position:
-                    self._position = 0
-                file.seek(self._position)
-                for line in _lines(file):
-                    if not line.endswith(b"\n"):  # the rest is being written
-                        break
-                    self._position += len(line)
-                    try:
-                        record = parse_record(line, self._epochs)
-                    except ValueError as error:
-                        self.damage = self.damage or reason(error)
-                        continue
-                    if record is not None:
-                        records.append(record)
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError) as error:
-            self.damage = self.damage or reason(error)
-        return records
+            write()
+        except OSError as error:
+            self._reason = error.strerror or str(error)
+            self._lacking[name] = None
+            return False
+        self._lacking.pop(name, None)
+        return True
+
+    def describe_unwritten(self) -> str:
+        """One sentence about what could not be written, empty if all was."""
+        lacking = list(self._lacking)
+        if self.unwritten:
+            epochs = plural(self.unwritten, "epoch")
+            lacking.insert(0, f"the records of {epochs} of {plural(len(self._waiting), 'trial')}")
+        if not lacking:
+            return ""
+        return (
+            f"Not written, because {self._folder.path} cannot be written ({self._reason}): {', '.join(lacking)}. "
+            "Once it can be, run the same command again."
+        )
+
+    def _write(self, trial_name: str) -> None:
+        waiting = self._waiting[trial_name]
+        try:
+            while waiting:
+                self._folder.append(trial_name, waiting[0])
+                waiting.popleft()
+            del self._waiting[trial_name]
+        except OSError as error:
+            self._warn_once(error)
+
+    def _warn_once(self, error: OSError) -> None:
+        self._reason = error.strerror or str(error)
+        if not self._warned:
+            self._warned = True
+            self._warn(
+                f"Records cannot be written to {self._folder.path} ({self._reason}); training goes on, and they are "
+                "kept in memory and written when it is possible again."
+            )
 
 
 def parse_record(line: bytes, epochs: int = MAX_EPOCHS) -> Record | None:

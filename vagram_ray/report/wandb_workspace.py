@@ -23,7 +23,7 @@ from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, Pa
 from vagram_ray.report.dashboard import X_AXIS, LinePanel, headline_panels, panel_sections
 from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_style import cell_styles
-from vagram_ray.sweep.wandb.text import sweep_tag
+from vagram_ray.sweep.wandb.identity import sweep_tag
 from vagram_ray.text import canonical
 
 _GROUP_LIMIT, _TITLE_LIMIT = 128, 120

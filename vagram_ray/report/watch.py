@@ -17,7 +17,7 @@ from rich.console import Console
 
 from vagram_ray.files import read_file
 from vagram_ray.records import SweepError, SweepFolder
-from vagram_ray.records.folder import ERROR_FILE, RecordsFollower, stopped_by
+from vagram_ray.records.folder import ERROR_FILE, stopped_by
 from vagram_ray.records.launches import started_at, total_seconds
 from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.run.faults import MAX_FAILURES, NODE_LOST
@@ -49,11 +49,11 @@ class SweepWatch:
         launches = self.info.get("launches") or [self.info]
         self._launch_started = started_at(launches[-1], default=self._info_changed)
         self.progress = SweepProgress(plan, self._clock, self._launch_started - total_seconds(launches[:-1]))
-        self._followers = {
-            trial.name: RecordsFollower(self._sweep.records_file(trial.name), plan.epochs) for trial in plan.trials
-        }
-        self._failures = dict.fromkeys(self._followers, 0)
-        self._forgiven = dict.fromkeys(self._followers, 0)  # failures before the newest epoch
+        names = [trial.name for trial in plan.trials]
+        self._sizes = dict.fromkeys(names, 0)
+        """Bytes of the records that were read last."""
+        self._failures = dict.fromkeys(names, 0)
+        self._forgiven = dict.fromkeys(names, 0)  # failures before the newest epoch
 
     @property
     def ended(self) -> bool:
@@ -65,9 +65,9 @@ class SweepWatch:
         if self._poll_info():  # before the records: once it tells of the end, they are complete
             self._begin()
             view = None
-        for name, follower in self._followers.items():
-            self._poll_errors(name, before=_changed(follower.path), view=view)
-            self._poll_records(name, follower, view)
+        for name in self._sizes:
+            self._poll_errors(name, before=_changed(self._sweep.records_file(name)), view=view)
+            self._poll_records(name, view)
             self._poll_errors(name, before=float("inf"), view=view)
         if self.ended:
             for name, path in self.info.get("failed_trials", {}).items():
@@ -86,26 +86,31 @@ class SweepWatch:
         self._info_changed, self.info = changed, _read_info(self._sweep)
         return _what_runs(self.info) != before
 
-    def _poll_records(self, name: str, follower: RecordsFollower, view: ProgressView | None) -> None:
-        records = follower.new_records()
-        if follower.damage:
-            warning = f"The records of {name} are damaged ({follower.damage}): its seeds will not count."
+    def _poll_records(self, name: str, view: ProgressView | None) -> None:
+        file, trial, epochs = self._sweep.records_file(name), self.progress.trials[name], self.progress.plan.epochs
+        if not file.is_file() or (size := file.stat().st_size) == self._sizes[name]:
+            return
+        self._sizes[name], changed = size, _changed(file)
+        known, damage = self._sweep.read_records(name, epochs)
+        if damage:
+            warning = f"The records of {name} are damaged ({damage}): its seeds will not count."
             view.warn(warning) if view else self.progress.warned(warning)
+        # Without a new one it has gone back to a checkpoint.
+        records = [record for record in known if record["training_iteration"] > trial.epochs_done] or known[-1:]
         if not records:
             return
-        trial, epochs = self.progress.trials[name], self.progress.plan.epochs
-        if _changed(follower.path) < self._launch_started:  # of an earlier launch
+        if changed < self._launch_started:  # of an earlier launch
             self.progress.restored(name, records)
             return
         done = trial.epochs_done
         for record in records:
-            self.progress.recorded(name, record, when=_changed(follower.path))
+            self.progress.recorded(name, record, when=changed)
         if trial.epochs_done > done:
             self._forgiven[name] = self._failures[name]
         if by := stopped_by(records):
-            self.progress.stopped(name, by, when=_changed(follower.path))
+            self.progress.stopped(name, by, when=changed)
         elif trial.epochs_done >= epochs:
-            self.progress.finished(name, when=_changed(follower.path))
+            self.progress.finished(name, when=changed)
         if view:
             (view.ended if trial.status in (DONE, STOPPED) else view.reported)(name)
 

@@ -12,8 +12,8 @@ import gymnasium as gym
 
 from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.naming import find_imported, is_in_file
-from vagram_ray.envs.not_made import first_line
 from vagram_ray.ray_internals import registered_environment
+from vagram_ray.text import first_line
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from typing import Any
 from ray.tune import Callback
 
 from vagram_ray.ray_internals import error_of
-from vagram_ray.records.folder import EARLIER_RESULTS, STOPPED_BY
-from vagram_ray.records.writer import RecordWriter
+from vagram_ray.records.folder import EARLIER_RESULTS, STOPPED_BY, RecordWriter
 from vagram_ray.rllib.checkpointing import CHECKPOINT_ERROR, DAMAGED_CHECKPOINTS
 from vagram_ray.rllib.results import ALL_SEEDS_FAILED, ENVIRONMENT_FAULTS
 from vagram_ray.rllib.trial_output import OUTPUT_FILES

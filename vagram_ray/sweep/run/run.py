@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vagram_ray.records.folder import RESULTS_FILE, SWEEP_FILE, SWEEP_FILE_COPY, SweepFolder
+from vagram_ray.records.folder import RESULTS_FILE, SWEEP_FILE, SWEEP_FILE_COPY, RecordWriter, SweepFolder
 from vagram_ray.records.launches import (
     COMPLETE,
     INCOMPLETE,
@@ -26,7 +26,6 @@ from vagram_ray.records.launches import (
 )
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summarize_sweep
-from vagram_ray.records.writer import RecordWriter
 from vagram_ray.sweep.plan.content import plan_content, resources_of_launch, rewrite_plan
 from vagram_ray.sweep.plan.machine import describe_machine, git_commit, versions
 from vagram_ray.sweep.plan.plan import SweepPlan

@@ -18,11 +18,10 @@ from typing import Any
 from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.summary import summarize_sweep
 from vagram_ray.sweep.wandb.cursor import Cursor
-from vagram_ray.sweep.wandb.identity import run_tags, sweep_identity
+from vagram_ray.sweep.wandb.identity import digest, run_tags, slug, sweep_identity
 from vagram_ray.sweep.wandb.mode import CHECKPOINT, FIGURES, VIDEO
 from vagram_ray.sweep.wandb.target import Target
-from vagram_ray.sweep.wandb.text import digest, first_line, slug
-from vagram_ray.text import plural, short_path
+from vagram_ray.text import first_line, plural, short_path
 
 REPORT_FOLDER, VIDEO_FOLDER = "report", "videos"
 """Below the sweep's folder, where they stay: offline, W&B reads them when the run is synced."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.files import read_file, write_atomically
-from vagram_ray.sweep.wandb.text import sweep_digest
+from vagram_ray.sweep.wandb.identity import sweep_digest
 
 logger = logging.getLogger(__name__)
 

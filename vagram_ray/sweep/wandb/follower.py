@@ -12,16 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.folder import RecordsFollower, SweepFolder
-from vagram_ray.records.results import SweepResults, TrialRecords
+from vagram_ray.records.folder import SweepFolder
+from vagram_ray.records.results import SweepResults
 from vagram_ray.sweep.wandb.cursor import NO_STEP, Cursor, Logged, mark_synced
 from vagram_ray.sweep.wandb.identity import SEED_JOB, RunIdentity, run_tags, seed_identity, sweep_identity
 from vagram_ray.sweep.wandb.mode import key_problem, server_answers
-from vagram_ray.sweep.wandb.state import FollowedTrial, Orders, Reporter, SeedRun
+from vagram_ray.sweep.wandb.orders import Orders, Reporter
+from vagram_ray.sweep.wandb.runs import FollowedTrial, SeedRun
 from vagram_ray.sweep.wandb.summaries import FINAL_KEYS, seed_summary, summary_digest, sweep_summary
 from vagram_ray.sweep.wandb.target import Target, step_at_server
-from vagram_ray.sweep.wandb.text import first_line
-from vagram_ray.text import plural
+from vagram_ray.text import first_line, plural
 
 INTERRUPTED = 130
 """Exit code of runs whose trial had not ended when the sweep did (128 + SIGINT, as shells count)."""
@@ -62,7 +62,6 @@ class Follower:
         self._failed: set[str] = set()
         self._told = self._checked = self._ended = self._interrupted = False
         self._signature: tuple[int, int] | None = None
-        self._cached: tuple[str, TrialRecords] | None = None
 
     def follow(self) -> None:
         """Log until the sweep has ended and all is handed over, or nothing more can be.
@@ -91,16 +90,18 @@ class Follower:
 
     def _round(self) -> None:
         self._reporter.beat()
-        self._cached = None
         self._read_plan()
-        new = {trial.name: trial.read() for trial in self._trials.values()}
+        for trial in self._trials.values():
+            trial.update()
+            trial.forget()
         self._say_what_waits()
-        for run in list(self._runs.values()):
-            if not self._is_due(run) or (run.live is None and not self._open_seed(run)):
-                continue
-            run.log(new[run.trial.name])
-            if self._exit_code(run) is not None:
-                self._close_seed(run)
+        for trial in self._trials.values():
+            for run in [run for run in self._runs.values() if run.trial is trial and self._is_due(run)]:
+                if run.live is not None or self._open_seed(run):
+                    run.log()
+                    if self._exit_code(run) is not None:
+                        self._close_seed(run)
+            trial.forget()
         self._note_given()
         if self._closing and all(run.live is None for run in self._runs.values()):
             self._settle()
@@ -116,13 +117,13 @@ class Follower:
         self._tags = run_tags(self._info, self._target.sweep_name)
         trials, runs = {}, {}
         for entry in self._info["trials"]:
-            name, seeds = entry["name"], tuple(entry["seeds"])
-            reader = RecordsFollower(self._folder.records_file(name), self._info["epochs"])
-            trials[name] = self._trials.get(name) or FollowedTrial(name, seeds, reader)
-            for seed in seeds:
+            name = entry["name"]
+            trial = self._trials.get(name) or FollowedTrial(self._folder, entry, self._info["epochs"])
+            trials[name] = trial
+            for seed in trial.seeds:
                 identity = seed_identity(self._info, entry, seed, self._target.sweep_name)
-                run = self._runs.get(identity.run_id) or SeedRun(identity, trials[name], seed)
-                run.identity, run.trial = identity, trials[name]
+                run = self._runs.get(identity.run_id) or SeedRun(identity, trial, seed)
+                run.identity, run.trial = identity, trial
                 runs[identity.run_id] = run
         self._trials, self._runs = trials, runs
 
@@ -132,11 +133,10 @@ class Follower:
     def _exit_code(self, run: SeedRun) -> int | None:
         """How the run shall be closed, or None while its trial runs."""
         trial = run.trial
-        over = trial.is_over(self._info["epochs"])
         if run.seed in trial.failed:
-            ended = len(trial.failed) == len(trial.seeds) or over
+            ended = len(trial.failed) == len(trial.seeds) or trial.over
             return 1 if ended or self._ended or trial.name in self._failed else None
-        if over:
+        if trial.over:
             return 0
         if trial.name in self._failed:
             return 1
@@ -171,7 +171,7 @@ class Follower:
     # -- opening and closing -------------------------------------------------------------------------------------
 
     def _open_seed(self, run: SeedRun) -> bool:
-        """Open the run and log what the records have and W&B lacks, or False where it has to wait."""
+        """Open the run, or return False where it has to wait."""
         try:
             live = self._open(run.identity)
         except (ServerGoneError, NotOnlineError):
@@ -186,7 +186,6 @@ class Follower:
                 run.first = run.step
                 live.define_metric("env_steps")
                 live.define_metric("*", step_metric="env_steps")
-                run.log(self._records(run.trial).records)
                 return True
         return False
 
@@ -252,7 +251,7 @@ class Follower:
     def _close_seed(self, run: SeedRun) -> None:
         """Write the summary and close the run. A seed whose training failed closes as a failed run."""
         live, run_id, code = run.live, run.identity.run_id, self._exit_code(run)
-        values = seed_summary(self._info, self._records(run.trial), run.seed)
+        values = seed_summary(self._info, run.trial.read(), run.seed)
         live.summary.update(values)
         for key in FINAL_KEYS:
             if key in live.summary.keys() and key not in values:  # noqa: SIM118  # a summary is no dict
@@ -320,13 +319,6 @@ class Follower:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _records(self, trial: FollowedTrial) -> TrialRecords:
-        """All records of a trial, read once in a round for all its seeds."""
-        if self._cached is None or self._cached[0] != trial.name:
-            records, _ = self._folder.read_records(trial.name, self._info["epochs"])
-            self._cached = trial.name, TrialRecords(trial.name, 0, trial.seeds, records)
-        return self._cached[1]
-
     def _log_sweep_run(self) -> None:
         """Open (or, in a later launch, continue) the sweep's own run, write its summary and close it."""
         results = SweepResults.load(self._target.folder)
@@ -350,8 +342,8 @@ class Follower:
         wanted_online = self._orders.online
         left = [run for run in self._runs.values() if not self._is_whole(run, online=wanted_online)]
         for trial in self._trials.values():
-            if trial.reader.damage:
-                self._reporter.tell(warn=f"W&B gets the sound records of {trial.name} alone ({trial.reader.damage}).")
+            if trial.damage:
+                self._reporter.tell(warn=f"W&B gets the sound records of {trial.name} alone ({trial.damage}).")
         problem = next((run.blocked for run in left if run.blocked), "")
         if wanted_online and not self._online:
             problem = "nothing can be logged online now"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vagram_ray.records.recorded import cell_settings
-from vagram_ray.sweep.wandb.text import digest, slug, sweep_digest, sweep_tag
 
 SEED_JOB, SWEEP_JOB = "seed", "sweep"
 """W&B's job types: of the runs with learning curves, and of the one with the sweep's results."""
@@ -55,3 +56,23 @@ def run_tags(info: Mapping[str, Any], sweep_name: str) -> tuple[str, ...]:
     """The tags of all runs of a sweep: its folder's name, its own, the scale, and one that no other sweep has."""
     named = [str(tag)[:64] for tag in (sweep_name, info.get("name"), info.get("scale")) if tag]  # W&B refuses longer
     return tuple(dict.fromkeys([*named, sweep_tag(info.get("sweep_id", ""))]))
+
+
+def slug(text: str) -> str:
+    """``text`` with letters, digits, dots, underscores and single dashes only, as W&B's ids and artifacts want it."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-")
+
+
+def digest(text: str, length: int) -> str:
+    """``length`` hexadecimal digits that depend on all of ``text``."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:length]
+
+
+def sweep_digest(sweep_id: str) -> str:
+    """What the ids of all runs of a sweep have in common."""
+    return digest(f"sweep {sweep_id}", 6)
+
+
+def sweep_tag(sweep_id: str) -> str:
+    """The tag of all runs of a sweep, and of no other sweep's."""
+    return f"id-{sweep_digest(sweep_id)}"

@@ -14,8 +14,7 @@ from typing import Any
 from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean
 from vagram_ray.records.summary import summarize_sweep
-from vagram_ray.sweep.wandb.state import recorded_rows
-from vagram_ray.sweep.wandb.text import digest
+from vagram_ray.sweep.wandb.identity import digest
 from vagram_ray.text import format_seeds
 
 RETURN_KEY = "eval/episode_return"
@@ -30,14 +29,15 @@ def seed_summary(info: Mapping[str, Any], trial: TrialRecords, seed: int) -> dic
         trial: The records of the seed's trial.
         seed: The seed.
     """
+    _, env_steps, values = trial.series(seed, RETURN_KEY)
     summary: dict[str, float] = {}
-    best = -math.inf
-    for env_steps, row in recorded_rows(trial.records, seed):
-        if (value := row.get(RETURN_KEY)) is not None:
-            summary[RETURN_KEY] = value
-            if value > best:
-                best = value
-                summary |= {f"{RETURN_KEY}_best": value, f"{RETURN_KEY}_best_env_steps": env_steps}
+    if len(values):
+        best = int(values.argmax())
+        summary = {
+            RETURN_KEY: float(values[-1]),
+            f"{RETURN_KEY}_best": float(values[best]),
+            f"{RETURN_KEY}_best_env_steps": int(env_steps[best]),
+        }
     final, problem = trial.final_return(seed, info["return_metric"], info["epochs"])
     return summary if problem else {**summary, f"{info['return_metric']}_final": final}
 
