@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -166,19 +165,6 @@ def test_nothing_is_written_when_nothing_is_lacking(tmp_path: Path) -> None:
     assert {key: all_steps(runs) for key, runs in offline(tmp_path).items()} == {
         ("model_loss=vagram", seed): [650] for seed in SEEDS
     }
-
-
-def test_what_an_earlier_version_has_logged_is_known(tmp_path: Path) -> None:
-    sweep = PlayedSweep(tmp_path)
-    sweep.play_all()
-    sweep.catch_up()
-    content = json.loads((tmp_path / CURSOR_FILE).read_text())
-    ((place, runs),) = content["places"].items()
-    keys = ("env_steps", "exit_code", "online", "content", "deleted")
-    earlier = {name: {key: entry[key] for key in keys} for name, entry in runs.items()}
-    (tmp_path / CURSOR_FILE).write_text(json.dumps({"place": place, "runs": earlier}))
-    assert sweep.catch_up() == 0
-    check_whole(sweep)
 
 
 def test_another_project_gets_everything_once(tmp_path: Path) -> None:

@@ -67,48 +67,31 @@ def is_number(value: Any) -> TypeGuard[float]:
     return math.isfinite(value) if type(value) is float else is_whole(value, -_LARGEST)
 
 
-def _whole(least: int = 0, most: int = _LARGEST) -> Check:
+def _check(is_sound: Callable[[Any], bool], wanted: str) -> Check:
     def check(value: Any, place: str) -> None:
-        if not is_whole(value, least, most):
-            _refuse(place, value, f"a whole number from {least} {'on' if most == _LARGEST else f'to {most:,}'}")
+        if not is_sound(value):
+            _refuse(place, value, wanted)
 
     return check
 
 
-def _seconds(value: Any, place: str) -> None:
-    if not is_number(value) or not 0 <= value <= _LONGEST_TIME_S:
-        _refuse(place, value, "a time in seconds")
+def _whole(least: int = 0, most: int = _LARGEST) -> Check:
+    wanted = f"a whole number from {least} {'on' if most == _LARGEST else f'to {most:,}'}"
+    return _check(lambda value: is_whole(value, least, most), wanted)
 
 
-def _nonnegative(value: Any, place: str) -> None:
-    if not is_number(value) or value < 0:
-        _refuse(place, value, "a number from 0 on")
+def _names_file(value: Any) -> bool:
+    sound = isinstance(value, str) and value not in ("", ".", "..") and value.isprintable()
+    return sound and not set(value) & {"/", "\\", "\0"} and len(value.encode()) <= 240
 
 
-def _text(value: Any, place: str) -> None:
-    if not isinstance(value, str):
-        _refuse(place, value, "a text")
-
-
-def _name(value: Any, place: str) -> None:
-    if not isinstance(value, str) or not value:
-        _refuse(place, value, "a name")
-
-
-def _file_name(value: Any, place: str) -> None:
-    _name(value, place)
-    if value in (".", "..") or not value.isprintable() or set(value) & {"/", "\\", "\0"} or len(value.encode()) > 240:
-        _refuse(place, value, "the name of a trial")
-
-
-def _printable_name(value: Any, place: str) -> None:
-    if not isinstance(value, str) or not value or not value.isprintable():
-        _refuse(place, value, "a name")
-
-
-def _boolean(value: Any, place: str) -> None:
-    if not isinstance(value, bool):
-        _refuse(place, value, "true or false")
+_seconds = _check(lambda value: is_number(value) and 0 <= value <= _LONGEST_TIME_S, "a time in seconds")
+_nonnegative = _check(lambda value: is_number(value) and value >= 0, "a number from 0 on")
+_text = _check(lambda value: isinstance(value, str), "a text")
+_name = _check(lambda value: isinstance(value, str) and value != "", "a name")
+_printable_name = _check(lambda value: isinstance(value, str) and value != "" and value.isprintable(), "a name")
+_file_name = _check(_names_file, "the name of a trial")
+_boolean = _check(lambda value: isinstance(value, bool), "true or false")
 
 
 def _plain(value: Any, place: str, depth: int = 0) -> None:
@@ -234,18 +217,9 @@ def check_sweep(content: Any) -> dict[str, Any]:
 
 
 _SHOWN = (
-    "name",
-    "description",
-    "scale",
-    "storage",
-    "command",
-    "started",
-    "git_commit",
-    "ended",
-    "host",
-    "stopped_by",
+    "name", "description", "scale", "storage", "command", "started", "git_commit", "ended", "host", "stopped_by",
     "replaced_task",
-)
+)  # fmt: skip
 """Texts that commands print."""
 
 

@@ -7,6 +7,7 @@ A sweep that is launched again while it is watched is shown from what its earlie
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -50,7 +51,7 @@ class SweepWatch:
         self._launch_started = started_at(launches[-1], default=self._info_changed)
         self.progress = SweepProgress(plan, self._clock, self._launch_started - total_seconds(launches[:-1]))
         names = [trial.name for trial in plan.trials]
-        self._sizes = dict.fromkeys(names, 0)
+        self._sizes = dict.fromkeys(names, -1)
         """Bytes of the records that were read last."""
         self._failures = dict.fromkeys(names, 0)
         self._forgiven = dict.fromkeys(names, 0)  # failures before the newest epoch
@@ -88,7 +89,7 @@ class SweepWatch:
 
     def _poll_records(self, name: str, view: ProgressView | None) -> None:
         file, trial, epochs = self._sweep.records_file(name), self.progress.trials[name], self.progress.plan.epochs
-        if not file.is_file() or (size := file.stat().st_size) == self._sizes[name]:
+        if not os.path.lexists(file) or (size := file.lstat().st_size) == self._sizes[name]:
             return
         self._sizes[name], changed = size, _changed(file)
         known, damage = self._sweep.read_records(name, epochs)

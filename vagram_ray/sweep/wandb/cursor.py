@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 CURSOR_FILE = "wandb_logged.json"
 NO_STEP = -1
-_EARLIER_FILE = "vagram_ray.json"
-"""In the folder ``wandb``: where an earlier version kept the sweep's name."""
 _LIMIT = 2**26
 
 
@@ -59,9 +57,7 @@ class Cursor:
 
     def __init__(self, folder: Path, place: str) -> None:
         self._folder, self._place = folder, place
-        content = _read(folder)
-        self.sweep_name = str(content.get("sweep_name", ""))
-        self._places = {name: _entries(runs) for name, runs in _places(content, folder).items()}
+        self.sweep_name, self._places = _read(folder)
         self._runs = self._places.setdefault(place, {})
 
     def get(self, run_id: str) -> Logged:
@@ -113,10 +109,7 @@ class Cursor:
 
 def logged_name(folder: Path) -> str:
     """The name under which a sweep was logged, which its folder need not have any more, empty if it never was."""
-    name = _read(folder).get("sweep_name")
-    if not name:
-        name = _read(folder / "wandb", _EARLIER_FILE).get("sweep_name")
-    return str(name or "")
+    return _read(folder)[0]
 
 
 def note_name(folder: Path, name: str) -> None:
@@ -144,58 +137,33 @@ def mark_synced(piece: Path) -> None:
         file.with_suffix(".wandb.synced").touch()
 
 
-def _read(folder: Path, name: str = CURSOR_FILE) -> dict[str, Any]:
+def _read(folder: Path) -> tuple[str, dict[str, dict[str, Logged]]]:
+    """The sweep's name and what is logged, by place and run: nothing where the file is not there or damaged."""
     try:
-        content = json.loads(read_file(folder / name, _LIMIT))
+        content = json.loads(read_file(folder / CURSOR_FILE, _LIMIT))
+        places = {
+            place: {run_id: _entry(entry) for run_id, entry in runs.items()}
+            for place, runs in content["places"].items()
+        }
+        return str(content["sweep_name"]), places
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        logger.warning("%s is damaged and not used.", folder / name)
-        return {}
-    return content
+        return "", {}
+    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        logger.warning("%s is damaged and not used.", folder / CURSOR_FILE)
+        return "", {}
 
 
-def _places(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The entries by place. An earlier version kept those of one, and no names of pieces."""
-    if isinstance(content.get("place"), str) and isinstance(content.get("runs"), dict):
-        runs = content["runs"]
-        for run_id, entry in runs.items():
-            if isinstance(entry, dict) and not entry.get("online"):
-                entry["pieces"] = sorted(path.name for path in folder.glob(f"wandb/offline-run-*-{run_id}*"))
-        return {content["place"]: runs}
-    places = content.get("places")
-    return places if isinstance(places, dict) else {}
+def _entry(entry: dict[str, Any]) -> Logged:
+    """What is known of one run.
 
-
-def _entries(runs: Any) -> dict[str, Logged]:
-    """The entries of one place that are sound."""
-    found = {}
-    for run_id, entry in runs.items() if isinstance(runs, dict) else ():
-        logged = _entry(entry)
-        if logged is None:
-            logger.warning("%s is damaged where it tells of the run %s, which is logged anew.", CURSOR_FILE, run_id)
-        else:
-            found[str(run_id)] = logged
-    return found
-
-
-def _entry(entry: Any) -> Logged | None:
-    if not isinstance(entry, dict) or not set(entry) <= {field.name for field in fields(Logged)}:
-        return None
-    defaults = asdict(Logged())
-    values: dict[str, Any] = {}
-    for name, value in entry.items():
-        if name in ("pieces", "writing"):
-            sound = isinstance(value, list) and all(isinstance(part, str) and "/" not in part for part in value)
-            values[name] = tuple(value) if sound else None
-        elif name == "exit_code":
-            sound = value is None or type(value) is int
-            values[name] = value
-        else:
-            sound = type(value) is type(defaults[name])
-            values[name] = value
-        if not sound:
-            return None
-    return Logged(**values)
+    Raises:
+        TypeError: It is none.
+    """
+    logged = Logged(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+    for name, default in asdict(Logged()).items():
+        value = getattr(logged, name)
+        if type(value) is not type(default) and not (name == "exit_code" and type(value) is int):
+            raise TypeError(name)
+    if not all(isinstance(piece, str) and "/" not in piece for piece in (*logged.pieces, *logged.writing)):
+        raise TypeError("pieces")
+    return logged

@@ -36,8 +36,11 @@ class FollowedTrial:
 
     def update(self) -> None:
         """Look how far the records go, where their file has changed."""
-        file = self._folder.records_file(self.name)
-        if not file.is_file() or (state := (file.stat().st_mtime_ns, file.stat().st_size)) == self._state:
+        try:
+            status = self._folder.records_file(self.name).lstat()
+        except FileNotFoundError:
+            return
+        if (state := (status.st_mtime_ns, status.st_size)) == self._state:
             return
         self._state, trial = state, self.read()
         self.over, self.damage = trial.epochs_done >= trial.last_epoch(self._epochs), trial.damage
