@@ -7,14 +7,13 @@ wandb has no public reader. A process that was killed leaves the last record cut
 
 from __future__ import annotations
 
-import contextlib
 import json
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 _FILE_HEADER = struct.Struct("<4sHB")
 _MAGIC = (b":W&B", 0xBEE1)
@@ -98,67 +97,6 @@ def read_offline_run(path: str | Path) -> OfflineRun:
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run
-
-
-class RunEnd(NamedTuple):
-    """How far a ``.wandb`` file goes."""
-
-    env_steps: int = -1
-    """The highest step; -1 without a row."""
-    exit_code: int | None = None
-    """None while the run is not finished."""
-    project: str = ""
-    entity: str = ""
-
-
-def run_end(path: str | Path) -> RunEnd:
-    """The end of a ``.wandb`` file, whose rows are not decoded; that of no run for a file that is not there or none."""
-    end = RunEnd()
-    with contextlib.suppress(WandbFileError, FileNotFoundError):  # also: cut short before the file's header was whole
-        for record in iterate_records(path):
-            kind = record.WhichOneof("record_type")
-            if kind == "history":
-                end = end._replace(env_steps=max(end.env_steps, record.history.step.num))
-            elif kind == "exit":
-                end = end._replace(exit_code=record.exit.exit_code)
-            elif kind == "run":
-                end = end._replace(project=record.run.project, entity=record.run.entity)
-    return end
-
-
-def online_files(directory: str | Path, run_id: str) -> list[Path]:
-    """The ``.wandb`` files under ``directory/wandb`` of a run that was logged online, oldest first."""
-    return _run_files(directory, "run", run_id)
-
-
-def offline_files(directory: str | Path, run_id: str, project: str, entity: str | None = None) -> list[Path]:
-    """The ``.wandb`` files under ``directory/wandb`` of a run that was logged offline, oldest first; of one project."""
-    files = [(file, run_end(file)) for file in _run_files(directory, "offline-run", run_id)]
-    return [file for file, end in files if end.project == project and (not entity or end.entity == entity)]
-
-
-def is_synced(folder: Path) -> bool:
-    """Whether ``wandb sync`` leaves an offline run's folder alone."""
-    return any(folder.glob("*.wandb.synced"))
-
-
-def mark_synced(file: Path) -> None:
-    """Have ``wandb sync`` leave a ``.wandb`` file alone: W&B has its rows."""
-    with contextlib.suppress(OSError):
-        file.with_suffix(".wandb.synced").touch()
-
-
-def upload_failed(log: str | Path) -> bool:
-    """Whether wandb's own log of a run says that it gave up sending rows; ``finish`` does not tell."""
-    try:
-        return any('"filestream: fatal error' in line for line in Path(log).read_text(errors="replace").splitlines())
-    except OSError:
-        return False
-
-
-def _run_files(directory: str | Path, kind: str, run_id: str) -> list[Path]:
-    folders = Path(directory, "wandb").glob(f"{kind}-*-{run_id}*")  # two within a second get a suffix
-    return sorted(file for folder in folders if (file := folder / f"run-{run_id}.wandb").is_file())
 
 
 def _read_run_record(run: OfflineRun, record: Any) -> None:

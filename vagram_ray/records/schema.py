@@ -227,17 +227,6 @@ def _printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def check_table(content: Any) -> dict[str, Any]:
-    """A table of any values.
-
-    Raises:
-        ValueError: It is none, or is nested too deeply, or holds numbers that nothing can be done with.
-    """
-    _table()(content, "")
-    table: dict[str, Any] = content
-    return table
-
-
 def _check_trials(info: Mapping[str, Any]) -> None:
     """Every cell has a name of its own and one trial for each seed."""
     labels, seeds = [cell["label"] for cell in info["cells"]], info["seeds"]

@@ -159,7 +159,8 @@ def _entry(entry: dict[str, Any]) -> Logged:
     Raises:
         TypeError: It is none.
     """
-    logged = Logged(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    logged = Logged(**values)
     for name, default in asdict(Logged()).items():
         value = getattr(logged, name)
         if type(value) is not type(default) and not (name == "exit_code" and type(value) is int):
