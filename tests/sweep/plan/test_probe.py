@@ -32,7 +32,7 @@ def test_phases_are_divided_by_how_often_their_work_was_done(
     made_up = {"env": 0.25, "sac": 0.125, "model_fit": 0.0625, "rollout": 0.5}
     disturbed = iter([99.0, 9.0])  # the first does not count, and of the others the least does
     work = Workload.of(make_config())
-    settings, rows = probe._short_epoch(work.settings, 1)
+    settings, rows = probe._short_epoch(work.settings)
     steps = settings.epoch_length
     times = {"env": steps, "sac": steps * settings.utd_ratio, "model_fit": rows,
              "rollout": steps * settings.rollouts_per_step}  # fmt: skip
@@ -52,7 +52,7 @@ def test_the_agent_works_at_its_own_sizes(loss: str, make_config: Callable[..., 
     found = probe.probe(work, 2)
     assert found.env_step_s > 0 and found.sac_update_s > 0
     assert (found.imagined_s > 0) == (found.fit_row_s > 0) == (loss == "vagram")
-    settings, _ = probe._short_epoch(work.settings, 1)
+    settings, _ = probe._short_epoch(work.settings)
     for name in ("actor_hidden_sizes", "hidden_size", "train_batch_size_per_learner", "model_batch_size",
                  "model_loss", "ensemble_size", "utd_ratio"):  # fmt: skip
         assert getattr(settings, name) == getattr(work.settings, name)
@@ -110,7 +110,7 @@ def test_what_cannot_be_measured_is_said(make_config: Callable[..., Any], monkey
     assert "was not measured: probes take 3600 s at most; a plan that is made again measures further" in late.note
 
 
-def test_a_gpu_that_is_not_here_has_no_times(make_config: Callable[..., Any]) -> None:
+def test_a_gpu_has_no_times(make_config: Callable[..., Any]) -> None:
     machine = Machine(8, 1, None, "Ray cluster of 2 nodes", local=False)
     gpus, cores = Prober(machine), Prober(machine)
     assert gpus([(Workload.of(make_config()), 1)], True) == [None] and gpus.note == NOT_MEASURED

@@ -221,7 +221,7 @@ def test_a_dry_run_shows_the_plan_on_gpus_that_are_not_there(sweep_files: list[s
     text = " ".join(result.output.split())
     assert "3 GPUs of 40 GiB with 8 CPUs each (assumed)" in text
     assert "3, 3 at a time, each with 1 CPU + 1 GPU" in text
-    assert "GPU memory" in text and "nothing was measured on such a GPU" in text
+    assert "GPU memory" in text and "times on GPUs are unknown beforehand" in text
     refused = CliRunner().invoke(commandline.main, [*arguments, "--address", "local"])
     assert refused.exit_code == 2
     assert "--gpus 3 plans for GPUs that are not there" in refused.output

@@ -17,7 +17,6 @@ from vagram_ray.core.model_rollouts import CHUNK_ELEMENTS
 from vagram_ray.sweep.plan.workload import (
     FLOAT_BYTES,
     Workload,
-    allocated_transitions,
     imagined_transitions,
     parameters,
     real_transitions,
@@ -43,7 +42,8 @@ def tensor_bytes(workload: Workload, num_seeds: int, epochs: int) -> int:
     """
     settings, row = workload.settings, workload.transition_floats * FLOAT_BYTES
     real, imagined = real_transitions(settings, epochs), imagined_transitions(settings, epochs)
-    kept = network_floats(workload) * FLOAT_BYTES + (allocated_transitions(settings, real) + imagined) * row
+    allocated = min(settings.replay_capacity, 2 * real)  # the buffer doubles
+    kept = network_floats(workload) * FLOAT_BYTES + (allocated + imagined) * row
     work = [max(real, imagined) * (row + 2 * INDEX_BYTES)]
     if settings.model_based and real:
         work += [_fit(workload, real), _rollouts(workload)]

@@ -1,8 +1,8 @@
 """What the work of a cell costs on this machine: the agent itself works for a second or two, and each kind is timed.
 
 Processor time is measured, so that other programs do not change it (but for caches and clock rates that they share).
-With a GPU it is the clock's. One process measures all sizes and ends, so that no GPU and no memory is kept. What was
-measured is kept in the user's cache folder, a file for each size.
+One process measures all sizes and ends, so that no memory is kept. What was measured is kept in the user's cache
+folder, a file for each size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -49,9 +49,7 @@ _ROWS = 1280
 _MINIBATCHES = 3
 """Minibatches of a fit epoch, at least."""
 _MOST_ROLLOUTS = 4000
-_GPU_FACTOR = 8
-"""How much more a GPU is given at once, where a CPU's time is in proportion already."""
-NOT_MEASURED = "times are unknown, as nothing was measured on such a GPU: the sweep's own first epochs tell."
+NOT_MEASURED = "times on GPUs are unknown beforehand: the sweep's own first epochs tell."
 
 Sized = tuple[Workload, int]
 """A workload and the seeds of its cohort."""
@@ -73,17 +71,14 @@ class Prober:
         self.note = ""
 
     def __call__(self, work: Sequence[Sized], on_gpu: bool = False) -> list[Costs | None]:
-        """The costs of each workload on a core or on a GPU, or None where they are not known or took too long."""
-        import torch
-
-        if on_gpu and not (self._machine.local and torch.cuda.is_available()):
+        """The costs of each workload on a core, or None where they took too long. On a GPU none is known."""
+        if on_gpu:
             self.note = NOT_MEASURED
             return [None] * len(work)
-        name = torch.cuda.get_device_name(0) if on_gpu else processor_name()
-        files = [cost_file(name, workload, seeds) for workload, seeds in work]
+        files = [cost_file(processor_name(), *sized) for sized in work]
         missing = {file: sized for file, sized in zip(files, work, strict=True) if _read(file) is None}
         if missing:
-            error = _measure(missing, self._extensions, "cuda" if on_gpu else "cpu")
+            error = _measure(missing, self._extensions)
             if lacking := sum(_read(file) is None for file in missing):
                 self.note = (
                     f"the time of {lacking} of {plural(len(set(files)), 'size')} of networks and data was not "
@@ -116,16 +111,14 @@ def _read(file: Path) -> Costs | None:
         return None
 
 
-def _measure(work: dict[Path, Sized], extensions: Sequence[str], device: str) -> str:
+def _measure(work: dict[Path, Sized], extensions: Sequence[str]) -> str:
     """Let a process of its own measure, as far as it comes. Returns what failed."""
     from ray import cloudpickle  # it knows what travels by value
 
-    environment = os.environ | {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1"}
-    if device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
+    environment = os.environ | {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "vagram_ray.sweep.plan.probe"]
     try:
-        content = cloudpickle.dumps((work, tuple(extensions), device, TOTAL_SECONDS))
+        content = cloudpickle.dumps((work, tuple(extensions), TOTAL_SECONDS))
         done = subprocess.run(
             command, input=content, capture_output=True, env=environment, timeout=TOTAL_SECONDS + LAST_SECONDS
         )
@@ -139,7 +132,7 @@ def _measure(work: dict[Path, Sized], extensions: Sequence[str], device: str) ->
 
 def main() -> None:
     """Measure what standard input describes, and write a file for each size. The first error is raised at the end."""
-    work, extensions, device, total_seconds = pickle.load(sys.stdin.buffer)
+    work, extensions, total_seconds = pickle.load(sys.stdin.buffer)
     start, first_error = time.monotonic(), None
     if extensions:
         from vagram_ray.rllib import load_extensions
@@ -149,7 +142,7 @@ def main() -> None:
         if time.monotonic() - start > total_seconds:
             break
         try:
-            costs = probe(workload, min(num_seeds, MOST_SEEDS), device)
+            costs = probe(workload, min(num_seeds, MOST_SEEDS))
         except Exception as error:
             first_error = first_error or error
         else:
@@ -161,7 +154,7 @@ def main() -> None:
 # -- in that process -----------------------------------------------------------------------------------------------
 
 
-def probe(workload: Workload, num_seeds: int, device: str = "cpu") -> Costs:
+def probe(workload: Workload, num_seeds: int) -> Costs:
     """Let a cohort of ``num_seeds`` seeds work at the cell's own sizes, a little of everything, and time each kind.
 
     The first epoch is not counted: it warms up, and native code is loaded in it. Of the others the least counts: it is
@@ -177,7 +170,7 @@ def probe(workload: Workload, num_seeds: int, device: str = "cpu") -> Costs:
     assert spec is not None
     keep_freed_memory()  # as a trial does
     torch.set_num_threads(1)
-    settings, rows = _short_epoch(own, 1 if device == "cpu" else _GPU_FACTOR)
+    settings, rows = _short_epoch(own)
     envs = SeedVectorEnv(spec, range(num_seeds))
     agent = MBPOAgent(
         # As long as an epoch is in earnest: what execution="auto" comes to depends on it.
@@ -186,9 +179,8 @@ def probe(workload: Workload, num_seeds: int, device: str = "cpu") -> Costs:
         obs_dim=envs.obs_dim,
         action_dim=envs.action_dim,
         termination=spec.termination() if own.needs_termination_function else None,
-        device=device,
     )
-    agent.settings, agent.clock = settings, _clock(device)
+    agent.settings, agent.clock = settings, time.thread_time
     agent.train_epoch(envs)
     _fill(agent.replay, rows)
     results = [agent.train_epoch(envs) for _ in range(_ROUNDS)]
@@ -202,12 +194,12 @@ def probe(workload: Workload, num_seeds: int, device: str = "cpu") -> Costs:
     )
 
 
-def _short_epoch(own: MBPOSettings, factor: int) -> tuple[MBPOSettings, int]:
+def _short_epoch(own: MBPOSettings) -> tuple[MBPOSettings, int]:
     """Settings of an epoch that does little of everything, and transitions that make a few minibatches."""
     utd_ratio = min(own.utd_ratio, _UPDATES)
     steps, fit_epochs = max(1, _UPDATES // utd_ratio), assumed_fit_epochs(own)
-    rollouts = min(own.rollouts_per_step * own.model_train_freq, factor * _MOST_ROLLOUTS)
-    minibatches = math.ceil(factor * _MINIBATCHES * own.model_batch_size / (1.0 - own.validation_fraction))
+    rollouts = min(own.rollouts_per_step * own.model_train_freq, _MOST_ROLLOUTS)
+    minibatches = math.ceil(_MINIBATCHES * own.model_batch_size / (1.0 - own.validation_fraction))
     rows = max(_ROWS, minibatches if own.model_based else 0)
     settings = replace(
         own,
@@ -235,19 +227,6 @@ def _fill(replay: ReplayBuffer, rows: int) -> None:
 
 PHASES = ("env", "sac", "model_fit", "rollout")
 """Of an epoch, as the agent times them."""
-
-
-def _clock(device: str) -> Callable[[], float]:
-    if device == "cpu":
-        return time.thread_time
-
-    def synchronized() -> float:
-        import torch
-
-        torch.cuda.synchronize()
-        return time.perf_counter()
-
-    return synchronized
 
 
 if __name__ == "__main__":

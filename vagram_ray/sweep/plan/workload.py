@@ -24,7 +24,7 @@ _MODEL_SIZES = (
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of pieces of work of one seed: of a core, or with a GPU of the clock."""
+    """Seconds of a core for pieces of work of one seed."""
 
     env_step_s: float
     """One environment step: act, step, store."""
@@ -159,9 +159,3 @@ def imagined_transitions(settings: MBPOSettings, epochs: int) -> int:
     rollouts = fits * (settings.rollouts_per_step * settings.model_train_freq + settings.num_elites)
     longest = max(settings.rollout_length_at(0), settings.rollout_length_at(epochs - 1))
     return rollouts * longest * settings.imagined_epochs_retained
-
-
-def allocated_transitions(settings: MBPOSettings, stored: int) -> int:
-    """Rows that the real buffer has allocated when it holds ``stored``: 1024 doubled, at most the capacity."""
-    doublings = max(0, math.ceil(math.log2(max(1, stored) / 1024)))
-    return min(settings.replay_capacity, 1024 << doublings)

@@ -203,10 +203,8 @@ def _time_left(continuation: Continuation, slots: int) -> str:
         others = f"and what {plural(len(left) - len(known), 'trial')} of unmeasured size will take"
         about = format_duration(makespan(known, slots))
         return f"about {about}, {others}" if known else "unknown until the first epochs have run"
-    sharing = "" if plan.sharing is None else "; trials that share a GPU may slow each other"
-    measured = "by measured updates, fits and environment steps"
     most = "at most about" if plan.tuning is not None and plan.tuning.stops_early else "about"
-    return f"{most} {format_duration(makespan(left, slots))} ({measured}{sharing})"
+    return f"{most} {format_duration(makespan(left, slots))} (by measured updates, fits and environment steps)"
 
 
 def _memory_bytes(plan: SweepPlan, trial: TrialPlan) -> int:
