@@ -250,14 +250,12 @@ LONGEST_NAME = 100
 
 def check_name(name: Any) -> None:
     """Raise ``ValueError`` unless ``name`` can be the name of a folder on any system."""
-    if isinstance(name, str) and len(name) > LONGEST_NAME:
+    usable = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,-]*", name)
+    if not usable or len(name) > LONGEST_NAME:
+        shown = name[:40] + "..." if isinstance(name, str) and len(name) > LONGEST_NAME else name
         raise ValueError(
-            f"name={name[:40] + '...'!r} is not usable: it has {len(name):,} characters, and a sweep's name, which "
-            f"becomes a folder, at most {LONGEST_NAME}."
-        )
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=,-]*", name):
-        raise ValueError(
-            f"name={name!r} is not usable: a sweep's name becomes a folder, so use letters, digits and . _ - only."
+            f"name={shown!r} is not usable: a sweep's name becomes a folder, so use letters, digits and . _ - only, at "
+            f"most {LONGEST_NAME}."
         )
 
 

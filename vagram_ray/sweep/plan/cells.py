@@ -117,18 +117,10 @@ class _SearchSpace:
     """The search spaces in a configuration."""
 
     def __init__(self, space: Mapping[str, Any]) -> None:
-        from ray.tune.search.variant_generator import parse_spec_vars
-
         self._space = space
-        try:
-            _, domain_vars, grid_vars = parse_spec_vars({"config": space})
-            self._choices = {path[1:]: list(domain.categories) for path, domain in grid_vars}
-        except (TypeError, ValueError) as error:
-            raise SweepError(f"A search space of the sweep is not usable: {describe(error)}") from error
-        self.random = bool(domain_vars)
-        self.paths: list[Path] = [path[1:] for path, _ in (*grid_vars, *domain_vars)]
-        check_axes(self.paths, self._choices)
-        self.paths.sort(key=lambda path: axis_order(path, list(space)))
+        domains, self._choices = parse_space(space)
+        self.random = bool(domains)
+        self.paths = sorted((*self._choices, *domains), key=lambda path: axis_order(path, list(space)))
 
     def combinations(self, num_samples: int, generator: np.random.Generator) -> list[dict[str, Any]]:
         """Resolved configurations in the order of the axes' values."""
@@ -190,15 +182,28 @@ class _Combination:
         return _model_settings() - {"model_loss"} if self.resolved.get("model_loss") == "none" else frozenset()
 
 
-def check_axes(paths: Sequence[Path], choices: Mapping[Path, list[Any]]) -> None:
-    """Raise ``SweepError`` for an axis without values, and for one over seeds."""
+def parse_space(space: Mapping[str, Any]) -> tuple[dict[Path, Any], dict[Path, list[Any]]]:
+    """Random search spaces, and the values of grid searches, by their places.
+
+    Raises:
+        SweepError: One of them is none, a grid search has no values, or an axis is over seeds.
+    """
+    from ray.tune.search.variant_generator import parse_spec_vars
+
+    try:
+        _, domain_vars, grid_vars = parse_spec_vars({"config": space})
+        choices = {path[1:]: list(domain.categories) for path, domain in grid_vars}
+    except (TypeError, ValueError) as error:
+        raise SweepError(f"A search space of the sweep is not usable: {describe(error)}") from error
+    domains = {path[1:]: domain for path, domain in domain_vars}
     for path, values in choices.items():
         if not values:
             raise SweepError(f"The axis {axis_name(path)} has no values; tune.grid_search([...]) needs at least one.")
-    for path in paths:
+    for path in (*domains, *choices):
         if path[0] in ("seeds", "seed"):
             name = axis_name(path)
             raise SweepError(f"The axis {name} is not usable: every cell runs the seeds of Sweep(seeds=...).")
+    return domains, choices
 
 
 def _name_cells(combinations: Sequence[_Combination], keys: Sequence[str]) -> tuple[Cell, ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, axis_order, check_axes, value_at
+from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, axis_order, parse_space, value_at
 from vagram_ray.sweep.spec import SweepError, describe
 from vagram_ray.text import canonical, format_value, printable
 
@@ -75,20 +75,12 @@ class Samples:
         self._set_up(metric, mode)
 
     def _read_space(self) -> dict[Path, Any]:
-        from ray.tune.search.variant_generator import parse_spec_vars
-
-        try:
-            _, domain_vars, grid_vars = parse_spec_vars({"config": self._base})
-        except (TypeError, ValueError) as error:
-            raise SweepError(f"A search space of the sweep is not usable: {describe(error)}") from error
-        if grid_vars:
-            axis = axis_name(grid_vars[0][0][1:])
+        domains, grids = parse_space(self._base)
+        if grids:
             raise SweepError(
-                f"search_alg={self.name} cannot be combined with the axis {axis}, all of whose values are run: use "
-                f"tune.choice([...]) for it, or leave search_alg away."
+                f"search_alg={self.name} cannot be combined with the axis {axis_name(next(iter(grids)))}, all of whose "
+                "values are run: use tune.choice([...]) for it, or leave search_alg away."
             )
-        domains = {path[1:]: domain for path, domain in domain_vars}
-        check_axes(list(domains), {})
         return {path: domains[path] for path in sorted(domains, key=lambda path: axis_order(path, list(self._base)))}
 
     def _set_up(self, metric: str, mode: str) -> None:
@@ -274,21 +266,14 @@ class Samples:
 
 
 def _check_searcher(searcher: Any) -> str:
-    from ray.tune.search import BasicVariantGenerator, Searcher
+    from ray.tune.search import Searcher
 
-    inner = getattr(searcher, "searcher", searcher)  # of a ConcurrencyLimiter
-    name = type(inner).__name__
-    if isinstance(searcher, BasicVariantGenerator):
-        raise SweepError(
-            f"search_alg={name} is not needed: without a search_alg a sweep draws num_samples samples itself, from "
-            "search_seed."
-        )
     if not isinstance(searcher, Searcher):
         raise SweepError(
             f"search_alg={searcher!r} is not usable: give a Searcher of Tune, such as OptunaSearch() from "
-            "ray.tune.search.optuna."
+            "ray.tune.search.optuna; without one a sweep draws num_samples samples itself, from search_seed."
         )
-    return name
+    return type(getattr(searcher, "searcher", searcher)).__name__  # of a ConcurrencyLimiter
 
 
 def _numbers(result: Mapping[str, Any]) -> dict[str, float]:

@@ -161,15 +161,12 @@ def _check_scheduler(scheduler: Any) -> None:
     name = name_of(scheduler)
     if not isinstance(scheduler, TrialScheduler):
         raise SweepError(f"scheduler={scheduler!r} is not usable: give a scheduler of Tune, such as ASHAScheduler().")
-    if isinstance(scheduler, (PopulationBasedTraining, PopulationBasedTrainingReplay)):
+    held_back = (HyperBandScheduler, ResourceChangingScheduler)
+    if isinstance(scheduler, (PopulationBasedTraining, PopulationBasedTrainingReplay, *held_back)):
         raise SweepError(
-            f"scheduler={name} is not usable in a sweep: it changes the settings of trials while they run, and a cell "
-            'has the same from its first epoch to its last; use it with tune.Tuner("MBPO"), or ASHAScheduler here.'
-        )
-    if isinstance(scheduler, (HyperBandScheduler, ResourceChangingScheduler)):
-        raise SweepError(
-            f"scheduler={name} is not usable in a sweep: it holds trials back or moves them while they run; use "
-            "ASHAScheduler, which decides as results come."
+            f"scheduler={name} is not usable in a sweep: it holds trials back or changes them while they run, and a "
+            "cell has the same settings from its first epoch to its last; use ASHAScheduler here, or it with "
+            'tune.Tuner("MBPO").'
         )
 
 
