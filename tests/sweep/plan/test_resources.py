@@ -15,7 +15,7 @@ from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch
 from vagram_ray.records.recorded import RecordedSweep, read_recorded, recorded_amount
 from vagram_ray.rllib import MBPO
-from vagram_ray.sweep.plan.content import plan_content, resources_of_launch, trial_resources
+from vagram_ray.sweep.plan.content import plan_content, trial_resources
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
 from vagram_ray.sweep.plan.shares import GIB, GpuNode
@@ -81,7 +81,7 @@ def test_trials_that_are_finished_keep_what_they_ran_on(tmp_path: Path, make_con
     *finished, last = (trial.name for trial in many.trials)
     recorded = read_recorded(SweepFolder(tmp_path, "here"))
     alone = many.sharing_gpus(many.trials[-1:])
-    content = plan_content(alone, resources_of_launch(alone, [last], recorded.resources))
+    content = plan_content(alone, [last], recorded.resources)
     begin_launch(SweepFolder(tmp_path), content, "f00d", {"command": "second"}, recorded=recorded)
     second = {trial["name"]: trial["resources"] for trial in SweepFolder(tmp_path).read()["trials"]}
     assert all(second[name] == first[name] and first[name]["GPU"] < 1 for name in finished)
@@ -99,7 +99,7 @@ def test_sweeps_of_earlier_versions_are_read(tmp_path: Path, make_plan_of: Calla
     assert recorded_amount(info, "a=1,seeds=0", "GPU") == 0.5
     recorded = read_recorded(SweepFolder(tmp_path, "here"))
     assert [trial.resources for trial in recorded.trials] == [None, None]
-    content = plan_content(plan, resources_of_launch(plan, ["a=1,seeds=1"], recorded.resources))
+    content = plan_content(plan, ["a=1,seeds=1"], recorded.resources)
     begin_launch(SweepFolder(tmp_path), content, "f00d", {"command": "second"}, recorded=recorded)
     assert ["resources" in trial for trial in SweepFolder(tmp_path).read()["trials"]] == [False, True]
 

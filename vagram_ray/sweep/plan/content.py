@@ -20,13 +20,20 @@ Resources = Mapping[str, Mapping[str, Any]]
 """Requested resources, by name of the trial."""
 
 
-def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[str, Any]:
+def plan_content(
+    plan: SweepPlan, running: Collection[str] | None = None, recorded: Resources | None = None
+) -> dict[str, Any]:
     """What ``sweep.json`` says of a plan.
 
     Args:
         plan: The whole sweep.
-        resources: What each trial asked for when it last ran, by default what the plan says.
+        running: Names of the trials that now run, by default all.
+        recorded: What each trial asked for when it last ran, as far as that is known.
     """
+    now = {
+        trial.name: trial_resources(plan, trial) for trial in plan.trials if running is None or trial.name in running
+    }
+    resources = {**(recorded or {}), **now}
     shared, own = split_settings([plan.settings.get(cell.index, {}) for cell in plan.cells])
     return {
         "name": plan.name,
@@ -52,7 +59,7 @@ def plan_content(plan: SweepPlan, resources: Resources | None = None) -> dict[st
             }
             for cell, settings in zip(plan.cells, own, strict=True)
         ],
-        "trials": [_trial_content(plan, trial, resources) for trial in plan.trials],
+        "trials": [_trial_content(trial, resources.get(trial.name)) for trial in plan.trials],
         **({} if plan.tuning is None else {"tuning": plan.tuning.identity}),
     }
 
@@ -67,30 +74,17 @@ def trial_resources(plan: SweepPlan, trial: TrialPlan) -> dict[str, float | str]
     return {**amounts, **({ACCELERATOR_TYPE: kinds[0]} if kinds else {})}
 
 
-def resources_of_launch(plan: SweepPlan, running: Collection[str], recorded: Resources) -> Resources:
-    """Resources of each trial for ``sweep.json``, without trials that an earlier version ran to their end.
-
-    Args:
-        plan: The whole sweep.
-        running: Names of the trials that now run.
-        recorded: What each trial asked for when it last ran.
-    """
-    now = {trial.name: trial_resources(plan, trial) for trial in plan.trials if trial.name in running}
-    return {**recorded, **now}
-
-
 def rewrite_plan(folder: SweepFolder, plan: SweepPlan, running: Collection[str]) -> None:
     """Put a plan that has changed while the sweep runs into ``sweep.json``. What else stands there stays.
 
     So does what trials asked for, but for those that run from now on.
     """
-    folder.update(lambda old: plan_content(plan, resources_of_launch(plan, running, recorded_resources(old))))
+    folder.update(lambda old: plan_content(plan, running, recorded_resources(old)))
 
 
-def _trial_content(plan: SweepPlan, trial: TrialPlan, resources: Resources | None) -> dict[str, Any]:
+def _trial_content(trial: TrialPlan, resources: Mapping[str, Any] | None) -> dict[str, Any]:
     content = {"name": trial.name, "cell": trial.cell.index, "seeds": list(trial.seeds)}
-    own = trial_resources(plan, trial) if resources is None else resources.get(trial.name)
-    return content if own is None else {**content, "resources": dict(own)}
+    return content if resources is None else {**content, "resources": dict(resources)}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

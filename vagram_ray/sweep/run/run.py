@@ -26,7 +26,7 @@ from vagram_ray.records.launches import (
 )
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summarize_sweep
-from vagram_ray.sweep.plan.content import plan_content, resources_of_launch, rewrite_plan
+from vagram_ray.sweep.plan.content import plan_content, rewrite_plan
 from vagram_ray.sweep.plan.machine import describe_machine, git_commit, versions
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.plan.tuning import Decisions
@@ -241,7 +241,7 @@ def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice
     details = _details(plan, wandb, source.command)
     try:
         running = [trial.name for trial in continuation.todo]
-        content = plan_content(plan, resources_of_launch(plan, running, before.resources if before else {}))
+        content = plan_content(plan, running, before.resources if before else None)
         folder = SweepFolder(storage.folder)
         begin_launch(folder, content, continuation.sweep_id, details, recorded=before, storage=uri)
         if source.file is not None:
