@@ -179,22 +179,6 @@ def _set_metric(scheduler: Any, sweep: Sweep) -> None:
         )
 
 
-class StandIn:
-    """A trial as far as a scheduler looks at one that has ended: an id, and a status.
-
-    Equal for all trials of one id.
-    """
-
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id, self.status = trial_id, "TERMINATED"
-
-    def __hash__(self) -> int:
-        return hash(self.trial_id)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StandIn) and other.trial_id == self.trial_id
-
-
 class Decisions:
     """Who has ended which trial before its last epoch, by name."""
 

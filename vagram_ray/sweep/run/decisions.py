@@ -12,11 +12,27 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from vagram_ray.sweep.plan.tuning import Decisions, StandIn, Tuning, name_of
+from vagram_ray.sweep.plan.tuning import Decisions, Tuning, name_of
 from vagram_ray.sweep.run.interruption import Interruption
 
 History = Mapping[str, Sequence[Mapping[str, float]]]
 """What trials have reported before this launch, an epoch each (``records.cohort.cohort_result``), by name."""
+
+
+class StandIn:
+    """A trial as far as a scheduler looks at one that has ended: an id, and a status.
+
+    Equal for all trials of one id.
+    """
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id, self.status = trial_id, "TERMINATED"
+
+    def __hash__(self) -> int:
+        return hash(self.trial_id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StandIn) and other.trial_id == self.trial_id
 
 
 class _Named(StandIn):
