@@ -21,9 +21,9 @@ import gymnasium
 import numpy as np
 import torch
 
+from vagram_ray.commands import InputError
 from vagram_ray.core.actor_critic import SquashedGaussianActor
 from vagram_ray.play.checkpoint import read_agent
-from vagram_ray.play.errors import PlayError
 from vagram_ray.play.locate import find_checkpoint
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "pendulum_vagram"
@@ -98,7 +98,7 @@ if __name__ == "__main__":
 
     try:
         agent = read_agent(find_checkpoint(args.checkpoint), args.seed)
-    except PlayError as error:
+    except InputError as error:
         parser.error(str(error))
     actor = agent.actor()
     env = agent.environment.make(agent.seed, evaluation=True)  # with its distractors, if it has any

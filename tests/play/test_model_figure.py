@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from rich.console import Console
 
+from vagram_ray.commands import InputError
 from vagram_ray.play.dimensions import dimension_names
-from vagram_ray.play.errors import PlayError
 from vagram_ray.play.model_figure import LARGEST_BAR, draw_model_view, reading, save_model_view
 from vagram_ray.play.model_table import model_table, short_number, short_percent
 from vagram_ray.play.model_view import Forecast, ModelView
@@ -110,7 +110,7 @@ def test_the_picture_is_small_and_keeps_its_colors(tmp_path: Path) -> None:
 
 def test_without_matplotlib_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(PlayError, match="--model needs matplotlib, which is not installed: pip install matplotlib"):
+    with pytest.raises(InputError, match="--model needs matplotlib, which is not installed: pip install matplotlib"):
         draw_model_view(random_view("Pendulum-v1", 3, 0), "")
 
 

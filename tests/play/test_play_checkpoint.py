@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 
+from vagram_ray.commands import InputError
 from vagram_ray.core import model_losses
 from vagram_ray.core.value_gradients import ValueEstimates
 from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
 from vagram_ray.play.checkpoint import policy, read_agent
 from vagram_ray.play.configuration import OBJECT, read_configuration
 from vagram_ray.play.episodes import play_episodes
-from vagram_ray.play.errors import PlayError
 
 
 @pytest.mark.parametrize("position", [0, 1])
@@ -136,7 +136,7 @@ def test_an_extension_is_not_executed_because_a_checkpoint_names_it(
     assert read_agent(saved.folder).settings.model_loss == "my_play_loss"
     own_loss()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PlayError) as caught:
+    with pytest.raises(InputError) as caught:
         read_agent(saved.folder)
     assert "was trained with model_loss='my_play_loss', which is not registered here" in str(caught.value)
     assert "add --extension my_play_losses.py (in Python" in str(caught.value)
@@ -155,7 +155,7 @@ def test_an_environments_module_is_not_imported_because_a_checkpoint_names_it(
         "gymnasium.register('MyPlay-v0', PendulumEnv)\n"
     )  # fmt: skip
     rewrite_config(copied, env="my_play_envs:MyPlay-v0")
-    with pytest.raises(PlayError, match=r"which is not registered here, .*: add --extension my_play_envs \(in Python"):
+    with pytest.raises(InputError, match=r"which is not registered here, .*: add --extension my_play_envs \(in Python"):
         read_agent(copied)
     assert "my_play_envs" not in sys.modules and "MyPlay-v0" not in gymnasium.registry
     try:
@@ -175,14 +175,14 @@ def copied(pendulum, tmp_path: Path) -> Path:
 
 
 def test_a_seed_that_is_not_there(pendulum) -> None:
-    with pytest.raises(PlayError, match=r"--seed 4 is not in .*; its seeds are 3, 5\."):
+    with pytest.raises(InputError, match=r"--seed 4 is not in .*; its seeds are 3, 5\."):
         read_agent(pendulum.folder, 4)
 
 
 def test_a_seed_that_has_failed(copied: Path, rewrite_json) -> None:
     rewrite_json(copied, "state.json", lambda state: state["agent"].update(failed=[False, True]))
     assert read_agent(copied, 3).seed == 3
-    with pytest.raises(PlayError, match=r"Seed 5 of .* has failed .*another --seed of 3, 5"):
+    with pytest.raises(InputError, match=r"Seed 5 of .* has failed .*another --seed of 3, 5"):
         read_agent(copied, 5)
 
 
@@ -192,21 +192,21 @@ def test_a_damaged_file_and_what_to_give_instead(trial: Path, tmp_path: Path, na
     newest = own / "checkpoint_000010"
     content = (newest / name).read_bytes()
     (newest / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(PlayError, match=rf"{name} has not the size or checksum .*; give another one, or the trial's"):
+    with pytest.raises(InputError, match=rf"{name} has not the size or checksum .*; give another one, or the trial's"):
         read_agent(newest)
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(PlayError, match=r"is no checkpoint of MBPO: there is no manifest\.json in it"):
+    with pytest.raises(InputError, match=r"is no checkpoint of MBPO: there is no manifest\.json in it"):
         read_agent(tmp_path)
-    with pytest.raises(PlayError, match="nowhere' is no checkpoint of MBPO"):
+    with pytest.raises(InputError, match="nowhere' is no checkpoint of MBPO"):
         read_agent(tmp_path / "nowhere")
 
 
 def test_a_newer_format(copied: Path) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     (copied / "manifest.json").write_text(json.dumps({**manifest, "version": 2}))
-    with pytest.raises(PlayError, match=r"vagram_ray.checkpoint 2, this version .* use the version that wrote it\."):
+    with pytest.raises(InputError, match=r"vagram_ray.checkpoint 2, this version .* use the version that wrote it\."):
         read_agent(copied)
 
 
@@ -223,7 +223,7 @@ def test_a_newer_format(copied: Path) -> None:
 def test_networks_of_another_shape(copied: Path, rewrite_config, changes: dict, part: str) -> None:
     rewrite_config(copied, **changes)
     saved = read_agent(copied)
-    with pytest.raises(PlayError, match=rf"The {part} saved in .* does not fit its configuration"):
+    with pytest.raises(InputError, match=rf"The {part} saved in .* does not fit its configuration"):
         {"policy": saved.actor, "critics": saved.values, "model": saved.dynamics}[part]()
 
 
@@ -242,7 +242,7 @@ def test_networks_of_another_shape(copied: Path, rewrite_config, changes: dict, 
 )
 def test_a_configuration_that_cannot_work(copied: Path, rewrite_config, changes: dict, says: str) -> None:
     rewrite_config(copied, **changes)
-    with pytest.raises(PlayError) as caught:
+    with pytest.raises(InputError) as caught:
         read_agent(copied)
     assert says in str(caught.value)
     assert str(copied) in str(caught.value) and str(caught.value).endswith((".", "?"))
@@ -257,5 +257,5 @@ def test_the_mark_of_lost_objects_is_the_one_that_is_written() -> None:
 def test_plain_sac_has_no_model(make_checkpoint) -> None:
     saved = read_agent(make_checkpoint(model_loss="none").folder)
     assert saved.title.startswith("plain SAC on Pendulum-v1, seed 3")
-    with pytest.raises(PlayError, match="plain SAC learns no model; leave --model away"):
+    with pytest.raises(InputError, match="plain SAC learns no model; leave --model away"):
         saved.dynamics()

@@ -17,8 +17,8 @@ from pyarrow.fs import LocalFileSystem
 
 from vagram_ray.checkpoint import CheckpointError, CheckpointFolder, read_checkpoint
 from vagram_ray.checkpoint.files import checksum
+from vagram_ray.commands import InputError
 from vagram_ray.play.checkpoint import SavedAgent, read_agent
-from vagram_ray.play.errors import PlayError
 from vagram_ray.play.locate import find_checkpoint
 
 NAMES = ("agent.safetensors", "imagined.safetensors", "state.json", "config.json", "manifest.json")
@@ -146,7 +146,7 @@ def test_playing_a_damaged_checkpoint_is_a_sentence_or_changes_nothing(
     with Changed(files[index], named[1](files[index].read_bytes())):
         try:
             first, second = read_agent(folder, 3), read_agent(folder, 5)
-        except PlayError as error:
+        except InputError as error:
             check_sentence(error)
             first = None
         if first is not None:
@@ -158,7 +158,7 @@ def test_playing_a_damaged_checkpoint_is_a_sentence_or_changes_nothing(
             assert torch.equal(flat, expected["dynamics"]["flat"])
         try:
             assert find_checkpoint(whole) == folder
-        except PlayError as error:
+        except InputError as error:
             check_sentence(error)
 
 
@@ -167,11 +167,11 @@ def test_a_folder_in_place_of_a_file(whole: Path, tmp_path: Path, name: str) -> 
     folder = Path(shutil.copytree(whole, tmp_path / "trial")) / "checkpoint_000010"
     (folder / name).unlink()
     (folder / name).mkdir()
-    with pytest.raises(PlayError) as caught:
+    with pytest.raises(InputError) as caught:
         find_checkpoint(folder.parent)
     check_sentence(caught.value)
     if name != "imagined.safetensors":  # which is not read
-        with pytest.raises(PlayError) as caught:
+        with pytest.raises(InputError) as caught:
             read_agent(folder)
         check_sentence(caught.value)
 
@@ -226,5 +226,5 @@ def test_values_that_make_no_sense_are_a_sentence(whole: Path, name: str, data: 
             agent.values()
             if agent.settings.model_based:
                 agent.dynamics()
-        except PlayError as error:
+        except InputError as error:
             check_sentence(error)

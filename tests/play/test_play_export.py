@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from tests.play.conftest import Saved, train
 from vagram_ray.checkpoint import CheckpointError, CheckpointFolder, read_checkpoint
+from vagram_ray.commands import InputError
 from vagram_ray.play.checkpoint import read_agent
 from vagram_ray.play.commandline import main as play
-from vagram_ray.play.errors import PlayError
 from vagram_ray.play.export import main as export
 from vagram_ray.rllib import MBPO
 
@@ -155,7 +155,7 @@ def test_a_folder_that_is_there_is_kept(folder: Path, pendulum: Saved, tmp_path:
         (tmp_path / "file").touch()
         done = CliRunner().invoke(export, [str(pendulum.folder), str(target)])
         assert "is there already; give a folder that is not there" in refusal(done)
-    with pytest.raises(PlayError, match="--seed 4 is not in"):
+    with pytest.raises(InputError, match="--seed 4 is not in"):
         read_agent(pendulum.folder, 4)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vagram_ray.play.errors import PlayError
+from vagram_ray.commands import InputError
 from vagram_ray.play.locate import find_checkpoint
 
 LABELS = ["num_distractors=5, model_loss=vagram", "num_distractors=5, model_loss=nll", "num_distractors=15, model_loss=nll"]  # fmt: skip  # noqa: E501
@@ -84,12 +84,14 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(sweep: Path, damage: str,
 def test_without_a_whole_checkpoint_the_newest_is_named(sweep: Path) -> None:
     trial = sweep / "b,seeds=0-3"
     shutil.rmtree(trial / "replay")
-    with pytest.raises(PlayError, match=r"checkpoint_000010' is damaged: a buffer's file is missing.*no other that is"):
+    with pytest.raises(
+        InputError, match=r"checkpoint_000010' is damaged: a buffer's file is missing.*no other that"
+    ):
         find_checkpoint(trial)
     for number in (8, 9):
         shutil.rmtree(trial / f"checkpoint_{number:06d}")
     (trial / "checkpoint_000010" / "state.json").write_text("{}")
-    with pytest.raises(PlayError, match=r"state.json has not the size or checksum that was written\.$"):
+    with pytest.raises(InputError, match=r"state.json has not the size or checksum that was written\.$"):
         find_checkpoint(trial)
 
 
@@ -134,39 +136,39 @@ def test_a_sweep_of_one_cell_needs_no_label(sweep: Path) -> None:
     ],
 )
 def test_a_sweep_without_what_is_asked_for(sweep: Path, label: str | None, seed: int | None, says: str) -> None:
-    with pytest.raises(PlayError) as caught:
+    with pytest.raises(InputError) as caught:
         find_checkpoint(sweep, label, seed)
     assert says in str(caught.value)
 
 
 def test_checkpoints_in_another_storage_are_named(sweep: Path) -> None:
     change_info(sweep, storage="s3://bucket/path/")
-    with pytest.raises(PlayError, match=r"not on this machine; copy 's3://bucket/path/sweep/c,seeds=0-3' here"):
+    with pytest.raises(InputError, match=r"not on this machine; copy 's3://bucket/path/sweep/c,seeds=0-3' here"):
         find_checkpoint(sweep, LABELS[2])
     assert find_checkpoint(sweep, LABELS[1]).name == "checkpoint_000010"  # somebody has copied this one
 
 
 def test_folders_without_a_checkpoint(sweep: Path, tmp_path: Path) -> None:
-    with pytest.raises(PlayError, match="There is nothing at"):
+    with pytest.raises(InputError, match="There is nothing at"):
         find_checkpoint(tmp_path / "missing")
-    with pytest.raises(PlayError, match="is a file; give the folder"):
+    with pytest.raises(InputError, match="is a file; give the folder"):
         find_checkpoint(sweep / "sweep.json")
-    with pytest.raises(PlayError, match="is not on this machine; copy"):
+    with pytest.raises(InputError, match="is not on this machine; copy"):
         find_checkpoint("s3://bucket/sweep")
-    with pytest.raises(PlayError, match="holds no checkpoint; give the folder of"):
+    with pytest.raises(InputError, match="holds no checkpoint; give the folder of"):
         find_checkpoint(tmp_path)
-    with pytest.raises(PlayError, match="--cell 'x' goes with a sweep"):
+    with pytest.raises(InputError, match="--cell 'x' goes with a sweep"):
         find_checkpoint(sweep / "b,seeds=0-3", "x")
     (tmp_path / "new" / "trial").mkdir(parents=True)
-    with pytest.raises(PlayError, match="holds no checkpoint; give the folder of"):
+    with pytest.raises(InputError, match="holds no checkpoint; give the folder of"):
         find_checkpoint(tmp_path / "new" / "trial")
     (tmp_path / "new" / "trial" / "own_checkpoints").mkdir()
-    with pytest.raises(PlayError, match="holds no checkpoint yet"):
+    with pytest.raises(InputError, match="holds no checkpoint yet"):
         find_checkpoint(tmp_path / "new" / "trial")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"cells": 3, "trials": []}', '{"cells": [], "trials": [{}]}'])
 def test_a_broken_sweep_file(sweep: Path, content: str) -> None:
     (sweep / "sweep.json").write_text(content)
-    with pytest.raises(PlayError, match=r"its sweep\.json is damaged"):
+    with pytest.raises(InputError, match=r"its sweep\.json is damaged"):
         find_checkpoint(sweep)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vagram_ray.commands import InputError
 from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv, never_terminates, register_termination
 from vagram_ray.play.episodes import Episode, Policy, play_episodes
-from vagram_ray.play.errors import PlayError
 from vagram_ray.play.rendering import draw_without_screen
 from vagram_ray.play.video import (
     HOLD_SECONDS,
@@ -99,7 +99,7 @@ def test_a_film_of_hopper(tmp_path: Path) -> None:
     spec = EnvironmentSpec("Hopper-v4", num_distractors=2)
     try:
         shoot(spec, tmp_path / "trial.mp4", push_joints)
-    except PlayError as error:
+    except InputError as error:
         pytest.skip(error.message)  # no renderer here
     check_film(spec, tmp_path / "hopper.mp4", push_joints)
 
@@ -145,7 +145,7 @@ def test_a_renderer_that_is_set_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_pygame_the_sentence_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(PlayError, match=r"'Pendulum-v1' cannot be drawn here .*gymnasium\[classic-control\]"):
+    with pytest.raises(InputError, match=r"'Pendulum-v1' cannot be drawn here .*gymnasium\[classic-control\]"):
         shoot(PENDULUM, tmp_path / "film.mp4")
     assert not list(tmp_path.iterdir())
 
@@ -159,7 +159,7 @@ def test_without_a_renderer_the_sentence_names_the_packages(tmp_path: Path, monk
     draw_without_screen()
     monkeypatch.setattr(mujoco_rendering.OffScreenViewer, "_get_opengl_backend", no_context)
     monkeypatch.setattr(mujoco_rendering.OffScreenViewer, "__del__", lambda self: None)
-    with pytest.raises(PlayError, match=r"'Hopper-v4' cannot be drawn here .*no context.*libegl1 .*MUJOCO_GL=osmesa"):
+    with pytest.raises(InputError, match=r"'Hopper-v4' cannot be drawn here .*no context.*libegl1 .*MUJOCO_GL=osmesa"):
         shoot(EnvironmentSpec("Hopper-v4"), tmp_path / "film.mp4", push_joints)
 
 
@@ -189,7 +189,7 @@ def test_an_environment_that_draws_nothing(kind: type, tmp_path: Path) -> None:
     gymnasium.register(env_id, kind, max_episode_steps=5)
     register_termination(env_id, never_terminates)
     try:
-        with pytest.raises(PlayError, match=rf"environment '{env_id}' draws no pictures.*leave --video away"):
+        with pytest.raises(InputError, match=rf"environment '{env_id}' draws no pictures.*leave --video away"):
             shoot(EnvironmentSpec(env_id), tmp_path / "film.mp4")
     finally:
         del gymnasium.registry[env_id]
@@ -197,13 +197,13 @@ def test_an_environment_that_draws_nothing(kind: type, tmp_path: Path) -> None:
 
 def test_files_that_cannot_become_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_video_file(tmp_path / "film.mp4")
-    with pytest.raises(PlayError, match=r"'film.gif' is not usable: the file's name has to end with .mp4"):
+    with pytest.raises(InputError, match=r"'film.gif' is not usable: the file's name has to end with .mp4"):
         check_video_file(Path("film.gif"))
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(PlayError, match="is a folder"):
+    with pytest.raises(InputError, match="is a folder"):
         check_video_file(tmp_path / "folder.mp4")
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(PlayError, match="--video needs imageio-ffmpeg, which is not installed: pip install"):
+    with pytest.raises(InputError, match="--video needs imageio-ffmpeg, which is not installed: pip install"):
         check_video_file(tmp_path / "film.mp4")
 
 
@@ -211,5 +211,5 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     pytest.importorskip("pygame", reason="Pendulum is drawn with pygame: pip install 'gymnasium[classic-control]'")
     (tmp_path / "file").touch()
     draw_without_screen()
-    with pytest.raises(PlayError, match=r"--video .* cannot be written"):
+    with pytest.raises(InputError, match=r"--video .* cannot be written"):
         shoot(PENDULUM, tmp_path / "file" / "film.mp4")

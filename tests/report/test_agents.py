@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.report.synthetic import cell_of, comparison_of
+from vagram_ray.commands import InputError
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import Comparison, with_reference
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_style import line_styles
 from vagram_ray.report.table_text import markdown, write_tables
 from vagram_ray.report.tables import report_tables
@@ -68,7 +68,7 @@ def test_the_reference_is_vagram_unless_one_is_chosen() -> None:
     sentences = verdict(with_reference(comparison, "nll, reward weight 1"))
     told = [text for text in sentences if "With difficulty=hard" in text]
     assert len(told) == 6 and all("nll, reward weight 1" in text for text in told)
-    with pytest.raises(ReportError, match="--reference 'x' is none of the methods: vagram; nll; nll, norm"):
+    with pytest.raises(InputError, match="--reference 'x' is none of the methods: vagram; nll; nll, norm"):
         with_reference(comparison, "x")
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.report.synthetic import RETURN, cell_of, comparison_of, write_sweep
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summarize_sweep
-from vagram_ray.report import ReportError, load_comparison
+from vagram_ray.report import InputError, load_comparison
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import SeedCurve
 
@@ -148,7 +148,7 @@ def test_damaged_records_cost_their_seeds_and_nothing_else(tmp_path: Path) -> No
 )
 def test_a_damaged_sweep_file_is_one_sentence(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "sweep.json").write_text(content)
-    with pytest.raises(ReportError, match=words) as caught:
+    with pytest.raises(InputError, match=words) as caught:
         load_comparison([tmp_path])
     assert "\n" not in caught.value.message
     assert str(tmp_path) in caught.value.message
@@ -356,20 +356,20 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_different_metrics_are_not_compared(tmp_path: Path) -> None:
     a = write_sweep(tmp_path / "a", TWO)
     b = write_sweep(tmp_path / "b", TWO, return_metric="train/episode_return")
-    with pytest.raises(ReportError, match="not the same metric"):
+    with pytest.raises(InputError, match="not the same metric"):
         load_comparison([a, b])
 
 
 def test_what_is_no_source_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="There is no file or folder"):
+    with pytest.raises(InputError, match="There is no file or folder"):
         load_comparison([tmp_path / "nowhere"])
-    with pytest.raises(ReportError, match="holds no results"):
+    with pytest.raises(InputError, match="holds no results"):
         load_comparison([tmp_path])
     write_sweep(tmp_path / "one", TWO)
-    with pytest.raises(ReportError, match="holds sweeps: name those that you want, of one"):
+    with pytest.raises(InputError, match="holds sweeps: name those that you want, of one"):
         load_comparison([tmp_path])
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ReportError, match=r"has to be a \.csv"):
+    with pytest.raises(InputError, match=r"has to be a \.csv"):
         load_comparison([tmp_path / "notes.txt"])
-    with pytest.raises(ReportError, match="There is nothing to report"):
+    with pytest.raises(InputError, match="There is nothing to report"):
         load_comparison([])

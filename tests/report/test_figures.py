@@ -18,11 +18,11 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from scipy import stats
 
 from tests.report.synthetic import cell_of, comparison_of
+from vagram_ray.commands import InputError
 from vagram_ray.report import curve_plots, final_plots
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison, SeedCurve
 from vagram_ray.report.drawing import Drawing
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_files import Figure, Plot, _sheet, inline_svg, save_plot
 from vagram_ray.report.figure_style import BASELINE, MUTED, PALETTE, format_steps, line_styles
 from vagram_ray.report.figures import draw_figures, plots_of
@@ -359,7 +359,7 @@ def test_colors_in_text_are_left_alone() -> None:
 
 def test_an_unknown_metric_is_refused(losses: Comparison, tmp_path: Path) -> None:
     cells = [replace(cell, metrics={"model/validation_loss": cell.returns}) for cell in losses.cells]
-    with pytest.raises(ReportError, match=r"'model/loss' is in none of the results; there are model/validation_loss\."):
+    with pytest.raises(InputError, match=r"'model/loss' is in none of the results; there are model/validation_loss\."):
         draw_figures(comparison_of(*cells), tmp_path, ["model/loss"])
     assert not list(tmp_path.iterdir())
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.report.synthetic import RETURN, long_csv, write_sweep
-from vagram_ray.report import Comparison, ReportError, load_comparison
+from vagram_ray.report import Comparison, InputError, load_comparison
 from vagram_ray.report.importers import parse_value
 
 ROWS = [
@@ -128,7 +128,7 @@ def test_a_sweep_and_a_file_share_panels(tmp_path: Path) -> None:
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(ReportError, match=words) as caught:
+    with pytest.raises(InputError, match=words) as caught:
         load_csv(tmp_path / "bad.csv", text)
     assert "\n" not in caught.value.message
     assert "bad.csv" in caught.value.message
@@ -136,10 +136,10 @@ def test_bad_files_are_one_sentence(tmp_path: Path, text: str, words: str) -> No
 
 def test_a_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_bytes("seed,env_steps,value\n0,1,2\nä\n".encode("latin-1"))
-    with pytest.raises(ReportError, match="not text in UTF-8"):
+    with pytest.raises(InputError, match="not text in UTF-8"):
         load_comparison([tmp_path / "bad.csv"])
     (tmp_path / "zero.csv").write_bytes(b"seed,env_steps,value\n0,1,\x002\n")
-    with pytest.raises(ReportError, match=r"zero\.csv"):
+    with pytest.raises(InputError, match=r"zero\.csv"):
         load_comparison([tmp_path / "zero.csv"])
 
 

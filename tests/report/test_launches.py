@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.report.synthetic import write_sweep
+from vagram_ray.commands import InputError
 from vagram_ray.report import load_comparison
-from vagram_ray.report.errors import ReportError
 
 TWO = {"vagram": {0: [1.0, 2.0], 1: [1.0, 2.0]}, "nll": {0: [1.0, 2.0], 1: [1.0, 2.0]}}
 STARTED = "2026-11-22T12:00:00+00:00"
@@ -75,7 +75,7 @@ def test_seeds_of_two_sweeps_are_joined_when_their_settings_are_equal(tmp_path: 
 )
 def test_damage_is_one_sentence(tmp_path: Path, damage: dict[str, Any], says: str) -> None:
     folder = write_sweep(tmp_path / "s", TWO, **damage)
-    with pytest.raises(ReportError, match=says) as error:
+    with pytest.raises(InputError, match=says) as error:
         load_comparison([folder])
     assert "\n" not in error.value.message
 
@@ -109,5 +109,5 @@ def test_resources_of_a_trial_that_are_no_table_are_one_sentence(tmp_path: Path)
     info = json.loads((folder / "sweep.json").read_text())
     info["trials"][0]["resources"] = [1]
     (folder / "sweep.json").write_text(json.dumps(info))
-    with pytest.raises(ReportError, match=r"trials\[0\]\.resources is \[1\], not a table"):
+    with pytest.raises(InputError, match=r"trials\[0\]\.resources is \[1\], not a table"):
         load_comparison([folder])

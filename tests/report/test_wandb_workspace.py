@@ -20,7 +20,7 @@ from tests.sweep.conftest import plan_of, result_of
 from tests.sweep.wandb_server import Server
 from tests.sweep.wandb_support import KEY, own_home  # noqa: F401
 from vagram_ray.records.folder import SweepFolder
-from vagram_ray.report import ReportError, load_comparison
+from vagram_ray.report import InputError, load_comparison
 from vagram_ray.report.dashboard import SECTIONS
 from vagram_ray.report.wandb_workspace import (
     _literal,
@@ -228,25 +228,25 @@ def test_without_escapes_the_filter_would_be_another() -> None:
 
 @pytest.mark.parametrize("target", ["project", "team/", "/project", "a/b/c", ""])
 def test_a_target_that_is_none_is_refused(target: str) -> None:
-    with pytest.raises(ReportError, match="is not usable: give ENTITY/PROJECT"):
+    with pytest.raises(InputError, match="is not usable: give ENTITY/PROJECT"):
         parse_target(target)
 
 
 def test_what_is_missing_is_said_in_a_sentence(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = load_comparison([sweep])
-    with pytest.raises(ReportError, match=r"there is no API key for .* Run `wandb login` first\."):
+    with pytest.raises(InputError, match=r"there is no API key for .* Run `wandb login` first\."):
         build_workspace(comparison, "team/p", quiet())
     with monkeypatch.context() as patch:
         for name in [name for name in sys.modules if name.startswith("wandb_workspaces")]:
             patch.delitem(sys.modules, name)
         patch.setitem(sys.modules, "wandb_workspaces", None)
         with pytest.raises(
-            ReportError, match=r"needs the package wandb-workspaces .*: pip install 'vagram_ray\[workspace\]'"
+            InputError, match=r"needs the package wandb-workspaces .*: pip install 'vagram_ray\[workspace\]'"
         ):
             build_workspace(comparison, "team/p", quiet())
     table = tmp_path / "others.csv"
     table.write_text("experiment,model_loss,seed,env_steps,value\nx,a,0,100,1.0\nx,a,0,200,2.0\n")
-    with pytest.raises(ReportError, match="there is no sweep among the results"):
+    with pytest.raises(InputError, match="there is no sweep among the results"):
         check_logged(load_comparison([table]))
 
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from tests.report.synthetic import RETURN, write_sweep
-from vagram_ray.report.errors import ReportError
+from vagram_ray.commands import InputError
 from vagram_ray.report.watch import SweepWatch, watch_sweep
 from vagram_ray.sweep.view.progress import ProgressTable, ProgressView
 
@@ -299,5 +299,5 @@ def test_the_view_is_told_of_new_results_only(sweep: Sweep, watch: SweepWatch) -
 def test_what_is_no_sweep_is_refused_in_a_sentence(tmp_path: Path, content: str | None, words: str) -> None:
     if content is not None:
         (tmp_path / "sweep.json").write_text(content)
-    with pytest.raises(ReportError, match=words):
+    with pytest.raises(InputError, match=words):
         SweepWatch(tmp_path)

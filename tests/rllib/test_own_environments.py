@@ -17,12 +17,12 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune import register_env
 
 from tests.rllib.conftest import tiny_config
+from vagram_ray.commands import InputError
 from vagram_ray.envs import EnvironmentSpecError, never_terminates, register_termination
 from vagram_ray.envs import terminations as registry
 from vagram_ray.envs.naming import environment_name
 from vagram_ray.play.checkpoint import read_agent
 from vagram_ray.play.commandline import main as play
-from vagram_ray.play.errors import PlayError
 from vagram_ray.rllib import MBPO, MBPOConfig, load_extensions
 from vagram_ray.rllib.plain_config import plain_settings
 
@@ -165,7 +165,7 @@ def test_a_class_of_a_module_is_imported_when_the_user_says_so(tmp_path: Path, m
     (tmp_path / "kite_of_a_test.py").write_text(KITE)
     saved = trained("kite_of_a_test.Kite", tmp_path / "saved")
     kite = sys.modules.pop("kite_of_a_test").Kite
-    with pytest.raises(PlayError, match=r"add --extension kite_of_a_test \(in Python: import it"):
+    with pytest.raises(InputError, match=r"add --extension kite_of_a_test \(in Python: import it"):
         read_agent(saved)
     with pytest.raises(ValueError, match=r"import kite_of_a_test first, or give the class"):
         MBPO.from_checkpoint(saved)
@@ -189,7 +189,7 @@ def test_a_class_of_a_file_is_found_in_that_file(tmp_path: Path) -> None:
     assert read_agent(saved).environment.env_id == "kites.py:Kite"
     for name in [name for name in sys.modules if name.startswith("vagram_ray_extension_kites_")]:
         del sys.modules[name]
-    with pytest.raises(PlayError, match=r"--extension kites.py \(in Python: .*load_extensions\)"):
+    with pytest.raises(InputError, match=r"--extension kites.py \(in Python: .*load_extensions\)"):
         read_agent(saved)
 
 

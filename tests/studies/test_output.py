@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vagram_ray.studies.errors import StudyError
+from vagram_ray.commands import InputError
 from vagram_ray.studies.output import check_folder, written_at_once
 
 
@@ -39,9 +39,9 @@ def test_an_empty_folder_is_used(tmp_path: Path) -> None:
 
 def test_results_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StudyError, match=r"There are results at .*give another --output"):
+    with pytest.raises(InputError, match=r"There are results at .*give another --output"):
         check_folder(tmp_path)
-    with pytest.raises(StudyError, match="cannot be written"), written_at_once(tmp_path) as partial:
+    with pytest.raises(InputError, match="cannot be written"), written_at_once(tmp_path) as partial:
         (partial / "numbers.csv").write_text("1\n")
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not list(tmp_path.parent.glob(".*partial"))
@@ -49,6 +49,6 @@ def test_results_are_never_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["/dev/null/study", "/proc/study"])
 def test_a_place_that_cannot_be_written_is_one_sentence(place: str) -> None:
-    with pytest.raises(StudyError, match=f"--output '{place}' cannot be written") as refusal:
+    with pytest.raises(InputError, match=f"--output '{place}' cannot be written") as refusal:
         check_folder(Path(place))
     assert "\n" not in refusal.value.format_message()

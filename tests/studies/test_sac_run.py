@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.studies.conftest import small_settings
-from vagram_ray.studies.errors import StudyError
+from vagram_ray.commands import InputError
 from vagram_ray.studies.sac_run import epochs_of, sac_settings, train_sac
 
 STATES = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, -3.0], [-1.0, 0.0, 7.0]])
@@ -55,7 +55,7 @@ def test_progress_is_reported_and_the_last_policy_evaluated():
 
 
 def test_seeds_that_break_are_named():
-    with pytest.raises(StudyError, match=r"seeds \[4\]: leave these seeds out"):
+    with pytest.raises(InputError, match=r"seeds \[4\]: leave these seeds out"):
         train_sac((4,), 1, small_settings(critic_lr=1e30))
 
 
@@ -66,5 +66,5 @@ def test_steps_are_warm_up_and_whole_epochs(steps, epochs):
 
 @pytest.mark.parametrize(("steps", "nearest"), [(1, 600), (400, 600), (3050, 3000), (2990, 3000)])
 def test_other_steps_are_refused_with_the_nearest(steps, nearest):
-    with pytest.raises(StudyError, match=rf"--steps {steps} is not usable.*nearest number is {nearest}\."):
+    with pytest.raises(InputError, match=rf"--steps {steps} is not usable.*nearest number is {nearest}\."):
         epochs_of(steps, sac_settings())

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vagram_ray.checkpoint import CheckpointError, CheckpointFolder, DamagedCheckpointError, read_checkpoint
 from vagram_ray.checkpoint.files import STORAGE_ERRORS
+from vagram_ray.commands import InputError
 from vagram_ray.core.actor_critic import FixedActorCritic, SquashedGaussianActor, TwinCritic
 from vagram_ray.core.dynamics import DynamicsEnsemble
 from vagram_ray.core.random_streams import RandomStreams
@@ -27,7 +28,6 @@ from vagram_ray.core.value_gradients import ValueEstimates
 from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
 from vagram_ray.play.configuration import cannot_be_played, read_configuration
 from vagram_ray.play.episodes import Policy
-from vagram_ray.play.errors import PlayError
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ class SavedAgent:
         """Refuse to look for a model where there is none.
 
         Raises:
-            PlayError: The agent is plain SAC.
+            InputError: The agent is plain SAC.
         """
         if not self.settings.model_based:
-            raise PlayError(
+            raise InputError(
                 f"{str(self.folder)!r} was trained with model_loss='none': plain SAC learns no model; leave --model "
                 "away, or give a checkpoint of another model_loss."
             )
@@ -115,7 +115,7 @@ class SavedAgent:
         """The learned model.
 
         Raises:
-            PlayError: The agent is plain SAC.
+            InputError: The agent is plain SAC.
         """
         self.check_model()
         streams = RandomStreams((self.seed,), "init")
@@ -148,7 +148,7 @@ class SavedAgent:
         try:
             yield
         except (RuntimeError, KeyError, AttributeError, ValueError, TypeError) as error:
-            raise PlayError(
+            raise InputError(
                 f"The {part} saved in {str(self.folder)!r} does not fit its configuration ({_first_line(error)}); was "
                 "it written by another version of vagram_ray?"
             ) from error
@@ -173,14 +173,14 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
         seed: One of the cohort's seeds, the first when None.
 
     Raises:
-        PlayError: One sentence on what cannot be read or used.
+        InputError: One sentence on what cannot be read or used.
     """
     path = Path(folder)
     config, state = _read(path)
     seeds, failed, env_steps, networks = _cohort(path, state)
     position = _position(path, seeds, seed)
     if failed[position]:
-        raise PlayError(
+        raise InputError(
             f"Seed {seeds[position]} of {str(path)!r} has failed (its numbers became NaN), so it has no policy; "
             f"give another --seed of {_listed(seeds)}."
         )
@@ -205,13 +205,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         config, state = read_checkpoint(CheckpointFolder(LocalFileSystem(), str(path)), with_buffers=False)
     except DamagedCheckpointError as error:
-        raise PlayError(
+        raise InputError(
             f"{str(error).rstrip('.')}; give another one, or the trial's folder, whose newest whole one is taken."
         ) from error
     except CheckpointError as error:
-        raise PlayError(str(error)) from error
+        raise InputError(str(error)) from error
     except STORAGE_ERRORS as error:
-        raise PlayError(f"The checkpoint {str(path)!r} cannot be read ({_first_line(error)}).") from error
+        raise InputError(f"The checkpoint {str(path)!r} cannot be read ({_first_line(error)}).") from error
     return config["settings"], state["agent"]
 
 
@@ -226,7 +226,7 @@ def _cohort(path: Path, agent: Any) -> tuple[tuple[int, ...], tuple[bool, ...], 
             raise ValueError("its parts do not fit together")
         return seeds, failed, int(agent["env_steps"]), networks
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise PlayError(
+        raise InputError(
             f"The state in the checkpoint {str(path)!r} makes no sense ({_first_line(error)}); was it written by "
             "another version of vagram_ray?"
         ) from error
@@ -236,7 +236,7 @@ def _position(path: Path, seeds: Sequence[int], seed: int | None) -> int:
     if seed is None:
         return 0
     if seed not in seeds:
-        raise PlayError(f"--seed {seed} is not in {str(path)!r}; its seeds are {_listed(seeds)}.")
+        raise InputError(f"--seed {seed} is not in {str(path)!r}; its seeds are {_listed(seeds)}.")
     return seeds.index(seed)
 
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from vagram_ray.commands import SETTINGS, Command, first_existing, make_console
-from vagram_ray.play.errors import PlayError
+from vagram_ray.commands import SETTINGS, Command, InputError, first_existing, make_console
 from vagram_ray.text import short_path
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def show(request: Request, console: Console) -> None:
     """Do what was asked and print it.
 
     Raises:
-        PlayError: One sentence on what cannot be shown.
+        InputError: One sentence on what cannot be shown.
     """
     from vagram_ray.play.locate import find_checkpoint, output_folder
 
@@ -114,7 +113,7 @@ def show(request: Request, console: Console) -> None:
 def _compare(request: Request, tell: Callable[[str], None], console: Console) -> None:
     if request.video is not None or request.model:
         option = "--model" if request.model else "--video"
-        raise PlayError(f"{option} goes with one checkpoint, and {len(request.checkpoints)} are given.")
+        raise InputError(f"{option} goes with one checkpoint, and {len(request.checkpoints)} are given.")
     from vagram_ray.play.checkpoint import read_agent
     from vagram_ray.play.comparison import comparison_table, differing_environments, play_alike
     from vagram_ray.play.configuration import load_named_extensions
@@ -182,10 +181,10 @@ def _show_model(agent: SavedAgent, episodes: list[Episode], horizon: int, output
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise PlayError(f"--output {str(folder)!r} is a file; give a folder.")
+        raise InputError(f"--output {str(folder)!r} is a file; give a folder.")
     if not os.access(first_existing(folder.expanduser().resolve()), os.W_OK):
-        raise PlayError(f"--output {str(folder)!r} cannot be written; give a folder that can.")
+        raise InputError(f"--output {str(folder)!r} cannot be written; give a folder that can.")
 
 
-def _not_writable(folder: Path, error: OSError) -> PlayError:
-    return PlayError(f"--output {str(folder)!r} cannot be written ({error.strerror}); give a folder that can.")
+def _not_writable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"--output {str(folder)!r} cannot be written ({error.strerror}); give a folder that can.")

@@ -10,12 +10,12 @@ from typing import Any
 
 import gymnasium as gym
 
+from vagram_ray.commands import InputError
 from vagram_ray.core.model_losses import get_model_loss
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.envs import EnvironmentSpec
 from vagram_ray.envs.distractors import current_distractor_settings
 from vagram_ray.envs.dm_control import is_dm_control
-from vagram_ray.play.errors import PlayError
 
 OBJECT = "$object"
 """Key of the one-entry dict that stands for a value that was no plain data (``rllib.plain_config``)."""
@@ -26,20 +26,20 @@ def load_named_extensions(names: Sequence[str]) -> None:
     """Import what the user names with ``--extension``: files and modules with losses and environments.
 
     Raises:
-        PlayError: One of them cannot be imported.
+        InputError: One of them cannot be imported.
     """
     if not names:
         return
     for name in names:
         if name.endswith(".py") and not Path(name).expanduser().is_file():
-            raise PlayError(f"--extension {name!r}: there is no such file; give the path of one, or a module's name.")
+            raise InputError(f"--extension {name!r}: there is no such file; give the path of one, or a module's name.")
     from vagram_ray.rllib.extensions import ExtensionError, load_extensions  # imports Ray, and starts nothing
 
     for name in names:
         try:
             load_extensions(name)
         except ExtensionError as error:
-            raise PlayError(f"--extension {str(error).removeprefix('extensions: ')}") from error
+            raise InputError(f"--extension {str(error).removeprefix('extensions: ')}") from error
 
 
 def read_configuration(folder: Path, config: Mapping[str, Any]) -> tuple[MBPOSettings, EnvironmentSpec]:
@@ -50,7 +50,7 @@ def read_configuration(folder: Path, config: Mapping[str, Any]) -> tuple[MBPOSet
         config: Its settings by name. One that the checkpoint does not know yet has its default, or what it meant.
 
     Raises:
-        PlayError: They need an extension that is not loaded, hold objects that are not kept, or make no sense.
+        InputError: They need an extension that is not loaded, hold objects that are not kept, or make no sense.
     """
     try:
         _check_names(folder, config)
@@ -59,22 +59,22 @@ def read_configuration(folder: Path, config: Mapping[str, Any]) -> tuple[MBPOSet
     except ValueError as error:
         raise cannot_be_played(folder, error) from error
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise PlayError(
+        raise InputError(
             f"The settings of the checkpoint {str(folder)!r} make no sense ({type(error).__name__}: {error}); "
             "was it written by another version of vagram_ray?"
         ) from error
 
 
-def cannot_be_played(folder: Path, reason: object) -> PlayError:
+def cannot_be_played(folder: Path, reason: object) -> InputError:
     """The sentence for settings that are refused."""
-    return PlayError(f"{str(folder)!r} cannot be played: {str(reason).rstrip('.')}.")
+    return InputError(f"{str(folder)!r} cannot be played: {str(reason).rstrip('.')}.")
 
 
 def _check_names(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a loss or an environment that only an extension could have brought, and say how to load it."""
     for unknown, brought_by in _unknown_names(config):
         extension = " ".join(f"--extension {shlex.quote(name)}" for name in brought_by)
-        raise PlayError(
+        raise InputError(
             f"{str(folder)!r} was trained with {unknown}, which is not registered here, and a checkpoint makes nothing "
             f"run: add {extension or '--extension with the file or module that brings it'} (in Python: import it, or "
             "vagram_ray.rllib.load_extensions)."

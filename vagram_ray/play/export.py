@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vagram_ray.commands import SETTINGS, Command
-from vagram_ray.play.errors import PlayError
+from vagram_ray.commands import SETTINGS, Command, InputError
 from vagram_ray.text import reason, short_path
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def write_agent(agent: SavedAgent, folder: Path, episodes: Sequence[Episode]) ->
         episodes: At least two episodes of its deterministic policy, for the card.
 
     Raises:
-        PlayError: The folder is taken or cannot be written, or the checkpoint's numbers do not fit its configuration.
+        InputError: The folder is taken or cannot be written, or the checkpoint's numbers do not fit its configuration.
     """
     from pyarrow.fs import LocalFileSystem
 
@@ -98,7 +97,7 @@ def write_agent(agent: SavedAgent, folder: Path, episodes: Sequence[Episode]) ->
             {"README.md": card(agent, settings, origin, target.name).encode()},
         )
     except OSError as error:
-        raise PlayError(f"{str(folder)!r} cannot be written ({reason(error)}).") from error
+        raise InputError(f"{str(folder)!r} cannot be written ({reason(error)}).") from error
     return origin
 
 
@@ -106,7 +105,7 @@ def inference_state(agent: SavedAgent) -> dict[str, dict[str, Any]]:
     """Of a seed's state what it takes to act, to value and to predict.
 
     Raises:
-        PlayError: It does not fit the configuration.
+        InputError: It does not fit the configuration.
     """
     agent.values()  # actor and critics fit
     state = {"sac": {name: agent.state["sac"][name] for name in ("actor", "critic", "target_critic", "log_alpha")}}
@@ -118,7 +117,7 @@ def inference_state(agent: SavedAgent) -> dict[str, dict[str, Any]]:
 
 def _check_target(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-        raise PlayError(f"{str(folder)!r} is there already; give a folder that is not there, or remove it first.")
+        raise InputError(f"{str(folder)!r} is there already; give a folder that is not there, or remove it first.")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.play.errors import PlayError
+from vagram_ray.commands import InputError
 from vagram_ray.text import reason
 
 SCHEME = "hf://"
@@ -24,29 +24,29 @@ def download(address: str) -> Path:
     """The folder of ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION`` in the library's cache.
 
     Raises:
-        PlayError: The address is none, or nothing can be had from there.
+        InputError: The address is none, or nothing can be had from there.
     """
     from vagram_ray.checkpoint.folder import MANIFEST, PRETRAINED_FILES
 
     match = _ADDRESS.fullmatch(address)
     if match is None:
-        raise PlayError(f"{address!r} is no address; give hf://OWNER/NAME, or hf://OWNER/NAME@REVISION.")
+        raise InputError(f"{address!r} is no address; give hf://OWNER/NAME, or hf://OWNER/NAME@REVISION.")
     names = [CARD, *PRETRAINED_FILES, MANIFEST]
     library = huggingface_hub()
     try:
         return Path(library.snapshot_download(match[1], revision=match[2], allow_patterns=names))
     except Exception as error:  # its HTTP library's errors are of many kinds
-        raise PlayError(f"{address!r} cannot be had ({reason(error)}).") from error
+        raise InputError(f"{address!r} cannot be had ({reason(error)}).") from error
 
 
 def huggingface_hub() -> Any:
     """The package.
 
     Raises:
-        PlayError: It is not installed.
+        InputError: It is not installed.
     """
     try:
         import huggingface_hub as package
     except ImportError as error:
-        raise PlayError("hf:// needs the package huggingface_hub: pip install 'vagram_ray[hub]'.") from error
+        raise InputError("hf:// needs the package huggingface_hub: pip install 'vagram_ray[hub]'.") from error
     return package

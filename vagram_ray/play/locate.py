@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vagram_ray.play.errors import PlayError
+from vagram_ray.commands import InputError
 from vagram_ray.records import SweepError, SweepFolder
 
 if TYPE_CHECKING:
@@ -26,23 +26,23 @@ def find_checkpoint(
         tell: Is told of newer checkpoints that are passed over because they are damaged.
 
     Raises:
-        PlayError: One sentence that names the value and the way out.
+        InputError: One sentence that names the value and the way out.
     """
     if str(given).startswith("hf://"):
         from vagram_ray.play.hub import download
 
         given = download(str(given))
     if "://" in str(given):
-        raise PlayError(f"{str(given)!r} is not on this machine; copy the checkpoint's folder here and give its path.")
+        raise InputError(f"{str(given)!r} is not on this machine; copy the checkpoint's folder here and give its path.")
     folder = Path(given).expanduser()
     if not folder.exists():
-        raise PlayError(f"There is nothing at {str(given)!r}; give the folder of a checkpoint, a trial or a sweep.")
+        raise InputError(f"There is nothing at {str(given)!r}; give the folder of a checkpoint, a trial or a sweep.")
     if not folder.is_dir():
-        raise PlayError(f"{str(given)!r} is a file; give the folder of a checkpoint, a trial or a sweep.")
+        raise InputError(f"{str(given)!r} is a file; give the folder of a checkpoint, a trial or a sweep.")
     if SweepFolder(folder).is_there:
         return _newest(_trial_of_sweep(folder, cell, seed), tell)
     if cell is not None:
-        raise PlayError(f"--cell {cell!r} goes with a sweep, and {str(given)!r} is not the folder of one.")
+        raise InputError(f"--cell {cell!r} goes with a sweep, and {str(given)!r} is not the folder of one.")
     if _is_checkpoint(folder):
         return folder
     from vagram_ray.checkpoint.files import resolve
@@ -50,7 +50,7 @@ def find_checkpoint(
 
     if numbered_checkpoints(*resolve(folder)) or (folder / OWN_FOLDER).is_dir():
         return _newest(folder, tell)
-    raise PlayError(f"{str(given)!r} holds no checkpoint; give the folder of a checkpoint, a trial or a sweep.")
+    raise InputError(f"{str(given)!r} holds no checkpoint; give the folder of a checkpoint, a trial or a sweep.")
 
 
 def is_pretrained(folder: Path) -> bool:
@@ -79,7 +79,7 @@ def _is_checkpoint(folder: Path) -> bool:
 
 def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
     if not trial.is_dir():
-        raise PlayError(f"There is no trial's folder at {str(trial)!r}; did the trial start, and on this machine?")
+        raise InputError(f"There is no trial's folder at {str(trial)!r}; did the trial start, and on this machine?")
     from pyarrow.fs import LocalFileSystem
 
     from vagram_ray.checkpoint.files import STORAGE_ERRORS
@@ -95,12 +95,12 @@ def _newest(trial: Path, tell: Callable[[str], None] | None) -> Path:
                 break
             problems.append(problem)
     except STORAGE_ERRORS as error:
-        raise PlayError(f"The trial {str(trial)!r} cannot be read ({error}).") from error
+        raise InputError(f"The trial {str(trial)!r} cannot be read ({error}).") from error
     if not numbered:
-        raise PlayError(f"The trial {str(trial)!r} holds no checkpoint yet; wait for its first one.")
+        raise InputError(f"The trial {str(trial)!r} holds no checkpoint yet; wait for its first one.")
     if len(problems) == len(numbered):
         other = f" The trial {str(trial)!r} holds no other that is whole." if len(numbered) > 1 else ""
-        raise PlayError(f"{problems[0]}{other}")
+        raise InputError(f"{problems[0]}{other}")
     if tell is not None:
         for problem in problems:
             tell(f"{problem} It is passed over.")
@@ -133,7 +133,7 @@ def _trial_of_sweep(folder: Path, label: str | None, seed: int | None) -> Path:
     try:
         info = SweepFolder(folder).read("be played")
     except SweepError as error:
-        raise PlayError(error.message) from error
+        raise InputError(error.message) from error
     labels = [cell["label"] for cell in info["cells"]]
     index = _cell_index(folder, labels, label)
     own_trials = [trial for trial in info["trials"] if trial["cell"] == index]
@@ -141,7 +141,7 @@ def _trial_of_sweep(folder: Path, label: str | None, seed: int | None) -> Path:
         if seed is None or seed in trial["seeds"]:
             return _trial_folder(folder, trial["name"], info.get("storage"))
     known = sorted(own for trial in own_trials for own in trial["seeds"])
-    raise PlayError(f"--seed {seed} is not in {labels[index]!r}; its seeds are {', '.join(map(str, known))}.")
+    raise InputError(f"--seed {seed} is not in {labels[index]!r}; its seeds are {', '.join(map(str, known))}.")
 
 
 def _trial_folder(folder: Path, name: str, storage: str | None) -> Path:
@@ -149,7 +149,7 @@ def _trial_folder(folder: Path, name: str, storage: str | None) -> Path:
     trial = folder / name
     if storage and not trial.is_dir():
         place = f"{storage.rstrip('/')}/{folder.name}/{name}"
-        raise PlayError(f"The trial's checkpoints are not on this machine; copy {place!r} here and give its path.")
+        raise InputError(f"The trial's checkpoints are not on this machine; copy {place!r} here and give its path.")
     return trial
 
 
@@ -162,7 +162,7 @@ def _cell_index(folder: Path, labels: list[str], given: str | None) -> int:
         return found[0]
     fitting = f", of which {len(found) or 'none'} fit{'s' * (not found)} --cell {given!r}" if given else ""
     shown = " or ".join(repr(labels[index]) for index in found or range(len(labels)))
-    raise PlayError(f"{str(folder)!r} is a sweep of {len(labels)} cells{fitting}; choose one with --cell {shown}.")
+    raise InputError(f"{str(folder)!r} is a sweep of {len(labels)} cells{fitting}; choose one with --cell {shown}.")
 
 
 def _compact(label: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vagram_ray.play.errors import PlayError
+from vagram_ray.commands import InputError
 from vagram_ray.play.model_table import short_number, short_percent
 from vagram_ray.play.model_view import REWARD, DimensionError, ModelView
 
@@ -37,12 +37,12 @@ def draw_model_view(view: ModelView, title: str) -> Figure:
         title: Whose model it is.
 
     Raises:
-        PlayError: Matplotlib is not installed.
+        InputError: Matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PlayError("--model needs matplotlib, which is not installed: pip install matplotlib.") from error
+        raise InputError("--model needs matplotlib, which is not installed: pip install matplotlib.") from error
 
     count = len(view.names) + 1
     columns = min(count, 4 if count <= 8 else 5 if count <= 20 else 6)

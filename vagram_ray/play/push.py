@@ -13,8 +13,7 @@ from pathlib import Path
 
 import click
 
-from vagram_ray.commands import SETTINGS, Command
-from vagram_ray.play.errors import PlayError
+from vagram_ray.commands import SETTINGS, Command, InputError
 from vagram_ray.play.hub import CARD, NAME, SCHEME, huggingface_hub
 from vagram_ray.text import reason, short_path
 
@@ -45,16 +44,16 @@ def check_push(folder: Path, repository: str) -> list[str]:
     """Names of the files that would be pushed.
 
     Raises:
-        PlayError: The name is none, or the folder holds no whole exported agent.
+        InputError: The name is none, or the folder holds no whole exported agent.
     """
     from vagram_ray.checkpoint.folder import MANIFEST, PRETRAINED_FILES
     from vagram_ray.play.checkpoint import read_agent
     from vagram_ray.play.locate import find_checkpoint, is_pretrained
 
     if not _REPOSITORY.fullmatch(repository):
-        raise PlayError(f"{repository!r} is no repository; give OWNER/NAME.")
+        raise InputError(f"{repository!r} is no repository; give OWNER/NAME.")
     if find_checkpoint(folder) != folder or not is_pretrained(folder):
-        raise PlayError(
+        raise InputError(
             f"{str(folder)!r} is no exported agent; make one with python -m vagram_ray.play.export {folder} FOLDER."
         )
     read_agent(folder)  # whole, and with the checksums that were written
@@ -65,7 +64,7 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     """Push an exported agent. Returns the address of what was pushed.
 
     Raises:
-        PlayError: The folder is none, or the push fails.
+        InputError: The folder is none, or the push fails.
     """
     files = check_push(folder, repository)
     api = huggingface_hub().HfApi()
@@ -75,7 +74,7 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
             repo_id=repository, folder_path=folder, allow_patterns=files, commit_message=f"Add {folder.name}"
         )
     except Exception as error:  # its HTTP library's errors are of many kinds
-        raise PlayError(f"{str(folder)!r} was not pushed to {repository!r} ({reason(error)}).") from error
+        raise InputError(f"{str(folder)!r} was not pushed to {repository!r} ({reason(error)}).") from error
     return str(pushed)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from vagram_ray.commands import InputError
 from vagram_ray.envs import EnvironmentSpec, EnvironmentSpecError, SeedVectorEnv
-from vagram_ray.play.errors import PlayError
 from vagram_ray.text import reason
 
 Look = Callable[[gym.Env, int, float, bool], None]
@@ -37,7 +37,7 @@ def take_picture(env: gym.Env) -> np.ndarray:
     """A picture of now, (height, width, 3) uint8.
 
     Raises:
-        PlayError: The environment draws none here.
+        InputError: The environment draws none here.
     """
     env_id = env.spec.id if env.spec else str(env)
     try:
@@ -45,7 +45,7 @@ def take_picture(env: gym.Env) -> np.ndarray:
     except Exception as error:  # each renderer has its own ways to fail
         raise _no_pictures(env_id, error) from error
     if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3:
-        raise PlayError(f"environment {env_id!r} draws no pictures; leave --video away.")
+        raise InputError(f"environment {env_id!r} draws no pictures; leave --video away.")
     return picture.astype(np.uint8)
 
 
@@ -83,7 +83,7 @@ def watched_environment(spec: EnvironmentSpec, seed: int, look: Look) -> Iterato
     """The evaluation environment of one seed, which draws pictures and tells ``look`` of its steps.
 
     Raises:
-        PlayError: It cannot be drawn. The sentence names what to install.
+        InputError: It cannot be drawn. The sentence names what to install.
     """
     given = {item.name: getattr(spec, item.name) for item in fields(spec)}
     keywords = {**spec.env_kwargs, "render_mode": "rgb_array"}
@@ -91,7 +91,7 @@ def watched_environment(spec: EnvironmentSpec, seed: int, look: Look) -> Iterato
         envs = SeedVectorEnv(_WatchedSpec(**{**given, "env_kwargs": keywords}, look=look), (seed,), evaluation=True)
     except EnvironmentSpecError as error:
         if "render_mode" in str(error):
-            raise PlayError(
+            raise InputError(
                 f"environment {spec.env_id!r} draws no pictures (it takes no render_mode='rgb_array'); "
                 "leave --video away."
             ) from error
@@ -111,9 +111,9 @@ def step_seconds(env: gym.Env) -> float | None:
     return None
 
 
-def _no_pictures(env_id: str, error: BaseException) -> PlayError:
+def _no_pictures(env_id: str, error: BaseException) -> InputError:
     why = f"{type(error).__name__}: {reason(error)}".rstrip(": ")
-    return PlayError(
+    return InputError(
         f"environment {env_id!r} cannot be drawn here ({why}; MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}); install "
         "what is missing (Debian and Ubuntu, for MuJoCo: apt-get install libegl1 libgl1-mesa-dri, or libosmesa6 and "
         "MUJOCO_GL=osmesa; for Pendulum and cartpole: pip install 'gymnasium[classic-control]'), or leave --video away."

@@ -11,9 +11,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from vagram_ray.commands import InputError
 from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
 from vagram_ray.play.episodes import format_return
-from vagram_ray.play.errors import PlayError
 from vagram_ray.play.rendering import step_seconds, take_picture, watched_environment
 from vagram_ray.text import reason
 
@@ -35,23 +35,23 @@ def check_video_file(path: Path) -> None:
     """Refuse what cannot become a video before anything is played.
 
     Raises:
-        PlayError: The name does not end with .mp4, or the encoder is not installed.
+        InputError: The name does not end with .mp4, or the encoder is not installed.
     """
     if path.suffix.lower() != ".mp4":
-        raise PlayError(f"--video {str(path)!r} is not usable: the file's name has to end with .mp4.")
+        raise InputError(f"--video {str(path)!r} is not usable: the file's name has to end with .mp4.")
     if path.is_dir():
-        raise PlayError(f"--video {str(path)!r} is a folder; give the name of a file in it.")
+        raise InputError(f"--video {str(path)!r} is a folder; give the name of a file in it.")
     for module, package in (("imageio_ffmpeg", "imageio-ffmpeg"), ("PIL", "pillow"), ("matplotlib", "matplotlib")):
         try:
             __import__(module)
         except ImportError as error:
-            raise PlayError(f"--video needs {package}, which is not installed: pip install {package}.") from error
+            raise InputError(f"--video needs {package}, which is not installed: pip install {package}.") from error
     import imageio_ffmpeg
 
     try:
         imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
-        raise PlayError("--video needs the program ffmpeg: install it, or reinstall imageio-ffmpeg.") from error
+        raise InputError("--video needs the program ffmpeg: install it, or reinstall imageio-ffmpeg.") from error
 
 
 class Film:
@@ -120,14 +120,14 @@ def filmed(spec: EnvironmentSpec, seed: int, film: Film) -> Iterator[SeedVectorE
     """The evaluation environment of one seed, which is filmed while it is played.
 
     Raises:
-        PlayError: The environment cannot be drawn, or the file not be written.
+        InputError: The environment cannot be drawn, or the file not be written.
     """
     try:
         film.path.parent.mkdir(parents=True, exist_ok=True)
         with watched_environment(spec, seed, film.look) as envs:
             yield envs
     except OSError as error:
-        raise PlayError(f"--video {str(film.path)!r} cannot be written ({reason(error)}).") from error
+        raise InputError(f"--video {str(film.path)!r} cannot be written ({reason(error)}).") from error
     finally:
         film.close()
 

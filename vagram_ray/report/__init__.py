@@ -4,6 +4,7 @@
 from it. Importing this package imports neither Ray nor PyTorch nor W&B: looking takes seconds.
 """
 
+from vagram_ray.commands import InputError
 from vagram_ray.report.curves import (
     CellCurves,
     Comparison,
@@ -11,15 +12,14 @@ from vagram_ray.report.curves import (
     Panel,
     SeedCurve,
 )
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.merging import load_comparison
 
 __all__ = [
     "CellCurves",
     "Comparison",
     "ExperimentFacts",
+    "InputError",
     "Panel",
-    "ReportError",
     "SeedCurve",
     "load_comparison",
 ]

@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.commands import SETTINGS, Command, first_existing, make_console
+from vagram_ray.commands import SETTINGS, Command, InputError, first_existing, make_console
 from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.report.curves import Comparison, with_reference
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.merging import load_comparison
 from vagram_ray.text import plural, short_path
 
@@ -79,7 +78,7 @@ def report(
     """Write a report. Returns the path of its page.
 
     Raises:
-        ReportError: The input cannot work, or the folder cannot be written.
+        InputError: The input cannot work, or the folder cannot be written.
     """
     folder = output or default_output(sources)
     if wandb is not None:
@@ -152,7 +151,7 @@ def _watch(sources: Sequence[Path], console: Console) -> None:
     from vagram_ray.report.watch import watch_sweep
 
     if len(sources) > 1:
-        raise ReportError(f"--watch shows one sweep, and {len(sources)} were named; give one folder.")
+        raise InputError(f"--watch shows one sweep, and {len(sources)} were named; give one folder.")
     named = sources[0]
     watch_sweep(named.parent if named.name == SWEEP_FILE else named, console)
     console.print()
@@ -170,9 +169,9 @@ def _check_writable(folder: Path) -> None:
         raise _not_writable(folder, error) from error
 
 
-def _not_writable(folder: Path, error: OSError) -> ReportError:
+def _not_writable(folder: Path, error: OSError) -> InputError:
     reason = error.strerror or str(error)
-    return ReportError(f"The report cannot be written to {str(folder)!r} ({reason}); give another --output.")
+    return InputError(f"The report cannot be written to {str(folder)!r} ({reason}); give another --output.")
 
 
 def _print_answer(sentences: Sequence[str], console: Console) -> None:

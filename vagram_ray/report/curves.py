@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from vagram_ray.commands import InputError
 from vagram_ray.records.schema import RETURN_METRIC as RETURN_METRIC  # of sources that do not name theirs
 from vagram_ray.records.seed_statistics import counted_returns
-from vagram_ray.report.errors import ReportError
 from vagram_ray.text import canonical, format_value
 
 METHOD_AXES = ("model_loss", "dynamics_model", "algorithm", "method", "agent")
@@ -263,8 +263,8 @@ def with_reference(comparison: Comparison, reference: str | None) -> Comparison:
     """The comparison with a line that the others are held against.
 
     Raises:
-        ReportError: No line has that name. The sentence lists those that there are.
+        InputError: No line has that name. The sentence lists those that there are.
     """
     if reference is not None and reference not in comparison.lines:
-        raise ReportError(f"--reference {reference!r} is none of the methods: {'; '.join(comparison.lines)}.")
+        raise InputError(f"--reference {reference!r} is none of the methods: {'; '.join(comparison.lines)}.")
     return replace(comparison, reference=reference)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vagram_ray.commands import InputError
 from vagram_ray.report import curve_plots, final_plots
 from vagram_ray.report.comparisons import PairComparison, compare_pairs
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.drawing import Drawing
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_files import Figure, Plot, save_plot
 from vagram_ray.report.figure_style import line_styles
 from vagram_ray.report.text import seeds_in_figures, task_lines
@@ -32,7 +32,7 @@ def draw_figures(
         pairs: ``compare_pairs(comparison)``, where it has been computed already.
 
     Raises:
-        ReportError: No cell has one of the metrics.
+        InputError: No cell has one of the metrics.
     """
     check_metrics(comparison, metrics)
     compared = compare_pairs(comparison) if pairs is None else pairs
@@ -44,13 +44,13 @@ def check_metrics(comparison: Comparison, metrics: Sequence[str]) -> None:
     """Refuse metrics that no cell has.
 
     Raises:
-        ReportError: One sentence with the metrics that there are.
+        InputError: One sentence with the metrics that there are.
     """
     known = sorted({name for cell in comparison.cells for name in cell.metrics})
     for metric in metrics:
         if metric not in known:
             there = f"there are {', '.join(known)}" if known else "there are none besides the return"
-            raise ReportError(f"--metric {metric!r} is in none of the results; {there}.")
+            raise InputError(f"--metric {metric!r} is in none of the results; {there}.")
 
 
 def plots_of(comparison: Comparison, metrics: Sequence[str], pairs: Sequence[PairComparison]) -> list[Plot]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vagram_ray.commands import InputError
 from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.text import format_seeds, format_value
 
@@ -34,7 +34,7 @@ def read_long_csv(path: Path) -> list[Source]:
     """The experiments of a CSV file in the long format.
 
     Raises:
-        ReportError: The file is not in that format. The sentence names the line and the way out.
+        InputError: The file is not in that format. The sentence names the line and the way out.
     """
     table = _Table.read(path)
     metric = _return_metric(table)
@@ -59,7 +59,7 @@ class _Table:
         columns, rows = _read_rows(path)
         lacking = [name for name in NEEDED if name not in columns]
         if lacking:
-            raise ReportError(
+            raise InputError(
                 f"{str(path)!r} is the table of a sweep, not of the long format: name the sweep's folder instead."
                 if _is_sweep_table(columns)
                 else f"{str(path)!r} has no column {lacking[0]!r}: the long format has one row per measurement "
@@ -75,7 +75,7 @@ class _Table:
         frame["value"] = _floats(path, frame["value"], numbers)
         frame = frame[numbers.to_numpy()].copy()
         if frame.empty:
-            raise ReportError(f"{str(path)!r} holds no value: the column 'value' is empty in every row.")
+            raise InputError(f"{str(path)!r} holds no value: the column 'value' is empty in every row.")
         axes = tuple(name for name in columns if name not in NEEDED + OPTIONAL)
         for axis in axes:
             frame[axis] = frame[axis].str.strip()
@@ -88,9 +88,9 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ReportError(f"{str(path)!r} is not text in UTF-8 ({error.reason}): save it as CSV UTF-8.") from error
+        raise InputError(f"{str(path)!r} is not text in UTF-8 ({error.reason}): save it as CSV UTF-8.") from error
     except OSError as error:
-        raise ReportError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
+        raise InputError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
     reader = csv.reader(io.StringIO(text))
     try:
         columns = [name.strip() for name in next(reader, [])]
@@ -99,19 +99,19 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
             if not row:
                 continue
             if len(row) != len(columns):
-                raise ReportError(
+                raise InputError(
                     f"Line {reader.line_num} of {str(path)!r} has {len(row)} fields where the first line names "
                     f"{len(columns)} columns: give every row all of them, empty where there is nothing."
                 )
             rows.append(row)
     except csv.Error as error:
-        raise ReportError(f"{str(path)!r} is not a CSV file (line {reader.line_num}: {error}).") from error
+        raise InputError(f"{str(path)!r} is not a CSV file (line {reader.line_num}: {error}).") from error
     if len(columns) == 1 and ";" in columns[0]:
-        raise ReportError(f"{str(path)!r} is separated by semicolons: save it with commas.")
+        raise InputError(f"{str(path)!r} is separated by semicolons: save it with commas.")
     if twice := [name for name in columns if columns.count(name) > 1]:
-        raise ReportError(f"{str(path)!r} has the column {twice[0]!r} twice: name each column once.")
+        raise InputError(f"{str(path)!r} has the column {twice[0]!r} twice: name each column once.")
     if not rows:
-        raise ReportError(f"{str(path)!r} has no rows: the long format has one row per measurement (docs/report.md).")
+        raise InputError(f"{str(path)!r} has no rows: the long format has one row per measurement (docs/report.md).")
     return columns, rows
 
 
@@ -131,7 +131,7 @@ def _whole_numbers(path: Path, name: str, texts: pd.Series) -> np.ndarray:
     bad = ~np.isfinite(numbers) | (numbers < 0) | (numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53)
     if bad.any():
         first = int(np.argmax(bad))
-        raise ReportError(
+        raise InputError(
             f"{name} is {texts.iloc[first]!r} in line {_line(first)} of {str(path)!r}: it has to be a whole number "
             "from 0 on."
         )
@@ -147,7 +147,7 @@ def _floats(path: Path, texts: pd.Series, wanted: pd.Series) -> np.ndarray:
     bad = np.isnan(numbers) & ~named & wanted.to_numpy()
     if bad.any():
         first = int(np.argmax(bad))
-        raise ReportError(
+        raise InputError(
             f"value is {texts.iloc[first]!r} in line {_line(first)} of {str(path)!r}: it has to be a number, 'nan' "
             "for a seed that broke down, or empty for what was not measured."
         )
@@ -163,7 +163,7 @@ def _check_duplicates(path: Path, frame: pd.DataFrame, axes: Sequence[str]) -> N
     row = frame.iloc[second]
     same = (frame[keys] == row[keys]).all(axis=1).to_numpy()
     lines = frame.index[same][:2]
-    raise ReportError(
+    raise InputError(
         f"Lines {_line(lines[0])} and {_line(lines[1])} of {str(path)!r} both give {row['metric']} of seed "
         f"{row['seed']} at env step {row['env_steps']}: keep one, or add a column that tells the runs apart."
     )
@@ -176,7 +176,7 @@ def _return_metric(table: _Table) -> str:
     if len(metrics) == 1:
         return str(metrics[0])
     shown = ", ".join(metrics[:5]) + (", ..." if len(metrics) > 5 else "")
-    raise ReportError(
+    raise InputError(
         f"{str(table.path)!r} has the metrics {shown} and none of them is {RETURN_METRIC!r}: give the return that name."
     )
 

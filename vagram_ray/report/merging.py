@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vagram_ray.commands import InputError
 from vagram_ray.records import SweepFolder
 from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.report.curves import METHOD_AXES, NOT_GIVEN, TASK_AXES, CellCurves, Comparison, varying_axes
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.importers import read_long_csv
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.report.sweep_source import read_sweep
@@ -29,7 +29,7 @@ def load_comparison(sources: Sequence[str | Path]) -> Comparison:
     A sweep may be running, interrupted or damaged in part: what it lacks is named in ``missing``.
 
     Raises:
-        ReportError: A source is not there or cannot be read, or the sources do not fit together.
+        InputError: A source is not there or cannot be read, or the sources do not fit together.
     """
     return merge_sources([read_source(Path(source)) for source in sources])
 
@@ -38,19 +38,19 @@ def read_source(path: Path) -> list[Source]:
     """The experiments in a sweep's folder or a CSV file.
 
     Raises:
-        ReportError: There is nothing of that kind, or it cannot be read.
+        InputError: There is nothing of that kind, or it cannot be read.
     """
     if not path.exists():
-        raise ReportError(f"There is no file or folder {str(path)!r}: name a sweep's folder or a CSV file.")
+        raise InputError(f"There is no file or folder {str(path)!r}: name a sweep's folder or a CSV file.")
     if path.is_file():
         if path.name == SWEEP_FILE:
             return [read_sweep(path.parent)]
         if path.suffix.lower() != ".csv":
-            raise ReportError(f"{str(path)!r} is not a source of results: a file has to be a .csv in the long format.")
+            raise InputError(f"{str(path)!r} is not a source of results: a file has to be a .csv in the long format.")
         return read_long_csv(path)
     if SweepFolder(path).is_there:
         return [read_sweep(path)]
-    raise ReportError(_nothing_in(path))
+    raise InputError(_nothing_in(path))
 
 
 def _nothing_in(folder: Path) -> str:
@@ -68,21 +68,21 @@ def merge_sources(groups: Sequence[Sequence[Source]]) -> Comparison:
     """One comparison of all sources, given as the experiments of each file or folder in turn.
 
     Raises:
-        ReportError: There is no source, or their return metrics differ.
+        InputError: There is no source, or their return metrics differ.
     """
     sources = _once_each([source for group in groups for source in group])
     if not sources:
-        raise ReportError("There is nothing to report: name at least one sweep's folder or CSV file.")
+        raise InputError("There is nothing to report: name at least one sweep's folder or CSV file.")
     metrics = {source.return_metric: source.facts.name for source in reversed(sources)}
     if len(metrics) > 1:
         (one, first), (other, second), *_ = sorted(metrics.items())
-        raise ReportError(
+        raise InputError(
             f"The returns of {first!r} ({one}) and {second!r} ({other}) are not the same metric: report them apart."
         )
     sources = _with_distinct_names(sources)
     cells = _with_distinct_labels(_join_seeds(_with_shared_axes(sources)))
     if not cells:
-        raise ReportError(f"There are no cells in {str(sources[0].facts.source)!r}: nothing has been planned there.")
+        raise InputError(f"There are no cells in {str(sources[0].facts.source)!r}: nothing has been planned there.")
     return Comparison(
         cells=tuple(cells),
         experiments=tuple(source.facts for source in sources),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vagram_ray.commands import InputError
 from vagram_ray.files import write_atomically
 from vagram_ray.records import SweepError, SweepFolder
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.seed_statistics import MIN_SEEDS
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_files import Figure, save_plot
 from vagram_ray.report.page import PAGE_FILE, Page, Section
 from vagram_ray.report.search import Search, is_search
@@ -29,14 +29,14 @@ def find_search(source: Path) -> Search | None:
     """The search in a folder, or None where something else is there.
 
     Raises:
-        ReportError: It is one, and cannot be read.
+        InputError: It is one, and cannot be read.
     """
     folder = source.parent if source.name == "sweep.json" else source
     if SweepFolder(folder).is_there:
         try:
             results = SweepResults.load(folder)
         except SweepError as error:
-            raise ReportError(error.message) from error
+            raise InputError(error.message) from error
         return search_of_sweep(results) if is_search(results.info) else None
     return search_of_tune(folder) if is_tune_experiment(folder) else None
 

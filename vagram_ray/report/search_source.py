@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from vagram_ray.commands import InputError
 from vagram_ray.files import read_file
 from vagram_ray.records.ranking import RankedCell
 from vagram_ray.records.results import SweepResults, final_window
 from vagram_ray.records.schema import MAX_RECORDS_BYTES, MAX_SWEEP_FILE_BYTES, parse_json
 from vagram_ray.records.seed_statistics import interquartile_mean, summarize
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.search import Sample, Search
 from vagram_ray.report.statistics import on_common_steps
 from vagram_ray.report.sweep_source import read_sweep
@@ -40,7 +40,7 @@ def search_of_sweep(results: SweepResults) -> Search:
     """The search in a sweep's folder, finished or not.
 
     Raises:
-        ReportError: It cannot be read.
+        InputError: It cannot be read.
     """
     source = read_sweep(results.folder)
     stopped = {trial.cell: trial.stopped_by for trial in map(results.at_the_end, results.trials) if trial.stopped_by}
@@ -75,14 +75,14 @@ def search_of_tune(folder: Path) -> Search:
     them. A trial with fewer iterations than the longest counts as stopped early.
 
     Raises:
-        ReportError: A file cannot be read, or no trial reports an episode return.
+        InputError: A file cannot be read, or no trial reports an episode return.
     """
     folders = list(_trial_folders(folder))
     rows = {trial.name: _rows(trial) for trial in folders}
     reported = {key for own in rows.values() for row in own for key in row}
     metric = next((name for name in _METRICS if name in reported), None)
     if metric is None:
-        raise ReportError(f"No trial in {str(folder)!r} reports a return: none of {', '.join(_METRICS)}.")
+        raise InputError(f"No trial in {str(folder)!r} reports a return: none of {', '.join(_METRICS)}.")
     parameters = _varied([_parameters(trial) for trial in folders])
     longest = max((len(own) for own in rows.values()), default=0)
     x = "env_steps" if "env_steps" in reported else "training_iteration"
@@ -120,7 +120,7 @@ def _parameters(trial: Path) -> dict[str, Any]:
     try:
         content = parse_json(read_file(trial / PARAMETERS, MAX_SWEEP_FILE_BYTES))
     except (OSError, ValueError) as error:
-        raise ReportError(f"{str(trial / PARAMETERS)!r} cannot be read ({reason(error)}).") from error
+        raise InputError(f"{str(trial / PARAMETERS)!r} cannot be read ({reason(error)}).") from error
     flat = _flat(content if isinstance(content, dict) else {}, ".")
     return {name.lstrip("_"): value for name, value in flat.items() if name not in _NO_SETTINGS}
 
@@ -141,7 +141,7 @@ def _rows(trial: Path) -> list[dict[str, float]]:
     try:
         text = read_file(trial / name, MAX_RECORDS_BYTES).decode()
     except (OSError, ValueError) as error:
-        raise ReportError(f"{str(trial / name)!r} cannot be read ({reason(error)}).") from error
+        raise InputError(f"{str(trial / name)!r} cannot be read ({reason(error)}).") from error
     if name == PROGRESS:
         return [dict(_numbers(row)) for row in csv.DictReader(io.StringIO(text, newline=""))]
     rows = []

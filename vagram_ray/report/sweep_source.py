@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vagram_ray.commands import InputError
 from vagram_ray.records import SweepError
 from vagram_ray.records.cohort import ENVIRONMENT_FAULT
 from vagram_ray.records.recorded import cell_axes, cell_settings
@@ -13,7 +14,6 @@ from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.records.summary import is_pending
 from vagram_ray.records.task_line import task_line
 from vagram_ray.report.curves import CellCurves, ExperimentFacts, SeedCurve
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.report.sweep_facts import sweep_details
 from vagram_ray.text import canonical
@@ -27,12 +27,12 @@ def read_sweep(folder: Path) -> Source:
     The seeds of a trial whose records are damaged are missing, each with the reason.
 
     Raises:
-        ReportError: ``sweep.json`` is damaged.
+        InputError: ``sweep.json`` is damaged.
     """
     try:
         results = SweepResults.load(folder)
     except SweepError as error:
-        raise ReportError(error.message) from error
+        raise InputError(error.message) from error
     name, metric = folder.resolve().name, results.info["return_metric"]
     cells = tuple(_read_cell(results, index, name, metric) for index in range(len(results.info["cells"])))
     facts = ExperimentFacts(

@@ -18,10 +18,10 @@ from typing import Any
 
 from rich.console import Console
 
+from vagram_ray.commands import InputError
 from vagram_ray.records import SweepFolder
 from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, Panel
 from vagram_ray.report.dashboard import X_AXIS, LinePanel, headline_panels, panel_sections
-from vagram_ray.report.errors import ReportError
 from vagram_ray.report.figure_style import cell_styles
 from vagram_ray.sweep.wandb.identity import sweep_tag
 from vagram_ray.text import canonical
@@ -55,7 +55,7 @@ def check_ready(target: str) -> None:
     """Refuse what cannot work before anything is read or drawn.
 
     Raises:
-        ReportError: The target is none, or the package or the login is missing.
+        InputError: The target is none, or the package or the login is missing.
     """
     parse_target(target)
     _check_package()
@@ -71,7 +71,7 @@ def build_workspace(comparison: Comparison, target: str, console: Console) -> st
         console: Told the report's address, and what the views cannot show.
 
     Raises:
-        ReportError: The target, the package or the login is missing, nothing in the comparison comes from a sweep, or
+        InputError: The target, the package or the login is missing, nothing in the comparison comes from a sweep, or
             W&B refuses. The message is one sentence.
     """
     check_ready(target)
@@ -89,7 +89,7 @@ def build_workspace(comparison: Comparison, target: str, console: Console) -> st
         console.print(f"{'W&B':<9}{report.url} (the panels side by side)", soft_wrap=True)
         return str(workspace.url)
     except Exception as error:  # a class of its own for every way of failing, some of them without a message
-        raise ReportError(
+        raise InputError(
             f"W&B refused the views in {target!r} ({_reason(error)}); check the name, and that you may write there."
         ) from error
 
@@ -98,21 +98,21 @@ def check_logged(comparison: Comparison) -> None:
     """Refuse results of which nothing can be in W&B.
 
     Raises:
-        ReportError: None of them comes from a sweep.
+        InputError: None of them comes from a sweep.
     """
     if not any(facts.kind == "sweep" for facts in comparison.experiments):
-        raise ReportError("--wandb shows runs that sweeps have logged, and there is no sweep among the results.")
+        raise InputError("--wandb shows runs that sweeps have logged, and there is no sweep among the results.")
 
 
 def parse_target(target: str) -> tuple[str, str]:
     """Entity and project.
 
     Raises:
-        ReportError: It is not ``ENTITY/PROJECT``.
+        InputError: It is not ``ENTITY/PROJECT``.
     """
     entity, separator, project = target.partition("/")
     if not (entity and separator and project) or "/" in project:
-        raise ReportError(f"--wandb {target!r} is not usable: give ENTITY/PROJECT, where the sweep's runs are.")
+        raise InputError(f"--wandb {target!r} is not usable: give ENTITY/PROJECT, where the sweep's runs are.")
     return entity, project
 
 
@@ -268,7 +268,7 @@ def _check_package() -> None:
         import wandb_workspaces.reports.v2
         import wandb_workspaces.workspaces  # noqa: F401
     except ImportError as error:
-        raise ReportError(
+        raise InputError(
             f"--wandb needs the package wandb-workspaces ({_reason(error)}): pip install 'vagram_ray[workspace]'."
         ) from error
 
@@ -277,7 +277,7 @@ def _check_login() -> None:
     from vagram_ray.sweep.wandb.mode import key_problem
 
     if problem := key_problem():
-        raise ReportError(f"--wandb cannot reach W&B: {problem} Run `wandb login` first.")
+        raise InputError(f"--wandb cannot reach W&B: {problem} Run `wandb login` first.")
 
 
 def _reason(error: Exception) -> str:

@@ -16,11 +16,11 @@ from typing import Any
 
 from rich.console import Console
 
+from vagram_ray.commands import InputError
 from vagram_ray.files import read_file
 from vagram_ray.records import SweepError, SweepFolder
 from vagram_ray.records.folder import ERROR_FILE, stopped_by
 from vagram_ray.records.launches import started_at, total_seconds
-from vagram_ray.report.errors import ReportError
 from vagram_ray.sweep.run.faults import MAX_FAILURES, NODE_LOST
 from vagram_ray.sweep.view.progress import DONE, FAILED, STOPPED, ProgressTable, ProgressView, SweepProgress
 from vagram_ray.sweep.view.progress_state import RecordedPlan
@@ -34,7 +34,7 @@ class SweepWatch:
     """Follows the files in a sweep's folder and keeps a ``SweepProgress`` up to date.
 
     Raises:
-        ReportError: The folder holds no sweep.
+        InputError: The folder holds no sweep.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
@@ -148,7 +148,7 @@ def watch_sweep(
     """Show the progress of the sweep in ``folder`` until it ends. Ctrl-C leaves the sweep alone.
 
     Raises:
-        ReportError: The folder holds no sweep.
+        InputError: The folder holds no sweep.
     """
     watch = SweepWatch(folder)
     watch.poll()  # what is past is no news: a log starts with the present state
@@ -169,9 +169,9 @@ def _read_info(folder: SweepFolder) -> dict[str, Any]:
     try:
         return folder.read("be watched")
     except FileNotFoundError as error:
-        raise ReportError(f"{str(error).rstrip('.')}; --watch needs one.") from error
+        raise InputError(f"{str(error).rstrip('.')}; --watch needs one.") from error
     except SweepError as error:
-        raise ReportError(error.message) from error
+        raise InputError(error.message) from error
 
 
 def _what_runs(info: Mapping[str, Any]) -> tuple[Any, ...]:

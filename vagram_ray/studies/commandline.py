@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from vagram_ray.studies.errors import StudyError
+from vagram_ray.commands import InputError
 
 
 def prepare_process() -> None:
@@ -26,12 +26,12 @@ def require_matplotlib() -> None:
     """Say so before any work if there is nothing to draw with.
 
     Raises:
-        StudyError: Matplotlib is not installed.
+        InputError: Matplotlib is not installed.
     """
     try:
         importlib.import_module("matplotlib")
     except ImportError as error:
-        raise StudyError("The studies draw with Matplotlib, which is not installed: pip install matplotlib.") from error
+        raise InputError("The studies draw with Matplotlib, which is not installed: pip install matplotlib.") from error
 
 
 def report_epoch(done: int, total: int, returns: np.ndarray) -> None:

@@ -16,14 +16,13 @@ from typing import Any
 import click
 import numpy as np
 
-from vagram_ray.commands import SETTINGS, Command, exact_command
+from vagram_ray.commands import SETTINGS, Command, InputError, exact_command
 from vagram_ray.studies.commandline import (
     prepare_process,
     report_end,
     report_epoch,
     require_matplotlib,
 )
-from vagram_ray.studies.errors import StudyError
 from vagram_ray.studies.output import check_folder, write_facts, written_at_once
 
 MODULE = "vagram_ray.studies.loss_landscape"
@@ -53,14 +52,14 @@ def parse_reference(context: click.Context, parameter: click.Parameter, text: st
     """``"2.0,2.0"`` as (theta, theta_dot).
 
     Raises:
-        StudyError: It is no state of Pendulum.
+        InputError: It is no state of Pendulum.
     """
     try:
         theta, theta_dot = (float(part) for part in text.split(","))
     except ValueError:
         theta = theta_dot = math.nan
     if not (abs(theta) <= math.pi and abs(theta_dot) <= 8):
-        raise StudyError(
+        raise InputError(
             f"--reference {text!r} is not usable: give theta,theta_dot with theta from -pi to pi (0 is upright) and "
             "theta_dot from -8 to 8, for example 2,2."
         )

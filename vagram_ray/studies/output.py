@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.commands import first_existing
-from vagram_ray.studies.errors import StudyError
+from vagram_ray.commands import InputError, first_existing
 from vagram_ray.text import reason
 
 
@@ -23,11 +22,11 @@ def check_folder(folder: Path) -> None:
     """Refuse, before any work, a folder that holds something or that cannot be made. Leaves nothing behind.
 
     Raises:
-        StudyError: One sentence with the way out.
+        InputError: One sentence with the way out.
     """
     try:
         if folder.is_dir() and any(folder.iterdir()):
-            raise StudyError(f"There are results at {str(folder)!r} already: give another --output or remove them.")
+            raise InputError(f"There are results at {str(folder)!r} already: give another --output or remove them.")
         with tempfile.TemporaryFile(dir=first_existing(folder)):
             pass
     except OSError as error:
@@ -39,7 +38,7 @@ def written_at_once(folder: Path) -> Iterator[Path]:
     """A folder to write into. It becomes ``folder`` when the block ends, and is gone if the block fails.
 
     Raises:
-        StudyError: It cannot be written.
+        InputError: It cannot be written.
     """
     partial = folder.absolute().parent / f".{folder.name}-{uuid.uuid4().hex}.partial"
     try:
@@ -71,5 +70,5 @@ def write_facts(path: Path, command: str, facts: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
-def _not_writable(folder: Path, error: OSError) -> StudyError:
-    return StudyError(f"--output {str(folder)!r} cannot be written ({reason(error)}): give a folder that can.")
+def _not_writable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"--output {str(folder)!r} cannot be written ({reason(error)}): give a folder that can.")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vagram_ray.commands import InputError
 from vagram_ray.core.evaluation import evaluate
 from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.core.replay import Transitions
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.core.value_gradients import ValueEstimates
 from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
-from vagram_ray.studies.errors import StudyError
 
 PENDULUM = "Pendulum-v1"
 EVALUATION_EPISODES = 5
@@ -50,12 +50,12 @@ def epochs_of(steps: int, settings: MBPOSettings) -> int:
     """Epochs that come to ``steps`` environment steps with the warm-up.
 
     Raises:
-        StudyError: They are not whole.
+        InputError: They are not whole.
     """
     warm_up, length = settings.num_steps_sampled_before_learning_starts, settings.epoch_length
     epochs = max(1, round((steps - warm_up) / length))
     if steps != warm_up + epochs * length:
-        raise StudyError(
+        raise InputError(
             f"--steps {steps} is not usable: SAC takes {warm_up} warm-up steps and then epochs of {length}; "
             f"the nearest number is {warm_up + epochs * length}."
         )
@@ -93,7 +93,7 @@ def train_sac(seeds: Sequence[int], epochs: int, settings: MBPOSettings, on_epoc
     """Train SAC on Pendulum for ``epochs`` epochs after its warm-up. Equal arguments give equal numbers.
 
     Raises:
-        StudyError: The numbers of a seed did not stay finite.
+        InputError: The numbers of a seed did not stay finite.
     """
     spec = EnvironmentSpec(PENDULUM)
     obs_dim, action_dim = spec.dimensions()
@@ -105,7 +105,7 @@ def train_sac(seeds: Sequence[int], epochs: int, settings: MBPOSettings, on_epoc
         metrics = agent.train_epoch(envs)
         if agent.failed.any():
             broken = [seed for seed, failed in zip(agent.seeds, agent.failed, strict=True) if failed]
-            raise StudyError(f"SAC's numbers did not stay finite for seeds {broken}: leave these seeds out.")
+            raise InputError(f"SAC's numbers did not stay finite for seeds {broken}: leave these seeds out.")
         current = ValueEstimates.of_settings(agent.sac, settings)
         values.append(current.select_seeds(every_seed))
         steps.append(agent.env_steps)
