@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 from rich.console import Console
 
 from vagram_ray import __version__
+from vagram_ray.text import reason
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of every command's context."""
@@ -97,6 +99,24 @@ def first_existing(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a folder for results that cannot be made or written, before any work is done. Leaves nothing behind.
+
+    Raises:
+        InputError: One sentence with the way out.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=first_existing(folder)):
+            pass
+    except OSError as error:
+        raise not_writable(folder, error) from error
+
+
+def not_writable(folder: Path, error: OSError) -> InputError:
+    """The sentence for a folder of results that cannot be written."""
+    return InputError(f"--output {str(folder)!r} cannot be written ({reason(error)}): give a folder that can.")
 
 
 def exact_command(module: str) -> str:

@@ -166,7 +166,7 @@ def test_extensions_are_run_where_the_user_names_them(make_checkpoint, rewrite_c
         (["{folder}", "--video", "film.gif"], "has to end with .mp4"),
         (["{folder}", "{folder}", "--model"], "--model goes with one checkpoint, and 2 are given"),
         (["{folder}", "nowhere"], "There is nothing at 'nowhere'"),
-        (["{folder}", "--model", "--output", "{folder}/config.json"], "is a file; give a folder"),
+        (["{folder}", "--model", "--output", "{folder}/config.json"], "cannot be written (Not a directory)"),
     ],
 )
 def test_bad_input_is_one_sentence(pendulum, arguments: list[str], says: str) -> None:

@@ -84,9 +84,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(sweep: Path, damage: str,
 def test_without_a_whole_checkpoint_the_newest_is_named(sweep: Path) -> None:
     trial = sweep / "b,seeds=0-3"
     shutil.rmtree(trial / "replay")
-    with pytest.raises(
-        InputError, match=r"checkpoint_000010' is damaged: a buffer's file is missing.*no other that"
-    ):
+    with pytest.raises(InputError, match=r"checkpoint_000010' is damaged: a buffer's file is missing.*no other that"):
         find_checkpoint(trial)
     for number in (8, 9):
         shutil.rmtree(trial / f"checkpoint_{number:06d}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from vagram_ray.commands import SETTINGS, Command, InputError, first_existing, make_console
+from vagram_ray.commands import SETTINGS, Command, InputError, check_output, make_console, not_writable
 from vagram_ray.text import short_path
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def show(request: Request, console: Console) -> None:
         draw_without_screen()
     output = request.output or output_folder(folder)
     if request.model:
-        _check_folder(output)
+        check_output(output)
 
     from vagram_ray.play.checkpoint import read_agent
     from vagram_ray.play.configuration import load_named_extensions
@@ -170,21 +169,10 @@ def _show_model(agent: SavedAgent, episodes: list[Episode], horizon: int, output
         numbers.write_text(view.csv_text(), encoding="utf-8")
         save_model_view(view, agent.title, picture)
     except OSError as error:
-        raise _not_writable(output, error) from error
+        raise not_writable(output, error) from error
     console.print()
     console.print(model_table(view))
     console.print()
     console.print(reading(view))
     console.print(f"Model: {short_path(picture)}", soft_wrap=True)
     console.print(f"       {short_path(numbers)}", soft_wrap=True)
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {str(folder)!r} is a file; give a folder.")
-    if not os.access(first_existing(folder.expanduser().resolve()), os.W_OK):
-        raise InputError(f"--output {str(folder)!r} cannot be written; give a folder that can.")
-
-
-def _not_writable(folder: Path, error: OSError) -> InputError:
-    return InputError(f"--output {str(folder)!r} cannot be written ({error.strerror}); give a folder that can.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.commands import SETTINGS, Command, InputError, first_existing, make_console
+from vagram_ray.commands import SETTINGS, Command, InputError, check_output, make_console, not_writable
 from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.report.curves import Comparison, with_reference
 from vagram_ray.report.merging import load_comparison
@@ -87,7 +86,7 @@ def report(
         check_ready(wandb)
     if watch:
         _watch(sources, console)
-    _check_writable(folder)
+    check_output(folder)
     if len(sources) == 1 and reference is None and not metrics and wandb is None:
         from vagram_ray.report.search_page import find_search
 
@@ -120,7 +119,7 @@ def report(
             figures = draw_figures(comparison, folder, metrics, pairs)
             page = write_page(comparison, figures, folder, pairs)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise not_writable(folder, error) from error
     _print_places(folder, page, len(figures), tables, console)
     if wandb is not None:
         _build_workspace(comparison, wandb, console)
@@ -135,7 +134,7 @@ def _report_search(search: Search, folder: Path, console: Console) -> Path:
         with console.status("Drawing ...") if console.is_terminal else contextlib.nullcontext():
             page, figures, tables, sentences = write_search(search, folder)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise not_writable(folder, error) from error
     print_answer(search, sentences, console)
     _print_places(folder, page, len(figures), tables, console)
     return page
@@ -155,23 +154,6 @@ def _watch(sources: Sequence[Path], console: Console) -> None:
     named = sources[0]
     watch_sweep(named.parent if named.name == SWEEP_FILE else named, console)
     console.print()
-
-
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written before any work is done. Leaves nothing behind."""
-    existing = first_existing(folder)
-    try:
-        if not existing.is_dir():
-            raise NotADirectoryError(f"{existing} is not a directory")
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-
-
-def _not_writable(folder: Path, error: OSError) -> InputError:
-    reason = error.strerror or str(error)
-    return InputError(f"The report cannot be written to {str(folder)!r} ({reason}); give another --output.")
 
 
 def _print_answer(sentences: Sequence[str], console: Console) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.commands import InputError, first_existing
-from vagram_ray.text import reason
+from vagram_ray.commands import InputError, check_output, not_writable
 
 
 def check_folder(folder: Path) -> None:
@@ -24,13 +22,9 @@ def check_folder(folder: Path) -> None:
     Raises:
         InputError: One sentence with the way out.
     """
-    try:
-        if folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"There are results at {str(folder)!r} already: give another --output or remove them.")
-        with tempfile.TemporaryFile(dir=first_existing(folder)):
-            pass
-    except OSError as error:
-        raise _not_writable(folder, error) from error
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"There are results at {str(folder)!r} already: give another --output or remove them.")
+    check_output(folder)
 
 
 @contextmanager
@@ -46,7 +40,7 @@ def written_at_once(folder: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, folder)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise not_writable(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -68,7 +62,3 @@ def write_facts(path: Path, command: str, facts: Mapping[str, Any]) -> None:
     }
     described = {"command": command, "versions": versions, "cpu_seconds": round(time.process_time(), 1), **facts}
     path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-
-
-def _not_writable(folder: Path, error: OSError) -> InputError:
-    return InputError(f"--output {str(folder)!r} cannot be written ({reason(error)}): give a folder that can.")
