@@ -84,23 +84,19 @@ def filters_of(runset: dict[str, Any]) -> dict[str, tuple[str, Any]]:
     return {each["key"]["name"]: (each["op"], each["value"]) for each in found}
 
 
-def test_the_command_saves_a_report_and_a_workspace(sweep: Path, server: Server, tmp_path: Path) -> None:
+def test_the_command_saves_a_workspace(sweep: Path, server: Server, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "vagram_ray.report", str(sweep), "--wandb", "team/p", "--output", str(tmp_path / "out")],
         env={**os.environ, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url},
         cwd=ROOT, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    report, workspace = server.views
-    assert [view["type"] for view in server.views] == ["runs", "project-view"]
-    assert {(view["entityName"], view["projectName"], view["displayName"]) for view in server.views} == {
-        ("team", "p", "my-sweep")
-    }
-    assert f"{server.url}/team/p/reports/my-sweep--view1" in ended.stdout
+    (workspace,) = server.views
+    assert workspace["type"] == "project-view"
+    assert (workspace["entityName"], workspace["projectName"], workspace["displayName"]) == ("team", "p", "my-sweep")
     # wandb-workspaces takes the marks out of the whole name, also where they are part of its random id.
     assert f"{server.url}/team/p?nw={workspace['name'].replace('nw-', '').replace('-v', '')}" in ended.stdout
     check_workspace(json.loads(workspace["spec"])["section"])
-    check_report(json.loads(report["spec"])["blocks"])
 
 
 def check_workspace(spec: dict[str, Any]) -> None:
@@ -133,21 +129,6 @@ def check_workspace(spec: dict[str, Any]) -> None:
     # What the results have and no more: of Model there is one metric with a panel.
     assert metrics == ["eval/episode_return", "model/sensitivity_distractors_share", "model/validation_loss",
                        "time/sac_s", "perf/env_steps_per_s"]  # fmt: skip
-
-
-def check_report(blocks: list[dict[str, Any]]) -> None:
-    headings = [block["children"][0]["text"] for block in blocks if block["type"] == "heading"]
-    grids = [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
-    assert headings == ["num_distractors=0", "num_distractors=5"]
-    for heading, grid in zip(headings, grids, strict=True):
-        (runset,) = grid["runSets"]
-        assert runset["project"] == {"name": "p", "entityName": "team", "id": "p-internal"}
-        assert filters_of(runset)["group"] == ("IN", [f"{heading}, model_loss={loss}" for loss in LOSSES])
-        assert runset["grouping"] == [{"section": "run", "name": "group"}]
-        first, second = grid["panelBankSectionConfig"]["panels"]
-        assert first["config"]["metrics"] == ["eval/episode_return"]
-        assert second["config"]["metrics"] == ["model/sensitivity_distractors_share"]
-        assert (first["config"]["groupAgg"], first["config"]["groupArea"]) == ("mean", "stderr")
 
 
 def test_before_the_first_record_the_workspace_has_every_panel(sweep: Path) -> None:
@@ -264,6 +245,6 @@ def test_a_project_that_is_not_there_is_refused(sweep: Path, server: Server) -> 
     )  # fmt: skip
     assert ended.returncode == 1
     last = ended.stderr.strip().splitlines()[-1]
-    assert "W&B refused the views in 'team/nothing' (" in last
+    assert "W&B refused the workspace in 'team/nothing' (" in last
     assert "'team/nothing' not found" in last
     assert server.views == []

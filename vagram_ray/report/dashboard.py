@@ -151,15 +151,6 @@ def panel_sections(comparison: Comparison) -> list[PanelSection]:
     return [section for section in sections if section.panels]
 
 
-def headline_panels(comparison: Comparison) -> list[LinePanel]:
-    """The return, and what shows why: what the value attends to beside what the model has learned."""
-    sections = panel_sections(comparison)
-    return [
-        _return_panels(comparison)[0],
-        *(panel for section in sections if section.name == ATTENTION.name for panel in section.panels),
-    ]
-
-
 def _return_panels(comparison: Comparison) -> tuple[LinePanel, ...]:
     """The return of the paper's figures first."""
     metric = comparison.return_metric

@@ -1,9 +1,8 @@
 """``python -m vagram_ray.report PATH --wandb ENTITY/PROJECT``: the dashboard in W&B, of the runs logged there.
 
-Two views are saved: a *workspace*, all panels of :mod:`vagram_ray.report.dashboard` with all cells, in which one goes
-on looking while a sweep runs, and a W&B *report*, the most telling of them side by side (a grid for each of
-``Comparison.panels()``). In both every line is a cell, the mean over its seeds with its standard error, over
-``env_steps``, and what each panel says stands beside it. Each call saves new views and changes none.
+A *workspace* is saved: all panels of :mod:`vagram_ray.report.dashboard` with all cells, in which one goes on looking
+while a sweep runs. Every line is a cell, the mean over its seeds with its standard error, over ``env_steps``, and what
+each panel says stands beside it. Each call saves a new view and changes none.
 
 The runs are found by what the sweep gave them: a tag with its id, the cell as group, job type ``seed``.
 """
@@ -20,8 +19,8 @@ from rich.console import Console
 
 from vagram_ray.commands import InputError
 from vagram_ray.records import SweepFolder
-from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, Panel
-from vagram_ray.report.dashboard import X_AXIS, LinePanel, headline_panels, panel_sections
+from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts
+from vagram_ray.report.dashboard import X_AXIS, LinePanel, panel_sections
 from vagram_ray.report.figure_style import cell_styles
 from vagram_ray.sweep.wandb.identity import sweep_tag
 from vagram_ray.text import canonical
@@ -63,12 +62,12 @@ def check_ready(target: str) -> None:
 
 
 def build_workspace(comparison: Comparison, target: str, console: Console) -> str:
-    """Save a workspace and a report with the comparison's panels. Returns the workspace's address.
+    """Save a workspace with the comparison's panels. Returns its address.
 
     Args:
         comparison: What is compared, sweeps only, since nothing else has runs in W&B.
         target: ``ENTITY/PROJECT`` where the runs are.
-        console: Told the report's address, and what the views cannot show.
+        console: Told what the workspace cannot show.
 
     Raises:
         InputError: The target, the package or the login is missing, nothing in the comparison comes from a sweep, or
@@ -82,15 +81,16 @@ def build_workspace(comparison: Comparison, target: str, console: Console) -> st
     if others := [facts.name for facts in comparison.experiments if facts.kind != "sweep"]:
         console.print(f"Not in W&B, because no sweep logged it: {', '.join(others)}.", soft_wrap=True)
     try:
+        import wandb
+
+        if project not in [each.name for each in wandb.Api().projects(entity)]:
+            raise LookupError(f"{target!r} not found")  # saving would not say so
         workspace = make_workspace(comparison, logged, entity, project)
-        report = make_report(comparison, logged, entity, project)
-        report.save()  # first, because it refuses a project that is not there
         workspace.save()
-        console.print(f"{'W&B':<9}{report.url} (the panels side by side)", soft_wrap=True)
         return str(workspace.url)
     except Exception as error:  # a class of its own for every way of failing, some of them without a message
         raise InputError(
-            f"W&B refused the views in {target!r} ({_reason(error)}); check the name, and that you may write there."
+            f"W&B refused the workspace in {target!r} ({_reason(error)}); check the name, and that you may write there."
         ) from error
 
 
@@ -167,21 +167,6 @@ def make_workspace(comparison: Comparison, logged: Sequence[LoggedCell], entity:
     )
 
 
-def make_report(comparison: Comparison, logged: Sequence[LoggedCell], entity: str, project: str) -> Any:
-    """The report with one grid for each panel of the paper's figures, not yet saved."""
-    from wandb_workspaces.reports import v2 as wr
-
-    headline = headline_panels(comparison)
-    blocks: list[Any] = [wr.P(_origin(comparison)), wr.MarkdownBlock(text=_in_words(headline))]
-    for panel, own in _panels(comparison, logged):
-        runset = wr.Runset(
-            entity=entity, project=project, name=panel.title, filters=run_filter(own), groupby=["group"]
-        )  # fmt: skip
-        blocks += [wr.H2(panel.title), wr.PanelGrid(runsets=[runset], panels=[*map(_line_plot, headline)])]
-    sweeps = list(dict.fromkeys(entry.sweep for entry in logged))
-    return wr.Report(entity=entity, project=project, title=_title(sweeps), blocks=blocks, width="fluid")
-
-
 def run_filter(logged: Iterable[LoggedCell]) -> str:
     """The filter expression for the runs of these cells' seeds."""
     entries = list(logged)
@@ -227,28 +212,10 @@ def _in_words(panels: Iterable[LinePanel]) -> str:
     return "\n".join(f"- **{panel.title}** (`{panel.metric}`): {panel.says}" for panel in panels)
 
 
-def _panels(comparison: Comparison, logged: Sequence[LoggedCell]) -> list[tuple[Panel, list[LoggedCell]]]:
-    by_label: dict[str, list[LoggedCell]] = {}
-    for entry in logged:
-        by_label.setdefault(entry.cell.label, []).append(entry)
-    panels = []
-    for panel in comparison.panels():
-        own = [entry for cell in panel.cells for entry in by_label.get(cell.label, ())]
-        if own:
-            panels.append((panel, own))
-    return panels
-
-
 def _title(sweeps: Sequence[str]) -> str:
     # wandb-workspaces takes every symbol, the equals sign too, for an emoji, and refuses it.
     title = "".join("-" if unicodedata.category(sign)[0] in "SC" else sign for sign in ", ".join(sweeps))
     return title if len(title) <= _TITLE_LIMIT else f"{title[: _TITLE_LIMIT - 3]}..."
-
-
-def _origin(comparison: Comparison) -> str:
-    lines = "Every line is a cell: the mean over its seeds and, shaded, its standard error, over environment steps."
-    commands = [facts.details.get("Command", "") for facts in comparison.experiments]
-    return " ".join([lines, *(f"Made by: {command}." for command in commands if command)])
 
 
 def _logged_name(facts: ExperimentFacts) -> str:
