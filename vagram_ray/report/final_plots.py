@@ -15,6 +15,7 @@ from vagram_ray.report.drawing import Drawing, note, why_empty
 from vagram_ray.report.figure_files import PanelPlot, Plot
 from vagram_ray.report.figure_style import ALARM, INK, MUTED, NICE_STEPS
 from vagram_ray.report.statistics import Interval, final_iqm, performance_profile
+from vagram_ray.report.text import format_interval
 from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def final_returns(drawing: Drawing) -> Plot:
             if not any(cell.final_returns for cell in panel.cells):
                 note(axes, why_empty(panel.cells))
 
-        words = [f"{drawing.style(cell).label} {_words(iqm)}" for cell, iqm in statistics]
+        words = [f"{drawing.style(cell).label} {format_interval(iqm)}" for cell, iqm in statistics]
         return PanelPlot(drawing.title(panel), draw, f"IQM: {', '.join(words)}.")
 
     return Plot(
@@ -182,8 +183,3 @@ def _finish_rows(axes: Axes, labels: Sequence[str], rows: int, x_label: str) -> 
 
 def _row_size(longest: int, rows: int) -> tuple[float, float]:
     return 2.3 + _LETTER * longest, 0.84 + _ROW * rows
-
-
-def _words(interval: Interval) -> str:
-    value, low, high = (format_number(number) for number in interval)
-    return value if math.isnan(interval.low) else f"{value} [{low}, {high}]"

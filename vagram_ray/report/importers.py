@@ -129,12 +129,7 @@ def _whole_numbers(path: Path, name: str, texts: pd.Series) -> np.ndarray:
 
     numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(numbers) | (numbers < 0) | (numbers != np.floor(numbers)) | (np.abs(numbers) > 2**53)
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise InputError(
-            f"{name} is {texts.iloc[first]!r} in line {_line(first)} of {str(path)!r}: it has to be a whole number "
-            "from 0 on."
-        )
+    _refuse(path, name, texts, bad, "a whole number from 0 on")
     return numbers.astype(np.int64)
 
 
@@ -145,13 +140,16 @@ def _floats(path: Path, texts: pd.Series, wanted: pd.Series) -> np.ndarray:
     numbers = pd.to_numeric(stripped, errors="coerce").to_numpy(dtype=np.float64)
     named = stripped.str.lower().isin(["nan", "inf", "-inf", "+inf", "infinity", "-infinity"]).to_numpy()
     bad = np.isnan(numbers) & ~named & wanted.to_numpy()
+    _refuse(path, "value", texts, bad, "a number, 'nan' for a seed that broke down, or empty for what was not measured")
+    return numbers
+
+
+def _refuse(path: Path, name: str, texts: pd.Series, bad: np.ndarray, wanted: str) -> None:
     if bad.any():
         first = int(np.argmax(bad))
         raise InputError(
-            f"value is {texts.iloc[first]!r} in line {_line(first)} of {str(path)!r}: it has to be a number, 'nan' "
-            "for a seed that broke down, or empty for what was not measured."
+            f"{name} is {texts.iloc[first]!r} in line {_line(first)} of {str(path)!r}: it has to be {wanted}."
         )
-    return numbers
 
 
 def _check_duplicates(path: Path, frame: pd.DataFrame, axes: Sequence[str]) -> None:

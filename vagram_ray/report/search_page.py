@@ -19,7 +19,9 @@ from vagram_ray.report.search import Search, is_search
 from vagram_ray.report.search_importance import Importance, importance
 from vagram_ray.report.search_plots import plots_of_search
 from vagram_ray.report.search_source import is_tune_experiment, search_of_sweep, search_of_tune
+from vagram_ray.report.statistics import Interval
 from vagram_ray.report.table_text import ReportTable, write_tables
+from vagram_ray.report.text import format_ends
 from vagram_ray.text import format_number, format_value, plural
 
 RANKING = "ranking"
@@ -121,10 +123,14 @@ def ranking_table(search: Search) -> ReportTable:
         numbers = {"iqm": own.iqm, "low_95": own.low, "high_95": own.high, "seeds": seeds, "epochs": epochs}
         named = {"stopped_by": sample.stopped_by, "options": sample.cell.set_options}
         rows.append({"rank": place, "sample": sample.cell.label, **plain, **numbers, **named})
-        interval = "-" if math.isnan(own.low) else f"[{format_number(own.low)}, {format_number(own.high)}]"
         shown = {name: format_value(value) for name, value in settings.items()}
         end = f"{epochs}, stopped by {sample.stopped_by}" if sample.stopped_by else str(epochs)
-        result = {"IQM": format_number(own.iqm), "95 %": interval, "seeds": str(seeds), "epochs": end}
+        result = {
+            "IQM": format_number(own.iqm),
+            "95 %": format_ends(Interval(own.iqm, own.low, own.high)),
+            "seeds": str(seeds),
+            "epochs": end,
+        }
         texts.append({"rank": str(place), **shown, **result})
     caption = f"Ranking by {search.metric}: those that were stopped early after the others"
     numeric = frozenset({"rank", "IQM", "95 %", "seeds", *search.names})
