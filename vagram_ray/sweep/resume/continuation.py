@@ -6,7 +6,6 @@ its process goes on from its newest checkpoint, or begins where there is none.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +16,6 @@ from typing import Any
 
 from vagram_ray.records.cohort import cohort_result
 from vagram_ray.records.folder import (
-    RECORDS_FOLDER,
-    SWEEP_FILE,
     SweepFolder,
     epoch_of_death,
     stopped_by,
@@ -153,7 +150,7 @@ def _with_history(continuation: Continuation, folder: SweepFolder) -> Continuati
 
 @contextmanager
 def _driver_folder(storage: SweepStorage, lock: DriverLock | None) -> Iterator[Path]:
-    """The driver's folder with what lies at a URI, or a copy for the moment where nothing may be changed."""
+    """The driver's folder with what lies at a URI, or that alone for the moment where nothing may be changed."""
     if not storage.is_remote or not has_sweep(storage):
         yield storage.folder
     elif lock is not None:
@@ -161,10 +158,6 @@ def _driver_folder(storage: SweepStorage, lock: DriverLock | None) -> Iterator[P
         yield storage.folder
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            for name in (SWEEP_FILE, RECORDS_FOLDER):
-                own = storage.folder / name
-                if own.exists():
-                    (shutil.copytree if own.is_dir() else shutil.copy2)(own, Path(temporary) / name)
             fetch(storage, Path(temporary))
             yield Path(temporary)
 

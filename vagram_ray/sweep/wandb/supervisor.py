@@ -17,13 +17,15 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from vagram_ray.sweep.processes import children_of, import_path
+from vagram_ray.sweep.processes import import_path
 from vagram_ray.sweep.wandb.target import CALL_LIMIT_S, Target
 from vagram_ray.text import plural, short_path
 
@@ -254,40 +256,23 @@ def hand_over_artifacts(target: Target, kinds: Sequence[str], console: Console) 
 
 @contextlib.contextmanager
 def follower_process() -> Iterator[subprocess.Popen[bytes]]:
-    """The process, which at the end is killed with all that it has started."""
+    """The process, which at the end is killed with all that it has started: a mark in their environment tells them."""
+    mark = f"VAGRAM_RAY_FOLLOWER={uuid.uuid4().hex}"
+    name, _, value = mark.partition("=")
     process = subprocess.Popen(
         CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": import_path()}, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": import_path(), name: value}, start_new_session=True,
     )  # fmt: skip
-    started: set[int] = set()
-    watching = threading.Event()
-
-    def watch() -> None:  # those of a process that was killed cannot be told any more
-        while not watching.wait(0.5):
-            started.update(children_of(process.pid))
-
-    watcher = threading.Thread(target=watch, name="wandb-watcher", daemon=True)
-    watcher.start()
     try:
         yield process
     finally:
-        watching.set()
-        watcher.join()
-        started |= children_of(process.pid)
-        with contextlib.suppress(OSError):
-            process.kill()
+        process.kill()
         process.wait()
-        for pid in started:
-            _end(pid)
+        for environment in Path("/proc").glob("[0-9]*/environ"):  # empty where the system is no Linux
+            with contextlib.suppress(OSError):  # another user's, or it has just ended
+                if mark.encode() in environment.read_bytes():
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):
                 if pipe is not None:
                     pipe.close()
-
-
-def _end(pid: int) -> None:
-    """Kill a process of wandb's that has outlived the one that started it."""
-    with contextlib.suppress(OSError):
-        command = open(f"/proc/{pid}/cmdline", "rb").read()  # noqa: SIM115
-        if b"wandb" in command:  # not another one that has got its number
-            os.kill(pid, signal.SIGKILL)
