@@ -13,7 +13,7 @@ pytest.register_assert_rewrite("tests.faults.harness")
 from tests.faults.harness import SweepRun, check_equal, until, write_sweep_file  # noqa: E402
 from tests.multinode.machines import Machine, Network, network, why_not  # noqa: E402
 from vagram_ray.sweep.run.faults import NO_ANSWER, NODE_LOST  # noqa: E402
-from vagram_ray.sweep.run.ray_address import local_nodes  # noqa: E402
+from vagram_ray.sweep.run.ray_address import own_clusters  # noqa: E402
 
 pytestmark = pytest.mark.slow
 TRIAL = "ray::MBPO"
@@ -74,7 +74,7 @@ def sweep_on(lan: Network, sweep_file: Path, tmp_path: Path) -> Iterator[Sweep]:
 
 def nodes(lan: Network) -> int:
     """Ray nodes of the head's cluster that run."""
-    return sum(node.gcs_address == f"{lan.head.address}:6379" for node in local_nodes())
+    return own_clusters().count(f"{lan.head.address}:6379")
 
 
 def start_head(lan: Network, *arguments: str, **environment: str) -> None:

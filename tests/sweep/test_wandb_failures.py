@@ -144,18 +144,28 @@ def test_a_file_that_is_cut_short_is_not_counted(
 def test_a_call_that_never_returns_holds_nobody(
     tmp_path: Path, broken: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "SILENT_AFTER_S", 5.0)
+    monkeypatch.setattr(supervisor, "SILENT_AFTER_S", 15.0)
     monkeypatch.setattr(supervisor, "TRIES_AT_THE_END", 2)
     broken("wandb.init = lambda **options: time.sleep(600)")
     sweep = PlayedSweep(tmp_path)
     sweep.play(sweep.trials[0], 1, 5)
     assert sweep.catch_up() == 2
-    assert any("its process said nothing for 5 s" in warning for warning in warnings_in(caplog))
+    assert any("its process said nothing for 15 s" in warning for warning in warnings_in(caplog))
     stopped = sweep.follow()
     wait_for(lambda: stopped._left)
     assert stopped.finish(stopped=lambda: True) == 2
     assert "2 runs (interrupted)" in warnings_in(caplog)[-1]
     assert processes(os.getpid(), "wandb") == []
+
+
+def test_a_process_that_never_begins_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "CHILD", [sys.executable, "-c", "raise SystemExit(3)"])
+    assert PlayedSweep(tmp_path).catch_up() == 1
+    again, lacks = warnings_in(caplog)
+    assert "started again (its process ended with status 3)" in again
+    assert "W&B lacks results of 1 run (its process ended with status 3)" in lacks
 
 
 def test_what_is_not_open_is_left_to_the_next_launch_after_a_stop_by_hand(tmp_path: Path) -> None:

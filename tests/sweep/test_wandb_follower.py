@@ -231,7 +231,7 @@ def test_damage_is_told_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCapt
     assert f"W&B gets the sound records of {sweep.trials[1]} alone" in warning
     assert set(offline(tmp_path)) == {("model_loss=vagram", seed) for seed in SEEDS}
     (tmp_path / "sweep.json").write_text("{half")
-    assert sweep.catch_up() == 0
+    assert sweep.catch_up() == 1
     assert "sweep.json is damaged" in warnings_in(caplog)[1]
 
 

@@ -118,14 +118,10 @@ class SweepSummary:
                 f"{self.ended_by} ended the sweep: {there - stopped} of {total} seeds had come to their last epoch, "
                 f"{stopped} count with what they had reached."
             )
-        if self.complete and stopped:
-            who = " and ".join(dict.fromkeys(cell.stopped_by for cell in self.cells if cell.stopped_by))
-            return (
-                f"Complete: every seed of {plural(len(self.cells), 'cell')} came to its end, {stopped} of {total} "
-                f"early, stopped by {who}."
-            )
         if self.complete:
-            return f"Complete: every seed of {plural(len(self.cells), 'cell')} came to its end ({total} in all)."
+            who = " and ".join(dict.fromkeys(cell.stopped_by for cell in self.cells if cell.stopped_by))
+            how = f", {stopped} of {total} early, stopped by {who}" if stopped else f" ({total} in all)"
+            return f"Complete: every seed of {plural(len(self.cells), 'cell')} came to its end{how}."
         return f"NOT COMPLETE: {there} of {total} seeds came to their end, counted over all cells."
 
 

@@ -92,7 +92,7 @@ def _start(machine: Machine | None) -> None:
         (session / OWNER_FILE).write_text(json.dumps(_this_process()))
         remove_leftovers(session.parent)
     _sessions.append(session)
-    atexit.register(_remove_own_files, session)
+    atexit.register(_end_ray)
 
 
 @contextlib.contextmanager
@@ -128,17 +128,9 @@ def _connect(address: str) -> None:
 # -- files and processes ---------------------------------------------------------------------------------------
 
 
-def _remove_own_files(session: Path) -> None:
-    """Ray keeps logs and sockets for ever, a megabyte or more for every start. What trials print is in the results."""
-    _end_ray()
-    shutil.rmtree(session, ignore_errors=True)
-
-
 def keep_ray_files() -> None:
     """Leave the logs of this process's own Ray where they are: they may tell more of what went wrong."""
     _sessions.clear()
-    atexit.unregister(_remove_own_files)
-    atexit.register(_end_ray)
 
 
 def end_own_ray() -> None:
@@ -146,16 +138,21 @@ def end_own_ray() -> None:
     import ray
 
     call_beside_signals(ray.shutdown, lambda: None)
-    for end in (_end_ray, _remove_own_files):
-        atexit.unregister(end)
-    while _sessions:
-        shutil.rmtree(_sessions.pop(), ignore_errors=True)
+    atexit.unregister(_end_ray)
+    _remove_own_files()
 
 
 def _end_ray() -> None:
     import ray
 
     call_beside_signals(ray.shutdown, leave_at_once_on_signals)
+    _remove_own_files()
+
+
+def _remove_own_files() -> None:
+    """Ray keeps logs and sockets for ever, a megabyte or more for every start. What trials print is in the results."""
+    while _sessions:
+        shutil.rmtree(_sessions.pop(), ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:

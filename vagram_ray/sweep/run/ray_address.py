@@ -13,7 +13,6 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,19 +37,6 @@ class RayPlace:
     """For people, as a part of the plan."""
 
 
-@dataclass(frozen=True)
-class RayNode:
-    """A node of some Ray that runs on this machine."""
-
-    gcs_address: str
-    """``HOST:PORT`` of its cluster's control process."""
-    user: str
-    own: bool
-    """Whether it runs under the user of this process."""
-    embedded: bool
-    """Whether a program has started it inside itself with ``ray.init``."""
-
-
 def find_ray(asked: str | None) -> RayPlace:
     """Where to run, given ``--address`` or ``RAY_ADDRESS``.
 
@@ -65,12 +51,10 @@ def find_ray(asked: str | None) -> RayPlace:
     address = address_of_last_start()
     if address is None:
         return RayPlace(None, own)
-    nodes = [node for node in local_nodes() if node.gcs_address == address and not node.embedded]
-    if not nodes:
-        return RayPlace(None, f"{own}; the cluster at {address} has ended")
-    others = {node.user for node in nodes if not node.own}
-    if len(others) == len({node.user for node in nodes}):
-        return RayPlace(None, f"{own}; the one of {', '.join(sorted(others))} needs --address {address}")
+    if address not in own_clusters():
+        return RayPlace(
+            None, f"{own}; the cluster at {address} has ended or is not yours (--address {address} takes it)"
+        )
     if not _answers(address):
         raise SweepError(
             f"This machine is a node of the Ray cluster at {address}, which does not answer: end what is left of it "
@@ -87,18 +71,17 @@ def current_ray() -> RayPlace | None:
     return None
 
 
-def local_nodes() -> Iterator[RayNode]:
-    """The nodes of any Ray that run on this machine."""
+def own_clusters() -> list[str]:
+    """Addresses of the clusters of this user's nodes on this machine, one for each that ``ray start`` began."""
     psutil = load_psutil()
+    user, addresses = psutil.Process().username(), []
     for process in psutil.process_iter(["cmdline", "username", "ppid"]):
         command = process.info["cmdline"] or []
-        if command and os.path.basename(command[0]) in ("raylet", "raylet.exe"):
+        if command and os.path.basename(command[0]) in ("raylet", "raylet.exe") and process.info["username"] == user:
             arguments = options_of(command)
-            address = arguments.get("--gcs-address")
-            if address:
-                user = process.info["username"] or "an unknown user"
-                own = user == psutil.Process().username()
-                yield RayNode(address, user, own, _is_embedded(arguments, process.info["ppid"], psutil))
+            if not _is_embedded(arguments, process.info["ppid"], psutil):
+                addresses.append(arguments.get("--gcs-address", ""))
+    return addresses
 
 
 def _is_embedded(arguments: dict[str, str], parent: int, psutil: Any) -> bool:

@@ -115,7 +115,7 @@ class Supervisor:
                 self._changed.set()
                 self._done.wait(10.0)
                 break
-        lacking = self._left if self._lacking is None else self._lacking
+        lacking = max(self._left, 1) if self._lacking is None else self._lacking  # None: no process came to its end
         if lacking and not interrupted:
             self._tell_what_lacks(lacking)
         return lacking
