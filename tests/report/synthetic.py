@@ -107,6 +107,38 @@ def write_records(
     path.write_text("\n".join(lines) + "\n")
 
 
+def write_mbrl_run(
+    folder: Path,
+    seed: Any,
+    rewards: Sequence[float],
+    *,
+    env: str = "gym___Hopper-v2",
+    overrides: Sequence[str] = (),
+    exploration: int = 500,
+    epoch_length: int = 1000,
+    num_steps: int | None = None,
+    more: str = "",
+) -> Path:
+    """A run of mbrl-lib's MBPO, in its own format: columns sorted by name, averages as floats, Hydra's records."""
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "config.yaml").write_text(
+        "algorithm:\n  name: mbpo\n"
+        f"  initial_exploration_steps: {exploration}\n"
+        "  freq_train_model: ${overrides.freq_train_model}\n"
+        "dynamics_model:\n  _target_: mbrl.models.GaussianMLP\n"
+        f"overrides:\n  env: {env}\n  num_steps: {num_steps or epoch_length * len(rewards)}\n"
+        f"  epoch_length: {epoch_length}\n  freq_train_model: 250\n{more}"
+        f"seed: {seed}\ndevice: cuda:0\nexperiment: default\n"
+    )
+    listed = ["algorithm=mbpo", "overrides=mbpo_hopper", f"seed={seed}", *overrides]
+    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {line}\n" for line in listed))
+    lines = ["env_step,episode_reward,epoch,rollout_length,step"]
+    for epoch, reward in enumerate(rewards):
+        lines.append(f"{float((epoch + 1) * epoch_length - 1)},{reward},{float(epoch)},1.0,{epoch + 1}")
+    (folder / "results.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def long_csv(path: Path, rows: Sequence[Sequence[Any]], header: str) -> Path:
     path.write_text("\n".join([header, *(",".join(str(field) for field in row) for row in rows)]) + "\n")
     return path

@@ -23,7 +23,7 @@ TWO = {"vagram": {0: [1.0, 2.0, 3.0], 1: [4.0, 5.0, 6.0]}, "nll": {0: [0.0, 0.0,
 
 
 def test_importing_the_package_brings_neither_ray_nor_wandb_nor_torch() -> None:
-    modules = "comparisons, curves, importers, merging, statistics, sweep_source, tables, verdict"
+    modules = "comparisons, curves, importers, mbrl_lib, merging, statistics, sweep_source, tables, verdict"
     code = "import sys, vagram_ray.report\nprint(' '.join(sys.modules))\n"
     code += f"from vagram_ray.report import {modules}\nprint(' '.join(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,14 +1,13 @@
-"""Other people's results: the long format, and what is refused."""
+"""Other people's results: the long format and mbrl-lib's folders, and what is refused."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.report.synthetic import RETURN, long_csv, write_sweep
+from tests.report.synthetic import RETURN, long_csv, write_mbrl_run, write_sweep
 from vagram_ray.report import Comparison, InputError, load_comparison
 from vagram_ray.report.importers import parse_value
 
@@ -155,22 +154,108 @@ def test_values_of_axes(text: str, value: Any) -> None:
 # -- mbrl-lib ----------------------------------------------------------------------------------------------------
 
 
-def test_the_documented_way_from_mbrl_libs_runs_to_a_csv_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "report.md").read_text()
-    (code,) = re.findall(r"```py\n(.*?)```", page, flags=re.DOTALL)
+def test_mbrl_libs_runs_are_seeds_of_cells(tmp_path: Path) -> None:
+    tree = tmp_path / "exp"
     for seed in (1, 2):
-        run = tmp_path / "exp" / f"run{seed}"
-        (run / ".hydra").mkdir(parents=True)
-        (run / ".hydra" / "config.yaml").write_text(
-            "algorithm: {name: mbpo, initial_exploration_steps: 500}\n"
-            f"overrides: {{env: gym___Hopper-v2}}\nseed: {seed}\n"
-        )
-        rows = "".join(f"{1000.0 * epoch - 1},{10.0 * epoch * seed},{epoch}\n" for epoch in (1, 2))
-        (run / "results.csv").write_text(f"env_step,episode_reward,epoch\n{rows}")
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    (cell,) = load_comparison(["mbrl_lib.csv"]).cells
-    assert cell.axes == {"env": "Hopper-v2", "model_loss": "mbpo"}
+        write_mbrl_run(tree / "mbpo" / "default" / f"run{seed}", seed, [10.0 * seed, 20.0 * seed])
+    write_mbrl_run(tree / "walker" / "run", 1, [1.0], env="gym___Walker2d-v2")
+    comparison = load_comparison([tree])
+    hopper, walker = comparison.cells
+    assert (hopper.experiment, hopper.axes) == ("exp", {"env": "Hopper-v2", "num_distractors": 0, "algorithm": "mbpo"})
+    assert walker.axes["env"] == "Walker2d-v2"
     # The first evaluation is logged at 999 and follows 500 steps of exploration.
-    assert cell.returns[2].env_steps.tolist() == [1500, 2500]
-    assert cell.final_returns == {1: 20.0, 2: 40.0}
+    assert hopper.returns[2].env_steps.tolist() == [1500, 2500]
+    assert hopper.final_returns == {1: 20.0, 2: 40.0}
+    assert (hopper.planned_env_steps, hopper.missing) == (2500, {})
+    assert hopper.metrics["model/rollout_length"][1].values.tolist() == [1.0, 1.0]
+    assert "500 steps of initial exploration" in comparison.experiments[0].details["Environment steps"]
+    assert comparison.return_metric == RETURN
+
+
+def test_overrides_that_differ_are_axes(tmp_path: Path) -> None:
+    for seed, lr in ((0, 0.1), (1, 0.1), (0, 0.2)):
+        overrides = [f"overrides.model_lr={lr}", "device=cpu", "hydra.run.dir=x"]
+        write_mbrl_run(tmp_path / f"{seed}{lr}", seed, [1.0], overrides=overrides, more=f"  model_lr: {lr}\n")
+    write_mbrl_run(tmp_path / "default", 0, [1.0], overrides=["dynamics_model=vaml_ensemble"])
+    cells = load_comparison([tmp_path]).cells
+    assert [(cell.axes["model_lr"], cell.axes["dynamics_model"], cell.seeds) for cell in cells] == [
+        (0.1, "default", (0, 1)),
+        (0.2, "default", (0,)),
+        ("default", "vaml_ensemble", (0,)),
+    ]
+
+
+def test_the_forks_distractors_have_our_name(tmp_path: Path) -> None:
+    for count in (0, 10):
+        key = "distraction_dimensions"
+        write_mbrl_run(
+            tmp_path / str(count), 0, [1.0], env="dis___Hopper-v2", overrides=[f"overrides.{key}={count}"],
+            more=f"  {key}: {count}\n",
+        )  # fmt: skip
+    comparison = load_comparison([tmp_path])
+    assert [panel.title for panel in comparison.panels()] == ["num_distractors=0", "num_distractors=10"]
+
+
+def test_mbrl_lib_beside_a_sweep(tmp_path: Path) -> None:
+    write_mbrl_run(tmp_path / "theirs" / "run", 0, [1.0, 2.0], env="gym___Hopper-v4")
+    returns = {"vagram": {0: [1.0]}, "nll": {0: [2.0]}}
+    mine = write_sweep(tmp_path / "mine", returns, settings={"env": "Hopper-v4", "num_distractors": 0})
+    comparison = load_comparison([mine, tmp_path / "theirs"])
+    (panel,) = comparison.panels()
+    assert [comparison.line_name(cell) for cell in panel.cells] == ["vagram", "nll", "mbpo"]
+
+
+def test_runs_that_did_not_finish(tmp_path: Path) -> None:
+    write_mbrl_run(tmp_path / "a", 0, [1.0, 2.0], num_steps=100_000)
+    write_mbrl_run(tmp_path / "b", 1, [], num_steps=100_000)
+    write_mbrl_run(tmp_path / "c", 2, [1.0, float("nan")], num_steps=100_000)
+    (tmp_path / "d" / ".hydra").mkdir(parents=True)
+    cut = write_mbrl_run(tmp_path / "e", 3, [5.0, 6.0], num_steps=2000) / "results.csv"
+    cut.write_text(cut.read_text() + "2999.0,7.")
+    broken = write_mbrl_run(tmp_path / "f", 4, [5.0], num_steps=2000) / "results.csv"
+    broken.write_text("")
+    (cell,) = load_comparison([tmp_path]).cells
+    assert cell.missing == {
+        0: "ends at env step 2,500 of 100,500",
+        1: "has no eval/episode_return",
+        2: "became NaN at env step 2,500",
+        3: "ends at env step 2,500 of 100,500",
+        4: "has no eval/episode_return",
+    }
+    assert cell.returns[3].values.tolist() == [5.0, 6.0]
+
+
+def test_pets_logs_a_step_more(tmp_path: Path) -> None:
+    folder = write_mbrl_run(tmp_path / "a", 0, [1.0], exploration=200, num_steps=200)
+    (folder / "results.csv").write_text("env_step,episode_reward,step\n200.0,5.0,1\n")
+    (cell,) = load_comparison([tmp_path]).cells
+    assert cell.returns[0].env_steps.tolist() == [400]
+    assert cell.final_returns == {0: 5.0}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        (".hydra/config.yaml", "a: [", r"config\.yaml' cannot be read"),
+        (".hydra/config.yaml", "just text", "not a configuration of Hydra"),
+        (".hydra/config.yaml", "seed: 0\noverrides: {env: x}\n", "has nothing for algorithm.name"),
+        (".hydra/config.yaml", "seed: null\noverrides: {env: x}\nalgorithm: {name: y}\n", "has None for seed"),
+        (".hydra/config.yaml", "seed: ${a}\na: ${seed}\n", "has nothing for seed"),
+        ("results.csv", "step,value\n1,2\n", "has no column 'env_step'"),
+        ("results.csv", "env_step,episode_reward\n1,high\n2,3\n", "Line 2 .* cannot be read"),
+        ("results.csv", "env_step,episode_reward\n1,2\ninf,3\n", "Line 3 .* cannot be read"),
+    ],
+)
+def test_damaged_runs_are_one_sentence(tmp_path: Path, file: str, content: str, words: str) -> None:
+    folder = write_mbrl_run(tmp_path / "run", 0, [1.0])
+    (folder / file).write_text(content)
+    with pytest.raises(InputError, match=words) as caught:
+        load_comparison([tmp_path])
+    assert "\n" not in caught.value.message
+
+
+def test_two_runs_of_one_seed_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_mbrl_run(tmp_path / name, 7, [1.0])
+    with pytest.raises(InputError, match=r"'a' and 'b' .* same settings and seed 7"):
+        load_comparison([tmp_path])

@@ -1,7 +1,7 @@
 """Reports: from results on disk to tables, figures and the answer in words.
 
-``load_comparison`` reads sweeps and long-format CSV files into one :class:`Comparison`. The other modules compute
-from it. Importing this package imports neither Ray nor PyTorch nor W&B: looking takes seconds.
+``load_comparison`` reads sweeps, long-format CSV files and mbrl-lib's results into one :class:`Comparison`. The other
+modules compute from it. Importing this package imports neither Ray nor PyTorch nor W&B: looking takes seconds.
 """
 
 from vagram_ray.commands import InputError

@@ -50,8 +50,8 @@ REPORT_FOLDER = "report"
 def main(**options: Any) -> None:
     """Write the report of sweeps: the answer in words, tables, figures and one HTML page.
 
-    A PATH is the folder of a sweep, a CSV file in the long format, or the folder of a Tune experiment. A search is
-    ranked. Several PATHs become one report. The sweep may still be running.
+    A PATH is the folder of a sweep, a CSV file in the long format, a folder of mbrl-lib's results, or the folder of a
+    Tune experiment. A search is ranked. Several PATHs become one report. The sweep may still be running.
 
     Exit status: 0 when the report is written, 2 for input that cannot work, 130 after Ctrl-C.
     """

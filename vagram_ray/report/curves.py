@@ -96,7 +96,7 @@ class ExperimentFacts:
 
     name: str
     source: Path
-    kind: Literal["sweep", "csv"]
+    kind: Literal["sweep", "csv", "mbrl-lib"]
     details: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
     """The task in one line (``records.task_line``), empty where only the cells tell."""
@@ -135,7 +135,7 @@ class Comparison:
         return tuple(axis for axis in METHOD_AXES if axis in others) or tuple(others[-1:])
 
     def kinds(self, cell: CellCurves) -> set[str]:
-        """Source of the cell's numbers: ``sweep`` or ``csv``."""
+        """Source of the cell's numbers: ``sweep``, ``csv`` or ``mbrl-lib``."""
         names = cell.experiment.split(" + ")
         return {facts.kind for facts in self.experiments if facts.name in names}
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 NEEDED = ("seed", "env_steps", "value")
 OPTIONAL = ("experiment", "metric")
 FINAL_SHARE_OF_STEPS = 0.1
-"""Share of a cell's steps, at the end, over whose values a final return is the mean."""
+"""Share of the planned steps, at the end, over whose values a final return is the mean where there are no epochs."""
+FINAL_RETURN_BY_STEPS = "mean of a seed's values in the last tenth of its cell's environment steps"
 
 
 def read_long_csv(path: Path) -> list[Source]:
@@ -181,18 +182,13 @@ def _return_metric(table: _Table) -> str:
 
 def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) -> Source:
     frame = table.frame.iloc[positions]
-    groups = frame.groupby(list(table.axes), sort=False).indices if table.axes else {(): np.arange(len(frame))}
-    cells = []
-    for key, rows in groups.items():
-        texts = key if isinstance(key, tuple) else (key,)
-        axes = {axis: parse_value(text) for axis, text in zip(table.axes, texts, strict=True) if text != ""}
-        cells.append(_cell(frame.iloc[rows], name, axes, metric))
+    cells = read_cells(frame, table.axes, name, metric)
     details = {
         "File": table.path.name,
         "Cells": str(len(cells)),
         "Seeds": format_seeds(sorted({seed for cell in cells for seed in cell.seeds})),
         "Values": f"{len(frame):,}",
-        "Final return": "mean of a seed's values in the last tenth of its cell's environment steps",
+        "Final return": FINAL_RETURN_BY_STEPS,
     }
     facts = ExperimentFacts(name, table.path, "csv", details)
 
@@ -202,7 +198,26 @@ def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) ->
     def setting(cell: CellCurves) -> str | None:
         return f"csv {name}" if name in table.named else None
 
-    return Source(facts, tuple(cells), metric, setting, lookup, named=name in table.named)
+    return Source(facts, cells, metric, setting, lookup, named=name in table.named)
+
+
+def read_cells(frame: pd.DataFrame, axes: Sequence[str], experiment: str, metric: str) -> tuple[CellCurves, ...]:
+    """The cells of an experiment.
+
+    Args:
+        frame: A row per measurement: ``metric``, ``seed``, ``env_steps``, ``value``, a text for each axis, empty where
+            it has no meaning, and ``planned_env_steps`` if that is more than the most of the cell's seeds.
+        axes: Columns that tell the cells apart.
+        experiment: Its name.
+        metric: The return metric.
+    """
+    groups = frame.groupby(list(axes), sort=False).indices if axes else {(): np.arange(len(frame))}
+    cells = []
+    for key, rows in groups.items():
+        texts = key if isinstance(key, tuple) else (key,)
+        own = {axis: parse_value(text) for axis, text in zip(axes, texts, strict=True) if text != ""}
+        cells.append(_cell(frame.iloc[rows], experiment, own, metric))
+    return tuple(cells)
 
 
 def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric: str) -> CellCurves:
@@ -221,8 +236,9 @@ def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric:
     for seed in seeds:
         if seed not in returns:
             missing.setdefault(seed, f"has no {metric}")
-    of_return = frame.loc[frame["metric"] == metric, "env_steps"]
-    planned = int(of_return.max()) if len(of_return) else 0
+    ends = [0, frame.loc[frame["metric"] == metric, "env_steps"].max()]
+    ends += [frame["planned_env_steps"].max()] if "planned_env_steps" in frame else []
+    planned = int(np.nanmax(ends))
     final = _final_returns(returns, missing, planned)
     label = ", ".join(f"{axis}={format_value(value)}" for axis, value in axes.items()) or experiment
     return CellCurves(
@@ -239,7 +255,7 @@ def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric:
 
 
 def _final_returns(returns: Mapping[int, SeedCurve], missing: dict[int, str], planned: int) -> dict[int, float]:
-    """Mean of each seed's values in the last tenth of its cell's steps. A seed without one there is missing."""
+    """Mean of each seed's values in the last tenth of the planned steps. A seed without one there is missing."""
     final: dict[int, float] = {}
     for seed, curve in returns.items():
         if seed in missing:

@@ -18,13 +18,14 @@ from vagram_ray.records import SweepFolder
 from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.report.curves import METHOD_AXES, NOT_GIVEN, TASK_AXES, CellCurves, Comparison, varying_axes
 from vagram_ray.report.importers import read_long_csv
+from vagram_ray.report.mbrl_lib import find_runs, read_mbrl_lib
 from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
 from vagram_ray.report.sweep_source import read_sweep
 from vagram_ray.text import canonical, format_value
 
 
 def load_comparison(sources: Sequence[str | Path]) -> Comparison:
-    """Read sweeps' folders and long-format CSV files into one comparison.
+    """Read sweeps' folders, long-format CSV files and mbrl-lib's result folders into one comparison.
 
     A sweep may be running, interrupted or damaged in part: what it lacks is named in ``missing``.
 
@@ -35,7 +36,7 @@ def load_comparison(sources: Sequence[str | Path]) -> Comparison:
 
 
 def read_source(path: Path) -> list[Source]:
-    """The experiments in a sweep's folder or a CSV file.
+    """The experiments in a sweep's folder, a CSV file, or a folder of mbrl-lib's results.
 
     Raises:
         InputError: There is nothing of that kind, or it cannot be read.
@@ -50,6 +51,8 @@ def read_source(path: Path) -> list[Source]:
         return read_long_csv(path)
     if SweepFolder(path).is_there:
         return [read_sweep(path)]
+    if find_runs(path):
+        return [read_mbrl_lib(path)]
     raise InputError(_nothing_in(path))
 
 
@@ -59,8 +62,8 @@ def _nothing_in(folder: Path) -> str:
         shown = ", ".join(inside[:5]) + (", ..." if len(inside) > 5 else "")
         return f"{str(folder)!r} is not a sweep but holds sweeps: name those that you want, of {shown}."
     return (
-        f"{str(folder)!r} holds no results that can be read: there is no {SWEEP_FILE} of a sweep in it, and a CSV file "
-        "in the long format is named itself."
+        f"{str(folder)!r} holds no results that can be read: neither a sweep ({SWEEP_FILE}) nor runs of mbrl-lib "
+        "(results.csv beside .hydra); a CSV file in the long format is named itself."
     )
 
 

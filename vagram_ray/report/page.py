@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 PAGE_FILE = "report.html"
-_KINDS = {"sweep": "sweep", "csv": "CSV file in the long format"}
+_KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}
 _TABLES_OF = {
     "learning_curves_iqm": ("final_returns", "steps_to_threshold"),
     "probability_of_improvement": ("against_reference", "pairs"),
