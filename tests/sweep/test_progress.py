@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -277,6 +278,21 @@ def test_a_sweep_without_estimates_tells_the_time_left_from_its_own_epochs(
     assert "unknown time left" in text_of(progress)
     progress.reported(plan.trials[0].name, make_result(1, {0: 1.0}))  # 2 s for two seeds
     assert progress.seconds_left() == 10 * 4.0  # the trial that waits has four
+
+
+def test_paces_are_measured_anew_where_a_cell_without_times_joins(
+    make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]], clock: Clock
+) -> None:
+    timed, untimed = (make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1)]}, epochs=10, seconds=s) for s in (100.0, None))
+    progress = SweepProgress(replace(timed, trials=timed.trials[:1]), clock)
+    name = timed.trials[0].name
+    progress.started(name)
+    progress.reported(name, make_result(1, {0: 1.0}, time_total_s=20.0))
+    assert progress.seconds_left() == 180.0
+    progress.replanned(replace(timed, trials=(timed.trials[0], untimed.trials[1])))
+    assert math.isnan(progress.seconds_left())  # until the next epoch
+    progress.reported(name, make_result(2, {0: 1.0}, time_total_s=40.0))
+    assert progress.cells()[0].seconds_left == 160.0
 
 
 def test_silence_and_the_end_are_told(

@@ -72,7 +72,7 @@ def test_the_cluster_that_this_machine_is_a_node_of_is_found(start: Start, addre
 def test_what_a_dead_cluster_has_left_is_not_taken(ray_folder: Path, address: str) -> None:
     (ray_folder / "ray_current_cluster").write_text(address)  # something listens there, but it is no node of it
     place = find_ray(None)
-    assert place.address is None and f"the cluster at {address} has ended or is not yours" in place.shown
+    assert place.address is None and f"the cluster at {address} has ended, or is not yours" in place.shown
 
 
 def test_a_ray_inside_another_program_is_not_taken(start: Start, address: str) -> None:

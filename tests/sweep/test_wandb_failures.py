@@ -165,7 +165,7 @@ def test_a_process_that_never_begins_is_told(
     assert PlayedSweep(tmp_path).catch_up() == 1
     again, lacks = warnings_in(caplog)
     assert "started again (its process ended with status 3)" in again
-    assert "W&B lacks results of 1 run (its process ended with status 3)" in lacks
+    assert "W&B lacks results of the sweep (its process ended with status 3)" in lacks
 
 
 def test_what_is_not_open_is_left_to_the_next_launch_after_a_stop_by_hand(tmp_path: Path) -> None:

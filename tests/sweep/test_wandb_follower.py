@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.sweep.wandb_support import own_home, warnings_in  # noqa: F401
 from tests.sweep.wandb_sweep import LOSSES, SEEDS, PlayedSweep, all_steps, offline, own_run, wait_for
 from vagram_ray.records.folder import EARLIER_RESULTS, STOPPED_BY, SweepFolder
 from vagram_ray.sweep.wandb.commandline import main
-from vagram_ray.sweep.wandb.cursor import CURSOR_FILE, offline_runs
+from vagram_ray.sweep.wandb.cursor import CURSOR_FILE, Cursor, Logged, offline_runs
 
 pytestmark = pytest.mark.ci
 
@@ -253,3 +254,12 @@ def test_the_command_brings_wandb_up_to_date(tmp_path: Path) -> None:
         refused = CliRunner().invoke(main, arguments)
         assert refused.exit_code == 2
         assert problem in " ".join(refused.output.split())
+
+
+def test_a_damaged_entry_of_the_cursor_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = {"good": {"env_steps": 3000, "online": True}, "bad": {"env_steps": "x"}, "worse": []}
+    (tmp_path / CURSOR_FILE).write_text(json.dumps({"sweep_name": "mine", "places": {"here": runs}}))
+    cursor = Cursor(tmp_path, "here")
+    assert cursor.get("good") == Logged(env_steps=3000, online=True)
+    assert cursor.get("bad") == cursor.get("worse") == Logged()
+    assert "run bad is damaged and not used" in caplog.text

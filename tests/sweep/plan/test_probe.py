@@ -73,7 +73,8 @@ def test_measured_costs_are_kept_and_found_again(
 
     monkeypatch.setattr(probe, "_measure", no_process)
     assert Prober(PROBER)(work) == measured
-    for broken in ("", "[]", '{"sac_update_s": 1.0}'):
+    for broken in ("", "[]", '{"sac_update_s": 1.0}', '{"env_step_s": -1.0, "sac_update_s": 1.0}',
+                   '{"env_step_s": "x", "sac_update_s": null}'):  # fmt: skip
         files[0].write_text(broken)
         with pytest.raises(AssertionError):
             Prober(PROBER)(work)
@@ -90,7 +91,8 @@ def test_a_file_is_for_all_that_changes_a_cost_and_for_nothing_else(make_config:
         assert key(**same) == key()
     for other in ({"hidden_size": 9}, {"model_loss": "mse"}, {"num_seeds": 3}, {"distractors": 1}, {"num_layers": 2},
                   {"train_batch_size_per_learner": 33}, {"model_batch_size": 99}, {"utd_ratio": 200},
-                  {"machine": "another"}):  # fmt: skip
+                  {"normalize_features": True}, {"actor_update_period": 4}, {"validation_fraction": 0.5},
+                  {"normalize_dynamics_targets": True}, {"machine": "another"}):  # fmt: skip
         assert key(**other) != key()
     assert key(num_seeds=5) == key(num_seeds=50)
     assert key(model_loss="none", hidden_size=9) == key(model_loss="none")
@@ -104,10 +106,17 @@ def test_what_cannot_be_measured_is_said(make_config: Callable[..., Any], monkey
     assert found[0] is None and isinstance(found[1], Costs)
     assert prober.note.startswith("the time of 1 of 2 sizes of networks and data was not measured: a probe failed (")
     assert "Nowhere" in prober.note
-    monkeypatch.setattr(probe, "_measure", lambda *arguments: "")
+    monkeypatch.setattr(probe, "_measure", lambda *arguments: ({}, ""))
     late = Prober(PROBER)
     assert late([(broken, 1)]) == [None]
     assert "was not measured: probes take 3600 s at most; a plan that is made again measures further" in late.note
+
+
+def test_a_cache_that_cannot_be_written_is_none(make_config: Callable[..., Any], own_cache: Path) -> None:
+    own_cache.parent.mkdir(parents=True)
+    own_cache.write_text("no folder")
+    prober = Prober(PROBER)
+    assert all(prober([(Workload.of(make_config(model_loss=loss)), 1) for loss in ("none", "mse")])) and not prober.note
 
 
 def test_a_gpu_has_no_times(make_config: Callable[..., Any]) -> None:

@@ -103,6 +103,23 @@ def test_all_trials_have_the_share_of_the_largest(make_config: Callable[..., Any
     assert (last.resources["GPU"], len(last.trials)) == (1.0, 20)  # it has the GPU to itself
 
 
+def test_a_share_is_for_as_many_trials_as_cpus_let_run(make_config: Callable[..., Any]) -> None:
+    plan = plan_on(make_config(), GpuNode(80 * GIB), seeds=40, seeds_per_trial=1)
+    assert (plan.resources["GPU"], plan.slots) == (0.12, 8)  # 1 / 8, in hundredths
+
+
+def test_trials_of_a_kind_of_gpu_have_room_on_that_kind(make_config: Callable[..., Any]) -> None:
+    config = make_config().resources(custom_resources_for_main_process={KEEP_TO_H100: 0.001})
+    plan = plan_on(config, LARGE, *[SMALL] * 8, seeds=40, seeds_per_trial=1)
+    assert plan.slots == int(1 / plan.resources["GPU"] + 1e-9)
+
+
+def test_each_cell_records_its_own_cpus_beside_the_share(make_config: Callable[..., Any]) -> None:
+    config = make_config().resources(num_cpus_for_main_process=tune.grid_search([1, 4]))
+    content = plan_content(plan_on(config, LARGE, seeds=1))
+    assert [trial["resources"]["CPU"] for trial in content["trials"]] == [1.0, 4.0]
+
+
 def test_trials_that_run_together_have_room_on_gpus_one_by_one(make_config: Callable[..., Any]) -> None:
     config = make_config().learners(num_gpus_per_learner=0.4)
     assert plan_on(config, GpuNode(80 * GIB, 2), seeds=8, seeds_per_trial=1).slots == 4  # two on each

@@ -67,7 +67,8 @@ def plan_content(
 def trial_resources(plan: SweepPlan, trial: TrialPlan) -> dict[str, float | str]:
     """CPUs and GPUs of a trial of the plan, and the accelerator that it has to come to, if any."""
     request = plan.workloads[trial.cell.index].request
-    amounts = {kind: float((plan.resources if plan.sharing else request).get(kind, 0.0)) for kind in (CPU, GPU)}
+    gpus = (plan.resources if plan.sharing else request).get(GPU, 0.0)
+    amounts = {CPU: float(request.get(CPU, 0.0)), GPU: float(gpus)}
     kinds = [
         name.removeprefix(ACCELERATOR) for name, number in request.items() if name.startswith(ACCELERATOR) and number
     ]

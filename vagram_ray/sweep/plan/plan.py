@@ -158,9 +158,12 @@ class SweepPlan:
         if sharing is None or not trials:
             return self
         need = max(self.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in trials)
-        gpu = sharing.share(need, min(len(trials), self.max_concurrent or len(trials)))
-        resources = {**self.resources, "GPU": gpu}
-        return replace(self, resources=resources, capacity=_capacity(self.machine, resources, self.max_concurrent))
+        limits = [len(trials), *([self.max_concurrent] if self.max_concurrent else [])]
+        if cpus := self.resources["CPU"]:
+            limits.append(max(1, int(self.machine.cpus / cpus + 1e-9)))
+        resources = {**self.resources, "GPU": sharing.share(need, min(limits))}
+        own = replace(self.machine, gpus=sharing.gpus)
+        return replace(self, resources=resources, capacity=_capacity(own, resources, self.max_concurrent))
 
     def gpu_bytes(self, cell: int, num_seeds: int) -> int:
         """Estimated need of GPU memory of a trial of the cell with this index."""

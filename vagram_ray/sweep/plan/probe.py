@@ -7,6 +7,7 @@ folder, a file for each size.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -15,12 +16,13 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vagram_ray import __version__
 from vagram_ray.core.execution import UPDATES_WORTH_COMPILING
 from vagram_ray.core.private_folder import user_cache_folder, user_temporary_folder
 from vagram_ray.core.settings import MBPOSettings
@@ -77,9 +79,10 @@ class Prober:
             return [None] * len(work)
         files = [cost_file(processor_name(), *sized) for sized in work]
         missing = {file: sized for file, sized in zip(files, work, strict=True) if _read(file) is None}
+        measured: dict[Path, Costs] = {}
         if missing:
-            error = _measure(missing, self._extensions)
-            if lacking := sum(_read(file) is None for file in missing):
+            measured, error = _measure(missing, self._extensions)
+            if lacking := sum(file not in measured for file in missing):
                 self.note = (
                     f"the time of {lacking} of {plural(len(set(files)), 'size')} of networks and data was not "
                     f"measured: {error or f'probes take {TOTAL_SECONDS:.0f} s at most'}; a plan that is made again "
@@ -87,12 +90,12 @@ class Prober:
                 )
         if not self._machine.local and not self.note:
             self.note = "times were measured on this machine, not on the cluster's."
-        return [_read(file) for file in files]
+        return [measured.get(file) or _read(file) for file in files]
 
 
 def cost_file(machine: str, workload: Workload, num_seeds: int) -> Path:
     """Where costs are kept: by the machine, the versions, and all that decides sizes."""
-    versions = [metadata.version(package) for package in ("vagram-ray", "torch")]
+    versions = [__version__, metadata.version("torch")]
     seeds, settings = min(num_seeds, MOST_SEEDS), workload.settings
     updates = seeds * settings.epoch_length * settings.utd_ratio  # what execution="auto" looks at
     content = [machine, versions, workload.sizes, seeds, updates >= UPDATES_WORTH_COMPILING]
@@ -106,13 +109,14 @@ def cost_file(machine: str, workload: Workload, num_seeds: int) -> Path:
 
 def _read(file: Path) -> Costs | None:
     try:
-        return Costs(**json.loads(file.read_text()))
+        costs = Costs(**json.loads(file.read_text()))
+        return costs if all(0 <= value < math.inf for value in asdict(costs).values()) else None
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _measure(work: dict[Path, Sized], extensions: Sequence[str]) -> str:
-    """Let a process of its own measure, as far as it comes. Returns what failed."""
+def _measure(work: dict[Path, Sized], extensions: Sequence[str]) -> tuple[dict[Path, Costs], str]:
+    """Let a process of its own measure, as far as it comes. Returns what it has measured, and what failed."""
     from ray import cloudpickle  # it knows what travels by value
 
     environment = os.environ | {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -122,16 +126,30 @@ def _measure(work: dict[Path, Sized], extensions: Sequence[str]) -> str:
         done = subprocess.run(
             command, input=content, capture_output=True, env=environment, timeout=TOTAL_SECONDS + LAST_SECONDS
         )
-    except subprocess.TimeoutExpired:
-        return ""
+        output, problem = done.stdout, ""
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            problem = f"a probe failed ({lines[-1] if lines else f'status {done.returncode}'})"
+    except subprocess.TimeoutExpired as expired:
+        output, problem = expired.stdout or b"", ""
     except Exception as error:  # an environment's arguments that cannot be pickled, no memory for a process
-        return f"a probe failed ({type(error).__name__}: {error})"
-    lines = done.stderr.decode(errors="replace").strip().splitlines() if done.returncode else []
-    return f"a probe failed ({lines[-1]})" if lines else ""
+        output, problem = b"", f"a probe failed ({type(error).__name__}: {error})"
+    return dict(_printed(output)), problem
+
+
+def _printed(output: bytes) -> Iterator[tuple[Path, Costs]]:
+    """File and costs of the lines that a probe has printed. An environment may print there, too."""
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError, TypeError):
+            file, costs = json.loads(line)
+            yield Path(file), Costs(**costs)
 
 
 def main() -> None:
-    """Measure what standard input describes, and write a file for each size. The first error is raised at the end."""
+    """Measure what standard input describes. Print a line and write a file for each size.
+
+    The first error is raised at the end. A file that cannot be written is none.
+    """
     work, extensions, total_seconds = pickle.load(sys.stdin.buffer)
     start, first_error = time.monotonic(), None
     if extensions:
@@ -146,7 +164,9 @@ def main() -> None:
         except Exception as error:
             first_error = first_error or error
         else:
-            write_atomically(file, json.dumps(asdict(costs)))
+            print(json.dumps([str(file), asdict(costs)]), flush=True)
+            with contextlib.suppress(OSError):
+                write_atomically(file, json.dumps(asdict(costs)))
     if first_error is not None:
         raise first_error
 

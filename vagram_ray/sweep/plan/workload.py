@@ -9,17 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.core.settings import MBPOSettings
+from vagram_ray.core.settings import MODEL_SETTINGS, MBPOSettings
 
 if TYPE_CHECKING:
     from vagram_ray.envs import EnvironmentSpec
     from vagram_ray.rllib import MBPOConfig
 
 FLOAT_BYTES = 4
-_MODEL_SIZES = (
-    "model_loss", "model_loss_options", "ensemble_size", "num_elites", "model_batch_size", "model_patience",
-    "model_max_epochs", "termination",
-)  # fmt: skip
+WITHOUT_EFFECT = frozenset((
+    "gamma", "actor_lr", "critic_lr", "alpha_lr", "initial_alpha", "target_entropy", "tau",
+    "model_lr", "model_weight_decay", "model_improvement_threshold",
+    "epoch_length", "num_steps_sampled_before_learning_starts", "explore", "utd_ratio", "model_train_freq",
+    "rollouts_per_step", "rollout_length", "real_ratio", "imagined_epochs_retained", "replay_capacity",
+))  # fmt: skip
+"""Settings that change no cost of one piece of work: constants, and how often or how long something is done."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,11 @@ class Workload:
     @property
     def sizes(self) -> list[Any]:
         """All that decides what a piece of its work costs: workloads with equal ones cost the same per piece."""
-        settings, spec = self.settings, self.environment
+        unused = WITHOUT_EFFECT if self.settings.model_based else WITHOUT_EFFECT | (MODEL_SETTINGS - {"model_loss"})
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in unused}
+        spec = self.environment
         environment = asdict(replace(spec, creator=None)) if spec is not None else {}  # its name stands for it
-        names = ("execution", "matmul_precision", "train_batch_size_per_learner")
-        model = (self.model_sizes, *(getattr(settings, name) for name in _MODEL_SIZES)) if settings.model_based else ()
-        how = tuple(getattr(settings, name) for name in names)
-        return [self.actor_sizes, self.critic_sizes, model, how, environment]
+        return [settings, environment, self.obs_dim, self.action_dim]
 
     @property
     def transition_floats(self) -> int:

@@ -143,7 +143,7 @@ def _with_history(continuation: Continuation, folder: SweepFolder) -> Continuati
         for trial in plan.trials:
             results = () if trial.name in continuation.dead else history[trial.name]
             samples.known(trial.cell, results, ended=continuation.is_finished(trial))
-        free = (plan.capacity) - len(continuation.todo)
+        free = plan.capacity - len(continuation.todo)
         plan = suggested(plan, free) if free > 0 else plan
     return replace(continuation, plan=plan, history=history)
 

@@ -53,7 +53,8 @@ def find_ray(asked: str | None) -> RayPlace:
         return RayPlace(None, own)
     if address not in own_clusters():
         return RayPlace(
-            None, f"{own}; the cluster at {address} has ended or is not yours (--address {address} takes it)"
+            None,
+            f"{own}; the cluster at {address} has ended, or is not yours: while it runs, --address {address} takes it",
         )
     if not _answers(address):
         raise SweepError(

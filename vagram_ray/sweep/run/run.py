@@ -221,7 +221,7 @@ class _Run:
         return {name: trial.error_path for name, trial in trials.items() if trial.status == FAILED}
 
     def _replanned(self, plan: SweepPlan, running: Collection[str]) -> None:
-        """A pack was divided."""
+        """A pack was divided, a searcher has suggested a cell, or a trial gets a whole GPU."""
         self._view.progress.replanned(plan)
         self.writer.attempt(SWEEP_FILE, lambda: rewrite_plan(self._folder, plan, running))
 

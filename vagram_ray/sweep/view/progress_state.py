@@ -215,9 +215,12 @@ class SweepProgress:
         self._heard(when)
 
     def replanned(self, plan: SweepPlan) -> None:
-        """Trials have been divided: others are in their place, which wait."""
-        known = self.trials
+        """Other trials are planned: some were divided, or a searcher has suggested one. New ones wait."""
+        known, was_timed = self.trials, self._is_timed
         self.plan, self._is_timed = plan, _is_timed(plan)
+        if self._is_timed != was_timed:  # what was planned is counted in another unit
+            for trial in known.values():
+                trial.paces.clear()
         self.trials = {trial.name: known.get(trial.name) or TrialProgress(trial) for trial in plan.trials}
 
     def warned(self, sentence: str) -> bool:

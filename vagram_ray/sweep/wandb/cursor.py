@@ -141,16 +141,24 @@ def _read(folder: Path) -> tuple[str, dict[str, dict[str, Logged]]]:
     """The sweep's name and what is logged, by place and run: nothing where the file is not there or damaged."""
     try:
         content = json.loads(read_file(folder / CURSOR_FILE, _LIMIT))
-        places = {
-            place: {run_id: _entry(entry) for run_id, entry in runs.items()}
-            for place, runs in content["places"].items()
-        }
+        places = {place: _entries(runs) for place, runs in content["places"].items()}
         return str(content["sweep_name"]), places
     except FileNotFoundError:
         return "", {}
     except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
         logger.warning("%s is damaged and not used.", folder / CURSOR_FILE)
         return "", {}
+
+
+def _entries(runs: dict[str, Any]) -> dict[str, Logged]:
+    """What is known of each run, without those of which it cannot be understood."""
+    known: dict[str, Logged] = {}
+    for run_id, entry in runs.items():
+        try:
+            known[run_id] = _entry(entry)
+        except (TypeError, AttributeError):
+            logger.warning("What %s says of the run %s is damaged and not used.", CURSOR_FILE, run_id)
+    return known
 
 
 def _entry(entry: dict[str, Any]) -> Logged:

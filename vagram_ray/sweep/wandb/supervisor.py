@@ -117,7 +117,7 @@ class Supervisor:
                 break
         lacking = max(self._left, 1) if self._lacking is None else self._lacking  # None: no process came to its end
         if lacking and not interrupted:
-            self._tell_what_lacks(lacking)
+            self._tell_what_lacks(plural(lacking, "run") if self._lacking or self._left else "the sweep")
         return lacking
 
     # -- in the thread -------------------------------------------------------------------------------------------
@@ -215,12 +215,12 @@ class Supervisor:
             "command hands it over when it is run again, or `wandb sync`."
         )
 
-    def _tell_what_lacks(self, lacking: int) -> None:
+    def _tell_what_lacks(self, whose: str) -> None:
         online = " --wandb online" if self._reason == "they were begun online" else ""
         logger.warning(
             "W&B lacks results of %s (%s), which the sweep's records have: run the sweep's command again%s to hand "
             "them over, or `python -m vagram_ray.sweep.wandb %s%s`.",
-            plural(lacking, "run"), self._reason or "it did not take them", online,
+            whose, self._reason or "it did not take them", online,
             short_path(self._target.folder), online,
         )  # fmt: skip
 
