@@ -9,6 +9,7 @@ from vagram_ray.core.evaluation import evaluate
 from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
 from vagram_ray.play.checkpoint import policy, read_agent
 from vagram_ray.play.episodes import play_episodes
+from vagram_ray.play.rendering import watched_environment
 
 
 def test_returns_and_lengths_are_those_of_the_evaluation_in_training(pendulum) -> None:
@@ -29,8 +30,8 @@ def test_an_episode_is_what_the_environment_did() -> None:
     pushes = np.random.default_rng(0).uniform(-1, 1, (400, 1, 1)).astype(np.float32)
     it = iter(pushes)
     heard: list[tuple[int, float]] = []
-    envs = SeedVectorEnv(spec, (1,), evaluation=True)
-    first, second = play_episodes(lambda obs: next(it), envs, 2, lambda *step: heard.append(step))
+    with watched_environment(spec, 1, lambda env, steps, total, ended: heard.append((steps, total))) as envs:
+        first, second = play_episodes(lambda obs: next(it), envs, 2)
 
     env = spec.make(1, evaluation=True)
     for episode, offset in ((first, 0), (second, len(first))):
