@@ -21,6 +21,8 @@ from vagram_ray.text import reason
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 """Settings of every command's context."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 MIN_WIDTH = 100
 """Columns of tables where the output is no terminal."""
 
@@ -43,7 +45,15 @@ class FiniteRange(click.FloatRange):
 
 
 class Command(click.Command):
-    """Says what is wrong with the arguments in one sentence, without the lines of usage above it."""
+    """Says what is wrong with the arguments in one sentence, without the lines of usage above it, and hears Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Ctrl-C, unless it has an answer of its own, ends it with a sentence and a status."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: the command did not come to its end.", err=True)
+            ctx.exit(INTERRUPTED)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments.

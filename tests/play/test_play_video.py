@@ -134,6 +134,21 @@ def test_captions() -> None:
     assert picture[101:].max() > 200 and picture[:101, :77].max() == 0
 
 
+def test_letters_are_as_small_as_a_caption_needs() -> None:
+    sheet = np.zeros((800, 1400, 3), dtype=np.uint8)
+    short = "vagram on Pendulum-v1, seed 100, 3,000 steps"
+    long = "model_loss=vagram, model_hidden_sizes=(200, 200, 200, 200), num_distractors=10, " + short
+    ends, heights = [], []
+    for text in (short, long, f"{long}, {long}"):
+        strip = with_caption(sheet, text, 40)[800:]
+        assert strip.shape == (40, 1400, 3)
+        rows, columns = np.nonzero(strip.max(axis=2) > 100)
+        ends.append(columns.max())
+        heights.append(np.ptp(rows))
+    assert 300 < ends[0] < 700 < ends[1] and max(ends) <= 1400 - 14  # margins of 16, less what smooth edges take
+    assert heights[0] > 12 > heights[2] > 6
+
+
 def test_a_renderer_that_is_set_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     draw_without_screen()
@@ -213,3 +228,23 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     draw_without_screen()
     with pytest.raises(InputError, match=r"--video .* cannot be written"):
         shoot(PENDULUM, tmp_path / "file" / "film.mp4")
+
+
+def test_only_what_cannot_be_written_is_told_of_the_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pygame", reason="Pendulum is drawn with pygame: pip install 'gymnasium[classic-control]'")
+    draw_without_screen()
+
+    def unplugged(obs: np.ndarray) -> np.ndarray:
+        raise ConnectionResetError("the robot hung up")
+
+    with pytest.raises(ConnectionResetError, match="the robot hung up"):
+        shoot(PENDULUM, tmp_path / "film.mp4", unplugged)
+
+    def no_encoder(*arguments, **options):
+        raise OSError("no space left on device")
+        yield
+
+    film = Film(tmp_path / "film.mp4")
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", no_encoder)
+    with pytest.raises(InputError, match=r"--video .*film.mp4' cannot be written \(no space left on device\)"):
+        film._write(np.zeros((64, 64, 3), dtype=np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex, to_rgb
@@ -23,8 +25,8 @@ from vagram_ray.report import curve_plots, final_plots
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison, SeedCurve
 from vagram_ray.report.drawing import Drawing
-from vagram_ray.report.figure_files import Figure, Plot, _sheet, inline_svg, save_plot
-from vagram_ray.report.figure_style import BASELINE, MUTED, PALETTE, format_steps, line_styles
+from vagram_ray.report.figure_files import Figure, Plot, _sheet, inline_svg, save_plot, title_lines
+from vagram_ray.report.figure_style import BASELINE, MUTED, PALETTE, RC_PARAMS, format_steps, line_styles
 from vagram_ray.report.figures import draw_figures, plots_of
 
 STEPS = [100, 200, 300]
@@ -312,6 +314,32 @@ def test_a_figure_says_what_was_run_and_what_its_bands_are(losses: Comparison) -
         sheet.get_suptitle().replace("\n", " ")
         == "Pendulum-v1 | n = 8 seeds | bands and intervals: 95 % bootstrap interval of the IQM"
     )
+
+
+def test_titles_fit_their_panels_beside_long_labels() -> None:
+    sizes = ("1x16 with layernorm and dropout", "1x16 with layernorm and neither")
+    settings = itertools.product(sizes, (0, 10), ("pendulum_with_friction", "x" * 60), ("vagram", "mse with all of it"))
+    cells = [
+        curve_cell(seed, model_size=size, num_distractors=number, what=what, model_loss=f"{loss} and such a long label")
+        for seed, (size, number, what, loss) in enumerate(settings)
+    ]
+    comparison = comparison_of(*cells)
+    plots = plots_of(comparison, [], compare_pairs(comparison))
+    assert {"final_returns", "probability_of_improvement"} < {plot.name for plot in plots}
+    for plot in plots:
+        with style.context(["default", RC_PARAMS]):
+            sheet, _ = _sheet(plot.widened, "")
+            sheet.draw_without_rendering()
+        titles = [axes.title for axes in sheet.axes if axes.get_title()]
+        assert titles, plot.name
+        boxes = [title.get_window_extent() for title in titles]
+        for title, box in zip(titles, boxes, strict=True):
+            where = (plot.name, title.get_text())
+            assert box.x0 >= 0 and box.x1 <= sheet.bbox.x1, where
+            beside = [other for other in boxes if other.y0 < box.y1 and box.y0 < other.y1 and other.x0 > box.x0]
+            assert all(box.x1 < other.x0 for other in beside), where
+    assert title_lines(f"10 distractors, {'x' * 40}", 2.0) == f"10 distractors,\n{'x' * 21}..."
+    assert title_lines("no distractors", 0.0) == "no\ndistr..."
 
 
 HARD_NAMES = ("$x_1$", "_a $", "<b>\\frac{a} & %#", "$\\broken{")

@@ -148,6 +148,57 @@ def test_the_glance_tells_who_is_ahead(comparison: Comparison) -> None:
     assert at_a_glance(comparison_of(turned[0]), ()) is None
 
 
+class FirstTable(HTMLParser):
+    """Rows of a page's first table: text and span of each cell."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[list[tuple[str, dict[str, str | None]]]] = []
+        self._is_over = self._in_cell = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr" and not self._is_over:
+            self.rows.append([])
+        elif tag in ("th", "td") and not self._is_over:
+            self.rows[-1].append(("", dict(attrs)))
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_over |= tag == "table"
+        self._in_cell &= tag not in ("th", "td")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell and not self._is_over:
+            text, attributes = self.rows[-1][-1]
+            self.rows[-1][-1] = (text + data, attributes)
+
+    @property
+    def texts(self) -> list[list[str]]:
+        return [[text for text, _ in row] for row in self.rows]
+
+
+def test_the_glance_has_two_rows_per_panel_and_a_column_per_method() -> None:
+    """However many panels there are: the table grows down, as the page does."""
+    cells = [
+        cell_of(finals(mean, place), num_distractors=place, model_loss=loss)
+        for place in range(1, 19)
+        for mean, loss in ((10.0, "vagram"), (0.0, "mse"), (5.0, "none"))
+    ]
+    comparison = comparison_of(*cells)
+    pairs = compare_pairs(comparison)
+    glance = at_a_glance(comparison, pairs)
+    assert glance is not None
+    table = FirstTable(render_page(comparison, [], pairs))
+    head, *rows = table.texts
+    assert head == ["vagram against", "mse", "plain SAC"]
+    assert len(rows) == 2 * 18
+    for (panel, standings), end, way in zip(glance.rows, rows[::2], rows[1::2], strict=True):
+        assert end == [panel, "at the end", *(" ".join(standing.end) for standing in standings if standing)]
+        assert way == ["along the way", *(" ".join(standing.way) for standing in standings if standing)]
+    assert [attributes.get("rowspan") for row in table.rows[1:] for text, attributes in row[:1]] == 18 * ["2", None]
+
+
 def test_a_comparison_without_results_has_a_page() -> None:
     cells = [cell_of([], missing={0: "never reported"}, model_loss=loss) for loss in ("vagram", "nll")]
     text = Outline(render_page(comparison_of(*cells), [])).text

@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vagram_ray.studies import loss_landscape, sac_run, value_error
+from vagram_ray.studies.changing_values import ErrorCurve, Fit
+from vagram_ray.studies.value_error_tables import write_tables
 
 pytestmark = pytest.mark.ci
 
@@ -90,6 +94,20 @@ def check_summary(folder: Path, rows: list[dict[str, str]]) -> None:
             assert float(row[f"{name}_se"]) == pytest.approx(abs(first - second) / 2)
 
 
+def test_what_is_no_number_is_written_as_nan(tmp_path: Path) -> None:
+    """One seed has no standard error, one value function no change, and a fit that diverged no error."""
+    fit = Fit("linear", "vagram", {}, 1e-3, steps_per_value=10, evaluate_every=5)
+    curve = ErrorCurve(fit, (4,), np.array([0, 0, 0]), np.array([0, 5, 10]), np.array([[2.5, np.nan, 1.5]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy warns of the mean of nothing
+        write_tables([curve], [600], tmp_path)
+    (row,) = csv.DictReader((tmp_path / "summary.csv").open())
+    assert [row[f"{name}_{kind}"] for name in ("last_value", "after_change") for kind in ("mean", "se")] == [
+        "1.5", "nan", "nan", "nan"
+    ]  # fmt: skip
+    assert [row["error"] for row in csv.DictReader((tmp_path / "value_error.csv").open())] == ["2.5", "nan", "1.5"]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [
@@ -143,9 +161,22 @@ def test_an_interrupted_study_writes_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sac_run, "train_sac", interrupted)
-    assert run(name, "--output", str(tmp_path / "study")) == 1
-    assert "Aborted!" in capsys.readouterr().err
+    assert run(name, "--output", str(tmp_path / "study")) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "Interrupted: the command did not come to its end."
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_process_ends_with_the_status_of_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vagram_ray.studies.loss_landscape", "--output", str(tmp_path / "study")]
+    process = subprocess.Popen(
+        [*command, "--scale", "smoke", "--steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("SAC: epoch 1/")
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert (process.returncode, error.strip()) == (130, "Interrupted: the command did not come to its end.")
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))

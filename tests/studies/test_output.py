@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from vagram_ray.commands import InputError
+from vagram_ray.play import export
 from vagram_ray.studies.output import check_folder, written_at_once
 
 
@@ -52,3 +55,14 @@ def test_a_place_that_cannot_be_written_is_one_sentence(place: str) -> None:
     with pytest.raises(InputError, match=f"--output '{place}' cannot be written") as refusal:
         check_folder(Path(place))
     assert "\n" not in refusal.value.format_message()
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(folder: Path) -> None:  # root may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(InputError, match=r"--output .* cannot be written \(.*Permission denied"):
+        check_folder(tmp_path)
+    with pytest.raises(InputError, match=r" cannot be written \(.*Permission denied"):
+        export._check_target(tmp_path)

@@ -66,7 +66,7 @@ def main(**options: Any) -> None:
 
     Agents that python -m vagram_ray.play.export has written are played too, also from hf://OWNER/NAME.
 
-    Exit status: 0 when everything was shown, 2 for input that cannot be shown.
+    Exit status: 0 when everything was shown, 2 for input that cannot be shown, 130 after Ctrl-C.
     """
     show(Request(**options), make_console())
     sys.exit(0)

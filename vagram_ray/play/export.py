@@ -97,7 +97,7 @@ def write_agent(agent: SavedAgent, folder: Path, episodes: Sequence[Episode]) ->
             {"README.md": card(agent, settings, origin, target.name).encode()},
         )
     except OSError as error:
-        raise InputError(f"{str(folder)!r} cannot be written ({reason(error)}).") from error
+        raise _not_writable(folder, error) from error
     return origin
 
 
@@ -116,8 +116,16 @@ def inference_state(agent: SavedAgent) -> dict[str, dict[str, Any]]:
 
 
 def _check_target(folder: Path) -> None:
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+    try:
+        taken = folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir())))
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    if taken:
         raise InputError(f"{str(folder)!r} is there already; give a folder that is not there, or remove it first.")
+
+
+def _not_writable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"{str(folder)!r} cannot be written ({reason(error)}).")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ HOLD_SECONDS = 1.0
 SHEET_COLUMNS, SHEET_ROWS = 4, 3
 _STRIP_HEIGHT = 0.075
 """Height of the caption's strip, as a share of the picture's."""
-_SHEET_WIDTH = 1400
+_SHEET_WIDTH, _SHEET_STRIP = 1400, 40
+_SMALLEST_FONT = 6
 
 
 def check_video_file(path: Path) -> None:
@@ -93,7 +94,8 @@ class Film:
     def close(self) -> None:
         """End the file."""
         if self._writer is not None:
-            self._writer.close()
+            with _written(self.path):
+                self._writer.close()
 
     def _begin(self, env: gym.Env[Any, Any]) -> None:
         if self.episodes == 0:
@@ -105,14 +107,24 @@ class Film:
     def _write(self, frame: np.ndarray) -> None:
         import imageio_ffmpeg
 
-        if self._writer is None:
-            self._writer = imageio_ffmpeg.write_frames(
-                str(self.path), (frame.shape[1], frame.shape[0]), fps=self.fps, codec="libx264", quality=7,
-                macro_block_size=2, output_params=["-movflags", "+faststart"],
-            )  # fmt: skip
-            self._writer.send(None)
-        self._writer.send(np.ascontiguousarray(frame))
+        with _written(self.path):
+            if self._writer is None:
+                self._writer = imageio_ffmpeg.write_frames(
+                    str(self.path), (frame.shape[1], frame.shape[0]), fps=self.fps, codec="libx264", quality=7,
+                    macro_block_size=2, output_params=["-movflags", "+faststart"],
+                )  # fmt: skip
+                self._writer.send(None)
+            self._writer.send(np.ascontiguousarray(frame))
         self.frames += 1
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """While a file is written: one sentence where it cannot be. The playing between frames stays outside."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--video {str(path)!r} cannot be written ({reason(error)}).") from error
 
 
 @contextmanager
@@ -122,12 +134,11 @@ def filmed(spec: EnvironmentSpec, seed: int, film: Film) -> Iterator[SeedVectorE
     Raises:
         InputError: The environment cannot be drawn, or the file not be written.
     """
-    try:
+    with _written(film.path):
         film.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
         with watched_environment(spec, seed, film.look) as envs:
             yield envs
-    except OSError as error:
-        raise InputError(f"--video {str(film.path)!r} cannot be written ({reason(error)}).") from error
     finally:
         film.close()
 
@@ -146,18 +157,27 @@ def caption(step: int, total: float, seconds: float | None) -> str:
     return f"step {step}{time}   return {format_return(total)}"
 
 
-def with_caption(picture: np.ndarray, text: str) -> np.ndarray:
-    """A picture with a strip of text below it, both sides even as encoders need them."""
+def with_caption(picture: np.ndarray, text: str, strip: int | None = None) -> np.ndarray:
+    """A picture with a strip of text below it, both sides even as encoders need them.
+
+    Args:
+        picture: (height, width, 3) uint8.
+        text: One line. Its letters are as small as its length needs.
+        strip: Height of the strip in pixels; a share of the picture's by default.
+    """
     from matplotlib import get_data_path
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = picture.shape[:2]
-    strip = max(20, round(height * _STRIP_HEIGHT))
+    strip = strip or max(20, round(height * _STRIP_HEIGHT))
     canvas = Image.new("RGB", (width + width % 2, height + strip + (height + strip) % 2), (26, 26, 26))
     canvas.paste(Image.fromarray(picture), (0, 0))
-    font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", round(strip * 0.5))
-    draw = ImageDraw.Draw(canvas)
-    draw.text((strip * 0.4, height + strip / 2), text, fill=(240, 240, 240), font=font, anchor="lm")
+    draw, margin = ImageDraw.Draw(canvas), strip * 0.4
+    for size in range(round(strip * 0.5), _SMALLEST_FONT - 1, -1):
+        font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+        if draw.textlength(text, font) <= width - 2 * margin:
+            break
+    draw.text((margin, height + strip / 2), text, fill=(240, 240, 240), font=font, anchor="lm")
     return np.asarray(canvas)
 
 
@@ -177,4 +197,5 @@ def write_contact_sheet(film: Film, title: str, path: Path) -> None:
             picture = Image.frombytes("RGB", (width, height), frame).resize(tile)
             sheet.paste(picture, (column * tile[0], row * tile[1]))
     reader.close()
-    Image.fromarray(with_caption(np.asarray(sheet), title)).save(path)
+    with _written(path):
+        Image.fromarray(with_caption(np.asarray(sheet), title, _SHEET_STRIP)).save(path)

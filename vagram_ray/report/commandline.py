@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vagram_ray.commands import SETTINGS, Command, InputError, check_output, make_console, not_writable
+from vagram_ray.commands import INTERRUPTED, SETTINGS, Command, InputError, check_output, make_console, not_writable
 from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.report.curves import Comparison, with_reference
 from vagram_ray.report.merging import load_comparison
@@ -23,7 +23,6 @@ from vagram_ray.text import plural, short_path
 if TYPE_CHECKING:
     from vagram_ray.report.search import Search
 
-DONE, INTERRUPTED = 0, 130
 REPORT_FOLDER = "report"
 
 
@@ -61,7 +60,7 @@ def main(**options: Any) -> None:
     except KeyboardInterrupt:
         console.print("Interrupted; what is watched goes on.")
         sys.exit(INTERRUPTED)
-    sys.exit(DONE)
+    sys.exit(0)
 
 
 def report(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 PNG_DPI = 160
-_LEGEND_ROW, _TITLE_LETTER = 0.26, 0.082  # inches
+_LEGEND_ROW, _TITLE_ROW, _TITLE_LETTER = 0.26, 0.16, 0.082  # inches
+_SHORTEST_TITLE = 8  # letters
 _WIDE = {1: (7.4, 1.1), 2: (4.9, 1.0)}
 """Width of a panel in inches and factor of its height, by number of panels."""
 _HEAD_SIZE, _HEAD_ROW, _HEAD_LETTER = 7.0, 0.15, 0.053
@@ -147,6 +148,7 @@ def _sheet(plot: Plot, task: str) -> tuple[MatplotlibFigure, _Limits]:
     limits = _shared_limits(plot, all_axes)
     for axes in all_axes:
         limits.apply(axes)
+    _set_titles(figure, plot, plot.panels, rows)
     if head_lines:
         figure.suptitle("\n".join(head_lines), x=0.1 / width, ha="left", fontsize=_HEAD_SIZE, color=MUTED)
     if plot.lines:
@@ -168,6 +170,7 @@ def _panel_svg(plot: Plot, number: int, limits: _Limits, variant: str = "") -> s
     axes = figure.add_subplot()
     _draw(axes, plot, plot.panels[number])
     limits.apply(axes)
+    _set_titles(figure, plot, [plot.panels[number]])
     svg = _render(figure, "svg", transparent=True, metadata={"Date": None}).decode()
     return inline_svg(svg, f"{plot.name}-{variant}{number}-")
 
@@ -181,7 +184,23 @@ def _figure(width: float, height: float) -> MatplotlibFigure:
 def _draw(axes: Axes, plot: Plot, panel: PanelPlot) -> None:
     axes.tick_params(length=0)
     panel.draw(axes)
-    axes.set_title(textwrap.fill(panel.title, int(plot.size[0] / _TITLE_LETTER)), pad=6)
+
+
+def _set_titles(figure: MatplotlibFigure, plot: Plot, panels: Sequence[PanelPlot], rows: int = 1) -> None:
+    """Titles in lines that fit the axes, which stand beside their labels and are all as wide. More lines, more room."""
+    boxes = [box for axes in figure.axes if (box := axes.yaxis.get_tightbbox()) is not None]
+    width = plot.size[0] - max((box.width for box in boxes), default=0.0) / figure.dpi
+    for axes, panel in zip(figure.axes, panels, strict=True):
+        axes.set_title(title_lines(panel.title, width), pad=6)
+    most = max(title_lines(panel.title, width).count("\n") for panel in plot.panels)
+    figure.set_figheight(figure.get_figheight() + _TITLE_ROW * most * rows)
+
+
+def title_lines(title: str, width: float) -> str:
+    """A title in lines that fit so many inches, broken at spaces. A word that is longer is cut."""
+    room = max(_SHORTEST_TITLE, int(width / _TITLE_LETTER))
+    lines = textwrap.wrap(title, room, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if len(line) <= room else f"{line[: room - 3]}..." for line in lines)
 
 
 def _shared_limits(plot: Plot, all_axes: Sequence[Axes]) -> _Limits:

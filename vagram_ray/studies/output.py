@@ -22,7 +22,11 @@ def check_folder(folder: Path) -> None:
     Raises:
         InputError: One sentence with the way out.
     """
-    if folder.is_dir() and any(folder.iterdir()):
+    try:
+        taken = folder.is_dir() and any(folder.iterdir())
+    except OSError as error:
+        raise not_writable(folder, error) from error
+    if taken:
         raise InputError(f"There are results at {str(folder)!r} already: give another --output or remove them.")
     check_output(folder)
 

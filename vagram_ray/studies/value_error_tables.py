@@ -23,17 +23,17 @@ def summary(curves: Sequence[ErrorCurve]) -> pd.DataFrame:
     """A row per fit: three errors, each as mean over the seeds (``_mean``) and standard error (``_se``, or NaN).
 
     ``last_value`` is that after the last step, ``all_values`` that at the end of the steps under each value function,
-    ``after_change`` that just after a change of the value function.
+    ``after_change`` that just after a change of the value function, NaN where it never changed.
     """
     import pandas as pd
 
     rows = []
     for curve in curves:
-        fit, ends = curve.fit, curve.at_end()
+        fit, ends, changes = curve.fit, curve.at_end(), curve.after_change()
         errors = {
             "last_value": ends[:, -1],
             "all_values": ends.mean(axis=1),
-            "after_change": curve.after_change().mean(axis=1),
+            "after_change": changes.mean(axis=1) if changes.size else np.full(len(ends), math.nan),
         }
         numbers: dict[str, float] = {}
         for name, own in errors.items():
@@ -79,7 +79,7 @@ def print_table(curves: Sequence[ErrorCurve], variance: float) -> None:
 def write_tables(curves: Sequence[ErrorCurve], value_env_steps: Sequence[int], folder: Path) -> None:
     """Write ``value_error.csv``, one row per evaluation and seed, and ``summary.csv``, one row per fit.
 
-    ``value`` counts the value functions from 1.
+    ``value`` counts the value functions from 1. What is no number is ``nan``.
     """
     import pandas as pd
 
@@ -90,5 +90,5 @@ def write_tables(curves: Sequence[ErrorCurve], value_env_steps: Sequence[int], f
         for value, step, total, error in zip(curve.value, curve.step, curve.total_steps, errors, strict=True)
     )
     columns = ["model", "loss", "model_lr", "seed", "value", "env_steps", "steps_under_value", "model_steps", "error"]
-    pd.DataFrame(rows, columns=columns).to_csv(folder / "value_error.csv", index=False)
-    summary(curves).to_csv(folder / "summary.csv", index=False)
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "value_error.csv", index=False, na_rep="nan")
+    summary(curves).to_csv(folder / "summary.csv", index=False, na_rep="nan")

@@ -12,13 +12,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from vagram_ray.commands import SETTINGS, Command
 from vagram_ray.records.errors import SweepError
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import print_summary, summarize_sweep, write_summary
 from vagram_ray.text import reason
 
 
-@click.command()
+@click.command(cls=Command, context_settings=SETTINGS)
 @click.argument("folder", type=click.Path(path_type=Path))
 def main(folder: Path) -> None:
     """Write results.csv, summary.csv and summary.md of the sweep in FOLDER anew from its records.
