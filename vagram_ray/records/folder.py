@@ -227,7 +227,7 @@ class RecordWriter:
         try:
             write()
         except OSError as error:
-            self._reason = error.strerror or str(error)
+            self._reason = reason(error)
             self._lacking[name] = None
             return False
         self._lacking.pop(name, None)
@@ -257,7 +257,7 @@ class RecordWriter:
             self._warn_once(error)
 
     def _warn_once(self, error: OSError) -> None:
-        self._reason = error.strerror or str(error)
+        self._reason = reason(error)
         if not self._warned:
             self._warned = True
             self._warn(

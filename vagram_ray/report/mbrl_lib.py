@@ -19,7 +19,7 @@ from vagram_ray.commands import InputError
 from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts
 from vagram_ray.report.importers import parse_value, read_cells
 from vagram_ray.report.sources import UNKNOWN, Source
-from vagram_ray.text import format_seeds, format_value, plural
+from vagram_ray.text import first_line, format_seeds, format_value, plural
 
 RESULTS, CONFIG, OVERRIDES = "results.csv", ".hydra/config.yaml", ".hydra/overrides.yaml"
 _NOT_AXES = {
@@ -118,8 +118,9 @@ def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{str(path)!r} cannot be read ({reason}): restore it, or move the run away.") from error
+        raise InputError(
+            f"{str(path)!r} cannot be read ({first_line(error)}): restore it, or move the run away."
+        ) from error
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from vagram_ray.core.mbpo import MBPOAgent
+from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.probe import NOT_MEASURED, Prober, cost_file
-from vagram_ray.sweep.plan.workload import Costs, Workload
+from vagram_ray.sweep.plan.workload import WITHOUT_EFFECT, Costs, Workload
 
 PROBER = Machine(1, 0, None, "a machine")
 
@@ -87,6 +88,7 @@ def test_a_file_is_for_all_that_changes_a_cost_and_for_nothing_else(make_config:
         config = make_config(**training).environment(env, num_distractors=distractors)
         return cost_file(machine, Workload.of(config), num_seeds)
 
+    assert set(MBPOSettings.field_names()) >= WITHOUT_EFFECT
     for same in ({"actor_lr": 0.1}, {"utd_ratio": 3}, {"rollout_length": (0, 9, 1, 5)}, {"epoch_length": 400}):
         assert key(**same) == key()
     for other in ({"hidden_size": 9}, {"model_loss": "mse"}, {"num_seeds": 3}, {"distractors": 1}, {"num_layers": 2},

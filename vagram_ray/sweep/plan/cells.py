@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ class _SearchSpace:
         self._space = space
         domains, self._choices = parse_space(space)
         self.random = bool(domains)
-        self.paths = sorted((*self._choices, *domains), key=lambda path: axis_order(path, list(space)))
+        self.paths = in_axis_order((*self._choices, *domains), space)
 
     def combinations(self, num_samples: int, generator: np.random.Generator) -> list[dict[str, Any]]:
         """Resolved configurations in the order of the axes' values."""
@@ -229,11 +229,10 @@ def _own_keys(combinations: Sequence[_Combination], base: Mapping[str, Any]) -> 
     return [key for key in base if key in axes or any(other.resolved[key] != base[key] for other in combinations)]
 
 
-def axis_order(path: Path, keys: Sequence[str]) -> tuple[int, Any]:
+def in_axis_order(paths: Iterable[Path], space: Mapping[str, Any]) -> list[Path]:
     """The environment's axes first, then the order of the configuration's keys."""
-    if path[0] in _LEADING_AXES:
-        return (_LEADING_AXES.index(path[0]), axis_name(path))
-    return (len(_LEADING_AXES) + keys.index(path[0]), axis_name(path))
+    keys = [*_LEADING_AXES, *space]  # the first of a name counts
+    return sorted(paths, key=lambda path: (keys.index(path[0]), axis_name(path)))
 
 
 def _shown(path: Path, value: Any) -> Any:

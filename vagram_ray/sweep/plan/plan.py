@@ -158,10 +158,8 @@ class SweepPlan:
         if sharing is None or not trials:
             return self
         need = max(self.gpu_bytes(trial.cell.index, len(trial.seeds)) for trial in trials)
-        limits = [len(trials), *([self.max_concurrent] if self.max_concurrent else [])]
-        if cpus := self.resources["CPU"]:
-            limits.append(max(1, int(self.machine.cpus / cpus + 1e-9)))
-        resources = {**self.resources, "GPU": sharing.share(need, min(limits))}
+        beside = min([len(trials), *_limits(self.machine, self.resources["CPU"], self.max_concurrent)])
+        resources = {**self.resources, "GPU": sharing.share(need, beside)}
         own = replace(self.machine, gpus=sharing.gpus)
         return replace(self, resources=resources, capacity=_capacity(own, resources, self.max_concurrent))
 
@@ -361,6 +359,10 @@ def _capacity(machine: Machine, resources: Mapping[str, float], max_concurrent: 
         )
     if cpus > machine.cpus:
         raise SweepError(f"A trial asks for {cpus:g} CPUs, but {machine.description} has {machine.cpus}.")
-    limits = [int(machine.cpus / cpus + 1e-9)] if cpus else []
-    limits += [machine.gpus * int(1 / gpus + 1e-9) if gpus < 1 else int(machine.gpus / gpus)] if gpus else []
-    return min([*limits, *([max_concurrent] if max_concurrent else [])], default=1)
+    of_gpus = [machine.gpus * int(1 / gpus + 1e-9) if gpus < 1 else int(machine.gpus / gpus)] if gpus else []
+    return min([*_limits(machine, cpus, max_concurrent), *of_gpus], default=1)
+
+
+def _limits(machine: Machine, cpus: float, max_concurrent: int | None) -> list[int]:
+    """What of CPUs and the user's wish limits the trials that run at the same time."""
+    return [*([int(machine.cpus / cpus + 1e-9)] if cpus else []), *([max_concurrent] if max_concurrent else [])]

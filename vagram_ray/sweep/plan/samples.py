@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, axis_order, parse_space, value_at
+from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, in_axis_order, parse_space, value_at
 from vagram_ray.sweep.spec import SweepError, describe
 from vagram_ray.text import canonical, format_value, printable
 
@@ -81,7 +81,7 @@ class Samples:
                 f"search_alg={self.name} cannot be combined with the axis {axis_name(next(iter(grids)))}, all of whose "
                 "values are run: use tune.choice([...]) for it, or leave search_alg away."
             )
-        return {path: domains[path] for path in sorted(domains, key=lambda path: axis_order(path, list(self._base)))}
+        return {path: domains[path] for path in in_axis_order(domains, self._base)}
 
     def _set_up(self, metric: str, mode: str) -> None:
         logging.getLogger("optuna").setLevel(logging.WARNING)  # a line for each study, between those of the plan
