@@ -12,6 +12,15 @@ Both are stopped in order when the time is over. Written are ``samples.jsonl`` (
 ``report.json``: level at the start and the end of every series, its slope per hour (Theil-Sen over block medians, with
 a 95 % interval), and whether it stays within its limit. Exit status: 0 when all do and no process is left behind.
 Reads /proc, so it needs Linux. The code must not be changed while it runs: every trial is a new process.
+
+Measured by ``--hours 1.33`` on 2026-11-22 to 23 (commit 43ecef5, a busy machine with two cores): resident memory,
+first and last in MiB, and its slope in MiB per hour with the 95 % interval::
+
+    driver, many trials            493.4 -> 515.4   +20.4 [+18.1, +22.9]
+    driver, one trial              487.3 -> 486.6   -0.7 [-1.3, +0.2]
+    a trial's process, one trial   546.9 -> 556.4   +8.1 [+6.8, +9.4]
+    Ray's GCS, many trials          53.4 -> 64.4    +10.1 [+9.6, +10.5]
+    W&B's service, many trials      35.6 -> 38.8    +3.6 [+2.3, +4.5]
 """
 
 from __future__ import annotations

@@ -37,6 +37,15 @@ THRESHOLD_SHARES = (0.5, 0.75, 0.9)
 def report_tables(comparison: Comparison, pairs: Sequence[PairComparison] | None = None) -> list[ReportTable]:
     """All tables of a report. Those without rows are left out.
 
+    In all of them ``low_95`` and ``high_95`` are an interval's ends, and numbers along the way begin with ``way_``.
+
+    - ``final_returns``: a row per cell, as ``final_table`` has them.
+    - ``pairs``: two cells of a panel. ``verdict`` is on the first, ``seeds_needed`` is empty above 1,000, and
+      ``paired_seeds`` is 0 where the cells are not compared by seed.
+    - ``against_reference``: a method minus the reference. ``better_on`` counts paired seeds.
+    - ``steps_to_threshold``: a cell and a share of the panel's way. Without ``env_steps`` it is never reached, and the
+      interval ends at ``inf``.
+
     Args:
         comparison: What was measured.
         pairs: ``compare_pairs(comparison)``, where it has been computed already.
