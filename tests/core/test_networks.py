@@ -31,6 +31,34 @@ def test_each_network_of_a_stack_computes_what_it_would_alone(normalize_features
         torch.testing.assert_close(outputs[n], hidden @ w[4] + w[5])
 
 
+def test_normalised_layers_are_layer_normalisation_before_the_activation():
+    stack = make_stack(layer_norm=True, extra_sizes=(5,))
+    assert [tuple(view.shape) for view in stack.extras] == [(3, 1, 5)]
+    inputs = torch.randn(3, 5, 4)
+    outputs = stack(inputs)
+    for n in range(3):
+        w1, b1, w2, b2, w3, b3, gain1, shift1, gain2, shift2 = (
+            view[n].detach().double().numpy() for view in stack.views[:-1]
+        )
+        hidden = inputs[n].double().numpy()
+        for weight, bias, gain, shift in ((w1, b1, gain1, shift1), (w2, b2, gain2, shift2)):
+            sums = hidden @ weight + bias
+            deviation = np.sqrt(sums.var(axis=1, keepdims=True) + 1e-5)
+            hidden = np.maximum(0.0, gain * (sums - sums.mean(axis=1, keepdims=True)) / deviation + shift)
+        np.testing.assert_allclose(outputs[n].detach().numpy(), hidden @ w3 + b3, rtol=1e-4, atol=1e-5)
+
+
+def test_normalised_layers_start_with_gain_one_and_shift_zero():
+    stack = StackedMLP(2, (3, 6, 5, 1), layer_norm=True)
+    stack.initialize(truncated_normal_init, RandomStreams((0, 1), "init").generators)
+    plain = StackedMLP(2, (3, 6, 5, 1))
+    plain.initialize(truncated_normal_init, RandomStreams((0, 1), "init").generators)
+    gain1, shift1, gain2, shift2 = stack.views[6:]
+    assert all((gain == 1.0).all() for gain in (gain1, gain2))
+    assert all((shift == 0.0).all() for shift in (shift1, shift2))
+    assert all(torch.equal(own, theirs) for own, theirs in zip(stack.views, plain.views, strict=False))  # same draws
+
+
 def test_all_zero_features_give_the_bias_and_finite_gradients():
     stack = StackedMLP(1, (2, 3, 1), normalize_features=True)  # zero weights: zero features
     outputs = stack(torch.ones(1, 4, 2))

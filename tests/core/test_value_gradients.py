@@ -15,8 +15,10 @@ from vagram_ray.core.value_gradients import ValueEstimates, clip_gradient_norms,
 S, N, D, A = 2, 7, 3, 2
 
 
-def make_values(normalize_observations=False, **kwargs):
-    settings = small_settings(normalize_features=True, normalize_observations=normalize_observations)
+def make_values(normalize_observations=False, critic_layer_norm=False, **kwargs):
+    settings = small_settings(
+        normalize_features=True, normalize_observations=normalize_observations, critic_layer_norm=critic_layer_norm
+    )
     sac = SAC(settings, S, D, A, RandomStreams([0, 1], "init"))
     with torch.no_grad():  # targets that differ from the critics
         sac.target_critic.network.flat += 0.05 * torch.randn(sac.target_critic.network.flat.shape)
@@ -26,9 +28,9 @@ def make_values(normalize_observations=False, **kwargs):
     return ValueEstimates(sac, **kwargs)
 
 
-@pytest.mark.parametrize("normalize_observations", [False, True])
-def test_gradients_equal_finite_differences_with_the_action_held_constant(normalize_observations):
-    values = make_values(normalize_observations)
+@pytest.mark.parametrize("normalize_observations, critic_layer_norm", [(False, False), (True, False), (False, True)])
+def test_gradients_equal_finite_differences_with_the_action_held_constant(normalize_observations, critic_layer_norm):
+    values = make_values(normalize_observations, critic_layer_norm)
     obs = torch.randn(S, N, D, dtype=torch.float64)
     gradients = values.gradients(obs)
     action = values.sac.actor.mean_action(obs).detach()

@@ -131,6 +131,7 @@ class TwinCritic(nn.Module):
         *,
         scale: ObservationScale,
         normalize_features: bool = False,
+        layer_norm: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
@@ -140,6 +141,7 @@ class TwinCritic(nn.Module):
             2 * num_seeds,
             (obs_dim + action_dim, *hidden_sizes, 1),
             normalize_features=normalize_features,
+            layer_norm=layer_norm,
             device=device,
         )
 

@@ -20,6 +20,8 @@ from vagram_ray.core.seed_selection import copy_of_seeds
 
 Activation = Callable[[Tensor], Tensor]
 Initializer = Callable[[Tensor, torch.Generator], None]
+LAYER_NORM_EPSILON = 1e-5
+"""Added to the variance of a layer's pre-activations (PyTorch's default)."""
 FEATURE_NORM_EPSILON = 1e-12
 """Hidden features shorter than this are not scaled up (only all-zero features are)."""
 
@@ -43,6 +45,8 @@ class StackedMLP(nn.Module):
         sizes: Widths from input to output, e.g. ``(in, 256, 256, out)``.
         activation: Nonlinearity of the hidden layers.
         normalize_features: Scale the last hidden features to unit L2 norm.
+        layer_norm: Normalise hidden pre-activations over a layer's units, with a gain and a shift per unit
+            (Ba et al., 2016).
         extra_sizes: Lengths of further parameter vectors kept in the same rows (``extras``).
         device: Where the parameters live.
         dtype: Their floating-point type.
@@ -50,7 +54,8 @@ class StackedMLP(nn.Module):
     Attributes:
         flat: All parameters, (N, P).
         views: The same memory as leaf tensors, per layer weight (N, in, out) and bias (N, 1, out), then the
-            extras (N, 1, length). Gradients are taken with respect to these.
+            gains and shifts (N, 1, out) of normalised layers and the extras (N, 1, length). Gradients are taken with
+            respect to these.
         evaluator: Computes ``forward`` where no gradients are wanted, if there is something faster. It is equal but for
             rounding.
     """
@@ -62,6 +67,7 @@ class StackedMLP(nn.Module):
         *,
         activation: Activation = F.relu,
         normalize_features: bool = False,
+        layer_norm: bool = False,
         extra_sizes: Sequence[int] = (),
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -71,11 +77,14 @@ class StackedMLP(nn.Module):
         self.activation = activation
         self.evaluator: Callable[[StackedMLP, Tensor], Tensor] | None = None
         self.normalize_features = normalize_features
+        self.layer_norm = layer_norm
         self.num_layers = len(sizes) - 1
         self._shapes: list[tuple[int, int]] = []
         for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
             self._shapes += [(fan_in, fan_out), (1, fan_out)]
-        self._shapes += [(1, length) for length in extra_sizes]
+        norm_sizes = [width for width in sizes[1:-1] for _ in ("gain", "shift")] if layer_norm else []
+        self._shapes += [(1, length) for length in (*norm_sizes, *extra_sizes)]
+        self._num_extras = len(extra_sizes)
         num_parameters = sum(rows * columns for rows, columns in self._shapes)
         self.flat = nn.Parameter(torch.zeros(num_networks, num_parameters, device=device, dtype=dtype))
         self._build_views()
@@ -88,11 +97,11 @@ class StackedMLP(nn.Module):
     @property
     def extras(self) -> list[Tensor]:
         """The further parameter vectors, each (N, 1, length)."""
-        return self.views[2 * self.num_layers :]
+        return self.views[len(self.views) - self._num_extras :]
 
     @torch.no_grad()
     def initialize(self, initializer: Initializer, generators: Sequence[torch.Generator]) -> None:
-        """Draw the weights, network n from ``generators[n * len(generators) // N]``. Biases start at 0."""
+        """Draw the weights, network n from ``generators[n * len(generators) // N]``. Biases start at 0, gains at 1."""
         members = self.num_networks // len(generators)
         for layer in range(self.num_layers):
             weight, bias = self.views[2 * layer : 2 * layer + 2]
@@ -102,6 +111,10 @@ class StackedMLP(nn.Module):
                 drawn = torch.empty(weight.shape[1:], device=weight.device, dtype=weight.dtype)
                 initializer(drawn, generators[row // members])
                 weight[row] = drawn
+            if self.layer_norm and layer < self.num_layers - 1:
+                gain, shift = self._gain_and_shift(layer)
+                gain.fill_(1.0)
+                shift.zero_()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (N, B, out) for inputs (N, B, in), or (M, B, in) where every N / M networks share their inputs."""
@@ -110,13 +123,26 @@ class StackedMLP(nn.Module):
         features = self._of_each_network(inputs)
         for layer in range(self.num_layers - 1):
             weight, bias = self.views[2 * layer : 2 * layer + 2]
-            features = self.activation(torch.baddbmm(bias, features, weight))
+            features = torch.baddbmm(bias, features, weight)
+            if self.layer_norm:
+                features = self._normalized(features, layer)
+            features = self.activation(features)
         weight, bias = self.views[2 * self.num_layers - 2 : 2 * self.num_layers]
         if not self.normalize_features:
             return torch.baddbmm(bias, features, weight)
         # (h / |h|) W = (h W) / |h|: scaling the few outputs is cheaper than scaling the many features.
         square_norm = features.square().sum(dim=-1, keepdim=True).clamp_min(FEATURE_NORM_EPSILON**2)
         return torch.bmm(features, weight) * square_norm.rsqrt() + bias
+
+    def _normalized(self, features: Tensor, layer: int) -> Tensor:
+        """Standardise pre-activations (N, B, width) over a hidden layer's units, then scale and shift each unit."""
+        gain, shift = self._gain_and_shift(layer)
+        normal = F.layer_norm(features, features.shape[-1:], eps=LAYER_NORM_EPSILON)
+        return torch.addcmul(shift, normal, gain)
+
+    def _gain_and_shift(self, layer: int) -> list[Tensor]:
+        position = 2 * (self.num_layers + layer)
+        return self.views[position : position + 2]
 
     def _of_each_network(self, inputs: Tensor) -> Tensor:
         """Inputs (N, B, in) of inputs (M, B, in) that are shared."""

@@ -61,6 +61,7 @@ class SAC:
                 settings.critic_hidden_sizes,
                 scale=self.actor.scale,
                 normalize_features=settings.normalize_features,
+                layer_norm=settings.critic_layer_norm,
                 device=device,
             )
             for _ in range(2)

@@ -66,6 +66,9 @@ class MBPOSettings:
     """Widths of the hidden layers of each of the two critics."""
     normalize_features: bool = setting(False, lasting=True)
     """Scale the last hidden features of actor and critics to unit L2 norm."""
+    critic_layer_norm: bool = setting(False, lasting=True)
+    """Normalise the hidden layers of the critics over their units (layer normalisation), against overestimated values
+    with many updates per step (Hiraoka et al., 2022, DroQ; Ball et al., 2023, RLPD). Of every agent, plain SAC too."""
     normalize_observations: bool = setting(False, lasting=True)
     """Feed actor and critics observations standardised by the real buffer's mean and deviation."""
     actor_lr: float = setting(3e-4, above=0)

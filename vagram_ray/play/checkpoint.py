@@ -135,6 +135,7 @@ class SavedAgent:
             self.settings.critic_hidden_sizes,
             scale=actor.scale,
             normalize_features=self.settings.normalize_features,
+            layer_norm=self.settings.critic_layer_norm,
         )
         saved, own = self.state["sac"][name], critic.network.flat
         _check_shape(saved, own)

@@ -21,7 +21,7 @@ from vagram_ray.text import did_you_mean
 _SEES = ("normalize_features", "normalize_observations")
 _SETTINGS_OF = {
     "actor": ("actor_hidden_sizes", *_SEES),
-    "critics": ("critic_hidden_sizes", *_SEES),
+    "critics": ("critic_hidden_sizes", "critic_layer_norm", *_SEES),
     "model": (
         "num_layers", "hidden_size", "ensemble_size", "prediction_target", "normalize_dynamics_targets",
         "normalize_reward_targets", "probabilistic", "model_loss",

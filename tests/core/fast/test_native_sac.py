@@ -20,6 +20,13 @@ CASES = {
         "train_batch_size_per_learner": 33,
     },
     "unit features": {"normalize_features": True},
+    "normalised layers": {"critic_layer_norm": True},
+    "normalised layers of odd widths, unit features": {
+        "critic_layer_norm": True,
+        "normalize_features": True,
+        "critic_hidden_sizes": (21, 13, 7),
+        "train_batch_size_per_learner": 33,
+    },
     "standardised observations": {"normalize_observations": True},
     "periods": {"actor_update_period": 2, "target_update_period": 3},
     "own entropy and steps": {"target_entropy": -0.3, "critic_lr": 1e-2, "alpha_lr": 3e-3, "gamma": 0.5, "tau": 0.3},

@@ -1,7 +1,7 @@
 // A multilayer perceptron of `networks.StackedMLP`: its values, its gradients, and its Adam step.
 //
-// Parameters of a network lie in one row: weight (in, out) and bias (out) of each layer, then the extras. Batches are
-// matrices with one row per example; rows of hidden values are padded with zeros to whole vectors.
+// Parameters of a network lie in one row: weight (in, out) and bias (out) of each layer, then, where hidden layers are
+// normalised, gain and shift (out) of each of these, then the extras. Batches are matrices with one row per example; rows of hidden values are padded with zeros to whole vectors.
 #pragma once
 
 #include "kernels.h"
@@ -11,21 +11,26 @@ namespace vagram {
 enum class Activation { relu, silu };
 constexpr int MAX_LAYERS = 32;
 constexpr float SMALLEST_SQUARE_NORM = 1e-24f;  // networks.FEATURE_NORM_EPSILON squared
+constexpr float LAYER_NORM_EPSILON = 1e-5f;     // networks.LAYER_NORM_EPSILON
 
 struct Shape {
     int layers;        // products, the last one included
     const int* sizes;  // widths from input to output, layers + 1 of them
     bool unit_features;  // the last hidden values are scaled to unit length
     Activation activation;
+    bool layer_norm = false;  // of the hidden layers, before their activation
 
     int inputs() const { return sizes[0]; }
     int outputs() const { return sizes[layers]; }
     std::size_t layer_parameters(int layer) const { return (std::size_t)(sizes[layer] + 1) * sizes[layer + 1]; }
-    std::size_t parameters() const {  // without the extras
-        std::size_t total = 0;
-        for (int layer = 0; layer < layers; ++layer) total += layer_parameters(layer);
-        return total;
+    std::size_t gain(int hidden) const {  // where the gain of a hidden layer lies; its shift comes after it
+        std::size_t offset = 0;
+        for (int layer = 0; layer < layers; ++layer) offset += layer_parameters(layer);
+        for (int layer = 0; layer < hidden; ++layer) offset += 2 * sizes[layer + 1];
+        return offset;
     }
+    std::size_t products() const { return gain(0); }  // parameters of weights and biases
+    std::size_t parameters() const { return layer_norm ? gain(layers - 1) : products(); }  // without the extras
 };
 
 struct Batch {  // (rows, columns), rows `stride` apart
@@ -38,6 +43,8 @@ struct Batch {  // (rows, columns), rows `stride` apart
 struct Trace {
     Batch hidden[MAX_LAYERS];      // after activation
     Batch derivative[MAX_LAYERS];  // of SiLU; ReLU's is whether `hidden` is positive
+    Batch normal[MAX_LAYERS];      // normalised pre-activations, if layers are normalised
+    float* inverse_deviation[MAX_LAYERS];  // of the pre-activations, by row
     float* inverse_norm;           // of the last hidden values, if they are scaled
     float* unscaled;               // their product with the last weights, before scaling (rows, outputs)
 };
@@ -66,28 +73,89 @@ inline const float* padded_copy(Arena& arena, const float* from, int count) {
     return copy;
 }
 
-inline void hidden_layer(Arena& arena, const Shape& shape, int layer, const float* weight, Batch in, int rows, bool differentiate,
-                         Trace& trace) {
+inline float sum(const float* values, int count) {  // count in whole vectors
+    Vec total{};
+    for (int i = 0; i < count; i += LANES) total += load(values + i);
+    return sum_of(total);
+}
+
+// Normalise pre-activations over their units, in place, then scale and shift them into `out`.
+inline void normalize_layer(Arena& arena, const Shape& shape, int layer, const float* parameters, Batch values, int rows, Batch out,
+                            float* inverse_deviation) {
+    const int width = shape.sizes[layer + 1];
+    Scratch scratch(arena);
+    const float* gain = padded_copy(arena, parameters + shape.gain(layer), width);
+    const float* shift = padded_copy(arena, parameters + shape.gain(layer) + width, width);
+    for (int row = 0; row < rows; ++row) {
+        float* own = values.row(row);
+        const float mean = sum(own, values.stride) / width;
+        for (int column = 0; column < width; column += LANES) store(own + column, load(own + column) - mean);
+        for (int column = width; column < values.stride; ++column) own[column] = 0.0f;
+        const float inverse = 1.0f / std::sqrt(dot(own, own, values.stride) / width + LAYER_NORM_EPSILON);
+        inverse_deviation[row] = inverse;
+        for (int column = 0; column < width; column += LANES) {
+            const Vec normal = load(own + column) * inverse;
+            store(own + column, normal);
+            store(out.row(row) + column, normal * load(gain + column) + load(shift + column));
+        }
+    }
+}
+
+// Of the gradient of normalised, scaled and shifted values make that of the pre-activations, in place. The gradients of
+// gain and shift are written to `parameter_gradient`, which may be null.
+inline void normalize_layer_backward(Arena& arena, const Shape& shape, int layer, const float* parameters, const Trace& trace,
+                                     Batch gradient, int rows, float* parameter_gradient) {
+    const int width = shape.sizes[layer + 1];
+    const Batch normal = trace.normal[layer];
+    Scratch scratch(arena);
+    if (parameter_gradient) {
+        float* of_gain = parameter_gradient + shape.gain(layer);
+        for (int column = 0; column < width; column += LANES) {
+            Vec along{}, total{};
+            for (int row = 0; row < rows; ++row) {
+                const Vec own = load(gradient.row(row) + column);
+                along += own * load(normal.row(row) + column), total += own;
+            }
+            store_first(of_gain + column, along, width - column);
+            store_first(of_gain + width + column, total, width - column);
+        }
+    }
+    const float* gain = padded_copy(arena, parameters + shape.gain(layer), width);
+    for (int row = 0; row < rows; ++row) {
+        float *own = gradient.row(row), *its_normal = normal.row(row);
+        for (int column = 0; column < width; column += LANES) store(own + column, load(own + column) * load(gain + column));
+        const float mean = sum(own, gradient.stride) / width, along = dot(own, its_normal, gradient.stride) / width;
+        for (int column = 0; column < width; column += LANES)
+            store(own + column, (load(own + column) - mean - load(its_normal + column) * along) * trace.inverse_deviation[layer][row]);
+        for (int column = width; column < gradient.stride; ++column) own[column] = 0.0f;
+    }
+}
+
+inline void hidden_layer(Arena& arena, const Shape& shape, int layer, const float* parameters, const float* weight, Batch in,
+                         int rows, bool differentiate, Trace& trace) {
     const int depth = shape.sizes[layer], width = shape.sizes[layer + 1];
     const Batch out = trace.hidden[layer], slope = trace.derivative[layer];
+    const bool is_relu = shape.activation == Activation::relu;
     Scratch scratch(arena);
     float* packed = arena.take(packed_size(depth, width));
     pack(weight, width, depth, width, packed);
     const float* bias = padded_copy(arena, weight + (std::size_t)depth * width, width);
     const Left left{in.data, in.stride, 1};
-    if (shape.activation == Activation::relu) {
+    if (is_relu && !shape.layer_norm) {
         product(rows, depth, width, left, packed,
                 [&](int row, int column, Vec sum) { store(out.row(row) + column, rectify(sum + load(bias + column))); });
         return;
     }
+    const Batch sums = shape.layer_norm ? trace.normal[layer] : out;
     product(rows, depth, width, left, packed,
-            [&](int row, int column, Vec sum) { store(out.row(row) + column, sum + load(bias + column)); });
+            [&](int row, int column, Vec sum) { store(sums.row(row) + column, sum + load(bias + column)); });
+    if (shape.layer_norm) normalize_layer(arena, shape, layer, parameters, sums, rows, out, trace.inverse_deviation[layer]);
     for (int row = 0; row < rows; ++row)  // apart from the product, whose sums need all registers
         for (int column = 0; column < out.stride; column += LANES) {
             Vec derivative;
             const Vec value = activate(shape.activation, load(out.row(row) + column), derivative);
             store(out.row(row) + column, value);
-            if (differentiate) store(slope.row(row) + column, derivative);
+            if (differentiate && !is_relu) store(slope.row(row) + column, derivative);
         }
 }
 
@@ -116,9 +184,12 @@ inline void forward(Arena& arena, const Shape& shape, const float* parameters, B
         trace.hidden[layer] = take_batch(arena, rows, shape.sizes[layer + 1]);
         if (differentiate && shape.activation == Activation::silu)
             trace.derivative[layer] = take_batch(arena, rows, shape.sizes[layer + 1]);
+        if (!shape.layer_norm) continue;
+        trace.normal[layer] = differentiate ? take_batch(arena, rows, shape.sizes[layer + 1]) : trace.hidden[layer];
+        trace.inverse_deviation[layer] = arena.take(rows);
     }
     for (int layer = 0; layer < shape.layers - 1; ++layer) {
-        hidden_layer(arena, shape, layer, weight, in, rows, differentiate, trace);
+        hidden_layer(arena, shape, layer, parameters, weight, in, rows, differentiate, trace);
         weight += shape.layer_parameters(layer);
         in = trace.hidden[layer];
     }
@@ -198,7 +269,7 @@ inline Batch unscale(Arena& arena, const Shape& shape, const Trace& trace, Batch
 // columns [first, first + count), and may be null.
 inline void backward(Arena& arena, const Shape& shape, const float* parameters, Batch in, int rows, const Trace& trace,
                      Batch gradient, float* parameter_gradient, Batch* input, int first, int count) {
-    std::size_t offset = shape.parameters();
+    std::size_t offset = shape.products();
     float* along = nullptr;
     for (int layer = shape.layers - 1; layer >= 0; --layer) {
         const int depth = shape.sizes[layer], width = shape.sizes[layer + 1];
@@ -234,6 +305,7 @@ inline void backward(Arena& arena, const Shape& shape, const float* parameters, 
         } else {
             input_gradient(arena, weight, width, 0, depth, gradient, rows, finish);
         }
+        if (shape.layer_norm) normalize_layer_backward(arena, shape, layer - 1, parameters, trace, next, rows, parameter_gradient);
         gradient = next;
     }
 }

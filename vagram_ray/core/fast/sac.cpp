@@ -29,7 +29,7 @@ struct SacUpdates {
     const std::int32_t *actor_sizes, *critic_sizes;  // widths from input to output
     std::int64_t first_update;         // number of the first of these updates
     std::int32_t seeds, updates, batch, obs_dim, action_dim;
-    std::int32_t actor_layers, critic_layers, unit_features;
+    std::int32_t actor_layers, critic_layers, unit_features, critic_layer_norm;
     std::int32_t actor_period, target_period;
     float gamma, tau, target_entropy, actor_lr, critic_lr, alpha_lr;
 };
@@ -49,7 +49,7 @@ public:
     Seed(const SacUpdates& all, int seed, Arena& arena)
         : all_(all), seed_(seed), arena_(arena), batch_size_(all.batch), obs_dim_(all.obs_dim), action_dim_(all.action_dim),
           actor_shape_{all.actor_layers, all.actor_sizes, all.unit_features != 0, Activation::relu},
-          critic_shape_{all.critic_layers, all.critic_sizes, all.unit_features != 0, Activation::relu},
+          critic_shape_{all.critic_layers, all.critic_sizes, all.unit_features != 0, Activation::relu, all.critic_layer_norm != 0},
           actor_size_(actor_shape_.parameters()), critic_size_(critic_shape_.parameters()),
           actor_(all.actor + seed * actor_size_), critics_(all.critics + 2 * seed * critic_size_),
           targets_(all.targets + 2 * seed * critic_size_), log_alpha_(all.log_alpha[seed]) {}

@@ -24,7 +24,7 @@ _POINTERS = (
 )  # fmt: skip
 _INTEGERS = (
     "seeds", "updates", "batch", "obs_dim", "action_dim", "actor_layers", "critic_layers", "unit_features",
-    "actor_period", "target_period",
+    "critic_layer_norm", "actor_period", "target_period",
 )  # fmt: skip
 _NUMBERS = ("gamma", "tau", "target_entropy", "actor_lr", "critic_lr", "alpha_lr")
 
@@ -116,6 +116,7 @@ class NativeSAC:
             "actor_layers": sac.actor.network.num_layers,
             "critic_layers": sac.critic.network.num_layers,
             "unit_features": int(settings.normalize_features),
+            "critic_layer_norm": int(settings.critic_layer_norm),
             "actor_period": settings.actor_update_period,
             "target_period": settings.target_update_period,
             "gamma": settings.gamma,

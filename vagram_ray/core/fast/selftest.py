@@ -36,8 +36,9 @@ Pairs = Iterator[tuple[str, Tensor, Tensor]]
 
 def wrong_parts(library: ctypes.CDLL) -> tuple[str, ...]:
     """Differences between library and PyTorch, in words."""
-    sac = SAC(_settings("mse"), 1, OBS_DIM, ACTION_DIM, RandomStreams([0], "init"))
-    pairs = [*_of_actor_and_critics(library, sac), *(pair for loss in LOSSES for pair in _of_fit(library, sac, loss))]
+    agents = [_make_sac(_settings("mse", critic_layer_norm=normalised)) for normalised in (False, True)]
+    pairs = [pair for sac in agents for pair in _of_actor_and_critics(library, sac)]
+    pairs += [pair for loss in LOSSES for pair in _of_fit(library, agents[0], loss)]
     wrong = (name for name, ours, theirs in pairs if not _equal(ours, theirs))
     return tuple(dict.fromkeys(wrong))
 
@@ -46,10 +47,15 @@ def _equal(ours: Tensor, theirs: Tensor) -> bool:
     return bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max())  # NaN is not equal
 
 
-def _settings(loss: str) -> MBPOSettings:
+def _make_sac(settings: MBPOSettings) -> SAC:
+    return SAC(settings, 1, OBS_DIM, ACTION_DIM, RandomStreams([0], "init"))
+
+
+def _settings(loss: str, critic_layer_norm: bool = False) -> MBPOSettings:
     return MBPOSettings(
-        model_loss=loss, actor_hidden_sizes=(WIDTH, WIDTH), critic_hidden_sizes=(WIDTH, WIDTH), hidden_size=WIDTH,
-        num_layers=2, ensemble_size=2, num_elites=1, train_batch_size_per_learner=ROWS,
+        model_loss=loss, critic_layer_norm=critic_layer_norm, actor_hidden_sizes=(WIDTH, WIDTH),
+        critic_hidden_sizes=(WIDTH, WIDTH), hidden_size=WIDTH, num_layers=2, ensemble_size=2, num_elites=1,
+        train_batch_size_per_learner=ROWS,
     )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ constexpr int CHUNK = 512;  // rows at a time, so that hidden values stay in the
 // N networks, whose parameters lie `row_size` floats apart, at inputs (N / sharing, rows, in): outputs (N, rows, out).
 extern "C" void network_values(const float* parameters, std::int64_t row_size, std::int32_t networks, std::int32_t sharing,
                                const std::int32_t* sizes, std::int32_t layers, std::int32_t silu, std::int32_t unit_features,
-                               const float* inputs, std::int64_t rows, float* outputs) {
+                               std::int32_t layer_norm, const float* inputs, std::int64_t rows, float* outputs) {
     thread_local Arena arena;
-    const Shape shape{layers, sizes, unit_features != 0, silu ? Activation::silu : Activation::relu};
+    const Shape shape{layers, sizes, unit_features != 0, silu ? Activation::silu : Activation::relu, layer_norm != 0};
     const Index width_in = shape.inputs(), width_out = shape.outputs();
     for (Index network = 0; network < networks; ++network)
         for (Index first = 0; first < rows; first += CHUNK) {

@@ -22,7 +22,7 @@ class NativeValues:
         self._function = library.network_values
         pointer, long, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
         self._function.argtypes = [
-            pointer, long, integer, integer, pointer, integer, integer, integer, pointer, long, pointer,
+            pointer, long, integer, integer, pointer, integer, integer, integer, integer, pointer, long, pointer,
         ]  # fmt: skip
         self._function.restype = None
 
@@ -40,6 +40,7 @@ class NativeValues:
             network.num_layers,
             network.activation is F.silu,
             network.normalize_features,
+            network.layer_norm,
             inputs.data_ptr(),
             inputs.shape[1],
             outputs.data_ptr(),
