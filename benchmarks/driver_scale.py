@@ -8,6 +8,15 @@ that report 40 made-up numbers per epoch as fast as the driver takes them. They 
 inside the driver, so that all time that is measured is the driver's; ``--real`` runs each in a process of Ray's.
 Every size is measured in a fresh process. The exponents say how time and memory grow with the number of trials: 1 is
 linear.
+
+Measured by ``--trials 100 300 1000 --epochs 5 --wandb offline`` on 2026-11-23, a busy machine with two cores, one seed
+per trial and one W&B process: making the plan (CPU s), Tune making its trials (s), a result (CPU ms), the longest pause
+after that (s), closing (CPU s), memory added (MiB)::
+
+    trials   results   plan   trials made   result   pause   closing   memory
+    100        500     0.5        0.4        3.2      0.07      16       45
+    300      1,500     0.6        2.4        3.2      0.42      39       69
+    1,000    5,000     1.3        6.6        3.0      0.57     159      156
 """
 
 from __future__ import annotations
