@@ -19,7 +19,7 @@ import click
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
-from vagram_ray.commands import SETTINGS, InputError
+from vagram_ray.commands import SETTINGS, Command, InputError
 
 HERE = Path(__file__).resolve().parent
 HEAD, WORKER = "vagram-ray-head", "vagram-ray-worker"
@@ -65,7 +65,7 @@ def main() -> None:
     """Entry point of the command line."""
 
 
-@main.command()
+@main.command(cls=Command)
 @click.argument("bucket")
 @_one_sentence
 def create(bucket: str) -> None:
@@ -81,7 +81,7 @@ def create(bucket: str) -> None:
     click.echo(f"Give sweeps --storage s3://{bucket}.")
 
 
-@main.command()
+@main.command(cls=Command)
 @_one_sentence
 def delete() -> None:
     """Remove the roles; the bucket and its results stay."""
@@ -95,7 +95,7 @@ def delete() -> None:
         click.echo(f"role {role} is gone")
 
 
-@main.command()
+@main.command(cls=Command)
 @_one_sentence
 def image() -> None:
     """Say what the machine image of aws.yaml is, and which one AWS has as the newest of its kind."""

@@ -118,6 +118,17 @@ def test_bucket_that_cannot_be_is_one_sentence(empty_account: Callable[..., Resu
     assert done.output.startswith("Error: 'My Results' is no name for a bucket")
 
 
+@pytest.mark.parametrize("arguments", [["create", BUCKET], ["delete"], ["image"]], ids=" ".join)
+def test_ctrl_c_ends_every_command_as_elsewhere(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(boto3, "client", interrupted)
+    monkeypatch.setattr(boto3, "resource", interrupted)
+    done = CliRunner().invoke(load_script("aws_account").main, arguments)
+    assert done.exit_code == 130 and "Interrupted: the command did not come to its end." in done.output
+
+
 class Images:
     """An AWS that has the pinned image and speaks of a newer one."""
 
