@@ -9,8 +9,8 @@ from setuptools.command.build_py import build_py
 class BuildWithSweepFiles(build_py):
     """Puts ``tune_configs/*.py`` into a wheel as ``vagram_ray/tune_configs/``.
 
-    An editable installation needs no copy: ``vagram_ray.sweep.packaged`` finds the folder in the clone. So there is one
-    source of these files, at the top where they are read.
+    An editable installation needs no copy: ``vagram_ray.sweep.sweep_file`` finds the folder in the clone. So there is
+    one source of these files, at the top where they are read.
     """
 
     def run(self) -> None:

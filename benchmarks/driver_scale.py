@@ -392,9 +392,9 @@ def make_made_up_plan(trials: int, epochs: int) -> Any:
     cells = max(1, trials // SEEDS_PER_CELL)
     config = MBPOConfig().environment("Pendulum-v1").training(utd_ratio=tune.grid_search(list(range(1, cells + 1))))
     sweep = Sweep(name="made-up", config=config, seeds=trials // cells, epochs=epochs)
-    plan = make_plan(sweep, config, local_machine(), scale="", seeds_per_trial=1)
+    plan = make_plan(sweep, local_machine(), scale="", seeds_per_trial=1)
     assert len(plan.trials) == trials, f"{trials} is no multiple of {SEEDS_PER_CELL}"
-    return replace(plan, config=MadeUpConfig(dict(plan.settings[0])))
+    return replace(plan, config=MadeUpConfig(dict(plan.cells[0].settings)))
 
 
 # -- all sizes -------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def run_rllib(work: Work) -> list[Epoch]:
 def laptop_config(work: Work) -> Any:
     """The cell's configuration, as the sweep makes it."""
     from vagram_ray.sweep.plan.overrides import apply_overrides
-    from vagram_ray.sweep.spec import load_sweep_file
+    from vagram_ray.sweep.sweep_file import load_sweep_file
 
     sweep, overrides = load_sweep_file(SWEEP_FILE).at_scale(SCALE)
     config = apply_overrides(sweep.config, overrides, source="The override of the scale")

@@ -18,7 +18,8 @@ from vagram_ray.core.model_losses import get_model_loss
 from vagram_ray.envs import terminations
 from vagram_ray.rllib import MBPOConfig
 from vagram_ray.sweep.commandline import main
-from vagram_ray.sweep.spec import Sweep, load_sweep_file
+from vagram_ray.sweep.spec import Sweep
+from vagram_ray.sweep.sweep_file import load_sweep_file
 
 pytestmark = pytest.mark.ci
 

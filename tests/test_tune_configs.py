@@ -11,9 +11,9 @@ import pytest
 from vagram_ray.envs import dm_control
 from vagram_ray.sweep.plan.growth import suggested
 from vagram_ray.sweep.plan.machine import GIB, Machine
-from vagram_ray.sweep.plan.overrides import apply_overrides, parse_assignments, select_variants
+from vagram_ray.sweep.plan.overrides import parse_assignments, select_variants, with_overrides
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan
-from vagram_ray.sweep.spec import load_sweep_file
+from vagram_ray.sweep.sweep_file import load_sweep_file
 
 FOLDER = Path(__file__).resolve().parents[1] / "tune_configs"
 MACHINE = Machine(2, 0, 24 * GIB, "a machine")
@@ -27,8 +27,8 @@ def plan_of(name: str, scale: str, **changes: Any) -> SweepPlan:
             pytest.skip(f"needs the extra dmc: {error}")
     sweep, overrides = load_sweep_file(FOLDER / f"{name}.py").at_scale(scale)
     overrides = {**overrides, **changes}
-    config = apply_overrides(sweep.config, overrides, source="The scale")
-    return make_plan(replace(sweep), config, MACHINE, scale=scale, overrides=overrides)
+    sweep = with_overrides(sweep, overrides, source="The scale")
+    return make_plan(sweep, MACHINE, scale=scale, overrides=overrides)
 
 
 def labels(plan: SweepPlan) -> list[str]:
@@ -49,7 +49,7 @@ def test_tuning_searches_on_seeds_of_its_own(scale: str, samples: int) -> None:
     tuning = plan.tuning
     assert tuning is not None and tuning.samples is not None
     assert plan.to_come == samples and not plan.cells
-    assert set(tuning.samples.axes() or ()) == {"utd_ratio", "model_lr", "real_ratio"}
+    assert set(tuning.samples.space.axes) == {"utd_ratio", "model_lr", "real_ratio"}
     assert all(100 <= seed < 200 for seed in plan.seeds), "none of those that are reported"
     first = suggested(plan, 3)
     configs = [cell.config(first.config).to_settings() for cell in first.cells]
@@ -112,7 +112,7 @@ def test_figure_5_has_mbrl_libs_cartpole_settings_for_both_tasks() -> None:
         assert cell.actor_hidden_sizes == cell.critic_hidden_sizes == (256, 256)
         assert cell.actor_lr == cell.critic_lr == cell.alpha_lr == 3e-4
         assert cell.real_ratio == (1, 5, 1.0, 0.05), "the published file's for cartpole"
-    assert {plan.workloads[cell.index].settings.epoch_length * plan.epochs for cell in plan.cells} == {5000}
+    assert {cell.workload.settings.epoch_length * plan.epochs for cell in plan.cells} == {5000}
 
 
 def test_figure_6_has_each_task_with_its_own_hyperparameters() -> None:
@@ -127,7 +127,7 @@ def test_figure_6_has_each_task_with_its_own_hyperparameters() -> None:
     assert (humanoid.hidden_size, humanoid.model_train_freq, humanoid.real_ratio) == (400, 1000, (0, 40, 1.0, 0.05))
     cheetah = [cell for cell in plan.cells if cell.axes["task"] == "HalfCheetah"]
     assert len(cheetah) == 2 + 2 + 1, "two rollout lengths for each model, plain SAC once"
-    assert plan.workloads[cheetah[0].index].settings.epoch_length * plan.epochs == 300_000
+    assert cheetah[0].workload.settings.epoch_length * plan.epochs == 300_000
 
 
 def test_figure_6_also_has_the_hyperparameters_of_mbrl_lib() -> None:

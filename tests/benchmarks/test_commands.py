@@ -163,7 +163,7 @@ def test_the_published_run_has_the_settings_of_the_sweep_at_paper_scale():
     from benchmarks.whole_epoch import PUBLISHED_EPISODES, PUBLISHED_RUN, PUBLISHED_TASK
     from vagram_ray.core.settings import MBPOSettings
     from vagram_ray.sweep.plan.overrides import apply_overrides
-    from vagram_ray.sweep.spec import load_sweep_file
+    from vagram_ray.sweep.sweep_file import load_sweep_file
 
     sweep, overrides = load_sweep_file(ROOT / "tune_configs" / "distractors.py").at_scale("paper")
     cell = {"num_distractors": 15, "model_loss": "vagram"}

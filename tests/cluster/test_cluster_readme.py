@@ -21,8 +21,9 @@ from tests.cluster.cluster_support import CLUSTER, ROOT, load_script, read_yaml
 from vagram_ray.report.__main__ import main as report_main
 from vagram_ray.sweep.commandline import main as sweep_main
 from vagram_ray.sweep.plan.cells import expand_cells
-from vagram_ray.sweep.plan.overrides import apply_overrides
-from vagram_ray.sweep.spec import load_sweep_file, seed_tuple
+from vagram_ray.sweep.plan.overrides import with_overrides
+from vagram_ray.sweep.spec import seed_tuple
+from vagram_ray.sweep.sweep_file import load_sweep_file
 
 pytestmark = pytest.mark.ci
 
@@ -169,8 +170,7 @@ def test_aws_has_the_commands_and_options_of_the_page() -> None:
 def test_table_of_figures_is_what_the_sweep_files_say(row: str) -> None:
     _, file, trials, seeds, epochs, hours = [cell.strip() for cell in row.strip("|").split("|")]
     sweep, overrides = load_sweep_file(ROOT / file.strip("`")).at_scale("paper")
-    config = apply_overrides(sweep.config, dict(overrides), source="The override of the scale")
-    cells = expand_cells(config, variants=sweep.variants, overrides=overrides)
+    cells = expand_cells(with_overrides(sweep, overrides, source="The override of the scale"))
     assert (int(trials), int(seeds), int(epochs)) == (len(cells), len(seed_tuple(sweep.seeds)), sweep.epochs)
     assert hours == "not measured"
 

@@ -11,7 +11,6 @@ import os
 import re
 import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from tests.sweep.conftest import plan_of
+from tests.sweep.conftest import plan_of, with_settings
 from vagram_ray.commands import InputError
 from vagram_ray.play.commandline import main as play
 from vagram_ray.records.folder import SweepFolder
@@ -148,7 +147,7 @@ def watch(folder: Path) -> str:
 
 def plan() -> SweepPlan:
     own = plan_of(CELLS, epochs=EPOCHS)
-    return replace(own, settings={cell.index: {**SETTINGS, "lr": cell.index + 1} for cell in own.cells})
+    return with_settings(own, *({**SETTINGS, "lr": cell.index + 1} for cell in own.cells))
 
 
 def go_on(folder: Path, *, dry: bool = False) -> Continuation:

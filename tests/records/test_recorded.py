@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.sweep.conftest import with_settings
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.recorded import RecordedSweep, cell_settings, new_sweep_id, read_recorded, split_settings
 from vagram_ray.sweep.plan.content import plan_content
@@ -28,9 +28,9 @@ _VALUES = st.recursive(
 @pytest.fixture
 def folder(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> Path:
     plan = make_plan_of({"a=1": [(0, 1), (2,)], "a=2": [(0, 1, 2)]})
-    settings = {0: {"env": "X", "lr": 0.1, "sizes": [1, 2]}, 1: {"env": "X", "lr": 0.2, "sizes": [1, 2]}}
+    settings = [{"env": "X", "lr": lr, "sizes": [1, 2]} for lr in (0.1, 0.2)]
     details = {"sweep_id": "f00d", "storage": None, "launches": [{"command": "python"}]}
-    SweepFolder(tmp_path).write(plan_content(replace(plan, settings=settings)) | details)
+    SweepFolder(tmp_path).write(plan_content(with_settings(plan, *settings)) | details)
     return tmp_path
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from vagram_ray.core.settings import MBPOSettings
-from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.estimates import TrialEstimate
 from vagram_ray.sweep.plan.machine import Machine
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.plan.planned_cells import PlannedCell
 from vagram_ray.sweep.plan.workload import Workload
 
 MACHINE = Machine(cpus=2, gpus=0, memory_bytes=8 * 1024**3, description="a machine")
@@ -56,7 +57,7 @@ def plan_of(
     ends = () if seconds is None else tuple(seconds * (epoch + 1) / epochs for epoch in range(epochs))
     for index, (label, cell_packs) in enumerate(packs.items()):
         axis, value = label.split("=")
-        cells.append(Cell(index, label, {axis: value}, {axis: value}))
+        cells.append(PlannedCell(index, label, {axis: value}, {axis: value}, {axis: value}, WORKLOAD))
         for pack in cell_packs:
             name = f"{label},seeds={'-'.join(map(str, pack))}"
             trials.append(TrialPlan(cells[-1], pack, name, TrialEstimate(2**30, 2**20, ends)))
@@ -69,13 +70,17 @@ def plan_of(
         trials=tuple(trials),
         seeds=tuple(sorted({seed for pack in next(iter(packs.values())) for seed in pack})),
         epochs=epochs,
-        workloads={cell.index: WORKLOAD for cell in cells},
-        machine=MACHINE,
-        resources={"CPU": 1.0, "GPU": 0.0},
-        capacity=slots,
+        machine=replace(MACHINE, cpus=slots),
         checkpoint_every=1,
         return_metric="eval/episode_return",
     )
+
+
+def with_settings(plan: SweepPlan, *settings: dict[str, Any]) -> SweepPlan:
+    """The plan with these settings of its cells, in their order."""
+    cells = tuple(replace(cell, settings=own) for cell, own in zip(plan.cells, settings, strict=True))
+    trials = tuple(replace(trial, cell=cells[trial.cell.index]) for trial in plan.trials)
+    return replace(plan, cells=cells, trials=trials)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, "")  # prepare_wandb sets them; monkeypatch takes them back
         monkeypatch.delenv(name)
     # What work costs is measured where the command is a process.
-    monkeypatch.setattr(probe.Prober, "__call__", lambda prober, work, on_gpu: [None] * len(work))
+    monkeypatch.setattr(probe, "measure_costs", lambda machine, extensions, work, on_gpu: ([None] * len(work), ""))
     return write_files(tmp_path)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.sweep.conftest import with_settings
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch, end_launch
 from vagram_ray.sweep.plan.content import plan_content
@@ -41,12 +42,11 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepStorage:
 @pytest.fixture
 def plan(make_plan_of: Callable[..., SweepPlan]) -> SweepPlan:
     """Three trials of ten epochs and 100 s each."""
-    return with_settings(make_plan_of({"utd_ratio=1": [(0, 1), (2,)], "utd_ratio=2": [(0, 1, 2)]}))
+    return in_x(make_plan_of({"utd_ratio=1": [(0, 1), (2,)], "utd_ratio=2": [(0, 1, 2)]}))
 
 
-def with_settings(plan: SweepPlan, **more: Any) -> SweepPlan:
-    settings = {cell.index: {"env": "X", "utd_ratio": int(cell.axes["utd_ratio"]), **more} for cell in plan.cells}
-    return replace(plan, settings=settings)
+def in_x(plan: SweepPlan, **more: Any) -> SweepPlan:
+    return with_settings(plan, *({"env": "X", "utd_ratio": int(cell.axes["utd_ratio"]), **more} for cell in plan.cells))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_new_sweep_runs_everything(plan: SweepPlan, storage: SweepStorage) -> 
 
 
 def test_the_first_seeds_of_all_cells_come_first(make_plan_of: Callable[..., SweepPlan], storage: SweepStorage) -> None:
-    plan = with_settings(make_plan_of({"utd_ratio=1": [(0,), (2,), (4,)], "utd_ratio=2": [(0,), (2,)]}))
+    plan = in_x(make_plan_of({"utd_ratio=1": [(0,), (2,), (4,)], "utd_ratio=2": [(0,), (2,)]}))
     assert names(again(plan, storage)) == [
         *("utd_ratio=1,seeds=0", "utd_ratio=2,seeds=0"),
         *("utd_ratio=1,seeds=2", "utd_ratio=2,seeds=2", "utd_ratio=1,seeds=4"),
@@ -165,11 +165,11 @@ def test_other_settings_are_refused_old_and_new(
 ) -> None:
     before = (storage.folder / "sweep.json").read_bytes()
     for dry in (True, False):
-        assert refusal(with_settings(plan, hidden_size=32), storage, dry=dry) == (
+        assert refusal(in_x(plan, hidden_size=32), storage, dry=dry) == (
             "The sweep in results/run was started with other settings (hidden_size: 200 -> 32): ask for those again, "
             "start anew with --restart (what is there is kept under another name) or give another --name."
         )
-    fewer = with_settings(make_plan_of({"utd_ratio=2": [(0, 1)]}, epochs=5))
+    fewer = in_x(make_plan_of({"utd_ratio=2": [(0, 1)]}, epochs=5))
     assert refusal(fewer, storage) == (
         "The sweep in results/run was started with other settings:\n"
         "  seeds: 0-2 -> 0-1 (seed 2 no longer asked for)\n"
@@ -209,7 +209,7 @@ def test_packs_of_another_size_are_a_note(
 
 
 def test_a_restart_keeps_the_old_folder(plan: SweepPlan, storage: SweepStorage, started: Continuation) -> None:
-    other = with_settings(plan, hidden_size=32)
+    other = in_x(plan, hidden_size=32)
     looked = again(other, storage, dry=True, restart=True)
     assert "would be kept as run-until-" in looked.notes[0]
     assert len(list(storage.folder.parent.iterdir())) == 1
@@ -248,7 +248,7 @@ def test_the_plan_shows_what_goes_on(
     rows = [line.split()[-1] for line in text.splitlines() if line.startswith("utd_ratio=2")]
     assert rows == ["new"]
     larger = make_plan_of({f"utd_ratio={ratio}": [(0, 1, 2, 3, 4)] for ratio in (1, 2, 3)}, epochs=20)
-    grown = again(with_settings(larger), storage)
+    grown = again(in_x(larger), storage)
     assert list(describe_new(grown)) == [
         "every trial goes on from epoch 10 to epoch 20.",
         "seeds 3-4 joined.",

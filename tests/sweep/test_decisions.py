@@ -14,7 +14,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.stopper import ExperimentPlateauStopper
 from rich.console import Console
 
-from tests.sweep.conftest import result_of, small_config
+from tests.sweep.conftest import result_of, small_config, with_settings
 from vagram_ray.records import SweepFolder, SweepResults
 from vagram_ray.records.folder import RecordWriter
 from vagram_ray.records.launches import begin_launch, end_launch
@@ -153,8 +153,8 @@ def test_a_stopper_of_the_whole_sweep_is_named_and_knows_what_earlier_launches_s
 
 
 def tuned(plan: SweepPlan, **tuning: Any) -> SweepPlan:
-    settings = {cell.index: {"env": "X", "a": cell.index} for cell in plan.cells}
-    return replace(plan, tuning=Tuning(METRIC, "max", **tuning), settings=settings)
+    plan = with_settings(plan, *({"env": "X", "a": cell.index} for cell in plan.cells))
+    return replace(plan, tuning=Tuning(METRIC, "max", **tuning))
 
 
 @pytest.fixture

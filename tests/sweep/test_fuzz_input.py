@@ -68,7 +68,7 @@ def nothing_runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
         raise ReachedRunError
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(probe.Prober, "__call__", lambda prober, work, on_gpu: [None] * len(work))
+    patch.setattr(probe, "measure_costs", lambda machine, extensions, work, on_gpu: ([None] * len(work), ""))
     patch.setattr(run, "run_sweep", reached)
     patch.setattr(local_ray, "connect_to_ray", reached)
     patch.delenv("RAY_ADDRESS", raising=False)

@@ -24,7 +24,7 @@ from vagram_ray.sweep.spec import Sweep
 def plan_for(config: Any, seeds: Any = 2, epochs: int = 10, cpus: int = 2, gpus: int = 0, **options: Any) -> SweepPlan:
     sweep = Sweep(name="s", config=config, epochs=epochs, seeds=seeds, variants=options.pop("variants", {}))
     machine = Machine(cpus, gpus, 8 * GIB, "a machine")
-    return make_plan(sweep, config, machine, scale="smoke", **options)
+    return make_plan(sweep, machine, scale="smoke", **options)
 
 
 def recorded(plan: SweepPlan) -> RecordedSweep:
@@ -128,7 +128,7 @@ def test_new_cells_come_after_the_old_ones(losses: Callable[..., Any]) -> None:
         (2, "model_loss=mse"),
         (3, "model_loss=itervaml"),
     ]
-    assert [joined.settings[cell.index]["model_loss"] for cell in joined.cells] == ["nll", "vagram", "mse", "itervaml"]
+    assert [cell.settings["model_loss"] for cell in joined.cells] == ["nll", "vagram", "mse", "itervaml"]
     assert [trial.parameters["model_loss"] for trial in joined.trials[:2]] == ["nll", "vagram"]
     assert [(trial.cell.index, trial.seeds) for trial in joined.trials[2:]] == [
         (0, (2,)),
@@ -291,4 +291,4 @@ def _both(new: Sequence[Any], old: Sequence[Any]) -> list[Any]:
 
 
 def _identity(plan: SweepPlan, index: int) -> str:
-    return json.dumps([plan.settings[index][key] for key in ("model_loss", "num_distractors")])
+    return json.dumps([plan.cells[index].settings[key] for key in ("model_loss", "num_distractors")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.sweep.conftest import with_settings
 from vagram_ray.records.folder import RecordWriter, SweepFolder, make_record
 from vagram_ray.sweep.plan.estimates import TrialEstimate
 from vagram_ray.sweep.plan.plan import SweepPlan
@@ -119,8 +119,7 @@ def test_what_is_run_stands_in_the_first_line(make_plan_of: Callable[..., SweepP
     """Also where a setting that is no axis makes the task."""
     plan = make_plan_of({"model_loss=vagram": [(0, 1)], "model_loss=nll": [(0, 1)]})
     settings = {"env": "Pendulum-v1", "num_distractors": 5, "ensemble_size": 5, "num_layers": 2, "hidden_size": 64}
-    losses = {0: "vagram", 1: "nll"}
-    plan = replace(plan, settings={index: {**settings, "model_loss": loss} for index, loss in losses.items()})
+    plan = with_settings(plan, *({**settings, "model_loss": loss} for loss in ("vagram", "nll")))
     lines = text_of(SweepProgress(plan), width=140).splitlines()
     assert lines[0].strip() == "Pendulum-v1 | 5 distractors | vagram, nll | 2 seeds x 1,050 steps | model 5 x (2 x 64)"
     narrow = text_of(SweepProgress(plan), max_height=12, width=60).splitlines()
@@ -280,7 +279,7 @@ def test_a_sweep_without_estimates_tells_the_time_left_from_its_own_epochs(
     assert progress.seconds_left() == 10 * 4.0  # the trial that waits has four
 
 
-def test_paces_are_measured_anew_where_a_cell_without_times_joins(
+def test_epochs_that_are_done_tell_the_time_where_a_cell_without_times_joins(
     make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]], clock: Clock
 ) -> None:
     timed, untimed = (make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1)]}, epochs=10, seconds=s) for s in (100.0, None))
@@ -290,9 +289,7 @@ def test_paces_are_measured_anew_where_a_cell_without_times_joins(
     progress.reported(name, make_result(1, {0: 1.0}, time_total_s=20.0))
     assert progress.seconds_left() == 180.0
     progress.replanned(replace(timed, trials=(timed.trials[0], untimed.trials[1])))
-    assert math.isnan(progress.seconds_left())  # until the next epoch
-    progress.reported(name, make_result(2, {0: 1.0}, time_total_s=40.0))
-    assert progress.cells()[0].seconds_left == 160.0
+    assert progress.cells()[0].seconds_left == 180.0 and progress.seconds_left() == 200.0
 
 
 def test_silence_and_the_end_are_told(
@@ -395,4 +392,4 @@ def test_what_was_recorded_before_counts_from_the_start(
     progress.reported(SECOND, make_result(3, {2: 8.0}))  # the epoch of its checkpoint once more
     progress.reported(SECOND, make_result(4, {2: 8.0}))
     assert progress.trials[SECOND].epochs_done == 4
-    assert [seconds for seconds, _ in progress.trials[SECOND].paces] == [2.0] * 5
+    assert [seconds for _, _, seconds in progress.trials[SECOND].recent] == [2.0] * 5

@@ -16,7 +16,7 @@ from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.recorded import read_recorded
 from vagram_ray.rllib.checkpointing import plain_content
 from vagram_ray.sweep.plan import probe
-from vagram_ray.sweep.spec import load_sweep_file
+from vagram_ray.sweep.sweep_file import load_sweep_file
 
 pytestmark = pytest.mark.ci
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.ci
 def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(probe.Prober, "__call__", lambda prober, work, on_gpu: [None] * len(work))
+    monkeypatch.setattr(probe, "measure_costs", lambda machine, extensions, work, on_gpu: ([None] * len(work), ""))
     return write_files(tmp_path)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from vagram_ray.rllib import load_extensions
-from vagram_ray.sweep.spec import Scale, Sweep, SweepError, load_sweep_file, modules_beside, seed_tuple
+from vagram_ray.sweep.spec import Scale, Sweep, SweepError, seed_tuple
+from vagram_ray.sweep.sweep_file import load_sweep_file, modules_beside
 
 
 class Config:

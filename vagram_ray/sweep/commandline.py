@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from vagram_ray.commands import SETTINGS, Command, FiniteRange, exact_command, make_console, version_option
 from vagram_ray.sweep.launch import Request, launch
-from vagram_ray.sweep.packaged import SweepFile, copy_sweep_file, describe_sweep_file, packaged_sweeps
 from vagram_ray.sweep.plan.overrides import parse_assignments, parse_seeds
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import DEFAULT_STORAGE
+from vagram_ray.sweep.sweep_file import copy_sweep_file, describe_sweep_file, find_sweep_file, packaged_sweeps
 
 NEXT_STEPS = """\
 vagram-sweep runs a sweep: every combination of its axes with every seed.
@@ -30,6 +31,22 @@ vagram-sweep runs a sweep: every combination of its axes with every seed.
 Then `vagram-report results/NAME` writes figures and the answer in words, and `vagram-play results/NAME/TRIAL` shows a
 policy.
 """
+
+
+class SweepFile(click.ParamType):
+    """An argument that names a sweep file, by its path or by the name of a packaged one."""
+
+    name = "sweep file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The file's path."""
+        return value if isinstance(value, Path) else find_sweep_file(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names of packaged sweeps that go on like this, and then files."""
+        names = [name for name in packaged_sweeps() if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=describe_sweep_file(packaged_sweeps()[name])) for name in names]
+        return items or [CompletionItem(incomplete, type="file")]
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:

@@ -1,30 +1,25 @@
-"""Launching a sweep: below the command and ``Sweep.run`` alike."""
+"""Launching a sweep, for the command and for ``Sweep.run``."""
 
 from __future__ import annotations
 
 import os
-import shlex
-import signal
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vagram_ray.commands import MIN_WIDTH, make_console
-from vagram_ray.sweep.plan.overrides import apply_overrides, select_variants
-from vagram_ray.sweep.spec import DEFAULT_SCALE, Sweep, SweepError, check_name, load_sweep_file
+from vagram_ray.sweep.plan.overrides import resolve_extensions, select_variants, with_overrides
+from vagram_ray.sweep.spec import DEFAULT_SCALE, Sweep, SweepError, check_name
 from vagram_ray.sweep.storage.folder import DEFAULT_STORAGE, SweepStorage
+from vagram_ray.sweep.sweep_file import load_sweep_file
 
 if TYPE_CHECKING:
     from ray.tune.logger import LoggerCallback
 
-    from vagram_ray.records.results import SweepResults
-    from vagram_ray.rllib import MBPOConfig
     from vagram_ray.sweep.plan.machine import Machine
     from vagram_ray.sweep.plan.plan import SweepPlan
     from vagram_ray.sweep.resume.continuation import Continuation
@@ -88,63 +83,14 @@ def launch(request: Request, console: Console) -> int:
     # Of processes that died the views tell in a line; Ray, which reads this when it is imported, in a paragraph.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     with stop_on_signals(console) as interruption:
-        launched = _launch(request, console, interruption)
+        launched = plan_and_run(request, console, interruption)
         if launched.ray_lost:  # Ray would wait for itself at the end
             end_process(lambda: interruption.exit_status or launched.status)
     return interruption.exit_status or launched.status  # read when no signal is noted any more, or one would be lost
 
 
-def run_in_python(request: Request, console: Console) -> SweepResults:
-    """Plan and run a sweep for a script or a notebook, and end the Ray that was started for it.
-
-    Raises:
-        SweepError: The input cannot work, or Ray has died.
-        KeyboardInterrupt: Ctrl-C has stopped the trials; what they have done is recorded.
-        SystemExit: Another signal has.
-    """
-    from vagram_ray.records.results import SweepResults
-    from vagram_ray.sweep.run.interruption import Interruption, stop_on_signals
-    from vagram_ray.sweep.run.local_ray import end_own_ray
-
-    in_main_thread = threading.current_thread() is threading.main_thread()  # signals are heard of there alone
-    with stop_on_signals(console) if in_main_thread else nullcontext(Interruption()) as interruption:
-        before = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-        try:
-            launched = _launch(request, console, interruption)
-        except SweepError as error:  # told of an option of the command, which is an argument here
-            raise SweepError(error.message.removeprefix("--")) from error
-        finally:
-            if not before and "ray" in sys.modules and sys.modules["ray"].is_initialized():
-                end_own_ray()
-    if interruption.signal_number == signal.SIGINT:
-        raise KeyboardInterrupt
-    if interruption.happened:
-        raise SystemExit(interruption.exit_status)
-    if launched.ray_lost:
-        raise SweepError("Ray has died, and the sweep with it: restart this process, and run it again to go on.")
-    return SweepResults.load(launched.folder)
-
-
-def origin(name: str) -> dict[str, Any]:
-    """The script of this process and the command that runs it; in a notebook neither."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if script is None or "ipykernel" in sys.modules or not os.path.isfile(script):
-        return {"command": f"Sweep.run() of the sweep {name}"}
-    return {"config_file": Path(script), "command": shlex.join(["python", *sys.argv])}
-
-
-def console_in_python(quiet: bool) -> Console:
-    """Where progress goes: the terminal, lines below a notebook's cell, or nowhere."""
-    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-    if quiet:
-        return Console(**plain, quiet=True)
-    if "ipykernel" in sys.modules:  # a live table would need a widget of the notebook's
-        return Console(**plain, force_jupyter=False, force_terminal=False, width=MIN_WIDTH)
-    return make_console()
-
-
 @dataclass(frozen=True)
-class _Launched:
+class Launched:
     """How a launch ended."""
 
     folder: Path
@@ -154,7 +100,12 @@ class _Launched:
     """Whether Ray has died."""
 
 
-def _launch(request: Request, console: Console, interruption: Interruption) -> _Launched:
+def plan_and_run(request: Request, console: Console, interruption: Interruption) -> Launched:
+    """Plan what is asked for, and run what of it is still to be run.
+
+    Raises:
+        SweepError: The input cannot work.
+    """
     from vagram_ray.sweep.plan.plan import check_gpu_memory
     from vagram_ray.sweep.plan.task import replaced_task
     from vagram_ray.sweep.resume.continuation import continue_sweep
@@ -166,8 +117,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> _
     sized, scale_overrides = _sized(sweep, request)
     variants, assignments = select_variants(sized.variants, request.assignments)
     assignments |= _started_from(request)
-    sized = replace(sized, variants=variants)
-    config = _configured(sized, scale_overrides, assignments, request)
+    sized = _configured(replace(sized, variants=variants), scale_overrides, assignments, request)
     storage = SweepStorage(request.storage, request.name or default_name(sweep.name, _scale(sweep, request)))
     _check_name(storage.name)
     storage.check(console.print)
@@ -178,7 +128,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> _
     if request.address is None and not request.dry_run:
         prepare_ray_files()
     with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
-        plan = _plan(sized, config, {**scale_overrides, **assignments}, request, interruption)
+        plan = _plan(sized, {**scale_overrides, **assignments}, request, interruption)
         plan = replace(plan, replaced=replaced_task(sweep, plan))
         per_trial = request.seeds_per_trial
         shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
@@ -190,7 +140,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> _
         if not continuation.todo:
             console.print("Every trial has come to its end: nothing is left to run.")
         if request.dry_run:
-            return _Launched(storage.folder)
+            return Launched(storage.folder)
 
         from vagram_ray.sweep.run.local_ray import connect_to_ray
         from vagram_ray.sweep.run.run import Source, WandbChoice, run_sweep
@@ -201,7 +151,7 @@ def _launch(request: Request, console: Console, interruption: Interruption) -> _
         source = Source(request.config_file, request.command)
         outcome = run_sweep(continuation, storage, choice, source, console, interruption, loggers)
         status = _finish(storage, outcome, console, choice, request.wandb_artifacts)
-        return _Launched(storage.folder, status, outcome.ray_lost)
+        return Launched(storage.folder, status, outcome.ray_lost)
 
 
 def default_name(sweep_name: str, scale: str) -> str:
@@ -222,15 +172,13 @@ def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:
         raise SweepError(f"--{str(error).replace('checkpoint_every', 'checkpoint-every')}") from error
 
 
-def _configured(
-    sweep: Sweep, scale_overrides: dict[str, Any], assignments: dict[str, Any], request: Request
-) -> MBPOConfig:
-    from vagram_ray.sweep.plan.plan import resolve_extensions
-
-    config = apply_overrides(sweep.config, scale_overrides, source="The override of the scale")
-    config = resolve_extensions(config, request.directory)  # the file speaks of its own surroundings,
-    config = apply_overrides(config, assignments, source="--set" if request.sweep is None else "overrides:")
-    return resolve_extensions(config, Path.cwd()) if "extensions" in assignments else config  # the user of theirs
+def _configured(sweep: Sweep, scale_overrides: dict[str, Any], assignments: dict[str, Any], request: Request) -> Sweep:
+    sweep = with_overrides(sweep, scale_overrides, source="The override of the scale")
+    sweep = replace(sweep, config=resolve_extensions(sweep.config, request.directory))  # of the file's surroundings
+    sweep = with_overrides(sweep, assignments, source="--set" if request.sweep is None else "overrides:")
+    if "extensions" in assignments:
+        sweep = replace(sweep, config=resolve_extensions(sweep.config, Path.cwd()))  # of the user's
+    return sweep
 
 
 def _started_from(request: Request) -> dict[str, Any]:
@@ -279,25 +227,20 @@ def _loggers(request: Request) -> Sequence[LoggerCallback]:
     return make_loggers(request.log)
 
 
-def _plan(
-    sweep: Sweep, config: MBPOConfig, overrides: dict[str, Any], request: Request, interruption: Interruption
-) -> SweepPlan:
+def _plan(sweep: Sweep, overrides: dict[str, Any], request: Request, interruption: Interruption) -> SweepPlan:
     from vagram_ray.sweep.plan.plan import make_plan
-    from vagram_ray.sweep.plan.probe import Prober
+    from vagram_ray.sweep.plan.probe import measure_costs
 
     machine = _machine(request, interruption)
-    prober = Prober(machine, config.extensions)
-    plan = make_plan(
+    return make_plan(
         sweep,
-        config,
         machine,
         scale=_scale(sweep, request),
         seeds_per_trial=request.seeds_per_trial,
         max_concurrent=request.max_concurrent,
-        measure=prober,
+        measure=partial(measure_costs, machine, sweep.config.extensions),
         overrides=overrides,
     )
-    return replace(plan, assumption=prober.note)
 
 
 def _machine(request: Request, interruption: Interruption) -> Machine:

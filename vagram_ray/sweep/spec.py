@@ -1,19 +1,14 @@
-"""What a sweep file defines: ``Sweep`` and its ``Scale``s, and how such a file is loaded."""
+"""What a sweep file defines: ``Sweep`` and its ``Scale``s."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
-import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.envs.naming import SWEEP_MODULE
 from vagram_ray.records.errors import SweepError as SweepError  # part of this module's interface
 from vagram_ray.records.schema import MAX_EPOCHS, is_whole
 
@@ -164,9 +159,10 @@ class Sweep:
             SweepError: The input cannot work.
             KeyboardInterrupt: Ctrl-C has stopped the trials in order.
         """
-        launch: Any = importlib.import_module("vagram_ray.sweep.launch")  # a sweep's definition needs nothing of it
-        request = launch.Request(
-            sweep=self,
+        in_python: Any = importlib.import_module("vagram_ray.sweep.in_python")  # a definition needs nothing of it
+        results: SweepResults = in_python.run(
+            self,
+            quiet=quiet,
             scale=scale,
             seeds=seeds,
             epochs=epochs,
@@ -179,9 +175,7 @@ class Sweep:
             wandb=wandb,
             wandb_project=wandb_project,
             log=(log,) if isinstance(log, str) else tuple(log),
-            **launch.origin(self.name),
         )
-        results: SweepResults = launch.run_in_python(request, launch.console_in_python(quiet))
         return results
 
     def at_scale(self, name: str | None) -> tuple[Sweep, Mapping[str, Any]]:
@@ -259,99 +253,9 @@ def check_name(name: Any) -> None:
         )
 
 
-def load_sweep_file(path: str | Path) -> Sweep:
-    """Execute a sweep file and return its ``SWEEP``.
-
-    The file may lie anywhere. It becomes the module ``SWEEP_MODULE`` of this process, so what it defines
-    can be pickled. What it registers (a loss, a termination function, an environment) is registered in the
-    trials' processes too: the file is then one of the configuration's extensions. It imports modules that lie beside
-    it.
-
-    Raises ``SweepError`` for a path that is no Python file, a file that raises, and one without a sweep.
-    """
-    file = Path(path)
-    if not file.exists():
-        raise SweepError(f"There is no sweep file at {str(path)!r}; `vagram-sweep --list` shows those of the paper.")
-    if not file.is_file() or file.suffix != ".py":
-        raise SweepError(f"{str(path)!r} is not a Python file; a sweep is defined in a file that ends with .py.")
-    before = _registrations()
-    module = _execute(file)
-    sweep = getattr(module, "SWEEP", None)
-    if sweep is None:
-        raise SweepError(
-            f"{str(path)!r} defines no sweep; assign SWEEP = Sweep(name=..., config=..., epochs=...) in it."
-        )
-    if not isinstance(sweep, Sweep):
-        raise SweepError(f"SWEEP in {str(path)!r} is of type {type(sweep).__name__}; it has to be a Sweep(...).")
-    if _registrations() != before:
-        config = sweep.config.copy(copy_frozen=False)
-        own = (config.extensions,) if isinstance(config.extensions, str) else tuple(config.extensions)
-        return replace(sweep, config=config.training(extensions=(*own, str(file.resolve()))))
-    return sweep
-
-
-def _registrations() -> dict[str, Mapping[str, Any]]:
-    """What the registries hold by now: losses, termination functions, environments."""
-    import gymnasium
-
-    import vagram_ray.rllib  # noqa: F401  # what it registers itself is there before the sweep file runs
-    from vagram_ray.core import model_losses
-    from vagram_ray.envs import terminations
-    from vagram_ray.ray_internals import registered_environments
-
-    return {
-        "losses": dict(model_losses._REGISTRY),
-        "terminations": dict(terminations._BUILDERS),
-        "environments": dict.fromkeys(gymnasium.registry),
-        "creators": dict.fromkeys(registered_environments()),
-    }
-
-
-def _execute(file: Path) -> ModuleType:
-    from ray import cloudpickle
-
-    from vagram_ray.rllib.extensions import import_from_beside
-
-    spec = importlib.util.spec_from_file_location(SWEEP_MODULE, file.resolve())
-    assert spec is not None and spec.loader is not None  # a .py file always has a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[SWEEP_MODULE] = module
-    cloudpickle.register_pickle_by_value(module)  # before Ray pickles what the file registers
-    import_from_beside(file.resolve())
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        sys.modules.pop(SWEEP_MODULE, None)
-        line = _line_in_file(error, file.resolve())
-        raise SweepError(f"{str(file)!r} failed{line}: {describe(error)}") from error
-    return module
-
-
-def modules_beside() -> list[ModuleType]:
-    """What this process has imported from the folder of its sweep file."""
-    file = getattr(sys.modules.get(SWEEP_MODULE), "__file__", None)
-    tops = [module for name, module in sys.modules.items() if "." not in name]
-    return [module for module in tops if file and _lies_in(module, Path(file).parent)]
-
-
-def _lies_in(module: ModuleType, folder: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    if not file or module.__name__ in (SWEEP_MODULE, "__main__", "vagram_ray"):
-        return False
-    path = Path(file)
-    return folder == (path.parent.parent if path.name == "__init__.py" else path.parent)
-
-
 def describe(error: BaseException) -> str:
     """One line about an exception. Settings errors are ``ValueError``s and sentences already."""
     text = " ".join(str(error).split())
     if not isinstance(error, ValueError) or isinstance(error, UnicodeError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
-def _line_in_file(error: BaseException, file: Path) -> str:
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        return f" in line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
-    return f" in line {lines[-1]}" if lines else ""

@@ -111,9 +111,9 @@ def test_no_limit_is_ever_passed(most: int, limits: list[tuple[int, int]], runni
 def test_a_plan_on_a_fresh_cluster_puts_trials_on_gpus(make_config: Callable[..., Any]) -> None:
     machine = machine_of([HEAD], of_config(CONFIG))
     sweep = Sweep(name="s", config=make_config(), epochs=2, seeds=4)
-    plan = make_plan(sweep, make_config(), machine, scale="")
+    plan = make_plan(sweep, machine, scale="")
     assert plan.sharing is not None and plan.resources["GPU"] == 1.0
-    alone = make_plan(sweep, make_config(), machine_of([HEAD]), scale="")
+    alone = make_plan(sweep, machine_of([HEAD]), scale="")
     assert alone.resources["GPU"] == 0  # what a plan without the autoscaler's limits would have been
 
 

@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 from ray import tune
 
-from vagram_ray.sweep.plan.cells import canonical, expand_cells, format_value, trial_name
-from vagram_ray.sweep.plan.overrides import apply_overrides, parse_assignments
-from vagram_ray.sweep.spec import SweepError
+from vagram_ray.sweep.plan import cells as module
+from vagram_ray.sweep.plan.cells import Cell, trial_name
+from vagram_ray.sweep.plan.overrides import apply_overrides, parse_assignments, with_overrides
+from vagram_ray.sweep.spec import Sweep, SweepError
+from vagram_ray.text import canonical, format_value
 
 NAMES = ["$x_1$", "=1+1", "@cmd", "größe ✓", "a/../b", "two\nlines", "\x1b[2Jclear", "\u202egnp"]
+
+
+def expand_cells(config: Any, **options: Any) -> tuple[Cell, ...]:
+    return module.expand_cells(Sweep(name="s", config=config, epochs=1, **options))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -232,9 +238,15 @@ def test_plain_sac_is_one_cell_whatever_the_model_is(make_config: Callable[..., 
 
 
 def test_overrides_win_over_variants(make_config: Callable[..., Any]) -> None:
-    config = make_config(hidden_size=8)
-    cells = expand_cells(config, variants={"model_size": SIZES}, overrides={"hidden_size": 8})
-    assert [(cell.config(config).num_layers, cell.config(config).hidden_size) for cell in cells] == [(4, 8), (2, 8)]
+    physics = {"light": {"env_config.g": 1.0}, "heavy": {"env_config": {"g": 20.0, "max_episode_steps": 9}}}
+    sweep = Sweep(name="s", config=make_config(), epochs=1, variants={"model_size": SIZES, "physics": physics})
+    sweep = with_overrides(sweep, {"hidden_size": 8, "env_config.max_episode_steps": 7, "gamma": 0.5}, "--set")
+    configs = [cell.config(sweep.config) for cell in module.expand_cells(sweep)]
+    assert [(own.num_layers, own.hidden_size, own.gamma) for own in configs[::2]] == [(4, 8, 0.5), (2, 8, 0.5)]
+    assert [own.env_config["g"] for own in configs] == [1.0, 20.0] * 2
+    assert {own.env_config["max_episode_steps"] for own in configs} == {7}
+    emptied = with_overrides(sweep, {"env_config": {}}, "--set")
+    assert not any(cell.config(emptied.config).env_config for cell in module.expand_cells(emptied))
 
 
 def test_an_unknown_key_in_a_variant_is_refused_by_name(make_config: Callable[..., Any]) -> None:

@@ -16,8 +16,9 @@ from ray import tune
 from rich.console import Console
 
 from vagram_ray.sweep.plan.machine import GIB, Machine
+from vagram_ray.sweep.plan.overrides import resolve_extensions
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
-from vagram_ray.sweep.plan.plan import SweepPlan, make_plan, make_trial, resolve_extensions, split_pack
+from vagram_ray.sweep.plan.plan import SweepPlan, make_plan, make_trial, split_pack
 from vagram_ray.sweep.plan.workload import Costs
 from vagram_ray.sweep.resume.continuation import Continuation
 from vagram_ray.sweep.spec import Sweep, SweepError
@@ -31,7 +32,7 @@ def machine(cpus: int = 2, gpus: int = 0) -> Machine:
 
 def plan_for(config: Any, cpus: int = 2, gpus: int = 0, seeds: Any = 4, **options: Any) -> SweepPlan:
     sweep = Sweep(name="s", config=config, epochs=10, seeds=seeds)
-    return make_plan(sweep, config, machine(cpus, gpus), scale="smoke", **options)
+    return make_plan(sweep, machine(cpus, gpus), scale="smoke", **options)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_trials_are_cells_times_packs(make_config: Callable[..., Any]) -> None:
     ]
     assert plan.trials[2].parameters == {"model_loss": "nll", "seeds": (0, 1, 2)}
     assert (plan.slots, dict(plan.resources)) == (2, {"CPU": 1.0, "GPU": 0.0})
-    assert [plan.workloads[cell.index].env_steps(1) for cell in plan.cells] == [120, 120]
+    assert [cell.workload.env_steps(1) for cell in plan.cells] == [120, 120]
     assert not {"model_loss", "seeds"} & set(plan.base_parameters())
     assert plan.base_parameters()["hidden_size"] == 8
 
@@ -90,7 +91,7 @@ def test_trials_are_cells_times_packs(make_config: Callable[..., Any]) -> None:
 def test_a_pack_is_divided_in_its_place(make_config: Callable[..., Any]) -> None:
     costs = Costs(1e-3, 1e-3)
     config = make_config(model_loss=tune.grid_search(["vagram", "nll"]))
-    plan = plan_for(config, cpus=2, seeds=5, measure=lambda work, on_gpu: [costs] * len(work))
+    plan = plan_for(config, cpus=2, seeds=5, measure=lambda work, on_gpu: ([costs] * len(work), ""))
     before = [trial.name for trial in plan.trials]
     assert before == ["model_loss=vagram,seeds=0-4", "model_loss=nll,seeds=0-4"]
     divided = split_pack(plan, "model_loss=vagram,seeds=0-4")
@@ -105,10 +106,6 @@ def test_a_pack_is_divided_in_its_place(make_config: Callable[..., Any]) -> None
     assert divided.cells == plan.cells and divided.seeds == plan.seeds
     single = split_pack(split_pack(divided, "model_loss=vagram,seeds=3-4"), "model_loss=nll,seeds=0-4")
     assert single.slots == 2
-    with pytest.raises(ValueError, match="one seed only"):
-        split_pack(single, "model_loss=vagram,seeds=3")
-    with pytest.raises(KeyError):
-        split_pack(plan, "model_loss=mse,seeds=0-4")
 
 
 @given(seeds=st.sets(st.integers(0, 10**6), min_size=2, max_size=24), labels=st.integers(1, 3), data=st.data())
@@ -164,7 +161,7 @@ def test_checkpoints_come_by_time_unless_the_sweep_says_otherwise(make_config: C
     own = make_config().checkpointing(checkpoint_every=4)
     for config, every, expected in [(make_config(), None, "auto"), (make_config(), 3, 3), (own, None, 4), (own, 3, 3)]:
         sweep = Sweep(name="s", config=config, epochs=5, checkpoint_every=every)
-        parameters = make_plan(sweep, config, machine(), scale="").base_parameters()
+        parameters = make_plan(sweep, machine(), scale="").base_parameters()
         assert (parameters["checkpoint_every"], parameters["checkpoint_last_epoch"]) == (expected, 5)
 
 
@@ -172,7 +169,7 @@ def test_the_disk_follows_the_checkpoints_that_are_kept(make_config: Callable[..
     def disk(kept: int | str, every: int | None = None) -> int:
         config = make_config().checkpointing(checkpoints_kept=kept)
         sweep = Sweep(name="s", config=config, epochs=40, checkpoint_every=every)
-        return make_plan(sweep, config, machine(), scale="").disk_bytes
+        return make_plan(sweep, machine(), scale="").disk_bytes
 
     one = disk(9) - disk(8)  # a checkpoint of each trial, without segments of the buffer
     assert one > 0
@@ -191,9 +188,10 @@ def test_extension_files_are_looked_for_beside_the_sweep_file(make_config: Calla
 
 
 def test_the_plan_says_which_times_it_does_not_know(make_config: Callable[..., Any]) -> None:
-    def measure(work: Sequence[Any], on_gpu: bool) -> list[Costs | None]:
+    def measure(work: Sequence[Any], on_gpu: bool) -> tuple[list[Costs | None], str]:
         assert not on_gpu
-        return [Costs(0.01, 1.0) if workload.settings.model_loss == "none" else None for workload, _ in work]
+        costs = [Costs(0.01, 1.0) if workload.settings.model_loss == "none" else None for workload, _ in work]
+        return costs, "why some are not known."
 
     config = make_config(model_loss=tune.grid_search(["vagram", "none"]), utd_ratio=10)
     plan = plan_for(config, seeds=2, seeds_per_trial=2, measure=measure)
@@ -201,6 +199,7 @@ def test_the_plan_says_which_times_it_does_not_know(make_config: Callable[..., A
     console.print(render_plan(Continuation(plan, "id"), Surroundings("r", "w")))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     # Two seeds of 10 epochs of 60 steps with 10 updates of a second; the steps and the start take a minute.
+    assert "Note: why some are not known." in text
     assert "about 3 h 21 min, and what 1 trial of unmeasured size will take" in text
     assert [line.split()[-1] for line in text.splitlines() if line.startswith("model_loss=vagram")] == ["unknown"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from vagram_ray.core.mbpo import MBPOAgent
 from vagram_ray.core.settings import MBPOSettings
 from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.plan.machine import Machine
-from vagram_ray.sweep.plan.probe import NOT_MEASURED, Prober, cost_file
+from vagram_ray.sweep.plan.probe import NOT_MEASURED, Sized, cost_file, measure_costs
 from vagram_ray.sweep.plan.workload import WITHOUT_EFFECT, Costs, Workload
 
-PROBER = Machine(1, 0, None, "a machine")
+
+def measured(work: Sequence[Sized]) -> tuple[list[Costs | None], str]:
+    return measure_costs(Machine(1, 0, None, "a machine"), (), work, False)
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +65,8 @@ def test_measured_costs_are_kept_and_found_again(
     make_config: Callable[..., Any], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = [(Workload.of(make_config(model_loss=loss)), seeds) for loss in ("none", "mse") for seeds in (4, 9)]
-    prober = Prober(PROBER)
-    measured = prober(work)
-    assert all(measured) and not prober.note
+    costs, note = measured(work)
+    assert all(costs) and not note
     files = list(own_cache.glob("*.json"))
     assert len(files) == 2  # nine seeds are four, and then more of them
 
@@ -73,12 +74,12 @@ def test_measured_costs_are_kept_and_found_again(
         raise AssertionError("measured again")
 
     monkeypatch.setattr(probe, "_measure", no_process)
-    assert Prober(PROBER)(work) == measured
+    assert measured(work) == (costs, "")
     for broken in ("", "[]", '{"sac_update_s": 1.0}', '{"env_step_s": -1.0, "sac_update_s": 1.0}',
                    '{"env_step_s": "x", "sac_update_s": null}'):  # fmt: skip
         files[0].write_text(broken)
         with pytest.raises(AssertionError):
-            Prober(PROBER)(work)
+            measured(work)
 
 
 def test_a_file_is_for_all_that_changes_a_cost_and_for_nothing_else(make_config: Callable[..., Any]) -> None:
@@ -103,27 +104,26 @@ def test_a_file_is_for_all_that_changes_a_cost_and_for_nothing_else(make_config:
 def test_what_cannot_be_measured_is_said(make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     sound = Workload.of(make_config(model_loss="none"))
     broken = dataclasses.replace(sound, environment=dataclasses.replace(sound.environment, env_id="Nowhere-v0"))
-    prober = Prober(PROBER)
-    found = prober([(broken, 1), (sound, 1)])
+    found, note = measured([(broken, 1), (sound, 1)])
     assert found[0] is None and isinstance(found[1], Costs)
-    assert prober.note.startswith("the time of 1 of 2 sizes of networks and data was not measured: a probe failed (")
-    assert "Nowhere" in prober.note
+    assert note.startswith("the time of 1 of 2 sizes of networks and data was not measured: a probe failed (")
+    assert "Nowhere" in note
     monkeypatch.setattr(probe, "_measure", lambda *arguments: ({}, ""))
-    late = Prober(PROBER)
-    assert late([(broken, 1)]) == [None]
-    assert "was not measured: probes take 3600 s at most; a plan that is made again measures further" in late.note
+    late, note = measured([(broken, 1)])
+    assert late == [None]
+    assert "was not measured: probes take 3600 s at most; a plan that is made again measures further" in note
 
 
 def test_a_cache_that_cannot_be_written_is_none(make_config: Callable[..., Any], own_cache: Path) -> None:
     own_cache.parent.mkdir(parents=True)
     own_cache.write_text("no folder")
-    prober = Prober(PROBER)
-    assert all(prober([(Workload.of(make_config(model_loss=loss)), 1) for loss in ("none", "mse")])) and not prober.note
+    costs, note = measured([(Workload.of(make_config(model_loss=loss)), 1) for loss in ("none", "mse")])
+    assert all(costs) and not note
 
 
 def test_a_gpu_has_no_times(make_config: Callable[..., Any]) -> None:
     machine = Machine(8, 1, None, "Ray cluster of 2 nodes", local=False)
-    gpus, cores = Prober(machine), Prober(machine)
-    assert gpus([(Workload.of(make_config()), 1)], True) == [None] and gpus.note == NOT_MEASURED
-    measured = cores([(Workload.of(make_config(model_loss="none")), 1)])
-    assert all(measured) and cores.note == "times were measured on this machine, not on the cluster's."
+    work = [(Workload.of(make_config(model_loss="none")), 1)]
+    assert measure_costs(machine, (), work, True) == ([None], NOT_MEASURED)
+    costs, note = measure_costs(machine, (), work, False)
+    assert all(costs) and note == "times were measured on this machine, not on the cluster's."

@@ -29,7 +29,7 @@ def plan_on(config: Any, *nodes: GpuNode, **options: Any) -> SweepPlan:
     cpus, gpus = 8 * sum(node.gpus for node in nodes), sum(node.gpus for node in nodes)
     machine = Machine(cpus, gpus, None, "GPUs", False, nodes)
     sweep = Sweep(name="s", config=config, epochs=300, seeds=4)
-    return make_plan(sweep, config, machine, scale="smoke", seeds_per_trial=1, **options)
+    return make_plan(sweep, machine, scale="smoke", seeds_per_trial=1, **options)
 
 
 def as_tune_is_told(plan: SweepPlan, index: int) -> dict[str, float]:
@@ -66,7 +66,9 @@ def test_cells_that_change_their_places_keep_their_own_requests(make_config: Cal
     recorded = RecordedSweep.of(json.loads(json.dumps(content)))
     new = plan_on(make_config(hidden_size=tune.grid_search([32, 16, 8])), LARGE, **given)
     requests = [{"CPU": 1.0, "GPU": gpus} for gpus in (0.3, 0.2, 0.1)]
-    new = replace(new, workloads={i: replace(new.workloads[i], request=own) for i, own in enumerate(requests)})
+    asked = zip(new.cells, requests, strict=True)
+    cells = tuple(replace(cell, workload=replace(cell.workload, request=own)) for cell, own in asked)
+    new = replace(new, cells=cells)
     joined = join_plan(new, recorded)
     shares = {trial.cell.values["hidden_size"]: trial_resources(joined, trial)["GPU"] for trial in joined.trials}
     assert shares == {8: 0.1, 16: 0.2, 32: 0.3}

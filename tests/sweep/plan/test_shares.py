@@ -35,7 +35,7 @@ def machine(*nodes: GpuNode) -> Machine:
 
 def plan_on(config: Any, *nodes: GpuNode, seeds: Any = 4, epochs: int = 10, **options: Any) -> SweepPlan:
     sweep = Sweep(name="s", config=config, epochs=epochs, seeds=seeds)
-    return make_plan(sweep, config, machine(*nodes), scale="smoke", **options)
+    return make_plan(sweep, machine(*nodes), scale="smoke", **options)
 
 
 # -- shares ------------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def clusters(draw: st.DrawFn) -> tuple[GpuNode, ...]:
 def test_no_gpu_ever_holds_more_than_its_memory(nodes: tuple[GpuNode, ...], need: float, trials: int) -> None:
     sharing = GpuSharing(nodes)
     bytes_needed = int(need * GIB)
-    share = sharing.share(bytes_needed, trials)
+    share = sharing.for_trials(bytes_needed, trials).share
     assert 0 < share <= 1
     assert sharing.fits(bytes_needed) == (bytes_needed * HEADROOM <= min(node.memory_bytes for node in nodes))
     # Shares, and not bytes, are what Ray adds up: as many as have room on a GPU have memory there, wherever they go.
@@ -63,7 +63,7 @@ def test_no_gpu_ever_holds_more_than_its_memory(nodes: tuple[GpuNode, ...], need
 @given(trials=st.integers(1, 60), gpus=st.integers(1, 70), need=st.floats(0.8, 60.0))
 def test_no_gpu_waits_while_another_has_several_trials(trials: int, gpus: int, need: float) -> None:
     nodes = (GpuNode(80 * GIB, gpus),)  # on one machine Ray fills one GPU after another
-    share = GpuSharing(nodes).share(int(need * GIB), trials)
+    share = GpuSharing(nodes).for_trials(int(need * GIB), trials).share
     assert share == 1.0 if trials <= gpus else share >= 1 / -(-trials // gpus) - 0.01
 
 
@@ -72,7 +72,7 @@ def test_no_gpu_waits_while_another_has_several_trials(trials: int, gpus: int, n
 )
 def test_a_share_is_the_need_with_headroom(gib: float, share: float) -> None:
     sharing = GpuSharing((GpuNode(20 * GIB),))
-    assert sharing.share(int(gib * GIB), 20) == share
+    assert sharing.for_trials(int(gib * GIB), 20).share == share
     assert sharing.fits(int(gib * GIB)) == (gib < 19)
 
 
@@ -93,7 +93,7 @@ def test_all_trials_have_the_share_of_the_largest(make_config: Callable[..., Any
     config = make_config(hidden_size=tune.grid_search([8, 800]), replay_capacity=200_000)
     plan = plan_on(config, GpuNode(6 * GIB), seeds=10, epochs=300, seeds_per_trial=1)
     share = plan.base_parameters()["num_gpus_per_learner"]
-    need = max(gpu_bytes(plan.workloads[cell.index], 1, 300) for cell in plan.cells)
+    need = max(gpu_bytes(cell.workload, 1, 300) for cell in plan.cells)
     assert need * HEADROOM <= share * 6 * GIB < need * HEADROOM + 0.05 * 6 * GIB
     assert dict(plan.resources) == {"CPU": 1.0, "GPU": share}
     assert plan.slots == min(8, int(1 / share + 1e-9))
@@ -138,9 +138,7 @@ def test_the_user_has_the_last_word(make_config: Callable[..., Any]) -> None:
     assert cpu.resources["GPU"] == 0
     cpus = plan_on(make_config().resources(num_cpus_for_main_process=2), LARGE)
     assert cpus.resources["CPU"] == 2
-    unknown = make_plan(
-        Sweep(name="s", config=make_config(), epochs=2), make_config(), Machine(8, 2, None, "m"), scale=""
-    )
+    unknown = make_plan(Sweep(name="s", config=make_config(), epochs=2), Machine(8, 2, None, "m"), scale="")
     assert unknown.sharing is None and unknown.resources["GPU"] == 1.0
 
 
@@ -148,7 +146,7 @@ def test_cohorts_are_divided_until_they_fit(make_config: Callable[..., Any]) -> 
     config = make_config(replay_capacity=400_000)
     whole = plan_on(config, GpuNode(200 * GIB), seeds=16, epochs=10_000)
     assert [len(trial.seeds) for trial in whole.trials] == [16]
-    need = [gpu_bytes(whole.workloads[0], seeds, 10_000) for seeds in range(1, 17)]
+    need = [gpu_bytes(whole.cells[0].workload, seeds, 10_000) for seeds in range(1, 17)]
     node = GpuNode(int(need[5] * HEADROOM) + 1)  # six seeds fit
     divided = plan_on(config, node, seeds=16, epochs=10_000)
     assert [len(trial.seeds) for trial in divided.trials] == [5, 6, 5]

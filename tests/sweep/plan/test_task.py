@@ -12,10 +12,10 @@ from ray import tune
 
 from tests.sweep.conftest import MACHINE
 from vagram_ray.sweep import Scale, Sweep
-from vagram_ray.sweep.plan.overrides import apply_overrides
+from vagram_ray.sweep.plan.overrides import with_overrides
 from vagram_ray.sweep.plan.plan import make_plan
 from vagram_ray.sweep.plan.task import replaced_task
-from vagram_ray.sweep.spec import load_sweep_file
+from vagram_ray.sweep.sweep_file import load_sweep_file
 
 CONFIGS = Path(__file__).parents[3] / "tune_configs"
 
@@ -23,9 +23,8 @@ CONFIGS = Path(__file__).parents[3] / "tune_configs"
 def line_of(sweep: Sweep, scale: str | None, **assignments: Any) -> str:
     sized, overrides = sweep.at_scale(scale)
     given = {**overrides, **assignments}
-    sized = replace(sized, seeds=1, epochs=1)
-    config = apply_overrides(sized.config, given, source="a test")
-    return replaced_task(sweep, make_plan(sized, config, MACHINE, scale=scale or "", overrides=given))
+    sized = with_overrides(replace(sized, seeds=1, epochs=1), given, source="a test")
+    return replaced_task(sweep, make_plan(sized, MACHINE, scale=scale or "", overrides=given))
 
 
 @pytest.mark.parametrize(

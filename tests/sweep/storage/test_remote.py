@@ -8,12 +8,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.sweep.conftest import with_settings
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch, end_launch
 from vagram_ray.sweep.plan.content import plan_content
@@ -42,7 +42,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepStorage:
 
 @pytest.fixture
 def plan(make_plan_of: Callable[..., SweepPlan]) -> SweepPlan:
-    return replace(make_plan_of({"utd_ratio=1": [(0, 1)]}, epochs=5), settings={0: {"env": "X", "utd_ratio": 1}})
+    return with_settings(make_plan_of({"utd_ratio=1": [(0, 1)]}, epochs=5), {"env": "X", "utd_ratio": 1})
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def plan_content(
         trial.name: trial_resources(plan, trial) for trial in plan.trials if running is None or trial.name in running
     }
     resources = {**(recorded or {}), **now}
-    shared, own = split_settings([plan.settings.get(cell.index, {}) for cell in plan.cells])
+    shared, own = split_settings([cell.settings for cell in plan.cells])
     return {
         "name": plan.name,
         "description": plan.description,
@@ -54,8 +54,8 @@ def plan_content(
                 "axes": _plain(cell.axes),
                 "settings": settings,
                 "trials": [trial.name for trial in plan.cell_trials(cell)],
-                "epoch_length": plan.workloads[cell.index].settings.epoch_length,
-                "warmup_steps": plan.workloads[cell.index].warmup_steps,
+                "epoch_length": cell.workload.settings.epoch_length,
+                "warmup_steps": cell.workload.warmup_steps,
             }
             for cell, settings in zip(plan.cells, own, strict=True)
         ],
@@ -66,8 +66,8 @@ def plan_content(
 
 def trial_resources(plan: SweepPlan, trial: TrialPlan) -> dict[str, float | str]:
     """CPUs and GPUs of a trial of the plan, and the accelerator that it has to come to, if any."""
-    request = plan.workloads[trial.cell.index].request
-    gpus = (plan.resources if plan.sharing else request).get(GPU, 0.0)
+    request = plan.cells[trial.cell.index].workload.request
+    gpus = plan.sharing.share if plan.sharing else request.get(GPU, 0.0)
     amounts = {CPU: float(request.get(CPU, 0.0)), GPU: float(gpus)}
     kinds = [
         name.removeprefix(ACCELERATOR) for name, number in request.items() if name.startswith(ACCELERATOR) and number

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vagram_ray.records.recorded import RecordedSweep
-from vagram_ray.sweep.plan.cell_facts import checked_configs, describe_cells
 from vagram_ray.sweep.plan.cells import Cell
-from vagram_ray.sweep.plan.plan import SweepPlan, largest_request, make_trial
+from vagram_ray.sweep.plan.plan import SweepPlan, make_trial
+from vagram_ray.sweep.plan.planned_cells import PlannedCell, planned_cells
 from vagram_ray.sweep.plan.samples import MAX_REPEATS
-from vagram_ray.sweep.plan.workload import Workload
 from vagram_ray.sweep.spec import SweepError
 
 
@@ -46,22 +45,17 @@ def with_cells(plan: SweepPlan, cells: Sequence[Cell]) -> SweepPlan:
     Raises:
         SweepError: A cell cannot work.
     """
-    workloads, settings = describe_cells(cells, checked_configs(cells, plan.config, plan.seeds))
-    grown = replace(
-        plan,
-        cells=(*plan.cells, *cells),
-        resources=largest_request([plan.resources, *(each.request for each in workloads.values())]),
-        workloads={**plan.workloads, **{index: _with_costs(each, plan.example) for index, each in workloads.items()}},
-        settings={**plan.settings, **settings},
-    )
-    return grown.with_trials([*grown.trials, *(make_trial(grown, cell, grown.seeds) for cell in cells)])
+    new = [_with_costs(cell, plan.example) for cell in planned_cells(cells, plan.config, plan.seeds)]
+    grown = replace(plan, cells=(*plan.cells, *new))
+    grown.check_room()
+    return grown.with_trials([*grown.trials, *(make_trial(grown, cell, grown.seeds) for cell in new)])
 
 
-def _with_costs(workload: Workload, example: Workload | None) -> Workload:
-    """With those of the example that was measured, where the sizes are the same."""
-    if example is None or example.sizes != workload.sizes:
-        return workload
-    return replace(workload, costs=example.costs)
+def _with_costs(cell: PlannedCell, example: PlannedCell | None) -> PlannedCell:
+    """With the costs of the example that was measured, where the sizes are the same."""
+    if example is None or example.workload.sizes != cell.workload.sizes:
+        return cell
+    return replace(cell, workload=replace(cell.workload, costs=example.workload.costs))
 
 
 def recorded_cells(plan: SweepPlan, recorded: RecordedSweep) -> SweepPlan:
@@ -72,6 +66,6 @@ def recorded_cells(plan: SweepPlan, recorded: RecordedSweep) -> SweepPlan:
     """
     assert plan.samples is not None
     cells: list[Cell] = []
-    for index, cell in enumerate(recorded.cells):
-        cells.append(replace(plan.samples.restore(index, cell.axes, cells), label=cell.label))
+    for cell in recorded.cells:
+        cells.append(replace(plan.samples.restore(cell.axes, cells), label=cell.label))
     return with_cells(plan, cells)

@@ -19,9 +19,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vagram_ray.sweep.spec import MAX_SEEDS, SweepError, describe, seed_tuple
+from vagram_ray.sweep.spec import MAX_SEEDS, Sweep, SweepError, describe, seed_tuple
 from vagram_ray.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -141,6 +143,26 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         raise refusal from None
 
 
+def with_overrides(sweep: Sweep, overrides: Mapping[str, Any], source: str) -> Sweep:
+    """A copy of ``sweep`` with the given keys of its configuration replaced, also where its variants set them.
+
+    Raises:
+        SweepError: As ``apply_overrides``.
+    """
+    variants = {
+        axis: {name: _overridden(settings, overrides) for name, settings in named.items()}
+        for axis, named in sweep.variants.items()
+    }
+    return replace(sweep, config=apply_overrides(sweep.config, overrides, source), variants=variants)
+
+
+def _overridden(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a variant sets, with those of the overrides that are about the same keys of the configuration after it."""
+    own = {key.partition(".")[0] for key in settings}
+    kept = {key: value for key, value in settings.items() if key not in overrides}
+    return kept | {key: value for key, value in overrides.items() if key.partition(".")[0] in own}
+
+
 def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: str) -> MBPOConfig:
     """A copy of ``config`` with the given keys replaced. ``source`` names them in an error message.
 
@@ -180,6 +202,16 @@ def with_values(config: MBPOConfig, values: Mapping[str, Any]) -> MBPOConfig:
     if "evaluation_config" in values:
         config.evaluation_config = None
     return config.update_from_dict(dict(values))
+
+
+def resolve_extensions(config: MBPOConfig, directory: Path) -> MBPOConfig:
+    """A copy of the configuration whose relative extension files are looked for in ``directory``."""
+    extensions: Any = config.extensions
+    extensions = (extensions,) if isinstance(extensions, str) else extensions
+    if not isinstance(extensions, (list, tuple)) or not extensions:
+        return config
+    resolved = tuple(str(directory.resolve() / name) if str(name).endswith(".py") else name for name in extensions)
+    return config.copy(copy_frozen=False).update_from_dict({"extensions": resolved})
 
 
 def _is_random(value: Any) -> bool:

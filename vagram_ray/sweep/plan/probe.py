@@ -57,40 +57,37 @@ Sized = tuple[Workload, int]
 """A workload and the seeds of its cohort."""
 
 
-class Prober:
-    """Gives the costs of workloads: from the disk, or measured now on this machine.
+def measure_costs(
+    machine: Machine, extensions: Sequence[str], work: Sequence[Sized], on_gpu: bool
+) -> tuple[list[Costs | None], str]:
+    """The costs of workloads: from the disk, or measured now on this machine.
 
     Args:
         machine: What the sweep is planned for.
         extensions: What a trial imports first.
+        work: Workloads with their numbers of seeds.
+        on_gpu: Whether they will run on a GPU: then no cost is known.
 
-    Attributes:
-        note: A sentence about what was not measured, or not there, empty if everything was.
+    Returns:
+        The costs of each on a core, or None where they took too long, and a sentence about what was not measured, or
+        not there, empty if everything was.
     """
-
-    def __init__(self, machine: Machine, extensions: Sequence[str] = ()) -> None:
-        self._machine, self._extensions = machine, extensions
-        self.note = ""
-
-    def __call__(self, work: Sequence[Sized], on_gpu: bool = False) -> list[Costs | None]:
-        """The costs of each workload on a core, or None where they took too long. On a GPU none is known."""
-        if on_gpu:
-            self.note = NOT_MEASURED
-            return [None] * len(work)
-        files = [cost_file(processor_name(), *sized) for sized in work]
-        missing = {file: sized for file, sized in zip(files, work, strict=True) if _read(file) is None}
-        measured: dict[Path, Costs] = {}
-        if missing:
-            measured, error = _measure(missing, self._extensions)
-            if lacking := sum(file not in measured for file in missing):
-                self.note = (
-                    f"the time of {lacking} of {plural(len(set(files)), 'size')} of networks and data was not "
-                    f"measured: {error or f'probes take {TOTAL_SECONDS:.0f} s at most'}; a plan that is made again "
-                    "measures further, and the sweep's own first epochs tell."
-                )
-        if not self._machine.local and not self.note:
-            self.note = "times were measured on this machine, not on the cluster's."
-        return [measured.get(file) or _read(file) for file in files]
+    if on_gpu:
+        return [None] * len(work), NOT_MEASURED
+    note = "" if machine.local else "times were measured on this machine, not on the cluster's."
+    files = [cost_file(processor_name(), *sized) for sized in work]
+    known = {file: costs for file in files if (costs := _read(file)) is not None}
+    missing = {file: sized for file, sized in zip(files, work, strict=True) if file not in known}
+    if missing:
+        measured, error = _measure(missing, extensions)
+        known |= measured
+        if lacking := len(missing.keys() - measured.keys()):
+            note = (
+                f"the time of {lacking} of {plural(len(set(files)), 'size')} of networks and data was not "
+                f"measured: {error or f'probes take {TOTAL_SECONDS:.0f} s at most'}; a plan that is made again "
+                "measures further, and the sweep's own first epochs tell."
+            )
+    return [known.get(file) for file in files], note
 
 
 def cost_file(machine: str, workload: Workload, num_seeds: int) -> Path:

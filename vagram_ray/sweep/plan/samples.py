@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.sweep.plan.cells import Cell, Path, axis_name, in_axis_order, parse_space, value_at
+from vagram_ray.sweep.plan.cells import Cell, cell_label
+from vagram_ray.sweep.plan.search_space import Path, SearchSpace, axis_name, value_at
 from vagram_ray.sweep.spec import SweepError, describe
-from vagram_ray.text import canonical, format_value, printable
+from vagram_ray.text import canonical, format_value
 
 if TYPE_CHECKING:
     from vagram_ray.rllib import MBPOConfig
@@ -67,32 +68,27 @@ class Samples:
         self.note = ""
         """A sentence on why less than ``num_samples`` are suggested, or what was passed over, empty without one."""
         self._searcher, self._metric = searcher, metric
-        self._base = config.to_dict()
+        self.space = SearchSpace(config.to_dict())
         self._texts: dict[Path, dict[str, Any]] = {}
-        self._domains = self._read_space()
         self._samples: list[_Sample] = []
         self._asked = 0
         self._set_up(metric, mode)
 
-    def _read_space(self) -> dict[Path, Any]:
-        domains, grids = parse_space(self._base)
-        if grids:
-            raise SweepError(
-                f"search_alg={self.name} cannot be combined with the axis {axis_name(next(iter(grids)))}, all of whose "
-                "values are run: use tune.choice([...]) for it, or leave search_alg away."
-            )
-        return {path: domains[path] for path in in_axis_order(domains, self._base)}
-
     def _set_up(self, metric: str, mode: str) -> None:
         logging.getLogger("optuna").setLevel(logging.WARNING)  # a line for each study, between those of the plan
-        if not self._domains:
+        for grid in self.space.choices:
+            raise SweepError(
+                f"search_alg={self.name} cannot be combined with the axis {axis_name(grid)}, all of whose values are "
+                "run: use tune.choice([...]) for it, or leave search_alg away."
+            )
+        if not self.space.domains:
             raise SweepError(
                 f"search_alg={self.name} has nothing to search in the sweep's configuration: put tune.uniform(...) "
                 "or the like into it."
             )
-        names = ", ".join(self.axes())
+        names = ", ".join(self.space.axes)
         try:
-            accepted = self._searcher.set_search_properties(metric, mode, self._space())
+            accepted = self._searcher.set_search_properties(metric, mode, self._what_it_sees())
         except Exception as error:  # each searcher has its own way to say which spaces it does not know
             raise SweepError(f"search_alg={self.name} cannot search {names}: {describe(error)}") from error
         if not accepted:
@@ -101,26 +97,27 @@ class Samples:
                 "leave the searcher's away."
             )
 
-    def _space(self) -> dict[str, Any]:
-        """What the searcher sees. Of choices that are no numbers or words their texts: not all searchers take more."""
+    def _what_it_sees(self) -> dict[str, Any]:
+        """The space for the searcher. Of choices that are no numbers or words their texts: not all take more."""
         from ray.tune.search.sample import Categorical
 
-        space: dict[str, Any] = {}
-        for path, domain in self._domains.items():
+        seen: dict[str, Any] = {}
+        for path, domain in self.space.domains.items():
             if isinstance(domain, Categorical) and not all(map(_is_simple, domain.categories)):
                 self._texts[path] = {format_value(value): value for value in domain.categories}
                 domain = Categorical(list(self._texts[path]))
-            _put(space, path, domain)
-        return space
+            inner = seen
+            for part in path[:-1]:
+                inner = inner.setdefault(part, {})
+            inner[path[-1]] = domain
+        return seen
 
     def examples(self, number: int = 20) -> Iterator[Cell]:
         """Cells somewhere in the search space, to measure what one needs. The searcher is not asked."""
         generator = np.random.default_rng(0)
         for _ in range(number):
-            point: dict[str, Any] = {}
-            for path, domain in self._domains.items():
-                _put(point, path, _plain(domain.sample(random_state=generator)))
-            yield self._cell(point, 0, ())
+            drawn = {path: domain.sample(random_state=generator) for path, domain in self.space.domains.items()}
+            yield self._cell({path: _plain(value) for path, value in drawn.items()}, ())
 
     # -- suggesting ----------------------------------------------------------------------------------------------
 
@@ -146,7 +143,7 @@ class Samples:
                 self.exhausted = True
                 return None
             self._asked += 1
-            cell = self._cell(point, len(cells), cells)
+            cell = self._cell({path: self._meant(path, point) for path in self.space.domains}, cells)
             known = next((s for s in self._samples if canonical(s.cell.values) == canonical(cell.values)), None)
             if known is None:
                 self._samples.append(_Sample(cell, id=number))
@@ -222,7 +219,7 @@ class Samples:
         """Tell the searcher of a sample that it has not suggested itself, if it takes that."""
         if not sample.results:
             return
-        point = {"/".join(map(str, path)): self._seen(path, sample.cell) for path in self._domains}
+        point = {"/".join(map(str, path)): self._seen(path, sample.cell) for path in self.space.domains}
         try:
             self._searcher.add_evaluated_point(point, sample.results[-1][self._metric])
             sample.told = True
@@ -231,38 +228,26 @@ class Samples:
         except Exception as error:  # outside of a space that has become smaller, say
             self.note = f"{self.name} does not take a sample of an earlier launch into account ({describe(error)})"
 
+    # -- cells ---------------------------------------------------------------------------------------------------
+
+    def restore(self, axes: Mapping[str, Any], before: Sequence[Cell]) -> Cell:
+        """The cell after those before it, from the values of its axes as ``sweep.json`` has them."""
+        domains = self.space.domains
+        return self._cell({path: _of_domain(domains[path], axes[axis_name(path)]) for path in domains}, before)
+
+    def _cell(self, chosen: Mapping[Path, Any], before: Sequence[Cell]) -> Cell:
+        axes = {axis_name(path): value for path, value in chosen.items()}
+        return Cell(len(before), cell_label(axes, before), axes, self.space.values(chosen))
+
     def _seen(self, path: Path, cell: Cell) -> Any:
-        """A value as the searcher sees it."""
+        """A cell's value as the searcher sees it."""
         value = value_at(cell.values, path)
         return format_value(value) if path in self._texts else value
 
-    # -- cells ---------------------------------------------------------------------------------------------------
-
-    def axes(self) -> tuple[str, ...]:
-        """Names of what is searched."""
-        return tuple(map(axis_name, self._domains))
-
-    def restore(self, index: int, axes: Mapping[str, Any], before: Sequence[Cell]) -> Cell:
-        """A cell from the values of its axes as ``sweep.json`` has them."""
-        point: dict[str, Any] = {}
-        for path, domain in self._domains.items():
-            _put(point, path, _of_domain(domain, axes[axis_name(path)]))
-        return self._cell(point, index, before)
-
-    def _cell(self, point: Mapping[str, Any], index: int, before: Sequence[Cell]) -> Cell:
-        chosen = {path: self._meant(path, _plain(value_at(point, path))) for path in self._domains}
-        axes = {axis_name(path): value for path, value in chosen.items()}
-        values = {path[0]: self._base[path[0]] for path in chosen}
-        for path, value in chosen.items():
-            values[path[0]] = _replaced(values[path[0]], path[1:], value)
-        label = printable(", ".join(f"{name}={format_value(value)}" for name, value in axes.items()))
-        taken = {cell.label for cell in before}
-        return Cell(index, label if label not in taken else f"{label}, cell={index}", axes, values)
-
-    def _meant(self, path: Path, value: Any) -> Any:
+    def _meant(self, path: Path, point: Mapping[str, Any]) -> Any:
         """The value that a searcher's stands for."""
-        texts = self._texts.get(path, {})
-        return texts[value] if isinstance(value, str) and value in texts else value
+        value, texts = _plain(value_at(point, path)), self._texts.get(path, {})
+        return texts.get(value, value) if isinstance(value, str) else value
 
 
 def _check_searcher(searcher: Any) -> str:
@@ -294,16 +279,3 @@ def _of_domain(domain: Any, value: Any) -> Any:
         if canonical({"": category}) == canonical({"": value}):
             return category
     return value
-
-
-def _put(target: dict[str, Any], path: Path, value: Any) -> None:
-    for part in path[:-1]:
-        target = target.setdefault(part, {})
-    target[path[-1]] = value
-
-
-def _replaced(container: Any, path: Path, value: Any) -> Any:
-    """A copy of nested dictionaries with another value at one place."""
-    if not path:
-        return value
-    return {**container, path[0]: _replaced(container[path[0]], path[1:], value)}

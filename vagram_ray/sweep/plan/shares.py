@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vagram_ray.sweep.plan.memory import gpu_bytes
@@ -77,6 +77,8 @@ class GpuSharing:
     """GPUs of known memory that trials share. Where they differ, the smallest stands for all."""
 
     nodes: tuple[GpuNode, ...]
+    share: float = 1.0
+    """Of one GPU, for each trial."""
 
     @classmethod
     def of(cls, nodes: Sequence[GpuNode], config: MBPOConfig) -> GpuSharing | None:
@@ -108,12 +110,12 @@ class GpuSharing:
         fitting = (seeds for seeds in range(num_seeds, 1, -1) if self.fits(gpu_bytes(workload, seeds, epochs)))
         return next(fitting, 1)
 
-    def share(self, need: int, num_trials: int) -> float:
-        """The share of a GPU for each of ``num_trials`` trials of which the largest needs so many bytes.
+    def for_trials(self, need: int, num_trials: int) -> GpuSharing:
+        """With the share of each of ``num_trials`` trials beside each other, of which the largest needs so many bytes.
 
         It is not so small that a GPU would take several trials while another has none: with as many GPUs as trials
         each has one to itself.
         """
         least = max(1, math.floor(100 / max(1, math.ceil(num_trials / self.gpus)))) / 100
         wanted = math.ceil(need * HEADROOM / self.memory_bytes * STEPS - 1e-9) / STEPS
-        return round(min(1.0, max(least, wanted)), 4)
+        return replace(self, share=round(min(1.0, max(least, wanted)), 4))

@@ -7,7 +7,7 @@ from typing import Any
 
 from vagram_ray.records.task_line import describe_distractors, describe_environments
 from vagram_ray.sweep.plan.cells import expand_cells
-from vagram_ray.sweep.plan.overrides import apply_overrides
+from vagram_ray.sweep.plan.overrides import with_overrides
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.spec import Sweep, SweepError
 
@@ -24,7 +24,7 @@ def replaced_task(sweep: Sweep, plan: SweepPlan) -> str:
         plan: What is run.
     """
     own = _own_cells(sweep)
-    run = [plan.settings.get(cell.index, {}) for cell in plan.cells]
+    run = [cell.settings for cell in plan.cells]
     pairs = [(describe(run), describe(own)) for describe in (describe_environments, describe_distractors)]
     differing = [(here, there) for here, there in pairs if here != there and here and there]
     if not differing:
@@ -39,15 +39,9 @@ def _own_cells(sweep: Sweep) -> Sequence[Mapping[str, Any]]:
     """Task of the cells of the experiment's own scale, nothing where that scale cannot be expanded."""
     sized, overrides = sweep.at_scale(PAPER_SCALE) if PAPER_SCALE in sweep.scales else (sweep, {})
     try:
-        config = apply_overrides(sized.config, overrides, source="The override of the scale")
-        cells = expand_cells(
-            config,
-            variants=sized.variants,
-            overrides=overrides,
-            num_samples=sized.num_samples,
-            search_seed=sized.search_seed,
-        )
+        sized = with_overrides(sized, overrides, source="The override of the scale")
+        cells = expand_cells(sized)
     except SweepError:
         return []
-    shared = config.to_dict()
+    shared = sized.config.to_dict()
     return [{key: cell.values.get(key, shared.get(key)) for key in _TASK_SETTINGS} for cell in cells]

@@ -10,16 +10,13 @@ import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vagram_ray.ray_internals import time_attribute
 from vagram_ray.records.cohort import OF_THE_TRIAL, RETURN_METRICS
 from vagram_ray.sweep.plan.samples import Samples
 from vagram_ray.sweep.spec import Sweep, SweepError
 from vagram_ray.text import did_you_mean
-
-if TYPE_CHECKING:
-    from vagram_ray.rllib import MBPOConfig
 
 _KNOWN = (
     *OF_THE_TRIAL,
@@ -46,7 +43,7 @@ class Tuning:
     """Chooses the cells, or None where all are known beforehand."""
 
     @classmethod
-    def of(cls, sweep: Sweep, config: MBPOConfig) -> Tuning | None:
+    def of(cls, sweep: Sweep) -> Tuning | None:
         """What a sweep asks for, with objects of its own for one launch, or None if there is nothing.
 
         Raises:
@@ -54,7 +51,7 @@ class Tuning:
         """
         if sweep.scheduler is None and sweep.search_alg is None and sweep.stop is None:
             return None
-        with_evaluation = _evaluates(config)
+        with_evaluation = sweep.config.evaluation_interval not in (None, 0)
         check_metric(sweep.metric, "metric", with_evaluation)
         _check_stop(sweep.stop, with_evaluation)
         scheduler = _own(sweep.scheduler)
@@ -65,7 +62,7 @@ class Tuning:
         samples = None
         if sweep.search_alg is not None:
             _check_variants(sweep)
-            samples = Samples(_own(sweep.search_alg), config, sweep.metric, sweep.mode, sweep.num_samples)
+            samples = Samples(_own(sweep.search_alg), sweep.config, sweep.metric, sweep.mode, sweep.num_samples)
         return cls(sweep.metric, sweep.mode, scheduler, _own(sweep.stop), samples)
 
     @property
@@ -113,10 +110,6 @@ def check_metric(name: str, what: str, with_evaluation: bool = True) -> None:
         return
     hint = did_you_mean(name, _KNOWN) or "docs/metrics.md lists what trials report."
     raise SweepError(f"{what}={name!r} is not usable: no trial reports it; {hint}")
-
-
-def _evaluates(config: MBPOConfig) -> bool:
-    return config.evaluation_interval not in (None, 0)
 
 
 def _own(value: Any) -> Any:

@@ -198,7 +198,7 @@ def _other_space(plan: SweepPlan, recorded: RecordedSweep) -> Iterator[str]:
     before = tuple(recorded.cells[0].axes)
     if "search_alg" not in recorded.tuning:
         yield f"search_alg: none -> {samples.name}"
-    elif set(now := samples.axes()) != set(before):
+    elif set(now := samples.space.axes) != set(before):
         yield f"what is searched: {', '.join(before)} -> {', '.join(now)}"
     if samples.num_samples < len(recorded.cells):
         yield f"num_samples: {len(recorded.cells)} are there already -> {samples.num_samples}"

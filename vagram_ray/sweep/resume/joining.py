@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from vagram_ray.records.recorded import RecordedSweep
-from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan, make_trial
+from vagram_ray.sweep.plan.planned_cells import PlannedCell
 from vagram_ray.sweep.plan.tuning import changed_tuning
 from vagram_ray.text import format_seeds
 
@@ -48,8 +48,8 @@ def join_plan(plan: SweepPlan, recorded: RecordedSweep, seeds_per_trial: int | N
     changes = [*_changes_of_the_whole(plan, recorded), *_by_place(cell_changes, len(recorded.cells))]
     if changes:
         raise ChangedSweepError(changes)
-    joined = _with_cells(plan, _joined_cells(plan.cells, matches, recorded), matches, recorded)
-    joined = replace(joined, seeds=(*recorded.seeds, *(seed for seed in plan.seeds if seed not in recorded.seeds)))
+    seeds = (*recorded.seeds, *(seed for seed in plan.seeds if seed not in recorded.seeds))
+    joined = replace(plan, cells=tuple(_joined_cells(plan.cells, matches, recorded)), seeds=seeds)
     trials = [_recorded_trial(joined, trial.name, trial.cell, trial.seeds) for trial in recorded.trials]
     return joined.with_trials([*trials, *_new_trials(joined, recorded, seeds_per_trial)])
 
@@ -68,7 +68,7 @@ def _match_cells(plan: SweepPlan, recorded: RecordedSweep) -> tuple[dict[int, in
         places.setdefault(_identity(cell.settings), []).append(index)
     matches: dict[int, int] = {}
     for planned in plan.cells:
-        if same := places.get(_identity(plan.settings[planned.index])):
+        if same := places.get(_identity(planned.settings)):
             matches[planned.index] = same.pop(0)
     by_label = {cell.label: cell for cell in plan.cells if cell.index not in matches}
     matched = set(matches.values())
@@ -78,7 +78,7 @@ def _match_cells(plan: SweepPlan, recorded: RecordedSweep) -> tuple[dict[int, in
             continue
         where = f"the cell {cell.label}"
         if cell.label in by_label:
-            now = plan.settings[by_label[cell.label].index]
+            now = by_label[cell.label].settings
             found = list(changed_settings(cell.settings, now)) or ["its settings differ"]
             changes += [(where, change) for change in found]
         else:
@@ -173,36 +173,25 @@ def _by_place(changes: Sequence[Change], num_cells: int) -> Iterator[str]:
 # -- the whole ---------------------------------------------------------------------------------------------------
 
 
-def _joined_cells(planned: Sequence[Cell], matches: Mapping[int, int], recorded: RecordedSweep) -> list[Cell]:
-    """The planned cells in the sweep's own order and with its own labels. Each still has its planned index."""
+def _joined_cells(
+    planned: Sequence[PlannedCell], matches: Mapping[int, int], recorded: RecordedSweep
+) -> list[PlannedCell]:
+    """The planned cells in the sweep's own order, numbered and labelled as there.
+
+    A setting that has no effect in a cell stays as it was recorded.
+    """
     by_place = {place: planned[index] for index, place in matches.items()}
-    cells = [
-        replace(by_place[place], label=old.label, axes={**by_place[place].axes, **old.axes})
-        for place, old in enumerate(recorded.cells)
-    ]
+    cells = []
+    for place, old in enumerate(recorded.cells):
+        axes = {**by_place[place].axes, **old.axes}
+        cells.append(replace(by_place[place], index=place, label=old.label, axes=axes, settings=old.settings))
     taken = {cell.label for cell in cells}
     for cell in planned:
         if cell.index not in matches:
             label = cell.label if cell.label not in taken else f"{cell.label}, cell={len(cells)}"
             taken.add(label)
-            cells.append(replace(cell, label=label))
+            cells.append(replace(cell, index=len(cells), label=label))
     return cells
-
-
-def _with_cells(
-    plan: SweepPlan, cells: Sequence[Cell], matches: Mapping[int, int], recorded: RecordedSweep
-) -> SweepPlan:
-    """The plan with these cells in this order, numbered anew."""
-    before = [cell.index for cell in cells]
-    settings = {place: plan.settings[old] for place, old in enumerate(before)}
-    # A setting that has no effect in a cell stays as it was recorded.
-    settings |= {place: recorded.cells[place].settings for place in matches.values()}
-    return replace(
-        plan,
-        cells=tuple(replace(cell, index=place) for place, cell in enumerate(cells)),
-        settings=settings,
-        workloads={place: plan.workloads[old] for place, old in enumerate(before)},
-    )
 
 
 def _recorded_trial(plan: SweepPlan, name: str, cell: int, seeds: tuple[int, ...]) -> TrialPlan:

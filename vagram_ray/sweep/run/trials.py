@@ -34,8 +34,9 @@ from vagram_ray.sweep.plan.tuning import Decisions
 from vagram_ray.sweep.run.decisions import History, NamedTrials, SweepStopper
 from vagram_ray.sweep.run.faults import Faults, describe_memory
 from vagram_ray.sweep.run.interruption import Interruption
-from vagram_ray.sweep.spec import SweepError, modules_beside
+from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
+from vagram_ray.sweep.sweep_file import modules_beside
 
 SCRATCH = ".tune-"
 """How the folder in the sweep's begins that holds Tune's snapshots while it runs."""

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from vagram_ray.checkpoint.history import Kept
 from vagram_ray.records.terminal import FirstThatFits, TaskLine, axis_names, short_name, short_title
-from vagram_ray.sweep.plan.cells import Cell
 from vagram_ray.sweep.plan.packing import makespan
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
+from vagram_ray.sweep.plan.planned_cells import PlannedCell
 from vagram_ray.sweep.plan.tuning import describe_stop, name_of
 from vagram_ray.sweep.resume.continuation import Continuation, describe_new
 from vagram_ray.text import format_bytes, format_duration, format_seeds, plural, short_path
@@ -120,11 +120,11 @@ def _cell_table(continuation: Continuation, layout: _Layout) -> Table:
     return table
 
 
-def _row(continuation: Continuation, cell: Cell) -> dict[str, str]:
+def _row(continuation: Continuation, cell: PlannedCell) -> dict[str, str]:
     """What the table says of a cell, by column."""
     plan = continuation.plan
     trials = plan.cell_trials(cell)
-    steps = plan.workloads[cell.index].env_steps(plan.epochs)
+    steps = cell.workload.env_steps(plan.epochs)
     return {
         "env steps": f"{steps:,}",
         "trials": str(len(trials)),
@@ -227,7 +227,7 @@ def _progress(continuation: Continuation) -> str:
 
 def _sources(plan: SweepPlan) -> str:
     """The checkpoints that trials start from, one a line."""
-    found = {settings.get("initial_checkpoint"): settings.get("initial_parts") for settings in plan.settings.values()}
+    found = {cell.settings.get("initial_checkpoint"): cell.settings.get("initial_parts") for cell in plan.cells}
     return "\n".join(f"{short_path(path)} ({', '.join(parts)})" for path, parts in found.items() if path and parts)
 
 

@@ -63,8 +63,8 @@ class TrialProgress:
     steps_per_s: float = math.nan
     returns: dict[int, float] = field(default_factory=dict)
     failed_seeds: set[int] = field(default_factory=set)
-    paces: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
-    """Seconds of its recent epochs, as measured and as planned."""
+    recent: deque[tuple[int, int, float]] = field(default_factory=lambda: deque(maxlen=_RECENT_EPOCHS))
+    """Its recent epochs: after which one they began, the last one, and the seconds that they took."""
     fit_limits: dict[int, list[float]] = field(default_factory=dict)
     """By epoch, the shares of its seeds' model fits that ended at their limit."""
     news: float = math.nan
@@ -126,8 +126,8 @@ class SweepProgress:
         clock: Callable[[], float] = time.monotonic,
         started: float | None = None,
     ) -> None:
-        self.plan, self._is_timed = plan, _is_timed(plan)
-        self.trials = {trial.name: TrialProgress(trial) for trial in plan.trials}
+        self.trials: dict[str, TrialProgress] = {}
+        self.replanned(plan)
         self._clock = clock
         self._started = clock() if started is None else started
         self._ended: float | None = None
@@ -157,17 +157,13 @@ class SweepProgress:
 
     def recorded(self, name: str, record: Mapping[str, Any], when: float | None = None) -> None:
         """A trial has finished an epoch. ``record`` is as in ``records/*.jsonl``."""
-        trial = self.trials[name]
-        epochs, seconds = (
-            record["training_iteration"] - trial.epochs_done,
-            float(record["time_total_s"]) - trial.total_s,
-        )
-        if epochs > 0 and seconds > 0:  # otherwise it has gone back to a checkpoint
-            planned = self._planned(trial, trial.epochs_done, record["training_iteration"])
-            trial.paces.append((seconds / epochs, planned / epochs))
+        trial, epoch = self.trials[name], record["training_iteration"]
+        seconds = float(record["time_total_s"]) - trial.total_s
+        if epoch > trial.epochs_done and seconds > 0:  # otherwise it has gone back to a checkpoint
+            trial.recent.append((trial.epochs_done, epoch, seconds))
         trial.status = RUNNING
-        trial.fit_limits[record["training_iteration"]] = shares_at_limit([record])
-        trial.epochs_done, trial.env_steps = record["training_iteration"], record["env_steps"]
+        trial.fit_limits[epoch] = shares_at_limit([record])
+        trial.epochs_done, trial.env_steps = epoch, record["env_steps"]
         trial.total_s = float(record["time_total_s"])
         trial.steps_per_s = float(record["perf"].get("env_steps_per_s", math.nan))
         for seed in trial.plan.seeds:
@@ -214,14 +210,11 @@ class SweepProgress:
         trial.status, trial.error_path, trial.reason = FAILED, error_path, reason
         self._heard(when)
 
-    def replanned(self, plan: SweepPlan) -> None:
+    def replanned(self, plan: SweepPlan | RecordedPlan) -> None:
         """Other trials are planned: some were divided, or a searcher has suggested one. New ones wait."""
-        known, was_timed = self.trials, self._is_timed
-        self.plan, self._is_timed = plan, _is_timed(plan)
-        if self._is_timed != was_timed:  # what was planned is counted in another unit
-            for trial in known.values():
-                trial.paces.clear()
+        known, self.plan = self.trials, plan
         self.trials = {trial.name: known.get(trial.name) or TrialProgress(trial) for trial in plan.trials}
+        self._is_timed = all(trial.estimate.epoch_ends for trial in plan.trials)
 
     def warned(self, sentence: str) -> bool:
         """Something people should know cannot be done. Returns whether it is new."""
@@ -244,12 +237,13 @@ class SweepProgress:
         trials: dict[int, list[TrialProgress]] = {cell.index: [] for cell in self.plan.cells}
         for trial in self.trials.values():
             trials[trial.plan.cell.index].append(trial)
-        pace = self._pace()
+        pace = self._pace(list(self.trials.values()))
         return [self._cell(cell, trials[cell.index], pace) for cell in self.plan.cells]
 
     def seconds_left(self) -> float:
         """Estimated seconds until the last trial ends, or NaN while there is nothing to tell it from."""
-        pace, trials = self._pace(), list(self.trials.values())
+        trials = list(self.trials.values())
+        pace = self._pace(trials)
         by_status = [[trial for trial in trials if trial.status == status] for status in (RUNNING, WAITING)]
         seconds = [self._trial_seconds_left(trial, pace) for group in by_status for trial in group]
         if self.plan.to_come and trials:  # of the size of the newest one
@@ -287,7 +281,8 @@ class SweepProgress:
 
     def longest_epoch(self) -> float:
         """Seconds of the longest of the recent epochs of all trials, NaN before the first one."""
-        return max((seconds for trial in self.trials.values() for seconds, _ in tuple(trial.paces)), default=math.nan)
+        recent = [epochs for trial in self.trials.values() for epochs in tuple(trial.recent)]
+        return max((seconds / (last - first) for first, last, seconds in recent), default=math.nan)
 
     def _heard(self, when: float | None = None, trial: TrialProgress | None = None) -> None:
         now = self._clock() if when is None else when
@@ -317,7 +312,7 @@ class SweepProgress:
     def _trial_seconds_left(self, trial: TrialProgress, pace: float) -> float:
         """What its epochs will take, less what of the one that runs has passed, at most all of that one."""
         epochs, done = self.plan.epochs, trial.epochs_done
-        left = self._planned(trial, done, epochs) * (_pace([trial]) if trial.paces else pace)
+        left = self._planned(trial, done, epochs) * (self._pace([trial]) if trial.recent else pace)
         if trial.status != RUNNING or math.isnan(trial.news) or done >= epochs:
             return left
         return left - min(max(0.0, self._clock() - trial.news), left / (epochs - done))
@@ -328,26 +323,15 @@ class SweepProgress:
             return trial.plan.estimate.seconds_between(first, last)
         return float((last - first) * len(trial.plan.seeds))
 
-    def _pace(self) -> float:
-        """How much longer than planned the epochs so far have taken: for trials that have none."""
-        trials = list(self.trials.values())
-        if any(trial.paces for trial in trials):
-            return _pace(trials)
-        return 1.0 if self._is_timed else math.nan
-
-
-def _is_timed(plan: SweepPlan | RecordedPlan) -> bool:
-    """Whether the plan knows how long every trial takes."""
-    return all(trial.estimate.epoch_ends for trial in plan.trials)
-
-
-def _pace(trials: Sequence[TrialProgress]) -> float:
-    """Measured over planned seconds of recent epochs."""
-    # The live table is drawn by a thread of its own: a copy, for an epoch may end meanwhile.
-    measured, planned = (
-        sum(own) for own in zip(*(pace for trial in trials for pace in tuple(trial.paces)), strict=True)
-    )
-    return float(measured / planned) if planned > 0 else math.nan
+    def _pace(self, trials: Sequence[TrialProgress]) -> float:
+        """How much longer than planned the recent epochs of trials have taken, NaN where nothing tells it."""
+        measured = planned = 0.0
+        for trial in trials:
+            for first, last, seconds in tuple(trial.recent):  # a copy: the table is drawn by a thread of its own
+                measured, planned = measured + seconds, planned + self._planned(trial, first, last)
+        if not measured:
+            return 1.0 if self._is_timed else math.nan
+        return measured / planned if planned > 0 else math.nan
 
 
 def _status(trials: Sequence[TrialProgress]) -> str:

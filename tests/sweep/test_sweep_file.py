@@ -12,10 +12,9 @@ from click.testing import CliRunner, Result
 
 import vagram_ray
 from vagram_ray.__main__ import main as package_main
-from vagram_ray.sweep import packaged
 from vagram_ray.sweep.commandline import main
-from vagram_ray.sweep.packaged import describe_sweep_file, find_sweep_file, packaged_sweeps
-from vagram_ray.sweep.spec import SweepError, load_sweep_file
+from vagram_ray.sweep.spec import SweepError
+from vagram_ray.sweep.sweep_file import describe_sweep_file, find_sweep_file, load_sweep_file, packaged_sweeps
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(file.stem for file in (ROOT / "tune_configs").iterdir() if file.suffix == ".py")
@@ -36,7 +35,7 @@ def test_a_wheels_copy_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for folder in (own, others):
         folder.mkdir(parents=True)
         (folder / f"from_{folder.parent.name}.py").write_text("")
-    monkeypatch.setattr(packaged.vagram_ray, "__file__", str(tmp_path / "vagram_ray" / "__init__.py"))
+    monkeypatch.setattr(vagram_ray, "__file__", str(tmp_path / "vagram_ray" / "__init__.py"))
     assert packaged_sweeps() == {"from_vagram_ray": own / "from_vagram_ray.py"}
 
 
