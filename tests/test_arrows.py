@@ -26,7 +26,7 @@ FLOORS = (
     ("vagram_ray.sweep.resume",),
     ("vagram_ray.sweep.view", "vagram_ray.sweep.wandb"),
     ("vagram_ray.sweep.run",),
-    ("vagram_ray.sweep.launch",),
+    ("vagram_ray.sweep.launch", "vagram_ray.sweep.request"),
     ("vagram_ray.sweep.commandline", "vagram_ray.sweep.in_python", "vagram_ray.sweep.summary"),
     ("vagram_ray.report",),
     ("vagram_ray.__main__", "vagram_ray.sweep.__main__", "vagram_ray.report.__main__", "vagram_ray.play.__main__"),

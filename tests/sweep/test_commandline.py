@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.launches import begin_launch, end_launch
 from vagram_ray.sweep.commandline import main
-from vagram_ray.sweep.launch import default_name
 from vagram_ray.sweep.plan import probe
 from vagram_ray.sweep.plan.content import plan_content
+from vagram_ray.sweep.request import default_name
 from vagram_ray.sweep.run import local_ray
 from vagram_ray.sweep.run import run as run_module
 

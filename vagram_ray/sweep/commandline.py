@@ -12,8 +12,9 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 
 from vagram_ray.commands import SETTINGS, Command, FiniteRange, exact_command, make_console, version_option
-from vagram_ray.sweep.launch import Request, launch
+from vagram_ray.sweep.launch import launch
 from vagram_ray.sweep.plan.overrides import parse_assignments, parse_seeds
+from vagram_ray.sweep.request import Request
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import DEFAULT_STORAGE
 from vagram_ray.sweep.sweep_file import copy_sweep_file, describe_sweep_file, find_sweep_file, packaged_sweeps

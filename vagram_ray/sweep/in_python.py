@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from vagram_ray.commands import MIN_WIDTH, make_console
-from vagram_ray.sweep.launch import Request, plan_and_run
+from vagram_ray.sweep.launch import plan_and_run
+from vagram_ray.sweep.request import Request
 from vagram_ray.sweep.spec import Sweep, SweepError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def run(sweep: Sweep, *, quiet: bool, **asked: Any) -> SweepResults:
     Args:
         sweep: Any, at no scale.
         quiet: Print nothing.
-        **asked: Of ``launch.Request``.
+        **asked: Of ``Request``.
 
     Raises:
         SweepError: The input cannot work, or Ray has died.

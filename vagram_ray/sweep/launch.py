@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vagram_ray.sweep.plan.overrides import resolve_extensions, select_variants, with_overrides
-from vagram_ray.sweep.spec import DEFAULT_SCALE, Sweep, SweepError, check_name
-from vagram_ray.sweep.storage.folder import DEFAULT_STORAGE, SweepStorage
+from vagram_ray.sweep.request import Request, asked_sweep, default_name, scale_of
+from vagram_ray.sweep.spec import Sweep, SweepError, check_name
+from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.sweep_file import load_sweep_file
 
 if TYPE_CHECKING:
@@ -29,46 +29,6 @@ if TYPE_CHECKING:
     from vagram_ray.sweep.storage.lock import DriverLock
 
 COMPLETE, INCOMPLETE = 0, 1
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for: on the command line, or of ``Sweep.run``."""
-
-    sweep: Sweep | None = None
-    """Given in Python; None where a file defines it."""
-    config_file: Path | None = None
-    """The sweep file; in Python the script that asks, if there is one."""
-    scale: str | None = None
-    seeds: int | Sequence[int] | None = None
-    epochs: int | None = None
-    seeds_per_trial: int | None = None
-    checkpoint_every: int | None = None
-    assignments: Mapping[str, Any] = field(default_factory=dict)
-    """Settings by key, as ``--set`` gives them."""
-    source: str | None = None
-    """A checkpoint that all trials start from."""
-    source_parts: str | None = None
-    name: str | None = None
-    restart: bool = False
-    storage: str = DEFAULT_STORAGE
-    address: str | None = None
-    max_concurrent: int | None = None
-    wandb: str = "auto"
-    wandb_project: str = "vagram_ray"
-    wandb_artifacts: tuple[str, ...] = ()
-    log: tuple[str, ...] = ()
-    """Kinds of further files (``vagram_ray.sweep.run.loggers``)."""
-    dry_run: bool = False
-    gpus: int | None = None
-    gpu_memory: float = 80.0
-    command: str = ""
-    """What goes on with the sweep."""
-
-    @property
-    def directory(self) -> Path:
-        """Where relative names of extensions in the sweep's own configuration are looked for."""
-        return Path.cwd() if self.config_file is None else self.config_file.parent
 
 
 def launch(request: Request, console: Console) -> int:
@@ -114,11 +74,8 @@ def plan_and_run(request: Request, console: Console, interruption: Interruption)
     from vagram_ray.sweep.storage.lock import DriverLock
 
     sweep = request.sweep or load_sweep_file(request.config_file or "")
-    sized, scale_overrides = _sized(sweep, request)
-    variants, assignments = select_variants(sized.variants, request.assignments)
-    assignments |= _started_from(request)
-    sized = _configured(replace(sized, variants=variants), scale_overrides, assignments, request)
-    storage = SweepStorage(request.storage, request.name or default_name(sweep.name, _scale(sweep, request)))
+    asked, overrides = asked_sweep(sweep, request)
+    storage = SweepStorage(request.storage, request.name or default_name(sweep.name, scale_of(sweep, request)))
     _check_name(storage.name)
     storage.check(console.print)
     wandb_mode = _wandb_mode(request, storage)
@@ -128,7 +85,7 @@ def plan_and_run(request: Request, console: Console, interruption: Interruption)
     if request.address is None and not request.dry_run:
         prepare_ray_files()
     with nullcontext() if request.dry_run else DriverLock(storage, console.print) as lock:
-        plan = _plan(sized, {**scale_overrides, **assignments}, request, interruption)
+        plan = _plan(asked, overrides, request, interruption)
         plan = replace(plan, replaced=replaced_task(sweep, plan))
         per_trial = request.seeds_per_trial
         shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
@@ -152,51 +109,6 @@ def plan_and_run(request: Request, console: Console, interruption: Interruption)
         outcome = run_sweep(continuation, storage, choice, source, console, interruption, loggers)
         status = _finish(storage, outcome, console, choice, request.wandb_artifacts)
         return Launched(storage.folder, status, outcome.ray_lost)
-
-
-def default_name(sweep_name: str, scale: str) -> str:
-    """Name of a sweep's results that the command line does not name: the same command has the same."""
-    return f"{sweep_name}-{scale}" if scale else sweep_name
-
-
-def _scale(sweep: Sweep, request: Request) -> str:
-    return "" if request.scale is None and not sweep.scales else request.scale or DEFAULT_SCALE
-
-
-def _sized(sweep: Sweep, request: Request) -> tuple[Sweep, dict[str, Any]]:
-    sized, overrides = sweep.at_scale(request.scale)
-    asked = {key: getattr(request, key) for key in ("seeds", "epochs", "checkpoint_every")}
-    try:
-        return replace(sized, **{key: value for key, value in asked.items() if value is not None}), dict(overrides)
-    except ValueError as error:
-        raise SweepError(f"--{str(error).replace('checkpoint_every', 'checkpoint-every')}") from error
-
-
-def _configured(sweep: Sweep, scale_overrides: dict[str, Any], assignments: dict[str, Any], request: Request) -> Sweep:
-    sweep = with_overrides(sweep, scale_overrides, source="The override of the scale")
-    sweep = replace(sweep, config=resolve_extensions(sweep.config, request.directory))  # of the file's surroundings
-    sweep = with_overrides(sweep, assignments, source="--set" if request.sweep is None else "overrides:")
-    if "extensions" in assignments:
-        sweep = replace(sweep, config=resolve_extensions(sweep.config, Path.cwd()))  # of the user's
-    return sweep
-
-
-def _started_from(request: Request) -> dict[str, Any]:
-    """``--from`` and ``--from-parts`` as keys of the configuration, which a sweep's records hold."""
-    if request.source is None:
-        if request.source_parts is not None:
-            raise SweepError(f"--from-parts {request.source_parts} needs --from CHECKPOINT.")
-        return {}
-    from vagram_ray.checkpoint import CheckpointError
-    from vagram_ray.rllib.initialization import find_source
-
-    try:
-        found: dict[str, Any] = {"initial_checkpoint": find_source(request.source)}
-    except CheckpointError as error:
-        raise SweepError(f"--from: {str(error).removeprefix('initialize_from: ')}") from error
-    if request.source_parts is not None:
-        found["initial_parts"] = tuple(part.strip() for part in request.source_parts.split(","))
-    return found
 
 
 def _check_name(name: str) -> None:
@@ -235,7 +147,7 @@ def _plan(sweep: Sweep, overrides: dict[str, Any], request: Request, interruptio
     return make_plan(
         sweep,
         machine,
-        scale=_scale(sweep, request),
+        scale=scale_of(sweep, request),
         seeds_per_trial=request.seeds_per_trial,
         max_concurrent=request.max_concurrent,
         measure=partial(measure_costs, machine, sweep.config.extensions),

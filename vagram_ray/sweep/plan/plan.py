@@ -207,7 +207,7 @@ class SweepPlan:
 
     def base_parameters(self) -> dict[str, Any]:
         """The configuration that all trials share, as Tune takes it: without axes and seeds."""
-        own = set.intersection(*(set(trial.parameters) for trial in self.trials))
+        own = self.trials[0].parameters  # all trials have the same keys
         checkpoints = {"checkpoint_every": self.checkpoint_every, "checkpoint_last_epoch": self.epochs}
         shared = {key: value for key, value in self.config.to_dict().items() if key not in own}
         return shared | self.share_parameters | checkpoints

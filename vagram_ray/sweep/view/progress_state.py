@@ -42,8 +42,7 @@ class RecordedPlan:
         trials = tuple(
             TrialPlan(cells[trial["cell"]], tuple(trial["seeds"]), trial["name"]) for trial in info["trials"]
         )
-        machine = info.get("machine", {})
-        slots = info.get("slots") or machine.get("gpus") or machine.get("cpus") or 1
+        slots = info.get("slots", 1)  # earlier versions did not write it
         samples = info.get("tuning", {}).get("num_samples") or 0
         to_come = 0 if "wall_time_s" in info else max(0, samples - len(cells))
         return cls(
