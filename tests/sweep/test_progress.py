@@ -83,38 +83,6 @@ def test_time_left_follows_the_estimate_until_epochs_are_measured(
     assert progress.seconds_left() == 380.0
 
 
-def test_time_left_counts_down_between_epochs(
-    progress: SweepProgress, make_result: Callable[..., dict[str, Any]], clock: Clock
-) -> None:
-    assert "about 3 min left" in text_of(progress)  # three trials of 100 s in two slots
-    for name in (FIRST, OTHER):
-        progress.started(name)
-    clock.now += 4.0
-    assert [cell.seconds_left for cell in progress.cells()] == [96.0, 96.0]
-    for epoch in range(1, 10):  # 2 s each by the trial's own clock
-        progress.reported(FIRST, make_result(epoch, {0: 1.0}))
-    left = []
-    for _ in range(4):
-        left.append(progress.cells()[0].seconds_left)
-        clock.now += 1.0
-    assert left == [2.0, 1.0, 0.0, 0.0]
-    row = next(line.rstrip() for line in text_of(progress).splitlines() if line.startswith("a=1"))
-    assert row.endswith("overdue")  # the last epoch takes longer than those before it
-    progress.retrying(FIRST, "path/error.txt")  # it does not run: nothing of its epoch passes
-    before = progress.seconds_left()
-    progress.retrying(OTHER, "path/error.txt")
-    clock.now += 1.0
-    assert before <= progress.seconds_left()
-
-
-def test_an_epoch_that_takes_long_uses_up_no_time_of_those_after_it(
-    progress: SweepProgress, make_result: Callable[..., dict[str, Any]], clock: Clock
-) -> None:
-    progress.reported(FIRST, make_result(7, {0: 1.0}))  # 14 s, 2 an epoch: three more
-    clock.now += 100.0
-    assert progress.cells()[0].seconds_left == 4.0
-
-
 def test_what_is_run_stands_in_the_first_line(make_plan_of: Callable[..., SweepPlan]) -> None:
     """Also where a setting that is no axis makes the task."""
     plan = make_plan_of({"model_loss=vagram": [(0, 1)], "model_loss=nll": [(0, 1)]})

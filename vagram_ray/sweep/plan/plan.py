@@ -286,10 +286,10 @@ def _measured(plan: SweepPlan, most_seeds: Sequence[int], measure: Measure) -> S
     return replace(plan, cells=tuple(cells), assumption=assumption)
 
 
-def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int]) -> TrialPlan:
-    """A trial of one of the plan's cells. Its name follows from the cells and the seeds alone."""
-    pack = tuple(seeds)
-    return TrialPlan(cell, pack, trial_name(plan.cells, cell, pack), plan.estimate(cell.index, len(pack)))
+def make_trial(plan: SweepPlan, cell: Cell, seeds: Sequence[int], name: str = "") -> TrialPlan:
+    """A trial of one of the plan's cells. The name of a new one follows from the cells and the seeds alone."""
+    name = name or trial_name(plan.cells, cell, seeds)
+    return TrialPlan(cell, tuple(seeds), name, plan.estimate(cell.index, len(seeds)))
 
 
 def check_gpu_memory(plan: SweepPlan, trials: Sequence[TrialPlan]) -> None:

@@ -80,6 +80,9 @@ def measure_costs(
     missing = {file: sized for file, sized in zip(files, work, strict=True) if file not in known}
     if missing:
         measured, error = _measure(missing, extensions)
+        for file, costs in measured.items():
+            with contextlib.suppress(OSError):  # a cache that cannot be written is none
+                write_atomically(file, json.dumps(asdict(costs)))
         known |= measured
         if lacking := len(missing.keys() - measured.keys()):
             note = (
@@ -143,10 +146,7 @@ def _printed(output: bytes) -> Iterator[tuple[Path, Costs]]:
 
 
 def main() -> None:
-    """Measure what standard input describes. Print a line and write a file for each size.
-
-    The first error is raised at the end. A file that cannot be written is none.
-    """
+    """Measure what standard input describes, and print a line for each size. The first error is raised at the end."""
     work, extensions, total_seconds = pickle.load(sys.stdin.buffer)
     start, first_error = time.monotonic(), None
     if extensions:
@@ -162,8 +162,6 @@ def main() -> None:
             first_error = first_error or error
         else:
             print(json.dumps([str(file), asdict(costs)]), flush=True)
-            with contextlib.suppress(OSError):
-                write_atomically(file, json.dumps(asdict(costs)))
     if first_error is not None:
         raise first_error
 

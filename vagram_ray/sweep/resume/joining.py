@@ -50,7 +50,7 @@ def join_plan(plan: SweepPlan, recorded: RecordedSweep, seeds_per_trial: int | N
         raise ChangedSweepError(changes)
     seeds = (*recorded.seeds, *(seed for seed in plan.seeds if seed not in recorded.seeds))
     joined = replace(plan, cells=tuple(_joined_cells(plan.cells, matches, recorded)), seeds=seeds)
-    trials = [_recorded_trial(joined, trial.name, trial.cell, trial.seeds) for trial in recorded.trials]
+    trials = [make_trial(joined, joined.cells[trial.cell], trial.seeds, trial.name) for trial in recorded.trials]
     return joined.with_trials([*trials, *_new_trials(joined, recorded, seeds_per_trial)])
 
 
@@ -192,10 +192,6 @@ def _joined_cells(
             taken.add(label)
             cells.append(replace(cell, index=len(cells), label=label))
     return cells
-
-
-def _recorded_trial(plan: SweepPlan, name: str, cell: int, seeds: tuple[int, ...]) -> TrialPlan:
-    return TrialPlan(plan.cells[cell], seeds, name, plan.estimate(cell, len(seeds)))
 
 
 def _new_trials(plan: SweepPlan, recorded: RecordedSweep, seeds_per_trial: int | None) -> Iterator[TrialPlan]:

@@ -131,7 +131,7 @@ def _state(row: CellProgress) -> Text:
     if row.failed_seeds:
         return Text(f"{plural(row.failed_seeds, 'seed')} failed", style="red")
     if row.status == RUNNING:
-        return Text(time_left(row.seconds_left))
+        return Text(_time_left(row.seconds_left))
     return Text(row.status, style=_STYLES[row.status])
 
 
@@ -258,16 +258,13 @@ def format_return(returns: SeedStatistics) -> str:
     return f"{format_number(returns.iqm)} [{format_number(returns.low)}, {format_number(returns.high)}]"
 
 
-def time_left(seconds: float) -> str:
-    """A duration that counts down, or ``overdue`` where an epoch takes longer than those before it."""
-    return "overdue" if seconds <= 0 else format_duration(max(1.0, seconds))
+def _time_left(seconds: float) -> str:
+    return format_duration(max(1.0, seconds))
 
 
 def _about(seconds: float) -> str:
     """``about 19 s left``."""
-    if not math.isfinite(seconds):
-        return "unknown time left"
-    return f"about {time_left(seconds)} left" if seconds > 0 else "longer than expected"
+    return f"about {_time_left(seconds)} left" if math.isfinite(seconds) else "unknown time left"
 
 
 def _return(returns: SeedStatistics, interval: bool) -> Text:

@@ -66,8 +66,6 @@ class TrialProgress:
     """Its recent epochs: after which one they began, the last one, and the seconds that they took."""
     fit_limits: dict[int, list[float]] = field(default_factory=dict)
     """By epoch, the shares of its seeds' model fits that ended at their limit."""
-    news: float = math.nan
-    """Begin of its newest epoch, NaN unless it runs."""
     retries: int = 0
     error_path: str = ""
     """File that tells of the last error, empty without one."""
@@ -148,7 +146,7 @@ class SweepProgress:
     def started(self, name: str) -> None:
         """A trial's process is starting."""
         self.trials[name].status = RUNNING
-        self._heard(trial=self.trials[name])
+        self._heard()
 
     def reported(self, name: str, result: Mapping[str, Any]) -> None:
         """A trial has finished an epoch and gives a result of RLlib."""
@@ -172,7 +170,7 @@ class SweepProgress:
                 trial.returns.pop(seed, None)
             elif self.plan.return_metric in metrics:
                 trial.returns[seed] = metrics[self.plan.return_metric]
-        self._heard(when, trial)
+        self._heard(when)
 
     def restored(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         """A trial has been recorded this far by an earlier launch: it is done, or waits to go on."""
@@ -180,7 +178,7 @@ class SweepProgress:
         for record in records:
             self.recorded(name, record, when=last_news)
         trial = self.trials[name]
-        trial.steps_per_s = trial.news = math.nan
+        trial.steps_per_s = math.nan
         trial.status = DONE if trial.epochs_done >= self.plan.epochs else WAITING
         if by := stopped_by(records):
             self.stopped(name, by, when=last_news)
@@ -283,11 +281,8 @@ class SweepProgress:
         recent = [epochs for trial in self.trials.values() for epochs in tuple(trial.recent)]
         return max((seconds / (last - first) for first, last, seconds in recent), default=math.nan)
 
-    def _heard(self, when: float | None = None, trial: TrialProgress | None = None) -> None:
-        now = self._clock() if when is None else when
-        self._last_news = max(self._last_news, now)
-        if trial is not None:
-            trial.news = now
+    def _heard(self, when: float | None = None) -> None:
+        self._last_news = max(self._last_news, self._clock() if when is None else when)
 
     def _epochs(self, trial: TrialProgress) -> int:
         return self.plan.epochs if trial.status == FAILED or trial.stopped_by else trial.epochs_done
@@ -309,12 +304,9 @@ class SweepProgress:
         )
 
     def _trial_seconds_left(self, trial: TrialProgress, pace: float) -> float:
-        """What its epochs will take, less what of the one that runs has passed, at most all of that one."""
-        epochs, done = self.plan.epochs, trial.epochs_done
-        left = self._planned(trial, done, epochs) * (self._pace([trial]) if trial.recent else pace)
-        if trial.status != RUNNING or math.isnan(trial.news) or done >= epochs:
-            return left
-        return left - min(max(0.0, self._clock() - trial.news), left / (epochs - done))
+        """What the epochs after its last one will take, at its own pace once it has one."""
+        planned = self._planned(trial, trial.epochs_done, self.plan.epochs)
+        return planned * (self._pace([trial]) if trial.recent else pace)
 
     def _planned(self, trial: TrialProgress, first: int, last: int) -> float:
         """Planned seconds of a trial's epochs. Where times are unknown, a second for each epoch of a seed."""
