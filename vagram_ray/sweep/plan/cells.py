@@ -137,14 +137,15 @@ def _distinct_cells(combinations: Sequence[tuple[Axes, Mapping[str, Any]]], keys
         identity = canonical({key: resolved[key] for key in keys if key not in unused})
         if identity not in seen:  # the same settings and seeds would be the same run
             seen.add(identity)
-            label = cell_label(axes, cells, otherwise=str(_shown(("env",), resolved.get("env"))))
+            label = cell_label(axes, cells, resolved.get("env"))
             cells.append(Cell(len(cells), label, axes, {key: resolved[key] for key in keys}))
     return tuple(cells)
 
 
-def cell_label(axes: Mapping[str, Any], before: Collection[Cell], otherwise: str = "") -> str:
-    """What the next cell is called after those before it. ``otherwise`` names one without axes."""
-    label = printable(", ".join(f"{name}={format_value(value)}" for name, value in axes.items()) or otherwise)
+def cell_label(axes: Mapping[str, Any], before: Collection[Cell], env: Any = None) -> str:
+    """What the next cell is called after those before it. One without axes has the environment's name."""
+    label = ", ".join(f"{name}={format_value(value)}" for name, value in axes.items())
+    label = printable(label or str(_shown(("env",), env)))
     return label if all(cell.label != label for cell in before) else f"{label}, cell={len(before)}"
 
 
