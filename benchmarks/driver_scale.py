@@ -315,7 +315,8 @@ def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
     import ray
     from rich.console import Console
 
-    from vagram_ray.records.summary import summarize_sweep, write_summary
+    from vagram_ray.records import SweepResults
+    from vagram_ray.records.summary import write_summary
     from vagram_ray.sweep.resume.continuation import Continuation
     from vagram_ray.sweep.run.callbacks import FollowTrials
     from vagram_ray.sweep.run.local_ray import connect_to_ray
@@ -358,26 +359,17 @@ def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
         cost.memory_before_mib = resident_mib()
         with watch.looking():
             run_sweep(continuation, storage, WandbChoice(wandb, "made-up"), Path(__file__), console)
-            summary = summarize_sweep_of(storage.folder, summarize_sweep, write_summary)
+            results = SweepResults.load(storage.folder)
+            write_summary(results)
             end = clocks()
         ray.shutdown()
-        assert summary.complete, "not every trial came to its end"
+        assert results.complete, "not every trial came to its end"
     cost.loop_s, cost.loop_cpu_s = (now - before for now, before in zip(watch.last, watch.first, strict=True))
     cost.close_s, cost.close_cpu_s = (now - before for now, before in zip(end, watch.last, strict=True))
     cost.first_turn_s = watch.first_turn_s
     cost.wandb_s, cost.wandb_processes = watch.wandb_s, watch.wandb_processes
     cost.memory_mib, cost.longest_gap_s = watch.memory, watch.longest_gap
     return cost
-
-
-def summarize_sweep_of(folder: Path, summarize: Any, write: Any) -> Any:
-    """The closing tables, as the command makes them."""
-    from vagram_ray.records.results import SweepResults
-
-    results = SweepResults.load(folder)
-    summary = summarize(results)
-    write(summary, results)
-    return summary
 
 
 def make_made_up_plan(trials: int, epochs: int) -> Any:

@@ -16,8 +16,8 @@ import click
 from rich.table import Table
 
 from vagram_ray.commands import SETTINGS, Command, FiniteRange, InputError, make_console
+from vagram_ray.records import SweepResults, TrialRecords
 from vagram_ray.records.recorded import CPU, GPU, recorded_amount
-from vagram_ray.records.results import SweepResults, TrialRecords
 
 
 @dataclass(frozen=True)

@@ -211,15 +211,9 @@ def _along(comparison: Comparison, marker: Marker) -> Table:
     rows = []
     for panel in comparison.panels():
         for cell in panel.cells:
-            values = _between(_of_metric(cell, metric), ends)
+            values = _between(cell if metric is None else cell.of_metric(metric), ends)
             rows.append([panel.title, comparison.line_name(cell), *map(format_number, values)])
     return ["panel", "method", *names], rows, frozenset(names)
-
-
-def _of_metric(cell: CellCurves, metric: str | None) -> CellCurves:
-    if metric is None:
-        return cell
-    return replace(cell, returns=cell.metrics.get(metric, {}), missing={}, pending=frozenset())
 
 
 def _between(cell: CellCurves, ends: Sequence[int]) -> list[float]:

@@ -18,7 +18,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vagram_ray.records import SweepResults
-from vagram_ray.records.summary import summarize_sweep
 
 SAMPLE = Path(__file__).parent / "data" / "pendulum_10_distractors"
 METRICS = {"eval/episode_return": "return", "model/validation_delta_mse": "error of the model"}
@@ -38,7 +37,7 @@ def mean_curve(results: SweepResults, cell: int, metric: str) -> tuple[np.ndarra
 
 def print_table(results: SweepResults) -> None:
     """Final return of each cell as the sweep's summary has it, and the model's error at the end."""
-    cells = summarize_sweep(results).cells
+    cells = results.cells
     width = max(len(cell.label) for cell in cells)
     print(f"{'cell':{width}s}   seeds   final return (IQM, 95 %)      error of the model")
     for index, cell in enumerate(cells):

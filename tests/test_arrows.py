@@ -145,8 +145,8 @@ def test_a_sweep_is_read_without_ray_and_pytorch() -> None:
         "import sys, pkgutil, importlib, vagram_ray.records as records\n"
         "for module in pkgutil.iter_modules(records.__path__, 'vagram_ray.records.'):\n"
         "    importlib.import_module(module.name)\n"
-        "from vagram_ray.records.summary import summarize_sweep\n"
-        "print(summarize_sweep(records.SweepResults.load(sys.argv[1])).verdict)\n"
+        "from vagram_ray.records.summary import verdict\n"
+        "print(verdict(records.SweepResults.load(sys.argv[1])))\n"
         "above = 'ray', 'torch', 'wandb', 'vagram_ray.sweep', 'vagram_ray.rllib', 'vagram_ray.core'\n"
         "print(*(name for name in above if name in sys.modules))"
     )

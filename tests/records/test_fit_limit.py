@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.report.synthetic import cell_of, comparison_of, write_sweep
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning, shares_at_limit
 from vagram_ray.records.results import SweepResults
-from vagram_ray.records.summary import print_summary, summarize_sweep, summary_markdown
+from vagram_ray.records.summary import print_summary, summary_markdown, warnings
 from vagram_ray.report import load_comparison
 from vagram_ray.report.verdict import verdict
 from vagram_ray.sweep.plan.plan import SweepPlan
@@ -50,12 +50,11 @@ def sweep_at_limit(folder: Path) -> Path:
 def test_summary_and_report_say_it_in_one_line(tmp_path: Path) -> None:
     folder = sweep_at_limit(tmp_path / "s")
     results = SweepResults.load(folder)
-    summary = summarize_sweep(results)
-    assert summary.warnings == (SENTENCE,)
+    assert list(warnings(results)) == [SENTENCE]
     console = Console(file=io.StringIO(), width=80)
-    print_summary(summary, console)
+    print_summary(results, console)
     assert f"{SENTENCE}\n" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"\n{SENTENCE}\n" in summary_markdown(summary, results.info)
+    assert f"\n{SENTENCE}\n" in summary_markdown(results)
     assert verdict(load_comparison([folder])).count(SENTENCE) == 1
     assert not any("model_max_epochs" in text for text in verdict(comparison_of(cell_of([1.0, 2.0]))))
 

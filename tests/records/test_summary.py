@@ -20,15 +20,7 @@ from rich.console import Console
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.seed_statistics import interquartile_mean, summarize
-from vagram_ray.records.summary import (
-    SweepSummary,
-    describe_early,
-    describe_missing,
-    describe_worst,
-    print_summary,
-    summarize_sweep,
-    write_summary,
-)
+from vagram_ray.records.summary import definition, print_summary, verdict, write_summary
 from vagram_ray.report.sweep_source import read_sweep
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
@@ -64,12 +56,12 @@ def test_statistics_of_too_few_seeds_are_left_open() -> None:
     assert (equal.low, equal.high) == (3.0, 3.0)
 
 
-Build = Callable[..., SweepSummary]
+Build = Callable[..., SweepResults]
 
 
 @pytest.fixture
 def build(tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]) -> Build:
-    """Writes a sweep with one cell and one trial of the given seeds, and summarizes it."""
+    """Writes a sweep that has ended, with one cell and one trial of the given seeds, and reads it back."""
 
     def build_summary(returns: dict[int, list[float]], *, epochs: int = 20, failed: dict[int, int] | None = None):
         seeds = tuple(returns)
@@ -78,29 +70,30 @@ def build(tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: C
             now = {seed: values[epoch - 1] for seed, values in returns.items()}
             bad = tuple(seed for seed, at in (failed or {}).items() if epoch >= at)
             SweepFolder(tmp_path).append(f"a=1,seeds={'-'.join(map(str, seeds))}", make_result(epoch, now, failed=bad))
-        return summarize_sweep(SweepResults.load(tmp_path))
+        SweepFolder(tmp_path).update(lambda _: {"wall_time_s": 5.0})
+        return SweepResults.load(tmp_path)
 
     return build_summary
 
 
 def test_the_final_return_is_the_mean_over_the_last_tenth(build: Build) -> None:
     # 20 epochs: the last two count.
-    summary = build({0: [0.0] * 18 + [10.0, 20.0], 1: [0.0] * 18 + [30.0, 50.0]})
-    assert dict(summary.cells[0].returns) == {0: 15.0, 1: 40.0}
-    assert summary.complete
-    assert summary.verdict == "Complete: every seed of 1 cell came to its end (2 in all)."
+    results = build({0: [0.0] * 18 + [10.0, 20.0], 1: [0.0] * 18 + [30.0, 50.0]})
+    assert dict(results.cells[0].final_returns) == {0: 15.0, 1: 40.0}
+    assert results.complete
+    assert verdict(results) == "Complete: every seed of 1 cell came to its end (2 in all)."
 
 
 def test_the_last_evaluation_counts_when_none_fell_into_the_last_tenth(build: Build, tmp_path: Path) -> None:
-    summary = build({0: [1.0, 2.0, 3.0, *[math.nan] * 17]})
-    assert dict(summary.cells[0].returns) == {0: 3.0}
-    assert describe_early(summary.cells[0]) == "seed 0 counts with the last value, of epoch 3"
-    write_summary(summary, SweepResults.load(tmp_path))
+    results = build({0: [1.0, 2.0, 3.0, *[math.nan] * 17]})
+    assert dict(results.cells[0].final_returns) == {0: 3.0}
+    assert results.cells[0].notes == "seed 0 counts with the last value, of epoch 3"
+    write_summary(results)
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
     assert (row["missing"], row["notes"]) == ("", "seed 0 counts with the last value, of epoch 3")
     assert "| 1/1 |  | seed 0 counts with the last value, of epoch 3 |" in (tmp_path / "summary.md").read_text()
     assert "a=1: seed 0 counts with the last value, of epoch 3" in closing_text(
-        summary, Outcome(5.0, {}, False, ()), tmp_path
+        results, Outcome(5.0, {}, False, ()), tmp_path
     )
 
 
@@ -108,27 +101,27 @@ def test_the_last_evaluation_counts_when_none_fell_into_the_last_tenth(build: Bu
     ("epochs", "where"), [(1, "epoch 1"), (10, "epoch 10"), (20, "epochs 19-20"), (70, "epochs 64-70")]
 )
 def test_what_a_final_return_is_stands_below_the_tables(epochs: int, where: str, build: Build, tmp_path: Path) -> None:
-    summary = build({0: [1.0] * epochs}, epochs=epochs)
-    assert not summary.cells[0].early
+    results = build({0: [1.0] * epochs}, epochs=epochs)
+    assert not results.cells[0].early
     sentence = (
         "The final return of a seed is the mean of its evaluations of eval/episode_return in the last tenth of the "
         f"epochs, here {where}."
     )
-    assert summary.definition == sentence
-    assert sentence in " ".join(closing_text(summary, Outcome(5.0, {}, False, ()), tmp_path).split())
-    write_summary(summary, SweepResults.load(tmp_path))
+    assert definition(results.info) == sentence
+    assert sentence in " ".join(closing_text(results, Outcome(5.0, {}, False, ()), tmp_path).split())
+    write_summary(results)
     assert f"\n\n{sentence}\n" in (tmp_path / "summary.md").read_text()
 
 
 def test_a_sweep_with_a_missing_seed_is_not_complete(build: Build) -> None:
-    for summary, reason in (
+    for results, reason in (
         (build({0: [1.0] * 12}), "seed 0 stopped after epoch 12 of 20"),
         (build({0: [1.0] * 20, 1: [math.nan] * 20}, failed={1: 7}), "seed 1 became NaN in epoch 7"),
         (build({0: [math.nan] * 20}), "seed 0 has no eval/episode_return"),
     ):
-        assert not summary.complete
-        assert summary.verdict.startswith("NOT COMPLETE")
-        assert describe_missing(summary.cells[0]) == reason
+        assert not results.complete
+        assert verdict(results).startswith("NOT COMPLETE")
+        assert results.cells[0].missing_in_words == reason
 
 
 def test_a_seed_that_its_environment_cost_does_not_read_like_one_that_diverged(
@@ -142,21 +135,21 @@ def test_a_seed_that_its_environment_cost_does_not_read_like_one_that_diverged(
         folder.append("a=1,seeds=0-1-2", result)
     results = SweepResults.load(tmp_path)
     reasons = "seed 1 became NaN in epoch 1; seed 2 got no finite number from the environment in epoch 1"
-    assert describe_missing(summarize_sweep(results).cells[0]) == reasons
+    assert results.cells[0].missing_in_words == reasons
     assert read_sweep(tmp_path).cells[0].missing[2] == "got no finite number from the environment in epoch 1"
 
 
 def test_a_trial_that_never_reported_is_missing(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> None:
     SweepFolder(tmp_path).write(plan_content(make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1)]})))
-    summary = summarize_sweep(SweepResults.load(tmp_path))
-    assert summary.verdict == "NOT COMPLETE: 0 of 4 seeds came to their end, counted over all cells."
-    assert describe_missing(summary.cells[1]) == "seeds 0-1 never reported"
-    assert summary.cells[1].statistics.count == 0
+    results = SweepResults.load(tmp_path).as_ended()
+    assert verdict(results) == "NOT COMPLETE: 0 of 4 seeds came to their end, counted over all cells."
+    assert results.cells[1].missing_in_words == "seeds 0-1 never reported"
+    assert results.cells[1].statistics.count == 0
 
 
 def test_the_summary_is_saved_in_full(build: Build, tmp_path: Path) -> None:
-    summary = build({0: [1.0] * 20, 1: [2.0] * 20, 2: [math.nan] * 20}, failed={2: 3})
-    write_summary(summary, SweepResults.load(tmp_path))
+    results = build({0: [1.0] * 20, 1: [2.0] * 20, 2: [math.nan] * 20}, failed={2: 3})
+    write_summary(results)
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
     # The seed that became NaN counts as the worst: 1, 2 and 1 with mean 4/3 and variance (1/9 + 4/9 + 1/9) / 2 = 1/3.
     assert row["cell"] == "a=1"
@@ -166,7 +159,7 @@ def test_the_summary_is_saved_in_full(build: Build, tmp_path: Path) -> None:
     assert (row["counted_as_worst"], row["notes"]) == ("2", note)
     text = (tmp_path / "summary.md").read_text()
     assert f"| a=1 | 1.33 | [1.00, 2.00] | 1.33 +- 0.333 | 2/3 | seed 2 became NaN in epoch 3 | {note} |" in text
-    assert f"  a=1: {note}\n" in closing_text(summary, Outcome(5.0, {}, False, ()), tmp_path)
+    assert f"  a=1: {note}\n" in closing_text(results, Outcome(5.0, {}, False, ()), tmp_path)
     assert "NOT COMPLETE" in text
 
 
@@ -181,23 +174,23 @@ def test_a_pending_seed_is_left_out_until_the_launch_has_ended(
         if epoch <= 6:
             SweepFolder(tmp_path).append("a=1,seeds=3", make_result(epoch, {3: -900.0}))
         SweepFolder(tmp_path).append("a=1,seeds=2", make_result(epoch, {2: math.nan}, failed=(2,)))
-    running = summarize_sweep(SweepResults.load(tmp_path)).cells[0]
+    running = SweepResults.load(tmp_path).cells[0]
     assert (running.lost, running.worst) == ((2,), (2,))
     assert (running.statistics.count, running.statistics.mean) == (3, pytest.approx((-10 - 50 - 50) / 3))
     assert sorted(running.missing) == [2, 3, 4]
     SweepFolder(tmp_path).update(lambda _: {"wall_time_s": 5.0})
-    ended, nothing = summarize_sweep(SweepResults.load(tmp_path)).cells
+    ended, nothing = SweepResults.load(tmp_path).cells
     assert ended.lost == (2, 3, 4)
     # -10, and four times -50: a quarter of five is one at either end, which leaves three times -50.
     assert (ended.statistics.count, ended.statistics.iqm, ended.statistics.mean) == (5, -50.0, -42.0)
-    assert describe_worst(ended) == "seeds 2-4 count as the worst final return of the cell, -50.0"
+    assert ended.worst_in_words == "seeds 2-4 count as the worst final return of the cell, -50.0"
     assert (nothing.lost, nothing.worst, nothing.statistics.count) == ((0, 1, 2, 3, 4), (), 0)
-    assert describe_worst(nothing) == ""
+    assert nothing.worst_in_words == ""
 
 
-def closing_text(summary: SweepSummary, outcome: Outcome, folder: Path) -> str:
+def closing_text(results: SweepResults, outcome: Outcome, folder: Path) -> str:
     console = Console(file=io.StringIO(), width=100)
-    print_closing(summary, outcome, SweepStorage(str(folder.parent), folder.name), console)
+    print_closing(results, outcome, SweepStorage(str(folder.parent), folder.name), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -229,11 +222,10 @@ def test_every_output_of_the_end_says_what_was_run(build: Build, tmp_path: Path)
     replaced = "laptop scale: Pendulum-v1 instead of the paper scale's Hopper-v4"
     SweepFolder(tmp_path).update(lambda _: {"settings": settings, "replaced_task": replaced})
     results = SweepResults.load(tmp_path)
-    summary = summarize_sweep(results)
     task = "Pendulum-v1 | 5 distractors | vagram | 2 seeds x 2,050 steps | 10 updates per step"
-    lines = closing_text(summary, Outcome(5.0, {}, False, ()), tmp_path).splitlines()
+    lines = closing_text(results, Outcome(5.0, {}, False, ()), tmp_path).splitlines()
     assert [line.strip() for line in lines[:3]] == ["", task, replaced]
-    write_summary(summary, results)
+    write_summary(results)
     text = (tmp_path / "summary.md").read_text()
     assert text.startswith(f"# a-sweep\n\n{task.replace('|', chr(92) + '|')}\n\n{replaced}\n\nComplete")
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
@@ -252,10 +244,10 @@ def test_the_end_table_fits_80_columns_without_breaking_a_name(
     SweepFolder(tmp_path).write(content)
     for trial in content["trials"]:
         SweepFolder(tmp_path).append(trial["name"], make_result(1, {0: -1234.5, 1: -1111.5}))
-    summary = summarize_sweep(SweepResults.load(tmp_path))
+    results = SweepResults.load(tmp_path)
     for width, name in ((80, "10, vagram "), (140, "num_distractors=10, model_loss=vagram ")):
         console = Console(file=io.StringIO(), width=width)
-        print_summary(summary, console)
+        print_summary(results, console)
         lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
         assert max(map(len, lines)) <= width
         (row,) = (line for line in lines if line.startswith(name))
@@ -268,11 +260,11 @@ def test_the_end_names_the_next_commands_ready_to_be_pasted(
     """The report, and the policy of the best cell: arguments that the commands take as they stand."""
     folder = tmp_path / "my results"
     SweepFolder(folder).write(plan_content(make_plan_of({"a=x y": [(0,)], "a=z": [(0,)]}, epochs=1)))
-    nothing = closing_text(summarize_sweep(SweepResults.load(folder)), Outcome(5.0, {}, False, ()), folder)
+    nothing = closing_text(SweepResults.load(folder), Outcome(5.0, {}, False, ()), folder)
     assert "vagram_ray.report" not in nothing and "vagram_ray.play" not in nothing
     for name, value in (("a=x y,seeds=0", 3.0), ("a=z,seeds=0", 2.0)):
         SweepFolder(folder).append(name, make_result(1, {0: value}))
-    text = closing_text(summarize_sweep(SweepResults.load(folder)), Outcome(5.0, {}, False, ()), folder)
+    text = closing_text(SweepResults.load(folder), Outcome(5.0, {}, False, ()), folder)
     commands = [shlex.split(line[line.index("python -m") :]) for line in text.splitlines() if "python -m" in line]
     shown = str(folder)
     assert commands == [
@@ -309,9 +301,9 @@ def test_a_gap_in_the_records_is_told_of(
     SweepFolder(tmp_path).write(plan_content(make_plan_of({"a=1": [(0, 1)]}, epochs=10)))
     for epoch in (1, 2, 3, 6, 7, 8, 9, 10):
         SweepFolder(tmp_path).append("a=1,seeds=0-1", make_result(epoch, {0: 1.0, 1: 1.0}))
-    summary = summarize_sweep(SweepResults.load(tmp_path))
-    assert describe_missing(summary.cells[0]) == "seeds 0-1 lost the records of 2 epochs from epoch 4 on"
-    assert (summary.complete, summary.unfinished) == (False, 1)
+    results = SweepResults.load(tmp_path)
+    assert results.cells[0].missing_in_words == "seeds 0-1 lost the records of 2 epochs from epoch 4 on"
+    assert (results.complete, results.unfinished) == (False, 1)
 
 
 def test_the_command_writes_the_tables_anew_from_the_records(

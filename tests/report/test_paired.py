@@ -119,5 +119,5 @@ def test_seeds_of_other_peoples_results_are_not_the_same_seeds() -> None:
     a, b = cell_of([1.0, 2.0], model_loss="a"), cell_of([0.0, 1.0], model_loss="b", experiment="theirs")
     comparison = comparison_of(a, b)
     assert compare_pairs(comparison)[0].seeds == (0, 1)  # two sweeps: the same seeds give the same distractors
-    facts = (comparison.experiments[0], ExperimentFacts("theirs", Path("x.csv"), "csv"))
+    facts = (comparison.experiments[0], ExperimentFacts("theirs", Path("x.csv"), "CSV file in the long format"))
     assert compare_pairs(replace(comparison, experiments=facts))[0].seeds == ()

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from tests.sweep.conftest import result_of
 from vagram_ray.records import SweepFolder
-from vagram_ray.report import search_importance
+from vagram_ray.report import load_comparison, search_importance
 from vagram_ray.report.commandline import main
-from vagram_ray.report.search import Scale, is_search
+from vagram_ray.report.search import Scale, Search, is_search
 from vagram_ray.report.search_importance import importance
-from vagram_ray.report.search_page import find_search
+from vagram_ray.report.statistics import iqm_curve
 from vagram_ray.sweep.plan.overrides import parse_assignments
 
 SEEDS, EPOCHS = (100, 101, 102, 103, 104), 10
@@ -97,9 +97,7 @@ def test_a_search_is_ranked_and_its_best_settings_are_options(tmp_path: Path) ->
 def test_the_importance_is_that_of_the_setting_that_matters(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     write_sweep(tmp_path, 32)
-    search = find_search(tmp_path)
-    assert search is not None
-    told = importance(search)
+    told = importance(Search(load_comparison([tmp_path])))
     assert next(iter(told.values)) == "model_lr"
     assert told.values["model_lr"][0] > 10 * abs(told.values["utd_ratio"][0])
     assert "mix" not in told.values  # it does not vary
@@ -179,12 +177,13 @@ def test_a_folder_of_plain_tune_is_a_search(tmp_path: Path, kind: str, monkeypat
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", no_pickle)
-    search = find_search(tmp_path / "MBPO_2026")
-    assert search is not None
-    assert [sample.cell.label for sample in search.samples] == ["lr=0.001", "lr=0.0001", "lr=0.01"]
+    search = Search(load_comparison([tmp_path / "MBPO_2026"]))
+    assert search.facts.search
+    assert [sample.label for sample in search.samples] == ["lr=0.001", "lr=0.0001", "lr=0.01"]
     best = search.samples[0]
-    assert dict(best.cell.returns) == {0: 13.0, 1: 14.0}  # each seed at the third epoch
-    assert list(best.steps) == [100, 200, 300] and list(best.values) == [11.0, 12.0, 13.0]
+    assert dict(best.final_returns) == {0: 13.0, 1: 14.0}  # each seed at the third epoch
+    steps, values = iqm_curve(best)
+    assert list(steps) == [100, 200, 300] and list(values) == [11.5, 12.5, 13.5]
     assert [sample.stopped_by for sample in search.samples] == ["", "", "Tune"]
 
 

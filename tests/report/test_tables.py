@@ -12,7 +12,7 @@ import pytest
 
 from tests.report.synthetic import cell_of, comparison_of, normal, write_sweep
 from vagram_ray.records.results import SweepResults
-from vagram_ray.records.summary import summarize_sweep, summary_csv
+from vagram_ray.records.summary import summary_csv
 from vagram_ray.report import load_comparison
 from vagram_ray.report.statistics import Interval, steps_to_reach
 from vagram_ray.report.table_text import ReportTable, latex, markdown, write_tables
@@ -24,7 +24,7 @@ def test_the_final_table_is_the_summary(tmp_path: Path) -> None:
     returns = {loss: {seed: list(normal(10 * k + seed, 12)) for seed in range(6)} for k, loss in enumerate("abc")}
     folder = write_sweep(tmp_path / "s", returns, failed={("b", 4): 3})
     table = final_table(load_comparison([folder]))
-    expected = list(csv.DictReader(io.StringIO(summary_csv(summarize_sweep(SweepResults.load(folder))))))
+    expected = list(csv.DictReader(io.StringIO(summary_csv(SweepResults.load(folder)))))
     assert len(table) == len(expected) == 3
     for row, other in zip(table.to_dict("records"), expected, strict=True):
         assert row["cell"] == other["cell"]
@@ -34,7 +34,7 @@ def test_the_final_table_is_the_summary(tmp_path: Path) -> None:
             assert row[column] == int(other[column])
         assert bool(row["missing"]) == bool(other["missing"])
     assert table["model_loss"].tolist() == ["a", "b", "c"]
-    assert table["missing"].tolist() == ["", "seed 4: became NaN in epoch 3", ""]
+    assert table["missing"].tolist() == ["", "seed 4 became NaN in epoch 3", ""]
     assert table["counted_as_worst"].tolist() == [row["counted_as_worst"] for row in expected] == ["", "4", ""]
     assert table["num_seeds"].tolist() == [6, 5, 6]
 

@@ -18,7 +18,7 @@ from tests.sweep.conftest import result_of, small_config, with_settings
 from vagram_ray.records import SweepFolder, SweepResults
 from vagram_ray.records.folder import RecordWriter
 from vagram_ray.records.launches import begin_launch, end_launch
-from vagram_ray.records.summary import describe_notes, summarize_sweep, summary_csv
+from vagram_ray.records.summary import summary_csv, verdict
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.plan.tuning import Decisions, Tuning
@@ -201,26 +201,26 @@ def test_another_scheduler_or_more_seeds_are_refused(stopped: tuple[SweepPlan, S
 
 def test_the_summary_tells_stopped_from_missing(stopped: tuple[SweepPlan, SweepStorage]) -> None:
     plan, storage = stopped
-    summary = summarize_sweep(SweepResults.load(storage.folder))
-    done, early, cut = summary.cells
+    results = SweepResults.load(storage.folder)
+    done, early, cut = results.cells
     assert (done.statistics.iqm, early.statistics.iqm) == (11.0, 4.0)  # of the last tenth of ten, and of three epochs
     assert early.stopped == {0: 3, 1: 3} and not early.missing and not early.early
-    assert describe_notes(early) == "stopped by ASHA after epoch 3"
+    assert early.notes == "stopped by ASHA after epoch 3"
     assert list(cut.missing.values()) == ["stopped after epoch 5 of 10"] * 2
-    assert not summary.complete and summary.unfinished == 1
+    assert not results.complete and results.unfinished == 1
     SweepFolder(storage.folder).append("a=3,seeds=0-1", result_of(6, {0: 6.0, 1: 6.0}, stopped_by="ASHA"))
-    summary = summarize_sweep(SweepResults.load(storage.folder))
-    assert summary.complete and summary.unfinished == 0
-    assert summary.verdict == "Complete: every seed of 3 cells came to its end, 4 of 6 early, stopped by ASHA."
-    assert "stopped by ASHA after epoch 6" in summary_csv(summary)
+    results = SweepResults.load(storage.folder)
+    assert results.complete and results.unfinished == 0
+    assert verdict(results) == "Complete: every seed of 3 cells came to its end, 4 of 6 early, stopped by ASHA."
+    assert "stopped by ASHA after epoch 6" in summary_csv(results)
 
 
 def test_a_sweep_that_a_stopper_ended_is_in_order_and_may_go_on(stopped: tuple[SweepPlan, SweepStorage]) -> None:
     plan, storage = stopped
     end_launch(SweepFolder(storage.folder), 5.0, "complete", {}, "TimeoutStopper")
-    summary = summarize_sweep(SweepResults.load(storage.folder))
-    assert summary.complete and summary.unfinished == 1
-    assert summary.verdict == (
+    results = SweepResults.load(storage.folder)
+    assert results.complete and results.unfinished == 1
+    assert verdict(results) == (
         "TimeoutStopper ended the sweep: 2 of 6 seeds had come to their last epoch, 4 count with what they had reached."
     )
     with DriverLock(storage) as lock:

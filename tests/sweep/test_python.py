@@ -16,9 +16,8 @@ from ray import tune
 
 from tests.sweep.conftest import result_of, small_config
 from vagram_ray.records import SweepFolder, SweepResults
+from vagram_ray.records.cells import CellResult
 from vagram_ray.records.launches import end_launch
-from vagram_ray.records.ranking import RankedCell
-from vagram_ray.records.seed_statistics import summarize
 from vagram_ray.sweep import Scale, Sweep, SweepError
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.overrides import parse_assignments
@@ -159,7 +158,7 @@ def test_settings_are_read_back_as_options() -> None:
         "flag": True,
         "none": None,
     }
-    own = RankedCell(0, "", axes, {}, summarize([1.0]), 1)
+    own = CellResult(label="", axes=axes, seeds=(0,), final_returns={0: 1.0}, missing={})
     words = shlex.split(own.set_options)
     assert words[::2] == ["--set"] * len(axes)
     assert parse_assignments(words[1::2]) == axes

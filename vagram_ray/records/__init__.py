@@ -9,11 +9,12 @@ from vagram_ray.records.errors import SweepError
 
 if TYPE_CHECKING:
     from vagram_ray.records.folder import SweepFolder
-    from vagram_ray.records.results import SweepResults, TrialRecords
+    from vagram_ray.records.results import SweepResults
+    from vagram_ray.records.trials import TrialRecords
 
 __all__ = ["SweepError", "SweepFolder", "SweepResults", "TrialRecords"]
 
-_NEED_NUMPY = {"SweepFolder": "folder", "SweepResults": "results", "TrialRecords": "results"}
+_NEED_NUMPY = {"SweepFolder": "folder", "SweepResults": "results", "TrialRecords": "trials"}
 """Imported when they are asked for: a sweep file and the command's help need no arrays."""
 
 

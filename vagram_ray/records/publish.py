@@ -28,7 +28,7 @@ from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC
 from vagram_ray.records.folder import STOPPED_BY, SUMMARY_MARKDOWN, Record, SweepFolder
 from vagram_ray.records.recorded import PUBLISHED
 from vagram_ray.records.results import SweepResults
-from vagram_ray.records.summary import summarize_sweep, summary_markdown
+from vagram_ray.records.summary import summary_markdown, verdict
 from vagram_ray.text import plural, reason, short_path
 
 METRICS = (
@@ -67,7 +67,7 @@ def main(folder: Path, target: Path, metrics: tuple[str, ...]) -> None:
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     seeds_epochs = sum(len(record["seeds"]) for trial in published.trials for record in trial.records)
     click.echo(f"{short_path(target)}: {plural(seeds_epochs, 'epoch')} of a seed, {size / 1000:,.0f} kB")
-    click.echo(f"{short_path(target / SUMMARY_MARKDOWN)}: {summarize_sweep(published).verdict}")
+    click.echo(f"{short_path(target / SUMMARY_MARKDOWN)}: {verdict(published)}")
 
 
 def publish(results: SweepResults, target: Path, metrics: Sequence[str] = METRICS) -> SweepResults:
@@ -97,7 +97,7 @@ def publish(results: SweepResults, target: Path, metrics: Sequence[str] = METRIC
     for file in set(sweep.records_files()) - names:  # of a trial that was divided since
         file.unlink()
     published = SweepResults.load(target)
-    write_atomically(target / SUMMARY_MARKDOWN, summary_markdown(summarize_sweep(published), published.info))
+    write_atomically(target / SUMMARY_MARKDOWN, summary_markdown(published))
     return published
 
 

@@ -1,119 +1,27 @@
-"""What came out of a sweep, read back: the records of its trials, as arrays and as one table (``results.csv``)."""
+"""What came out of a sweep, read back: its cells, and the records of its trials as arrays and one table."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vagram_ray.files import write_atomically
-from vagram_ray.records.cohort import ENVIRONMENT_FAULT
-from vagram_ray.records.folder import (
-    RECORDS_FOLDER,
-    RESULTS_FILE,
-    STOPPED_BY,
-    Record,
-    SweepFolder,
-    stopped_by,
-    whole_epochs,
-)
-from vagram_ray.records.ranking import RankedCell
-from vagram_ray.records.seed_statistics import counted_returns, summarize
+from vagram_ray.records.cells import CellResult
+from vagram_ray.records.folder import RECORDS_FOLDER, RESULTS_FILE, STOPPED_BY, SweepFolder, epoch_of_death
+from vagram_ray.records.recorded import cell_axes
+from vagram_ray.records.trials import TrialRecords, final_window
 from vagram_ray.text import csv_value, plural
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-FINAL_SHARE = 0.1
-"""Share of the epochs, at the end, over whose evaluations a seed's final return is the mean."""
-
-
-def final_window(epochs: int) -> int:
-    """Number of epochs, at the end, that a final return is taken from."""
-    return max(1, math.ceil(round(FINAL_SHARE * epochs, 6)))  # 0.1 * 70 is a little more than 7
-
-
-@dataclass(frozen=True)
-class TrialRecords:
-    """The records of one trial, one per finished epoch, in order of epochs."""
-
-    name: str
-    cell: int
-    seeds: tuple[int, ...]
-    records: tuple[Record, ...]
-    damage: str = ""
-    """What of the records cannot be read, in a few words: then no seed of the trial counts."""
-
-    @property
-    def epochs_done(self) -> int:
-        """Epochs that have been recorded, counted by the last one."""
-        return self.records[-1]["training_iteration"] if self.records else 0
-
-    @property
-    def stopped_by(self) -> str:
-        """The scheduler or stopper that ended the trial before its last epoch; empty if none did."""
-        return stopped_by(self.records)
-
-    def last_epoch(self, epochs: int) -> int:
-        """The epoch at which the trial is at its end, of ``epochs`` epochs: an earlier one if it was stopped."""
-        return min(epochs, self.epochs_done) if self.stopped_by else epochs
-
-    def unfinished(self, epochs: int) -> bool:
-        """Whether the records lack one of the epochs up to the trial's end, or are damaged."""
-        return bool(self.damage) or whole_epochs(self.records) < self.last_epoch(epochs)
-
-    def series(self, seed: int, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Epochs (T,), environment steps (T,) and values (T,) where this seed's metric was measured."""
-        rows = [
-            (record["training_iteration"], record["env_steps"], record["seeds"][str(seed)][metric])
-            for record in self.records
-            if metric in record["seeds"].get(str(seed), {})
-        ]
-        table = np.array(rows, dtype=np.float64).reshape(-1, 3)
-        return table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2]
-
-    def final_return(self, seed: int, metric: str, epochs: int) -> tuple[float, str]:
-        """A seed's final return and an empty text, or NaN and why it does not count.
-
-        ``epochs`` are those of the sweep; of a trial that was stopped, those that it did count.
-        """
-        epochs = self.last_epoch(epochs)
-        failed_at = self.failed_at(seed)
-        if failed_at is not None:
-            return math.nan, f"{self._how_failed(seed)} in epoch {failed_at}"
-        if self.damage:
-            return math.nan, f"has records that cannot be read ({self.damage})"
-        if not self.records:
-            return math.nan, "never reported"
-        if self.epochs_done < epochs:
-            return math.nan, f"stopped after epoch {self.epochs_done} of {epochs}"
-        if (whole := whole_epochs(self.records)) < epochs:
-            lacking = epochs - sum(record["training_iteration"] <= epochs for record in self.records)
-            return math.nan, f"lost the records of {plural(lacking, 'epoch')} from epoch {whole + 1} on"
-        measured, _, values = self.series(seed, metric)
-        if not len(values):
-            return math.nan, f"has no {metric}"
-        last = values[measured > epochs - final_window(epochs)]
-        return float(last.mean() if len(last) else values[-1]), ""
-
-    def _how_failed(self, seed: int) -> str:
-        faulty = any(record["seeds"].get(str(seed), {}).get(ENVIRONMENT_FAULT) for record in self.records)
-        return "got no finite number from the environment" if faulty else "became NaN"
-
-    def failed_at(self, seed: int) -> int | None:
-        """Epoch at whose end a seed's numbers were no longer finite, or None."""
-        for record in self.records:
-            if record["seeds"].get(str(seed), {}).get("failed"):
-                return int(record["training_iteration"])
-        return None
 
 
 @dataclass(frozen=True)
@@ -154,14 +62,30 @@ class SweepResults:
         """The stopper that ended the newest launch before its trials had come to their end; empty where none did."""
         return str(self.info.get("stopped_by", "")) if self.ended else ""
 
-    def at_the_end(self, trial: TrialRecords) -> TrialRecords:
-        """The records of a trial, as one that was stopped if a stopper ended the whole sweep while it ran."""
-        if not self.ended_by or not trial.unfinished(self.info["epochs"]) or trial.damage or not trial.records:
-            return trial
-        if trial.name in self.info.get("failed_trials", {}):
-            return trial
-        last = {**trial.records[-1], STOPPED_BY: self.ended_by}
-        return replace(trial, records=(*trial.records[:-1], last))
+    def as_ended(self) -> SweepResults:
+        """The same once the trials have ended, of which ``sweep.json`` is told a little later: no seed is pending."""
+        return replace(self, info={"wall_time_s": 0.0, **self.info})
+
+    @cached_property
+    def cells(self) -> tuple[CellResult, ...]:
+        """What came out of each cell."""
+        return tuple(map(self._cell, range(len(self.labels))))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned seed counts; those of a search's stopped trials do."""
+        return not any(cell.missing.keys() - (cell.pending if self.ended else ()) for cell in self.cells)
+
+    @property
+    def unfinished(self) -> int:
+        """Trials that lack epochs and have a seed left: running the sweep's command again goes on with them."""
+        epochs = self.info["epochs"]
+        return sum(trial.unfinished(epochs) and not epoch_of_death(trial.records) for trial in self.trials)
+
+    @property
+    def name(self) -> str:
+        """The sweep's own name, else that of its folder."""
+        return str(self.info.get("name") or self.folder.resolve().name)
 
     @property
     def labels(self) -> list[str]:
@@ -197,35 +121,34 @@ class SweepResults:
         import pandas as pd
 
         rows = []
-        for trial in map(self.at_the_end, self.trials):
-            cell = self.info["cells"][trial.cell]
+        for trial in self.trials:
+            cell, axes = self.cells[trial.cell], self.info["cells"][trial.cell]["axes"]
             for seed in trial.seeds:
-                value, problem = trial.final_return(seed, self.info["return_metric"], self.info["epochs"])
+                value, problem = cell.final_returns.get(seed, float("nan")), cell.missing.get(seed, "")
                 own = {"final_return": value, "epochs": trial.epochs_done, "problem": problem}
-                row = {"cell": cell["label"], **_scalars(cell["axes"]), "seed": seed, **own}
-                rows.append({**row, "stopped_by": trial.stopped_by})
+                stopped_by = self._at_its_end(trial).stopped_by
+                rows.append({"cell": cell.label, **_scalars(axes), "seed": seed, **own, "stopped_by": stopped_by})
         axes = self._axes()
         return pd.DataFrame(
             rows, columns=["cell", *axes, "seed", "final_return", "epochs", "problem", "stopped_by"]
         ).sort_values(["cell", "seed"], key=self._order, ignore_index=True)
 
-    def ranking(self) -> list[RankedCell]:
+    def ranking(self) -> list[CellResult]:
         """The cells by the interquartile mean of their final returns, the best one first.
 
         Those of which a trial was stopped early come after those that came to the last epoch, and cells without a
-        return last. A seed without a return counts as the worst of its cell once the sweep has ended.
+        return last.
         """
-        ranked = [self._ranked(index) for index in range(len(self.labels))]
-        return sorted(ranked, key=lambda own: (own.epochs < self.info["epochs"], -own.order))
+        return sorted(self.cells, key=lambda cell: cell.order)
 
-    def best(self) -> RankedCell:
+    def best(self) -> CellResult:
         """The first of the ranking.
 
         Raises:
             ValueError: No cell has a return yet.
         """
         best = self.ranking()[0]
-        if not best.returns:
+        if not best.final_returns:
             raise ValueError(f"The sweep in {str(self.folder)!r} has no final returns yet.")
         return best
 
@@ -266,15 +189,61 @@ class SweepResults:
             raise KeyError(f"{number} {cell!r} in their names; there are {', '.join(map(repr, self.labels[:10]))}.")
         return found[0]
 
-    def _ranked(self, index: int) -> RankedCell:
-        info, trials = self.info["cells"][index], list(map(self.at_the_end, self.cell_trials(index)))
+    def _cell(self, index: int) -> CellResult:
         metric, epochs = self.info["return_metric"], self.info["epochs"]
-        found = {seed: trial.final_return(seed, metric, epochs) for trial in trials for seed in trial.seeds}
-        returns = {seed: value for seed, (value, problem) in found.items() if not problem}
-        lost = [seed for seed in found if seed not in returns] if self.ended else []
-        statistics = summarize(list(counted_returns(returns, lost).values()))
-        last = min(trial.last_epoch(epochs) for trial in trials)
-        return RankedCell(index, info["label"], info["axes"], returns, statistics, last)
+        trials = list(map(self._at_its_end, self.cell_trials(index)))
+        returns: dict[int, float] = {}
+        missing: dict[int, str] = {}
+        early: dict[int, int] = {}
+        for trial in trials:
+            end = trial.last_epoch(epochs)
+            for seed in trial.seeds:
+                value, problem = trial.final_return(seed, metric, epochs)
+                if problem:
+                    missing[seed] = self._reason(trial, seed, problem)
+                    continue
+                returns[seed] = value
+                if (last := int(trial.series(seed, metric)[0][-1])) <= end - final_window(end):
+                    early[seed] = last
+        stopped = [trial for trial in trials if trial.last_epoch(epochs) < epochs]
+        return CellResult(
+            label=self.labels[index],
+            axes=cell_axes(self.info, index),
+            seeds=tuple(sorted(seed for trial in trials for seed in trial.seeds)),
+            final_returns=dict(sorted(returns.items())),
+            missing=dict(sorted(missing.items())),
+            pending=frozenset(seed for trial in trials for seed in trial.seeds if self._is_pending(trial, seed)),
+            epochs=min(trial.last_epoch(epochs) for trial in trials),
+            early=early,
+            stopped={seed: trial.last_epoch(epochs) for trial in stopped for seed in trial.seeds},
+            stopped_by=" and ".join(dict.fromkeys(trial.stopped_by for trial in stopped)),
+        )
+
+    def _at_its_end(self, trial: TrialRecords) -> TrialRecords:
+        """The records of a trial, as one that was stopped if a stopper ended the whole sweep while it ran."""
+        if not self.ended_by or not trial.unfinished(self.info["epochs"]) or trial.damage or not trial.records:
+            return trial
+        if trial.name in self.info.get("failed_trials", {}):
+            return trial
+        last = {**trial.records[-1], STOPPED_BY: self.ended_by}
+        return replace(trial, records=(*trial.records[:-1], last))
+
+    def _is_pending(self, trial: TrialRecords, seed: int) -> bool:
+        """Whether a seed without a final return is no failure: its trial runs, or had not begun when all was ended."""
+        if self.ended:
+            return bool(self.ended_by) and not trial.records and not trial.damage
+        return trial.failed_at(seed) is None and trial.epochs_done < trial.last_epoch(self.info["epochs"])
+
+    def _reason(self, trial: TrialRecords, seed: int, problem: str) -> str:
+        """Why a seed has no final return, with what is known of its trial: that it failed, or may still be running."""
+        epochs = self.info["epochs"]
+        if trial.damage or trial.failed_at(seed) is not None or trial.epochs_done >= trial.last_epoch(epochs):
+            return problem
+        if trial.name in self.info.get("failed_trials", {}):
+            return f"{problem} (its trial failed)"
+        if self.ended:
+            return problem
+        return f"has done {trial.epochs_done} of {epochs} epochs" if trial.records else "has not reported yet"
 
     def _order(self, column: Any) -> Any:
         places = {label: place for place, label in enumerate(self.labels)}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
@@ -19,9 +19,6 @@ from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.report.curves import Comparison, with_reference
 from vagram_ray.report.merging import load_comparison
 from vagram_ray.text import plural, short_path
-
-if TYPE_CHECKING:
-    from vagram_ray.report.search import Search
 
 REPORT_FOLDER = "report"
 
@@ -86,12 +83,10 @@ def report(
     if watch:
         _watch(sources, console)
     check_output(folder)
-    if len(sources) == 1 and reference is None and not metrics and wandb is None:
-        from vagram_ray.report.search_page import find_search
-
-        if (search := find_search(sources[0])) is not None:
-            return _report_search(search, folder, console)
-    comparison = replace(with_reference(load_comparison(sources), reference), margin=margin)
+    comparison = load_comparison(sources)
+    if len(sources) == 1 and comparison.experiments[0].search and reference is None and not metrics and wandb is None:
+        return _report_search(comparison, folder, console)
+    comparison = replace(with_reference(comparison, reference), margin=margin)
     if wandb is not None:
         from vagram_ray.report.wandb_workspace import check_logged
 
@@ -125,10 +120,12 @@ def report(
     return page
 
 
-def _report_search(search: Search, folder: Path, console: Console) -> Path:
+def _report_search(comparison: Comparison, folder: Path, console: Console) -> Path:
     """Write the report of a search."""
+    from vagram_ray.report.search import Search
     from vagram_ray.report.search_page import print_answer, write_search
 
+    search = Search(comparison)
     try:
         with console.status("Drawing ...") if console.is_terminal else contextlib.nullcontext():
             page, figures, tables, sentences = write_search(search, folder)

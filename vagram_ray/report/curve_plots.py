@@ -59,7 +59,7 @@ def iqm_curves(drawing: Drawing) -> Plot:
 def metric_curves(drawing: Drawing, metric: str) -> Plot:
     """Interquartile mean of any per-seed metric."""
     panels = tuple(
-        Panel(panel.title, tuple(_with_metric(cell, metric) for cell in panel.cells)) for panel in drawing.panels
+        Panel(panel.title, tuple(cell.of_metric(metric) for cell in panel.cells)) for panel in drawing.panels
     )
     name = "metric_" + "".join(letter if letter.isalnum() else "_" for letter in metric)
     title = readable_metric(metric)
@@ -146,7 +146,7 @@ def _measured(drawing: Drawing, cell: CellCurves, metric: str) -> bool:
 
 
 def _measured_in(drawing: Drawing, cell: CellCurves, metric: str) -> CellCurves:
-    return cell if metric == drawing.comparison.return_metric else _with_metric(cell, metric)
+    return cell if metric == drawing.comparison.return_metric else cell.of_metric(metric)
 
 
 def _mean_and_ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -155,11 +155,6 @@ def _mean_and_ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     low = np.where(np.isnan(values), np.inf, values).min(axis=0)
     high = np.where(np.isnan(values), -np.inf, values).max(axis=0)
     return mean, np.where(np.isnan(mean), np.nan, low), np.where(np.isnan(mean), np.nan, high)
-
-
-def _with_metric(cell: CellCurves, metric: str) -> CellCurves:
-    """The cell with another metric for its return. Nothing tells which of its values is the worst, so none is."""
-    return replace(cell, returns=cell.metrics.get(metric, {}), missing={}, pending=frozenset())
 
 
 def _curves(

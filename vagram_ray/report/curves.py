@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from vagram_ray.commands import InputError
+from vagram_ray.records.cells import CellResult
 from vagram_ray.records.schema import RETURN_METRIC as RETURN_METRIC  # of sources that do not name theirs
-from vagram_ray.records.seed_statistics import counted_returns
 from vagram_ray.text import canonical, format_value
 
 METHOD_AXES = ("model_loss", "dynamics_model", "algorithm", "method", "agent")
@@ -32,6 +32,8 @@ FOCUS = "vagram"
 """The method that sentences are about, where it is there and no reference was chosen, else the first line."""
 NOT_GIVEN = "?"
 """Value of an axis that another source varies and that this one does not tell."""
+NOT_APPLICABLE: Any = object()
+"""Value of a setting that has no meaning for a cell, such as the size of a model that it does not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,45 +51,30 @@ class SeedCurve:
         return cls(unique, np.asarray(values, dtype=np.float64)[::-1][newest])
 
 
-@dataclass(frozen=True, eq=False)
-class CellCurves:
-    """The seeds of one cell."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CellCurves(CellResult):
+    """A cell with the curves of its seeds.
+
+    ``label`` is unique within a :class:`Comparison`. An axis without meaning for the cell is left out, such as the size
+    of the model for plain SAC. One that the source does not tell is ``NOT_GIVEN``.
+    """
 
     experiment: str
     """Name of the sweep's folder, or of what was imported."""
-    label: str
-    """Unique within a :class:`Comparison`."""
-    axes: Mapping[str, Any]
-    """``{"num_distractors": 5, "model_loss": "vagram"}``. An axis without meaning here is left out, such as the size of
-    the model for plain SAC. One that the source does not tell is ``NOT_GIVEN``."""
-    seeds: tuple[int, ...]
-    """Planned seeds."""
     returns: Mapping[int, SeedCurve]
     """Curve of the return metric by seed, also of seeds that are missing at the end."""
     metrics: Mapping[str, Mapping[int, SeedCurve]]
     """Other metrics by name and seed. ``time/`` and ``perf/``, of a trial, are those of its first seed."""
-    final_returns: Mapping[int, float]
-    """Final return by seed, of the seeds that came to their end."""
-    missing: Mapping[int, str]
-    """Why a seed has no final return, as what follows "seed 3 ...": ``became NaN in epoch 3``."""
-    pending: frozenset[int] = frozenset()
-    """The missing seeds of a running sweep that may still come to their end: they are left out of every number."""
     planned_env_steps: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What else its source tells of how it was run. ``NOT_APPLICABLE`` is what has no meaning for it."""
+    alike: str | None = None
+    """A text that two cells share when they were run in the same way, so that their seeds may be joined. ``None`` if
+    that cannot be told."""
 
-    @property
-    def lost(self) -> tuple[int, ...]:
-        """The missing seeds that count as the worst of the cell, at every point at which they have no return."""
-        return tuple(seed for seed in sorted(self.missing) if seed not in self.pending)
-
-    @property
-    def worst(self) -> tuple[int, ...]:
-        """The lost seeds in the final numbers of the cell, or none where no seed has a final return."""
-        return self.lost if self.final_returns else ()
-
-    @cached_property
-    def scores(self) -> dict[int, float]:
-        """The final return that every seed counts with, in order of seeds: lost ones with the worst of the others."""
-        return counted_returns(self.final_returns, self.lost)
+    def of_metric(self, metric: str) -> CellCurves:
+        """The cell with another metric for its return. Nothing tells which of its values is the worst, so none is."""
+        return replace(self, returns=self.metrics.get(metric, {}), missing={}, pending=frozenset())
 
 
 @dataclass(frozen=True)
@@ -96,12 +83,17 @@ class ExperimentFacts:
 
     name: str
     source: Path
-    kind: Literal["sweep", "csv", "mbrl-lib"]
+    kind: Literal["sweep", "CSV file in the long format", "results of mbrl-lib", "Tune experiment"]
     details: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
     """The task in one line (``records.task_line``), empty where only the cells tell."""
     replaced_task: str = ""
     """The task that the sweep's scale ran in place of the experiment's own, in one line, empty if it did not."""
+    named: bool = False
+    """Whether the name was given on purpose, so that another source of that name is the same experiment."""
+    search: bool = False
+    """Whether the cells are samples of a search space, which are ranked."""
+    running: bool = False
 
 
 class Panel(NamedTuple):
@@ -113,7 +105,7 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All cells of all sources."""
+    """All cells of all sources, or of one."""
 
     cells: tuple[CellCurves, ...]
     experiments: tuple[ExperimentFacts, ...]
@@ -135,7 +127,7 @@ class Comparison:
         return tuple(axis for axis in METHOD_AXES if axis in others) or tuple(others[-1:])
 
     def kinds(self, cell: CellCurves) -> set[str]:
-        """Source of the cell's numbers: ``sweep``, ``csv`` or ``mbrl-lib``."""
+        """Source of the cell's numbers: ``sweep`` and the like."""
         names = cell.experiment.split(" + ")
         return {facts.kind for facts in self.experiments if facts.name in names}
 

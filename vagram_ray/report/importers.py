@@ -10,15 +10,22 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vagram_ray.commands import InputError
-from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts, SeedCurve
-from vagram_ray.report.sources import NOT_APPLICABLE, UNKNOWN, Source
+from vagram_ray.report.curves import (
+    NOT_APPLICABLE,
+    RETURN_METRIC,
+    CellCurves,
+    Comparison,
+    ExperimentFacts,
+    SeedCurve,
+    varying_axes,
+)
 from vagram_ray.text import format_seeds, format_value
 
 if TYPE_CHECKING:
@@ -31,7 +38,7 @@ FINAL_SHARE_OF_STEPS = 0.1
 FINAL_RETURN_BY_STEPS = "mean of a seed's values in the last tenth of its cell's environment steps"
 
 
-def read_long_csv(path: Path) -> list[Source]:
+def read_long_csv(path: Path) -> list[Comparison]:
     """The experiments of a CSV file in the long format.
 
     Raises:
@@ -180,7 +187,7 @@ def _return_metric(table: _Table) -> str:
     )
 
 
-def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) -> Source:
+def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) -> Comparison:
     frame = table.frame.iloc[positions]
     cells = read_cells(frame, table.axes, name, metric)
     details = {
@@ -190,15 +197,11 @@ def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) ->
         "Values": f"{len(frame):,}",
         "Final return": FINAL_RETURN_BY_STEPS,
     }
-    facts = ExperimentFacts(name, table.path, "csv", details)
-
-    def lookup(cell: CellCurves, axis: str) -> Any:
-        return NOT_APPLICABLE if axis in table.axes else UNKNOWN  # the column is there, and empty
-
-    def setting(cell: CellCurves) -> str | None:
-        return f"csv {name}" if name in table.named else None
-
-    return Source(facts, cells, metric, setting, lookup, named=name in table.named)
+    named = name in table.named
+    facts = ExperimentFacts(name, table.path, "CSV file in the long format", details, named=named)
+    settings = dict.fromkeys(table.axes, NOT_APPLICABLE)  # the column is there, and empty
+    cells = tuple(replace(cell, settings=settings, alike=f"csv {name}" if named else None) for cell in cells)
+    return Comparison(cells, (facts,), metric, varying_axes(cells))
 
 
 def read_cells(frame: pd.DataFrame, axes: Sequence[str], experiment: str, metric: str) -> tuple[CellCurves, ...]:

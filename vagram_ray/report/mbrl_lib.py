@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.commands import InputError
-from vagram_ray.report.curves import RETURN_METRIC, CellCurves, ExperimentFacts
+from vagram_ray.report.curves import RETURN_METRIC, CellCurves, Comparison, ExperimentFacts, varying_axes
 from vagram_ray.report.importers import parse_value, read_cells
-from vagram_ray.report.sources import UNKNOWN, Source
 from vagram_ray.text import first_line, format_seeds, format_value, plural
 
 RESULTS, CONFIG, OVERRIDES = "results.csv", ".hydra/config.yaml", ".hydra/overrides.yaml"
@@ -30,6 +29,8 @@ _METRIC_NAMES = {
     "episode_reward": RETURN_METRIC, "rollout_length": "model/rollout_length", "epoch": "train/epoch"
 }  # fmt: skip
 _ENV_PREFIXES = ("gym___", "dis___")  # Gym's own, and the fork's with distractors
+_UNKNOWN: Any = object()
+"""What a configuration does not tell."""
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -37,7 +38,7 @@ def find_runs(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob(RESULTS) if (path.parent / CONFIG).is_file())
 
 
-def read_mbrl_lib(folder: Path) -> Source:
+def read_mbrl_lib(folder: Path) -> Comparison:
     """All runs below a folder as one experiment: a cell per algorithm, environment and differing command-line override.
 
     Environment steps count the initial exploration, as in a sweep. mbrl-lib itself starts after it.
@@ -64,8 +65,8 @@ def read_mbrl_lib(folder: Path) -> Source:
     ]
     name = folder.resolve().name
     cells = read_cells(pd.DataFrame(rows), list(axes[0]), name, RETURN_METRIC)
-    facts = ExperimentFacts(name, folder, "mbrl-lib", _details(runs, cells))
-    return Source(facts, cells, RETURN_METRIC, setting=lambda cell: None, lookup=lambda cell, axis: UNKNOWN)
+    facts = ExperimentFacts(name, folder, "results of mbrl-lib", _details(runs, cells))
+    return Comparison(cells, (facts,), RETURN_METRIC, varying_axes(cells))
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _read_run(path: Path) -> _Run:
     algorithm, env = _value(config, "algorithm.name"), _value(config, "overrides.env")
     for title, value, kind in (("seed", seed, int), ("algorithm.name", algorithm, str), ("overrides.env", env, str)):
         if not isinstance(value, kind) or isinstance(value, bool):
-            shown = "nothing" if value is UNKNOWN else repr(value)
+            shown = "nothing" if value is _UNKNOWN else repr(value)
             raise InputError(
                 f"The run in {str(path)!r} cannot be placed: its {CONFIG} has {shown} for {title}; give it a "
                 f"{'whole number' if kind is int else 'name'} there, or move the run away."
@@ -135,11 +136,11 @@ def _value(config: Mapping[str, Any], path: str, depth: int = 8) -> Any:
     found: Any = config
     for part in path.split("."):
         if not isinstance(found, Mapping) or part not in found:
-            return UNKNOWN
+            return _UNKNOWN
         found = found[part]
     reference = re.fullmatch(r"\$\{([\w.]+)\}", found.strip()) if isinstance(found, str) else None
     if reference:
-        return _value(config, reference[1], depth - 1) if depth else UNKNOWN
+        return _value(config, reference[1], depth - 1) if depth else _UNKNOWN
     return found
 
 
@@ -167,7 +168,7 @@ def _read_overrides(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any, text: str) -> Any:
-    if value is UNKNOWN:
+    if value is _UNKNOWN:
         return parse_value(text)
     return parse_value(value) if isinstance(value, str) else value
 
@@ -181,7 +182,7 @@ def _env_name(env: str) -> str:
 def _num_distractors(config: Mapping[str, Any], env: str) -> Any:
     """mbrl-lib has no distractors. The VaGraM paper's fork counts them in its overrides."""
     value = _value(config, "overrides.distraction_dimensions")
-    return 0 if value is UNKNOWN and not env.startswith("dis___") else value
+    return 0 if value is _UNKNOWN and not env.startswith("dis___") else value
 
 
 # -- results.csv -------------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ def _axes_of(runs: Sequence[_Run]) -> list[dict[str, str]]:
     return [
         {
             "env": run.env,
-            "num_distractors": "" if run.num_distractors is UNKNOWN else str(run.num_distractors),
+            "num_distractors": "" if run.num_distractors is _UNKNOWN else str(run.num_distractors),
             **{name: _override(run, name) for name in kept},
             "algorithm": run.algorithm,
         }

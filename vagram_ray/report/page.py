@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 PAGE_FILE = "report.html"
-_KINDS = {"sweep": "sweep", "csv": "CSV file in the long format", "mbrl-lib": "results of mbrl-lib"}
 _TABLES_OF = {
     "learning_curves_iqm": ("final_returns", "steps_to_threshold"),
     "probability_of_improvement": ("against_reference", "pairs"),
@@ -72,7 +71,7 @@ def render_page(
         ),
         dashboard=[figure for figure in figures if figure.name.startswith(PREFIX)],
         experiments=[
-            {"name": facts.name, "kind": f"{_KINDS[facts.kind]}, {facts.source}", "details": facts.details}
+            {"name": facts.name, "kind": f"{facts.kind}, {facts.source}", "details": facts.details}
             for facts in comparison.experiments
         ],
         seeds=seeds_in_figures(comparison),

@@ -1,16 +1,14 @@
-"""What a search found: every sample's settings, return and learning curve, ranked."""
+"""A search: its samples, ranked, and the hyperparameters that they are samples of."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from vagram_ray.records.ranking import RankedCell
+from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts
 from vagram_ray.text import format_value
 
 MIN_SAMPLES = 4
@@ -20,56 +18,37 @@ LOG_RATIO = 30.0
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """One choice of hyperparameters and what came of it."""
+class Search:
+    """A comparison whose cells are samples of a search space."""
 
-    cell: RankedCell
-    steps: np.ndarray
-    """Environment steps, or training iterations where nothing tells those, (T,)."""
-    values: np.ndarray
-    """The metric over the seeds at each of them (T,)."""
-    stopped_by: str = ""
-    """What has ended it early; empty where nothing did."""
+    comparison: Comparison
 
     @property
-    def value(self) -> float:
-        """The final return, NaN without one."""
-        return self.cell.statistics.iqm
+    def facts(self) -> ExperimentFacts:
+        """Where the samples come from."""
+        return self.comparison.experiments[0]
 
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """A search, read back."""
-
-    name: str
-    kind: str
-    source: Path
-    metric: str
-    task: str
-    samples: tuple[Sample, ...]
-    """The best one first; those that were stopped early after the others."""
-    epochs: int
-    command: str = ""
-    details: Mapping[str, str] = field(default_factory=dict)
-    running: bool = False
-    x_name: str = "environment steps"
+    @cached_property
+    def samples(self) -> tuple[CellCurves, ...]:
+        """The best one first. Those that were stopped early come after the others."""
+        return tuple(sorted(self.comparison.cells, key=lambda cell: cell.order))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The hyperparameters that vary."""
         found: dict[str, set[str]] = {}
         for sample in self.samples:
-            for name, value in sample.cell.axes.items():
+            for name, value in sample.axes.items():
                 found.setdefault(name, set()).add(format_value(value) if not _is_number(value) else repr(float(value)))
         return tuple(name for name, values in found.items() if len(values) > 1)
 
     @property
-    def measured(self) -> tuple[Sample, ...]:
+    def measured(self) -> tuple[CellCurves, ...]:
         """The samples that have a return."""
-        return tuple(sample for sample in self.samples if not math.isnan(sample.value))
+        return tuple(sample for sample in self.samples if sample.final_returns)
 
     @property
-    def best(self) -> Sample | None:
+    def best(self) -> CellCurves | None:
         """The first of the ranking, if anything was measured."""
         return self.measured[0] if self.measured else None
 
@@ -103,8 +82,7 @@ class Scale:
 def scales(search: Search) -> list[Scale]:
     """Of every hyperparameter that varies."""
     return [
-        Scale.of(name, [sample.cell.axes[name] for sample in search.samples if name in sample.cell.axes])
-        for name in search.names
+        Scale.of(name, [sample.axes[name] for sample in search.samples if name in sample.axes]) for name in search.names
     ]
 
 

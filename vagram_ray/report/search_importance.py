@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vagram_ray.report.search import Sample, Search, scales
+from vagram_ray.report.curves import CellCurves
+from vagram_ray.report.search import Search, scales
+from vagram_ray.report.statistics import iqm_curve
 from vagram_ray.text import plural
 
 MIN_MEASURED = 8
@@ -37,13 +39,13 @@ def importance(search: Search) -> Importance:
         return Importance(
             note='The importance of hyperparameters needs scikit-learn: pip install "vagram_ray[optuna]".'
         )
-    measured = [sample for sample in search.measured if all(name in sample.cell.axes for name in search.names)]
+    measured = [sample for sample in search.measured if all(name in sample.axes for name in search.names)]
     if len(measured) < MIN_MEASURED or not search.names:
         few = plural(len(measured), "sample")
         return Importance(note=f"{few} with a return are too few to tell what matters: {MIN_MEASURED} are needed.")
     values, where = _comparable(measured)
     own = [scale for scale in scales(search)]
-    settings = np.array([[scale.linear(sample.cell.axes[scale.name]) for scale in own] for sample in measured])
+    settings = np.array([[scale.linear(sample.axes[scale.name]) for scale in own] for sample in measured])
     return _in_a_forest([scale.name for scale in own], settings, values, where)
 
 
@@ -66,10 +68,11 @@ def _in_a_forest(names: list[str], settings: np.ndarray, values: np.ndarray, whe
     return Importance(ordered, explained, note)
 
 
-def _comparable(samples: list[Sample]) -> tuple[np.ndarray, str]:
+def _comparable(samples: list[CellCurves]) -> tuple[np.ndarray, str]:
     """A return of each sample that can be compared with the others', and at which step it is."""
     if not any(sample.stopped_by for sample in samples):
-        return np.array([sample.value for sample in samples]), "by their final returns"
-    last = min(float(sample.steps[-1]) for sample in samples)
-    at = [float(np.interp(last, sample.steps, sample.values)) for sample in samples]
+        return np.array([sample.statistics.iqm for sample in samples]), "by their final returns"
+    curves = [iqm_curve(sample) for sample in samples]
+    last = min(float(steps[-1]) for steps, _ in curves)
+    at = [float(np.interp(last, steps, values)) for steps, values in curves]
     return np.array(at), f"by their returns at step {last:,.0f}, the last that all have reached"

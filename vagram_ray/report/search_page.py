@@ -8,17 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vagram_ray.commands import InputError
 from vagram_ray.files import write_atomically
-from vagram_ray.records import SweepError, SweepFolder
-from vagram_ray.records.results import SweepResults
 from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.figure_files import Figure, save_plot
 from vagram_ray.report.page import PAGE_FILE, Page, Section
-from vagram_ray.report.search import Search, is_search
+from vagram_ray.report.search import Search
 from vagram_ray.report.search_importance import Importance, importance
 from vagram_ray.report.search_plots import plots_of_search
-from vagram_ray.report.search_source import is_tune_experiment, search_of_sweep, search_of_tune
 from vagram_ray.report.statistics import Interval
 from vagram_ray.report.table_text import ReportTable, write_tables
 from vagram_ray.report.text import format_ends
@@ -27,28 +23,13 @@ from vagram_ray.text import format_number, format_value, plural
 RANKING = "ranking"
 
 
-def find_search(source: Path) -> Search | None:
-    """The search in a folder, or None where something else is there.
-
-    Raises:
-        InputError: It is one, and cannot be read.
-    """
-    folder = source.parent if source.name == "sweep.json" else source
-    if SweepFolder(folder).is_there:
-        try:
-            results = SweepResults.load(folder)
-        except SweepError as error:
-            raise InputError(error.message) from error
-        return search_of_sweep(results) if is_search(results.info) else None
-    return search_of_tune(folder) if is_tune_experiment(folder) else None
-
-
 def write_search(search: Search, folder: Path) -> tuple[Path, list[Figure], list[Path], list[str]]:
     """Write tables, figures and the page of a search; returns the page, figures, tables and the answer in words."""
     told = importance(search)
     table = ranking_table(search)
-    tables = write_tables([table], folder, search.task)
-    figures = [save_plot(plot, folder, search.task) for plot in plots_of_search(search, told)] if search.names else []
+    tables = write_tables([table], folder, search.facts.task)
+    plots = plots_of_search(search, told) if search.names else []
+    figures = [save_plot(plot, folder, search.facts.task) for plot in plots]
     sentences = answer(search, told)
     path = folder / PAGE_FILE
     write_atomically(path, _page(search, figures, table, sentences))
@@ -57,8 +38,8 @@ def write_search(search: Search, folder: Path) -> tuple[Path, list[Figure], list
 
 def print_answer(search: Search, sentences: Sequence[str], console: Console) -> None:
     """The first lines of the report on the terminal."""
-    if search.task:
-        console.print(search.task, style="bold")
+    if search.facts.task:
+        console.print(search.facts.task, style="bold")
         console.print()
     for sentence in sentences:
         console.print(f"- {sentence}", soft_wrap="--set " in sentence)  # options are there to be copied
@@ -73,11 +54,10 @@ def answer(search: Search, told: Importance) -> list[str]:
     best = search.best
     if best is None:
         return [f"None of {plural(len(search.samples), 'sample')} has a return yet."]
-    own = best.cell
-    seeds = plural(len(own.returns), "seed")
-    sentences = [f"Best of {plural(len(search.samples), 'sample')}: {own} (interquartile mean of {seeds})."]
-    if search.kind == "sweep" and own.axes:
-        sentences.append(f"Its settings as options: {own.set_options}")
+    seeds = plural(len(best.final_returns), "seed")
+    sentences = [f"Best of {plural(len(search.samples), 'sample')}: {best} (interquartile mean of {seeds})."]
+    if search.facts.kind == "sweep" and best.axes:
+        sentences.append(f"Its settings as options: {best.set_options}")
     if stopped := [sample for sample in search.samples if sample.stopped_by]:
         who = " and ".join(dict.fromkeys(sample.stopped_by for sample in stopped))
         sentences.append(
@@ -92,7 +72,7 @@ def answer(search: Search, told: Importance) -> list[str]:
         sentences.append(f"What matters most is {first} (importance {format_number(share)}). {told.note}")
     elif told.note:
         sentences.append(told.note)
-    if len(own.returns) < MIN_SEEDS:
+    if len(best.final_returns) < MIN_SEEDS:
         sentences.append(f"Intervals of fewer than {MIN_SEEDS} seeds are too narrow: they decide nothing.")
     sentences.append(
         "The best of many samples looks better than it is: give its settings seeds of their own before reporting a "
@@ -104,11 +84,10 @@ def answer(search: Search, told: Importance) -> list[str]:
 def _rivals(search: Search) -> list[str]:
     """Names of the samples whose intervals reach that of the best, of those that came as far."""
     best = search.best
-    if best is None or math.isnan(best.cell.statistics.low):
+    if best is None or math.isnan(low := best.statistics.low):
         return []
-    low = best.cell.statistics.low
-    others = [sample for sample in search.measured[1:] if bool(sample.stopped_by) == bool(best.stopped_by)]
-    return [sample.cell.label for sample in others if sample.cell.statistics.high >= low]
+    others = [sample for sample in search.measured[1:] if bool(sample.stopped) == bool(best.stopped)]
+    return [sample.label for sample in others if sample.statistics.high >= low]
 
 
 def ranking_table(search: Search) -> ReportTable:
@@ -117,14 +96,14 @@ def ranking_table(search: Search) -> ReportTable:
 
     rows, texts = [], []
     for place, sample in enumerate(search.samples, start=1):
-        own, seeds, epochs = sample.cell.statistics, len(sample.cell.returns), sample.cell.epochs
-        settings = {name: sample.cell.axes.get(name, "") for name in search.names}
+        own, seeds = sample.statistics, len(sample.final_returns)
+        settings = {name: sample.axes.get(name, "") for name in search.names}
         plain = {name: format_value(value) if isinstance(value, list) else value for name, value in settings.items()}
-        numbers = {"iqm": own.iqm, "low_95": own.low, "high_95": own.high, "seeds": seeds, "epochs": epochs}
-        named = {"stopped_by": sample.stopped_by, "options": sample.cell.set_options}
-        rows.append({"rank": place, "sample": sample.cell.label, **plain, **numbers, **named})
+        numbers = {"iqm": own.iqm, "low_95": own.low, "high_95": own.high, "seeds": seeds, "epochs": sample.epochs}
+        named = {"stopped_by": sample.stopped_by, "options": sample.set_options}
+        rows.append({"rank": place, "sample": sample.label, **plain, **numbers, **named})
         shown = {name: format_value(value) for name, value in settings.items()}
-        end = f"{epochs}, stopped by {sample.stopped_by}" if sample.stopped_by else str(epochs)
+        end = f"{sample.epochs}, stopped by {sample.stopped_by}" if sample.stopped else str(sample.epochs)
         result = {
             "IQM": format_number(own.iqm),
             "95 %": format_ends(Interval(own.iqm, own.low, own.high)),
@@ -132,7 +111,7 @@ def ranking_table(search: Search) -> ReportTable:
             "epochs": end,
         }
         texts.append({"rank": str(place), **shown, **result})
-    caption = f"Ranking by {search.metric}: those that were stopped early after the others"
+    caption = f"Ranking by {search.comparison.return_metric}: those that were stopped early after the others"
     numeric = frozenset({"rank", "IQM", "95 %", "seeds", *search.names})
     return ReportTable(RANKING, caption, pd.DataFrame(rows), pd.DataFrame(texts), numeric)
 
@@ -141,17 +120,18 @@ def ranking_table(search: Search) -> ReportTable:
 
 
 def _page(search: Search, figures: Sequence[Figure], table: ReportTable, sentences: Sequence[str]) -> str:
+    facts = search.facts
     sections = [Section(RANKING, "Ranking", [], [table])]
     sections += [Section(figure.name, figure.title, [figure], []) for figure in figures]
-    seeds = sorted({len(sample.cell.returns) for sample in search.measured})
+    seeds = sorted({len(sample.final_returns) for sample in search.measured})
     counts = f"n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else "no seeds yet"
     return Page(
-        title=search.name,
-        task=[search.task] if search.task else [],
-        warnings=["The search still runs."] if search.running else [],
+        title=facts.name,
+        task=[facts.task] if facts.task else [],
+        warnings=["The search still runs."] if facts.running else [],
         findings=list(sentences),
         findings_open=True,
         sections=sections,
-        experiments=[{"name": search.name, "kind": f"{search.kind}, {search.source}", "details": search.details}],
+        experiments=[{"name": facts.name, "kind": f"{facts.kind}, {facts.source}", "details": facts.details}],
         seeds=counts,
     ).render()

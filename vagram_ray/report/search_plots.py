@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vagram_ray.report.curves import CellCurves
 from vagram_ray.report.drawing import note, readable_metric
 from vagram_ray.report.figure_files import PanelPlot, Plot
-from vagram_ray.report.figure_style import INK, MUTED, PALETTE, LineStyle, format_steps
-from vagram_ray.report.search import Sample, Scale, Search, scales
+from vagram_ray.report.figure_style import INK, MUTED, PALETTE, LineStyle, steps_axis
+from vagram_ray.report.search import Scale, Search, scales
 from vagram_ray.report.search_importance import Importance
+from vagram_ray.report.statistics import iqm_curve
 from vagram_ray.text import format_number, format_value
 
 if TYPE_CHECKING:
@@ -34,11 +36,11 @@ def plots_of_search(search: Search, importance: Importance) -> list[Plot]:
     return [*plots, _curves(search)]
 
 
-def _rank_style(search: Search) -> dict[int, LineStyle]:
+def _rank_style(search: Search) -> dict[CellCurves, LineStyle]:
     """How each sample is drawn, by its place among those that have a return."""
     good = max(2, math.ceil(len(search.measured) / 4))
     return {
-        id(sample): _LINES[0] if place == 0 else _LINES[1] if place < good else _LINES[2]
+        sample: _LINES[0] if place == 0 else _LINES[1] if place < good else _LINES[2]
         for place, sample in enumerate(search.measured)
     }
 
@@ -65,24 +67,24 @@ def _scatter(axes: Axes, *, search: Search, scale: Scale) -> None:
 
     styles = _rank_style(search)
     for sample in reversed(search.measured):
-        if scale.name not in sample.cell.axes:
+        if scale.name not in sample.axes:
             continue
-        x, own, color = scale.place(sample.cell.axes[scale.name]), sample.cell.statistics, styles[id(sample)].color
+        x, own, color = scale.place(sample.axes[scale.name]), sample.statistics, styles[sample].color
         if not math.isnan(own.low):
             axes.plot([x, x], [own.low, own.high], color=color, linewidth=0.9, alpha=0.6)
-        face = "none" if sample.stopped_by else color
+        face = "none" if sample.stopped else color
         axes.plot([x], [own.iqm], "o", markersize=4.5, markeredgecolor=color, markerfacecolor=face)
     if scale.logarithmic:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    found = [sample.cell.axes[scale.name] for sample in search.measured if scale.name in sample.cell.axes]
+    found = [sample.axes[scale.name] for sample in search.measured if scale.name in sample.axes]
     if scale.words:
         axes.set_xticks(range(len(scale.words)), scale.words, rotation=20 if len("".join(scale.words)) > 24 else 0)
     elif len(values := sorted(set(found))) <= FEW_VALUES:
         axes.set_xticks(values, [format_value(value) for value in values])
     axes.set_xlabel(scale.name)
-    axes.set_ylabel(readable_metric(search.metric))
+    axes.set_ylabel(readable_metric(search.comparison.return_metric))
 
 
 def _parallel(search: Search) -> Plot:
@@ -99,19 +101,19 @@ def _parallel(search: Search) -> Plot:
 
 def _draw_parallel(axes: Axes, *, search: Search) -> None:
     own, styles = scales(search), _rank_style(search)
-    samples = [sample for sample in search.measured if all(scale.name in sample.cell.axes for scale in own)]
+    samples = [sample for sample in search.measured if all(scale.name in sample.axes for scale in own)]
     if not samples:
         note(axes, "no sample has a return yet")
         return
-    columns = [[scale.linear(sample.cell.axes[scale.name]) for sample in samples] for scale in own]
-    columns.append([sample.value for sample in samples])
+    columns = [[scale.linear(sample.axes[scale.name]) for sample in samples] for scale in own]
+    columns.append([sample.statistics.iqm for sample in samples])
     table = np.array(columns)
     low, high = table.min(axis=1, keepdims=True), table.max(axis=1, keepdims=True)
     places = np.where(high > low, (table - low) / np.where(high > low, high - low, 1.0), 0.5)
     for number in reversed(range(len(samples))):
-        style, dashed = styles[id(samples[number])], "--" if samples[number].stopped_by else "-"
+        style, dashed = styles[samples[number]], "--" if samples[number].stopped else "-"
         axes.plot(places[:, number], color=style.color, linewidth=style.width, linestyle=dashed, alpha=0.85)
-    names = [scale.name for scale in own] + [readable_metric(search.metric)]
+    names = [scale.name for scale in own] + [readable_metric(search.comparison.return_metric)]
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks([])
     axes.set_ylim(-0.16, 1.16)
@@ -163,20 +165,18 @@ def _curves(search: Search) -> Plot:
 
 def _draw_curves(axes: Axes, *, search: Search) -> None:
     styles = _rank_style(search)
-    drawn = [sample for sample in search.measured if len(sample.steps)]
+    drawn = [sample for sample in search.measured if sample.returns]
     if not drawn:
         note(axes, "no sample has a return yet")
         return
     for sample in reversed(drawn):
-        _draw_curve(axes, sample, styles[id(sample)])
-    from matplotlib.ticker import FuncFormatter
-
-    axes.xaxis.set_major_formatter(FuncFormatter(format_steps))
-    axes.set_xlabel(search.x_name)
-    axes.set_ylabel(readable_metric(search.metric))
+        _draw_curve(axes, sample, styles[sample])
+    steps_axis(axes)
+    axes.set_ylabel(readable_metric(search.comparison.return_metric))
 
 
-def _draw_curve(axes: Axes, sample: Sample, style: LineStyle) -> None:
-    axes.plot(sample.steps, sample.values, color=style.color, linewidth=style.width, alpha=0.9)
-    if sample.stopped_by:
-        axes.plot(sample.steps[-1:], sample.values[-1:], "x", color=style.color, markersize=4)
+def _draw_curve(axes: Axes, sample: CellCurves, style: LineStyle) -> None:
+    steps, values = iqm_curve(sample)
+    axes.plot(steps, values, color=style.color, linewidth=style.width, alpha=0.9)
+    if sample.stopped:
+        axes.plot(steps[-1:], values[-1:], "x", color=style.color, markersize=4)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean, summarize, with_worst
+from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean, with_worst
 from vagram_ray.report.bootstrap import (
     CHUNK,
     TAILS,
@@ -100,6 +100,12 @@ def mean_and_standard_error(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return mean, np.where(count >= 2, error, np.nan)
 
 
+def iqm_curve(cell: CellCurves) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps (T,) and the IQM (T,) over the seeds."""
+    steps, returns = on_common_steps(cell)
+    return steps, interquartile_mean(returns.T) if len(steps) else np.zeros(0)
+
+
 def iqm_band(returns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """IQM (T,) and the ends of its pointwise 95 % bootstrap interval, (T,) each, over the seeds of ``returns`` (S, T).
 
@@ -147,7 +153,7 @@ def _first_reached(iqm: np.ndarray, steps: np.ndarray, levels: np.ndarray) -> np
 
 def iqm_span(cells: Sequence[CellCurves]) -> tuple[float, float]:
     """The lowest first and the highest IQM of the cells' curves: the way there is to go, or NaN without curves."""
-    curves = [interquartile_mean(returns.T) for _, returns in map(on_common_steps, cells) if returns.size]
+    curves = [curve for _, curve in map(iqm_curve, cells) if len(curve)]
     if not curves:
         return math.nan, math.nan
     return min(float(curve[0]) for curve in curves), max(float(np.nanmax(curve)) for curve in curves)
@@ -178,8 +184,8 @@ def _mean_between(curve: SeedCurve, start: int, end: int) -> float:
 
 
 def final_iqm(cell: CellCurves) -> Interval:
-    """IQM of the final returns with the interval of the sweep's own summary (``seed_statistics.summarize``)."""
-    statistics = summarize(_scores(cell))
+    """IQM of the final returns with the interval of the sweep's own summary."""
+    statistics = cell.statistics
     return Interval(statistics.iqm, statistics.low, statistics.high)
 
 

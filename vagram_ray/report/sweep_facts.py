@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.records.recorded import CPU, GPU, recorded_amount
-from vagram_ray.records.results import SweepResults, final_window
+from vagram_ray.records.results import SweepResults
+from vagram_ray.records.trials import final_window
 from vagram_ray.report.curves import CellCurves
 from vagram_ray.text import format_duration, format_number, format_seeds, plural
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.records.seed_statistics import summarize
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import (
@@ -24,7 +23,7 @@ from vagram_ray.report.statistics import (
     steps_to_reach,
 )
 from vagram_ray.report.table_text import ReportTable
-from vagram_ray.report.text import describe_missing, format_ends, format_interval, format_probability
+from vagram_ray.report.text import format_ends, format_interval, format_probability
 from vagram_ray.text import format_number, format_seeds, format_value
 
 if TYPE_CHECKING:
@@ -87,9 +86,7 @@ def _final_returns(comparison: Comparison) -> ReportTable:
 
     def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
         for cell in comparison.cells:
-            s = summarize(list(cell.scores.values()))
-            along = replace(cell, final_returns=areas_under_curves(cell)[0])
-            way = summarize(list(along.scores.values()))
+            s, way = cell.statistics, replace(cell, final_returns=areas_under_curves(cell)[0]).statistics
             yield (
                 {
                     "cell": cell.label,
@@ -105,7 +102,7 @@ def _final_returns(comparison: Comparison) -> ReportTable:
                     "way_high_95": way.high,
                     "num_seeds": len(cell.final_returns),
                     "num_planned": len(cell.seeds),
-                    "missing": describe_missing(cell.missing),
+                    "missing": cell.missing_in_words,
                     "counted_as_worst": format_seeds(cell.worst),
                 },
                 {
@@ -116,8 +113,8 @@ def _final_returns(comparison: Comparison) -> ReportTable:
                     "mean ± s.e.": format_number(s.mean)
                     + ("" if math.isnan(s.standard_error) else f" ± {format_number(s.standard_error)}"),
                     "along the way (IQM)": format_interval(Interval(way.iqm, way.low, way.high)),
-                    "seeds": f"{len(cell.final_returns)}/{len(cell.seeds)}",
-                    "missing": describe_missing(cell.missing),
+                    "seeds": cell.counts,
+                    "missing": cell.missing_in_words,
                     "counted as the worst": format_seeds(cell.worst),
                 },
             )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 from vagram_ray.records.task_line import describe_task
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import Interval
-from vagram_ray.text import format_number, format_seeds, format_value
+from vagram_ray.text import format_number, format_value
 
 _SPOKEN = {"none": "plain SAC"}  # model_loss=none is SAC in the same code
 
@@ -91,27 +90,3 @@ def seeds_in_figures(comparison: Comparison) -> str:
     """``n = 8 seeds``, or ``n = 8 to 16 seeds`` where cells differ."""
     counts = sorted({len(cell.seeds) for cell in comparison.cells})
     return f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seed{'s' if counts[-1] != 1 else ''}"
-
-
-def describe_worst(cell: CellCurves) -> str:
-    """``seeds 2,5 count as the worst final return of the cell, -144; seed 7 may still come and is left out``."""
-    parts = []
-    if cell.worst:
-        worst = format_number(min(cell.final_returns.values()))
-        verb = "counts" if len(cell.worst) == 1 else "count"
-        parts.append(f"{_seeds(cell.worst)} {verb} as the worst final return of the cell, {worst}")
-    if pending := sorted(cell.pending):
-        parts.append(f"{_seeds(pending)} may still come and {'is' if len(pending) == 1 else 'are'} left out")
-    return "; ".join(parts)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"{'seeds' if len(seeds) > 1 else 'seed'} {format_seeds(seeds)}"
-
-
-def describe_missing(missing: Mapping[int, str]) -> str:
-    """``seeds 2,5: became NaN in epoch 7; seed 6: never reported``."""
-    by_reason: dict[str, list[int]] = {}
-    for seed, reason in missing.items():
-        by_reason.setdefault(reason, []).append(seed)
-    return "; ".join(f"{_seeds(sorted(seeds))}: {reason}" for reason, seeds in by_reason.items())

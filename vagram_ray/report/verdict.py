@@ -20,9 +20,7 @@ from vagram_ray.report.comparisons import (
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.statistics import MAX_SEEDS, SIGNIFICANCE
 from vagram_ray.report.text import (
-    describe_missing,
     describe_panel,
-    describe_worst,
     format_interval,
     format_probability,
     spoken,
@@ -206,8 +204,8 @@ def _without_answer(comparison: Comparison, told: Sequence[PairComparison]) -> I
 def _missing(comparison: Comparison) -> Iterator[str]:
     lacking = [cell for cell in comparison.cells if cell.missing]
     for cell in lacking[:MAX_MISSING]:
-        counted = describe_worst(cell)
-        yield f"Missing in {cell.label}: {describe_missing(cell.missing)}{f'; {counted}' if counted else ''}."
+        counted = cell.worst_in_words
+        yield f"Missing in {cell.label}: {cell.missing_in_words}{f'; {counted}' if counted else ''}."
     if len(lacking) > MAX_MISSING:
         yield f"Seeds are missing in {plural(len(lacking) - MAX_MISSING, 'more cell')}: see the table of final returns."
     if any(cell.worst for cell in lacking):

@@ -207,16 +207,15 @@ def _finish(
     storage: SweepStorage, outcome: Outcome, console: Console, wandb: WandbChoice, wandb_artifacts: tuple[str, ...]
 ) -> int:
     from vagram_ray.records.results import SweepResults
-    from vagram_ray.records.summary import summarize_sweep, write_summary
+    from vagram_ray.records.summary import write_summary
     from vagram_ray.sweep.storage.remote import upload_all
     from vagram_ray.sweep.view.end import print_closing
 
     results = SweepResults.load(storage.folder)
-    summary = summarize_sweep(results)
     with suppress(OSError):  # the disk is full or read-only: what it did not take is told below
-        write_summary(summary, results)
+        write_summary(results)
     upload_all(storage)
-    print_closing(summary, outcome, storage, console)
+    print_closing(results, outcome, storage, console)
     if outcome.interrupted:
         return INCOMPLETE
     if wandb_artifacts:
@@ -225,4 +224,4 @@ def _finish(
 
         hand_over_artifacts(Target(storage.folder, wandb.project, storage.name), wandb_artifacts, console)
         upload_all(storage)  # the figures and films that were made
-    return COMPLETE if summary.complete and not outcome.failed and not outcome.unwritten else INCOMPLETE
+    return COMPLETE if results.complete and not outcome.failed and not outcome.unwritten else INCOMPLETE

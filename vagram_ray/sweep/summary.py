@@ -15,7 +15,7 @@ from rich.console import Console
 from vagram_ray.commands import SETTINGS, Command
 from vagram_ray.records.errors import SweepError
 from vagram_ray.records.results import SweepResults
-from vagram_ray.records.summary import print_summary, summarize_sweep, write_summary
+from vagram_ray.records.summary import print_summary, write_summary
 from vagram_ray.text import reason
 
 
@@ -30,14 +30,13 @@ def main(folder: Path) -> None:
         results = SweepResults.load(folder)
     except FileNotFoundError as error:
         raise SweepError(str(error)) from error
-    summary = summarize_sweep(results)
     try:
         results.write_csv()
-        write_summary(summary, results)
+        write_summary(results)
     except OSError as error:
         raise SweepError(f"The summary cannot be written to {str(folder)!r} ({reason(error)}).") from error
-    print_summary(summary, Console(highlight=False, markup=False, emoji=False))
-    sys.exit(0 if summary.complete else 1)
+    print_summary(results, Console(highlight=False, markup=False, emoji=False))
+    sys.exit(0 if results.complete else 1)
 
 
 if __name__ == "__main__":

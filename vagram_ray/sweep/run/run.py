@@ -25,7 +25,6 @@ from vagram_ray.records.launches import (
     total_seconds,
 )
 from vagram_ray.records.results import SweepResults
-from vagram_ray.records.summary import summarize_sweep
 from vagram_ray.sweep.plan.content import plan_content, rewrite_plan
 from vagram_ray.sweep.plan.machine import describe_machine, git_commit, versions
 from vagram_ray.sweep.plan.plan import SweepPlan
@@ -183,7 +182,7 @@ class _Run:
     def write_end(self, seconds: float | None) -> None:
         """Write how the launch ended, and the table of results. ``seconds`` is None where nothing was to be run."""
         results, stopped_by = SweepResults.load(self._storage.folder), self._decisions.ended_by
-        complete = not self._failed and (bool(stopped_by) or summarize_sweep(results).complete)
+        complete = not self._failed and (bool(stopped_by) or results.complete)
         ended = INTERRUPTED if self._interruption.happened else COMPLETE if complete else INCOMPLETE
         self.writer.attempt(SWEEP_FILE, lambda: end_launch(self._folder, seconds, ended, self._failed, stopped_by))
         self.writer.attempt(RESULTS_FILE, results.write_csv)

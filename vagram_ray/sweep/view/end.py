@@ -10,33 +10,34 @@ from rich.console import Console
 from rich.text import Text
 
 from vagram_ray.records.folder import RECORDS_FOLDER, RESULTS_FILE, SUMMARY_CSV, SUMMARY_MARKDOWN, SWEEP_FILE
-from vagram_ray.records.summary import SweepSummary, print_summary
+from vagram_ray.records.results import SweepResults
+from vagram_ray.records.summary import print_summary
 from vagram_ray.sweep.run.run import Outcome
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.text import format_duration, plural, short_path
 
 
-def print_closing(summary: SweepSummary, outcome: Outcome, storage: SweepStorage, console: Console) -> None:
+def print_closing(results: SweepResults, outcome: Outcome, storage: SweepStorage, console: Console) -> None:
     """Summary table, what failed, how long it took, and where everything lies."""
     console.print()
-    print_summary(summary, console, failed=bool(outcome.failed))
+    print_summary(results, console, failed=bool(outcome.failed))
     for name, path in outcome.failed.items():
         reason = outcome.reasons.get(name) or last_line(path)
         console.print(Text(f"The trial {name} failed{f' ({reason})' if reason else ''}:", style="red"), soft_wrap=True)
         console.print(Text(f"  {short_path(path)}", style="red"), soft_wrap=True)
     if outcome.unwritten:
         console.print(Text(outcome.unwritten, style="red"), soft_wrap=True)
-    _print_way_on(summary, outcome, console)
+    _print_way_on(results, outcome, console)
     console.print(_wall_time(outcome))
     console.print()
-    for title, place in [*_places(outcome, storage), *_next_commands(summary, storage)]:
+    for title, place in [*_places(outcome, storage), *_next_commands(results, storage)]:
         # Never wrapped: paths and commands are there to be copied.
         console.print(Text.assemble((f"{title:<9}", "dim"), place), soft_wrap=True)
 
 
-def _print_way_on(summary: SweepSummary, outcome: Outcome, console: Console) -> None:
+def _print_way_on(results: SweepResults, outcome: Outcome, console: Console) -> None:
     """How a sweep goes on that has not come to its end: a line that is there to be copied, hence never wrapped."""
-    if not summary.unfinished:
+    if not results.unfinished:
         return
     how = "The sweep was interrupted. Run" if outcome.interrupted else "Run"
     what = "to go on" if outcome.interrupted or not outcome.failed else "to try what failed once more"
@@ -70,13 +71,13 @@ def _places(outcome: Outcome, storage: SweepStorage) -> list[tuple[str, str]]:
     return places
 
 
-def _next_commands(summary: SweepSummary, storage: SweepStorage) -> list[tuple[str, str]]:
+def _next_commands(results: SweepResults, storage: SweepStorage) -> list[tuple[str, str]]:
     """Commands to run next: the report, and the best cell's policy, none without a return."""
-    cells = [cell for cell in summary.cells if math.isfinite(cell.statistics.iqm)]
+    cells = [cell for cell in results.cells if math.isfinite(cell.statistics.iqm)]
     if not cells:
         return []
     best = max(cells, key=lambda cell: cell.statistics.iqm)
-    choice = ["--cell", best.label] if len(summary.cells) > 1 else []
+    choice = ["--cell", best.label] if len(results.cells) > 1 else []
     return [
         ("next", f"the answer:   {shlex.join(['python', '-m', 'vagram_ray.report', storage.shown])}"),
         ("", f"a policy:     {shlex.join(['python', '-m', 'vagram_ray.play', storage.shown, *choice])}"),

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.results import SweepResults, TrialRecords
-from vagram_ray.records.summary import summarize_sweep
+from vagram_ray.records import SweepResults, TrialRecords
 from vagram_ray.sweep.wandb.cursor import Cursor
 from vagram_ray.sweep.wandb.identity import digest, run_tags, slug, sweep_identity
 from vagram_ray.sweep.wandb.mode import CHECKPOINT, FIGURES, VIDEO
@@ -95,11 +94,11 @@ def _film(results: SweepResults, say: Callable[..., None]) -> dict[str, Path]:
     """One film for each cell, of the seed whose final return is nearest to the interquartile mean."""
     videos: dict[str, Path] = {}
     names = _distinct_names(results.labels)
-    for cell in summarize_sweep(results).cells:
-        if not cell.returns:
+    for cell in results.cells:
+        if not cell.final_returns:
             say(f"no video of {cell.label}: no seed came to its end", "yellow")
             continue
-        seed = min(cell.returns, key=lambda seed: abs(cell.returns[seed] - cell.statistics.iqm))
+        seed = min(cell.final_returns, key=lambda seed: abs(cell.final_returns[seed] - cell.statistics.iqm))
         path = results.folder / VIDEO_FOLDER / f"{names[cell.label]}-seed{seed}.mp4"
         path.parent.mkdir(exist_ok=True)
         say(f"filming {cell.label}, seed {seed} ...")

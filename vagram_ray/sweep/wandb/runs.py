@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vagram_ray.records.folder import Record, SweepFolder
-from vagram_ray.records.results import TrialRecords
+from vagram_ray.records.trials import TrialRecords
 from vagram_ray.sweep.wandb.cursor import NO_STEP
 from vagram_ray.sweep.wandb.identity import RunIdentity
 

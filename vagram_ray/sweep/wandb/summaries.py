@@ -11,9 +11,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from vagram_ray.records.results import SweepResults, TrialRecords
+from vagram_ray.records.results import SweepResults
 from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean
-from vagram_ray.records.summary import summarize_sweep
+from vagram_ray.records.trials import TrialRecords
 from vagram_ray.sweep.wandb.identity import digest
 from vagram_ray.text import format_seeds
 
@@ -56,24 +56,24 @@ def sweep_summary(results: SweepResults) -> dict[str, Any]:
     its cell. ``counted_as_worst`` names them.
     """
     values: dict[str, Any] = {}
-    summary = summarize_sweep(results, ended=True)
-    for index, cell in enumerate(summary.cells):
+    results = results.as_ended()
+    for index, cell in enumerate(results.cells):
         final = cell.statistics
-        best, where = best_iqm(results, index, summary.return_metric, tuple(cell.returns), cell.lost)
+        best, where = best_iqm(results, index, results.info["return_metric"], tuple(cell.final_returns), cell.lost)
         entries: dict[str, float] = {
             "final_iqm": final.iqm,
             "final_low": final.low,
             "final_high": final.high,
             "final_mean": final.mean,
-            "num_seeds": len(cell.returns),
-            "num_planned": cell.num_seeds,
+            "num_seeds": len(cell.final_returns),
+            "num_planned": len(cell.seeds),
             "best_iqm": best,
             "best_env_steps": where,
         }
         values |= {f"cells/{cell.label}/{name}": value for name, value in entries.items() if not math.isnan(value)}
         if cell.worst:
             values[f"cells/{cell.label}/counted_as_worst"] = format_seeds(cell.worst)
-    return {**values, "complete": summary.complete}
+    return {**values, "complete": results.complete}
 
 
 def best_iqm(

@@ -1,4 +1,4 @@
-"""Searches on disk: a sweep's folder, and the folder of a plain Tune experiment (``tune.Tuner("MBPO")``)."""
+"""The folder of a plain Tune experiment (``tune.Tuner("MBPO")``) as a source of curves: each trial is a cell."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vagram_ray.commands import InputError
 from vagram_ray.files import read_file
-from vagram_ray.records.ranking import RankedCell
-from vagram_ray.records.results import SweepResults, final_window
 from vagram_ray.records.schema import MAX_RECORDS_BYTES, MAX_SWEEP_FILE_BYTES, parse_json
-from vagram_ray.records.seed_statistics import interquartile_mean, summarize
-from vagram_ray.report.search import Sample, Search
-from vagram_ray.report.statistics import on_common_steps
-from vagram_ray.report.sweep_source import read_sweep
+from vagram_ray.records.trials import final_window
+from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts, SeedCurve, varying_axes
 from vagram_ray.text import format_value, reason
 
 PARAMETERS, RESULTS, PROGRESS = "params.json", "result.json", "progress.csv"
@@ -32,35 +27,10 @@ _METRICS = (
     "env_runners/episode_return_mean",
     "episode_reward_mean",
 )
+_STEPS = ("env_steps", "num_env_steps_sampled_lifetime", "timesteps_total")
+"""What a curve is over: the first that a result has."""
 _NO_SETTINGS = ("checkpoint_folder", "seed", "seeds")
 """Keys of a configuration that differ between trials and are no hyperparameters."""
-
-
-def search_of_sweep(results: SweepResults) -> Search:
-    """The search in a sweep's folder, finished or not.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    source = read_sweep(results.folder)
-    stopped = {trial.cell: trial.stopped_by for trial in map(results.at_the_end, results.trials) if trial.stopped_by}
-    samples = []
-    for cell in results.ranking():
-        steps, returns = on_common_steps(source.cells[cell.index])
-        values = interquartile_mean(returns.T) if len(steps) else np.zeros(0)
-        samples.append(Sample(cell, steps, values, stopped.get(cell.index, "")))
-    return Search(
-        name=source.facts.name,
-        kind="sweep",
-        source=results.folder,
-        metric=results.info["return_metric"],
-        task=source.facts.task,
-        samples=tuple(samples),
-        epochs=results.info["epochs"],
-        command=results.info.get("command") or "",
-        details=source.facts.details,
-        running=not results.ended,
-    )
 
 
 def is_tune_experiment(folder: Path) -> bool:
@@ -68,10 +38,10 @@ def is_tune_experiment(folder: Path) -> bool:
     return folder.is_dir() and any(_trial_folders(folder))
 
 
-def search_of_tune(folder: Path) -> Search:
+def read_tune(folder: Path) -> Comparison:
     """The trials of a Tune experiment: ``params.json`` and ``result.json`` or ``progress.csv`` of each.
 
-    Its final return is as a sweep's: over the last tenth of a trial's iterations, each seed's own where results have
+    A final return is as a sweep's: over the last tenth of a trial's iterations, each seed's own where results have
     them. A trial with fewer iterations than the longest counts as stopped early.
 
     Raises:
@@ -83,30 +53,44 @@ def search_of_tune(folder: Path) -> Search:
     metric = next((name for name in _METRICS if name in reported), None)
     if metric is None:
         raise InputError(f"No trial in {str(folder)!r} reports a return: none of {', '.join(_METRICS)}.")
+    steps = next((name for name in _STEPS if name in reported), None)
+    if steps is None:
+        raise InputError(f"No trial in {str(folder)!r} reports environment steps: none of {', '.join(_STEPS)}.")
+    name, longest = folder.resolve().name, max(map(len, rows.values()))
     parameters = _varied([_parameters(trial) for trial in folders])
-    longest = max((len(own) for own in rows.values()), default=0)
-    x = "env_steps" if "env_steps" in reported else "training_iteration"
-    samples = []
-    for index, (trial, axes) in enumerate(zip(folders, parameters, strict=True)):
-        own = [row for row in rows[trial.name] if metric in row]
-        returns = _final_returns(own, metric)
-        label = ", ".join(f"{name}={format_value(value)}" for name, value in axes.items()) or trial.name
-        cell = RankedCell(index, label, axes, returns, summarize(list(returns.values())), len(rows[trial.name]))
-        points = np.array([[row[x], row[metric]] for row in own]).reshape(-1, 2)
-        samples.append(Sample(cell, points[:, 0], points[:, 1], "Tune" if len(rows[trial.name]) < longest else ""))
-    samples.sort(key=lambda sample: (bool(sample.stopped_by), -sample.cell.order))
-    details = {"Trials": str(len(samples)), "Iterations": f"at most {longest}", "Metric": metric}
-    x_name = "environment steps" if x == "env_steps" else "training iterations"
-    return Search(
-        name=folder.resolve().name,
-        kind="Tune experiment",
-        source=folder,
-        metric=metric,
-        task="",
-        samples=tuple(samples),
-        epochs=longest,
-        details=details,
-        x_name=x_name,
+    cells = tuple(
+        _cell(name, trial.name, axes, rows[trial.name], (metric, steps), longest)
+        for trial, axes in zip(folders, parameters, strict=True)
+    )
+    details = {"Trials": str(len(cells)), "Iterations": f"at most {longest}", "Metric": metric}
+    facts = ExperimentFacts(name, folder, "Tune experiment", details, search=True)
+    return Comparison(cells, (facts,), metric, varying_axes(cells))
+
+
+def _cell(
+    experiment: str,
+    trial: str,
+    axes: Mapping[str, Any],
+    rows: Sequence[Mapping[str, float]],
+    names: tuple[str, str],
+    longest: int,
+) -> CellCurves:
+    """A trial with ``rows`` of results, by the names of its metric and its steps."""
+    measured = [row for row in rows if all(name in row for name in names)]
+    curves, last = _curves(measured, *names), _curves(measured[-final_window(len(measured)) :], *names)
+    stopped = len(rows) < longest
+    return CellCurves(
+        label=", ".join(f"{name}={format_value(value)}" for name, value in axes.items()) or trial,
+        axes=axes,
+        seeds=tuple(curves),
+        final_returns={seed: float(curve.values.mean()) for seed, curve in last.items()},
+        missing={},
+        epochs=len(rows),
+        stopped=dict.fromkeys(curves, len(rows)) if stopped else {},
+        stopped_by="Tune" if stopped else "",
+        experiment=experiment,
+        returns=curves,
+        metrics={},
     )
 
 
@@ -155,16 +139,16 @@ def _rows(trial: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _final_returns(rows: Sequence[Mapping[str, float]], metric: str) -> dict[int, float]:
-    """By seed where the results tell each seed's, else of the trial as a whole."""
-    if not rows:
-        return {}
-    last = rows[-final_window(len(rows)) :]
-    base = metric.removesuffix("_iqm")
-    seeds = [name for name in last[-1] if name.startswith("seeds/seed_") and name.endswith(f"/{base}")]
-    names = {int(name.split("/")[1].removeprefix("seed_")): name for name in seeds} or {0: metric}
-    values = {seed: [row[name] for row in last if name in row] for seed, name in names.items()}
-    return {seed: float(np.mean(own)) for seed, own in values.items() if own}
+def _curves(rows: Sequence[Mapping[str, float]], metric: str, steps: str) -> dict[int, SeedCurve]:
+    """The metric by seed where the results tell each seed's, else of the trial as a whole, as of seed 0."""
+    pattern = rf"seeds/seed_(\d+)/{metric.removesuffix('_iqm')}"
+    names = {int(match[1]): name for name in (rows[-1] if rows else ()) if (match := re.fullmatch(pattern, name))}
+    curves = {}
+    for seed, name in sorted((names or {0: metric}).items()):
+        own = [row for row in rows if name in row]
+        if own:
+            curves[seed] = SeedCurve.of([row[steps] for row in own], [row[name] for row in own])
+    return curves
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
