@@ -9,10 +9,10 @@ import pytest
 
 from tests.report.synthetic import cell_of, comparison_of
 from vagram_ray.commands import InputError
+from vagram_ray.records.tables import markdown, write_tables
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import Comparison, with_reference
 from vagram_ray.report.figure_style import line_styles
-from vagram_ray.report.table_text import markdown, write_tables
 from vagram_ray.report.tables import report_tables
 from vagram_ray.report.verdict import verdict
 

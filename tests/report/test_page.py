@@ -88,7 +88,7 @@ def test_everything_stands_on_the_page(page: Path, comparison: Comparison) -> No
         assert " ".join(sentence.split()) in text
     for cell in comparison.cells:
         assert cell.label in text
-    assert "seed 3: became NaN in epoch 7; seed 3 counts as the worst final return of the cell, " in text
+    assert "seed 3 became NaN in epoch 7; seed 3 counts as the worst final return of the cell, " in text
     assert COMMAND in text
     assert "GPU hours 0.1" in text
     # On the first screen, before the first figure: what was run, what is amiss, what comes next.
@@ -203,7 +203,7 @@ def test_a_comparison_without_results_has_a_page() -> None:
     cells = [cell_of([], missing={0: "never reported"}, model_loss=loss) for loss in ("vagram", "nll")]
     text = Outline(render_page(comparison_of(*cells), [])).text
     assert "2 of 2 seeds do not count" not in text  # that stands with the figure of the seeds, and there is none
-    assert "seed 0: never reported" in text
+    assert "seed 0 never reported" in text
 
 
 # -- in a browser ------------------------------------------------------------------------------------------------

@@ -13,12 +13,12 @@ import pytest
 from scipy import stats
 
 from tests.report.synthetic import cell_of, comparison_of, normal
+from vagram_ray.records.intervals import Interval
 from vagram_ray.records.seed_statistics import interquartile_mean, summarize
 from vagram_ray.report import statistics
 from vagram_ray.report.bootstrap import resampled_counts, resampled_indices
 from vagram_ray.report.comparisons import compare_pairs, verdict_of
 from vagram_ray.report.statistics import (
-    Interval,
     final_iqm,
     holm,
     iqm_band,

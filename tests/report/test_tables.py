@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from tests.report.synthetic import cell_of, comparison_of, normal, write_sweep
+from vagram_ray.records.intervals import Interval, format_interval
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.summary import summary_csv
+from vagram_ray.records.tables import ReportTable, latex, markdown, write_tables
 from vagram_ray.report import load_comparison
-from vagram_ray.report.statistics import Interval, steps_to_reach
-from vagram_ray.report.table_text import ReportTable, latex, markdown, write_tables
+from vagram_ray.report.statistics import steps_to_reach
 from vagram_ray.report.tables import final_table, report_tables, thresholds_of
-from vagram_ray.report.text import format_interval
 
 
 def test_the_final_table_is_the_summary(tmp_path: Path) -> None:

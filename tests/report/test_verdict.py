@@ -172,7 +172,7 @@ def test_every_missing_seed_is_named() -> None:
     sentences = verdict(comparison_of(a, b))
     assert sentences[0] == "Not complete: 10 of 13 seeds came to their end, counted over all cells."
     assert sentence(sentences, "Missing in") == (
-        "Missing in model_loss=nll: seeds 2,5: became NaN in epoch 7; seed 9: never reported; "
+        "Missing in model_loss=nll: seeds 2,5 became NaN in epoch 7; seed 9 never reported; "
         "seeds 2,5,9 count as the worst final return of the cell, 1.00."
     )
     assert sentence(sentences, "counts as the worst of its cell in every number")

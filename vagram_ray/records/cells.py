@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from vagram_ray.records.intervals import format_interval
 from vagram_ray.records.seed_statistics import SeedStatistics, counted_returns, summarize
 from vagram_ray.text import format_number, format_seeds
 
@@ -71,19 +72,12 @@ class CellResult:
 
     def __str__(self) -> str:
         """The cell and its interquartile mean with the 95 % interval, ``label: -144 [-177, -120]``."""
-        own = self.statistics
-        interval = "" if math.isnan(own.low) else f" [{format_number(own.low)}, {format_number(own.high)}]"
-        return f"{self.label}: {format_number(own.iqm)}{interval}"
+        return f"{self.label}: {format_interval(self.statistics.interval)}"
 
     @property
     def set_options(self) -> str:
         """Its settings as options of the sweep's command: ``--set model_lr=0.001 --set utd_ratio=10``."""
         return " ".join(f"--set {shlex.quote(f'{axis}={_literal(value)}')}" for axis, value in self.axes.items())
-
-    @property
-    def counts(self) -> str:
-        """``7/8``: the seeds that came to their end, of those planned."""
-        return f"{len(self.final_returns)}/{len(self.seeds)}"
 
     @property
     def missing_in_words(self) -> str:

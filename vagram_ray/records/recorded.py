@@ -150,6 +150,12 @@ def cell_axes(info: Mapping[str, Any], cell: int) -> dict[str, Any]:
     return axes
 
 
+def planned_env_steps(info: Mapping[str, Any], cell: int) -> int | None:
+    """Environment steps of each seed of a cell, warm-up included, or None where an earlier version wrote the file."""
+    own = info["cells"][cell]
+    return own.get("warmup_steps", 0) + info["epochs"] * own["epoch_length"] if "epoch_length" in own else None
+
+
 def recorded_resources(info: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """What each trial asked for when it last ran by the content of ``sweep.json``, where that says it of the trial."""
     return {trial["name"]: trial["resources"] for trial in info["trials"] if trial.get("resources") is not None}

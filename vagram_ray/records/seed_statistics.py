@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vagram_ray.records.intervals import Interval
+
 BOOTSTRAP_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 MIN_SEEDS = 5
@@ -31,6 +33,11 @@ class SeedStatistics:
     high: float
     mean: float
     standard_error: float
+
+    @property
+    def interval(self) -> Interval:
+        """The interquartile mean with its interval."""
+        return Interval(self.iqm, self.low, self.high)
 
 
 def with_worst(values: np.ndarray, lost: np.ndarray) -> np.ndarray:

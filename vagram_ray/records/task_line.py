@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vagram_ray.records.recorded import cell_axes, cell_settings
+from vagram_ray.records.recorded import cell_axes, cell_settings, planned_env_steps
 from vagram_ray.text import plural
 
 MAX_VALUES = 8
@@ -26,12 +26,7 @@ def task_line(info: Mapping[str, Any], cells: Iterable[int] | None = None) -> st
     axes = [cell_axes(info, place) for place in places]
     overrides = info.get("overrides", {})
     settings = [cell_settings(info, place) or {**overrides, **own} for place, own in zip(places, axes, strict=True)]
-    recorded = [info["cells"][place] for place in places]
-    steps = [
-        cell.get("warmup_steps", 0) + info["epochs"] * cell["epoch_length"]
-        for cell in recorded
-        if "epoch_length" in cell
-    ]
+    steps = [planned for place in places if (planned := planned_env_steps(info, place)) is not None]
     return describe_task(settings, axes, len(info["seeds"]), steps)
 
 

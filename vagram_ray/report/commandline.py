@@ -91,10 +91,10 @@ def report(
         from vagram_ray.report.wandb_workspace import check_logged
 
         check_logged(comparison)
+    from vagram_ray.records.tables import write_tables
     from vagram_ray.report.comparisons import compare_pairs
     from vagram_ray.report.figures import check_metrics, draw_figures
     from vagram_ray.report.page import write_page
-    from vagram_ray.report.table_text import write_tables
     from vagram_ray.report.tables import report_tables
     from vagram_ray.report.text import task_lines
     from vagram_ray.report.verdict import verdict

@@ -23,12 +23,12 @@ from functools import partial
 from itertools import combinations
 from typing import Literal, NamedTuple
 
+from vagram_ray.records.intervals import Interval
 from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report import paired
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import (
     SIGNIFICANCE,
-    Interval,
     areas_under_curves,
     equivalence_p,
     final_iqm,

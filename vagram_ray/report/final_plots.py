@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vagram_ray.records.intervals import Interval, format_interval
 from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.comparisons import PairComparison
 from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import Drawing, note, why_empty
 from vagram_ray.report.figure_files import PanelPlot, Plot
 from vagram_ray.report.figure_style import ALARM, INK, MUTED, NICE_STEPS
-from vagram_ray.report.statistics import Interval, final_iqm, performance_profile
-from vagram_ray.report.text import format_interval
+from vagram_ray.report.statistics import final_iqm, performance_profile
 from vagram_ray.text import format_number
 
 if TYPE_CHECKING:

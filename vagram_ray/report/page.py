@@ -8,20 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vagram_ray.files import write_atomically
+from vagram_ray.records.intervals import format_interval
+from vagram_ray.records.tables import ReportTable
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.dashboard import PREFIX
 from vagram_ray.report.figure_files import Figure
 from vagram_ray.report.figure_style import css_color, css_variables
-from vagram_ray.report.table_text import ReportTable
 from vagram_ray.report.tables import report_tables
-from vagram_ray.report.text import (
-    describe_panel,
-    format_interval,
-    seeds_in_figures,
-    spoken,
-    task_lines,
-)
+from vagram_ray.report.text import describe_panel, seeds_in_figures, spoken, task_lines
 from vagram_ray.report.verdict import definitions, findings, next_step, warnings_in_short
 from vagram_ray.text import format_number
 

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from vagram_ray.records.intervals import Interval
 from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean
 from vagram_ray.report.bootstrap import interval_ends, resampled_counts, resampled_indices
 from vagram_ray.report.curves import CellCurves
-from vagram_ray.report.statistics import SIGNIFICANCE, UNKNOWN_INTERVAL, Interval, needed_seeds
+from vagram_ray.report.statistics import SIGNIFICANCE, UNKNOWN_INTERVAL, needed_seeds
 
 
 def differences(a: CellCurves, b: CellCurves, seeds: Sequence[int]) -> np.ndarray:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from vagram_ray.files import write_atomically
+from vagram_ray.records.intervals import format_ends
 from vagram_ray.records.seed_statistics import MIN_SEEDS
+from vagram_ray.records.tables import ReportTable, Row, make_table, write_tables
 from vagram_ray.report.figure_files import Figure, save_plot
 from vagram_ray.report.page import PAGE_FILE, Page, Section
 from vagram_ray.report.search import Search
 from vagram_ray.report.search_importance import Importance, importance
 from vagram_ray.report.search_plots import plots_of_search
-from vagram_ray.report.statistics import Interval
-from vagram_ray.report.table_text import ReportTable, write_tables
-from vagram_ray.report.text import format_ends
 from vagram_ray.text import format_number, format_value, plural
 
 RANKING = "ranking"
@@ -92,28 +91,24 @@ def _rivals(search: Search) -> list[str]:
 
 def ranking_table(search: Search) -> ReportTable:
     """A row per sample, the best one first."""
-    import pandas as pd
 
-    rows, texts = [], []
-    for place, sample in enumerate(search.samples, start=1):
-        own, seeds = sample.statistics, len(sample.final_returns)
-        settings = {name: sample.axes.get(name, "") for name in search.names}
-        plain = {name: format_value(value) if isinstance(value, list) else value for name, value in settings.items()}
-        numbers = {"iqm": own.iqm, "low_95": own.low, "high_95": own.high, "seeds": seeds, "epochs": sample.epochs}
-        named = {"stopped_by": sample.stopped_by, "options": sample.set_options}
-        rows.append({"rank": place, "sample": sample.label, **plain, **numbers, **named})
-        shown = {name: format_value(value) for name, value in settings.items()}
-        end = f"{sample.epochs}, stopped by {sample.stopped_by}" if sample.stopped else str(sample.epochs)
-        result = {
-            "IQM": format_number(own.iqm),
-            "95 %": format_ends(Interval(own.iqm, own.low, own.high)),
-            "seeds": str(seeds),
-            "epochs": end,
-        }
-        texts.append({"rank": str(place), **shown, **result})
+    def rows() -> Iterator[Row]:
+        for place, sample in enumerate(search.samples, start=1):
+            own, seeds = sample.statistics, len(sample.final_returns)
+            settings = {name: sample.axes.get(name, "") for name in search.names}
+            shown = {name: format_value(value) for name, value in settings.items()}
+            plain = {name: shown[name] if isinstance(value, list) else value for name, value in settings.items()}
+            numbers = {"iqm": own.iqm, "low_95": own.low, "high_95": own.high, "seeds": seeds, "epochs": sample.epochs}
+            named = {"stopped_by": sample.stopped_by, "options": sample.set_options}
+            end = f"{sample.epochs}, stopped by {sample.stopped_by}" if sample.stopped else str(sample.epochs)
+            result = {"IQM": format_number(own.iqm), "95 %": format_ends(own.interval)}
+            yield (
+                {"rank": place, "sample": sample.label, **plain, **numbers, **named},
+                {"rank": str(place), **shown, **result, "seeds": str(seeds), "epochs": end},
+            )
+
     caption = f"Ranking by {search.comparison.return_metric}: those that were stopped early after the others"
-    numeric = frozenset({"rank", "IQM", "95 %", "seeds", *search.names})
-    return ReportTable(RANKING, caption, pd.DataFrame(rows), pd.DataFrame(texts), numeric)
+    return make_table(RANKING, caption, rows(), {"rank", "IQM", "95 %", "seeds", *search.names})
 
 
 # -- page --------------------------------------------------------------------------------------------------------

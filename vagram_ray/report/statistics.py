@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from vagram_ray.records.intervals import Interval
 from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean, with_worst
 from vagram_ray.report.bootstrap import (
     CHUNK,
@@ -37,14 +37,6 @@ MAX_STEPS = 400
 POWER, SIGNIFICANCE = 0.8, 0.05
 MAX_SEEDS = 1000
 """More seeds per cell than this are no answer."""
-
-
-class Interval(NamedTuple):
-    """An estimate and the ends of its 95 % interval, or NaN where there are too few seeds."""
-
-    value: float
-    low: float
-    high: float
 
 
 UNKNOWN_INTERVAL = Interval(math.nan, math.nan, math.nan)
@@ -185,8 +177,7 @@ def _mean_between(curve: SeedCurve, start: int, end: int) -> float:
 
 def final_iqm(cell: CellCurves) -> Interval:
     """IQM of the final returns with the interval of the sweep's own summary."""
-    statistics = cell.statistics
-    return Interval(statistics.iqm, statistics.low, statistics.high)
+    return cell.statistics.interval
 
 
 def iqm_difference(a: CellCurves, b: CellCurves) -> Interval:

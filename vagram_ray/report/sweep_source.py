@@ -10,7 +10,8 @@ from typing import Any
 from vagram_ray.commands import InputError
 from vagram_ray.records import SweepError
 from vagram_ray.records.cohort import ENVIRONMENT_FAULT
-from vagram_ray.records.recorded import cell_settings
+from vagram_ray.records.origin import origin
+from vagram_ray.records.recorded import cell_settings, planned_env_steps
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.task_line import task_line
 from vagram_ray.records.trials import TrialRecords
@@ -23,7 +24,6 @@ from vagram_ray.report.curves import (
     varying_axes,
 )
 from vagram_ray.report.search import is_search
-from vagram_ray.report.sweep_facts import sweep_details
 from vagram_ray.text import canonical
 
 _Columns = dict[str, dict[int, tuple[list[int], list[float]]]]
@@ -47,7 +47,7 @@ def read_sweep(folder: Path) -> Comparison:
         folder.resolve().name,
         folder,
         "sweep",
-        sweep_details(results, cells),
+        origin(results),
         task_line(info),
         info.get("replaced_task", ""),
         search=is_search(info),
@@ -57,7 +57,7 @@ def read_sweep(folder: Path) -> Comparison:
 
 
 def _read_cell(results: SweepResults, index: int) -> CellCurves:
-    info, own, cell = results.info, results.info["cells"][index], results.cells[index]
+    info, cell = results.info, results.cells[index]
     columns: _Columns = {}
     for trial in results.cell_trials(index):
         _collect(trial, columns)
@@ -65,7 +65,7 @@ def _read_cell(results: SweepResults, index: int) -> CellCurves:
         name: {seed: SeedCurve.of(steps, values) for seed, (steps, values) in sorted(by_seed.items())}
         for name, by_seed in sorted(columns.items())
     }
-    planned = own.get("warmup_steps", 0) + info["epochs"] * own["epoch_length"] if "epoch_length" in own else None
+    planned = planned_env_steps(info, index)
     settings = cell_settings(info, index)
     run = {key: value for key, value in settings.items() if key not in ("seed", "seeds")}
     described = {"epochs": info["epochs"], "metric": info["return_metric"], "steps": planned, "settings": run}

@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vagram_ray.records.intervals import Interval, format_ends, format_interval, format_probability
+from vagram_ray.records.tables import FINAL_NUMERIC, ReportTable, Row, final_row, make_table, without_empty
 from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, Comparison
-from vagram_ray.report.statistics import (
-    MAX_SEEDS,
-    UNKNOWN_INTERVAL,
-    Interval,
-    areas_under_curves,
-    iqm_span,
-    steps_to_reach,
-)
-from vagram_ray.report.table_text import ReportTable
-from vagram_ray.report.text import format_ends, format_interval, format_probability
-from vagram_ray.text import format_number, format_seeds, format_value
+from vagram_ray.report.statistics import MAX_SEEDS, UNKNOWN_INTERVAL, areas_under_curves, iqm_span, steps_to_reach
+from vagram_ray.text import format_number, format_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,23 +52,13 @@ def final_table(comparison: Comparison) -> pd.DataFrame:
     """One row per cell: its axes, and the final return as in the sweep's ``summary.csv``.
 
     Columns: ``cell``, ``experiment``, one per axis, then ``iqm``, ``low_95``, ``high_95``, ``mean``,
-    ``standard_error``, ``way_iqm``, ``way_low_95``, ``way_high_95`` (of the mean returns along the way), ``num_seeds``
-    (those that came to their end), ``num_planned``, ``missing`` and ``counted_as_worst``.
+    ``standard_error``, ``num_seeds`` (those that came to their end), ``num_planned``, ``missing``,
+    ``counted_as_worst``, ``notes``, and ``way_iqm``, ``way_low_95``, ``way_high_95`` of the mean returns along the way.
     """
     return _final_returns(comparison).data
 
 
 # -- what is in them ---------------------------------------------------------------------------------------------
-
-
-def _table(
-    name: str, caption: str, rows: Iterator[tuple[dict[str, Any], dict[str, str]]], numeric: Sequence[str]
-) -> ReportTable:
-    import pandas as pd
-
-    pairs = list(rows)
-    data, text = (pd.DataFrame([pair[side] for pair in pairs]) for side in (0, 1))
-    return ReportTable(name, caption, data, text, frozenset(numeric))
 
 
 def _final_returns(comparison: Comparison) -> ReportTable:
@@ -84,46 +67,20 @@ def _final_returns(comparison: Comparison) -> ReportTable:
     definition = next((facts.details.get("Final return", "") for facts in comparison.experiments), "")
     caption = f"Final return{f': {definition}' if definition else ''}; along the way: mean return over all steps"
 
-    def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    def rows() -> Iterator[Row]:
         for cell in comparison.cells:
-            s, way = cell.statistics, replace(cell, final_returns=areas_under_curves(cell)[0]).statistics
+            way = replace(cell, final_returns=areas_under_curves(cell)[0]).statistics
+            data, text = final_row(cell)
+            own = {axis: _plain(cell.axes.get(axis)) for axis in axes}
+            ends = {"way_iqm": way.iqm, "way_low_95": way.low, "way_high_95": way.high}
+            named = {"experiment": cell.experiment} if several else {}
             yield (
-                {
-                    "cell": cell.label,
-                    "experiment": cell.experiment,
-                    **{axis: _plain(cell.axes.get(axis)) for axis in axes},
-                    "iqm": s.iqm,
-                    "low_95": s.low,
-                    "high_95": s.high,
-                    "mean": s.mean,
-                    "standard_error": s.standard_error,
-                    "way_iqm": way.iqm,
-                    "way_low_95": way.low,
-                    "way_high_95": way.high,
-                    "num_seeds": len(cell.final_returns),
-                    "num_planned": len(cell.seeds),
-                    "missing": cell.missing_in_words,
-                    "counted_as_worst": format_seeds(cell.worst),
-                },
-                {
-                    "cell": cell.label,
-                    **({"experiment": cell.experiment} if several else {}),
-                    "IQM": format_number(s.iqm),
-                    "95 % interval": format_ends(Interval(s.iqm, s.low, s.high)),
-                    "mean ± s.e.": format_number(s.mean)
-                    + ("" if math.isnan(s.standard_error) else f" ± {format_number(s.standard_error)}"),
-                    "along the way (IQM)": format_interval(Interval(way.iqm, way.low, way.high)),
-                    "seeds": cell.counts,
-                    "missing": cell.missing_in_words,
-                    "counted as the worst": format_seeds(cell.worst),
-                },
+                {"cell": cell.label, "experiment": cell.experiment, **own, **data, **ends},
+                {"cell": cell.label, **named, **text, "along the way (IQM)": format_interval(way.interval)},
             )
 
-    numeric = ["IQM", "95 % interval", "mean ± s.e.", "along the way (IQM)", "seeds"]
-    table = _table("final_returns", caption, rows(), numeric)
-    if any(cell.missing for cell in comparison.cells):
-        return table
-    return table._replace(text=table.text.drop(columns=["missing", "counted as the worst"]))
+    table = make_table("final_returns", caption, rows(), [*FINAL_NUMERIC, "along the way (IQM)"])
+    return without_empty(table, "missing", "notes")
 
 
 def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
@@ -136,13 +93,13 @@ def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
         "(power 0.8, corrected); along the way: the same difference of the mean returns over all steps"
     )
 
-    def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    def rows() -> Iterator[Row]:
         for pair in compared:
             if pair.comparable:
                 yield _pair_data(pair), _pair_text(pair)
 
     numeric = ["difference", "probability of improvement", "p", "p (Holm)", "seeds needed", "along the way"]
-    return _table("pairs", caption, rows(), numeric)
+    return make_table("pairs", caption, rows(), numeric)
 
 
 def _pair_data(pair: PairComparison) -> dict[str, Any]:
@@ -218,14 +175,14 @@ def _against_reference(comparison: Comparison, compared: Sequence[PairComparison
         "IQMs, Mann-Whitney p)"
     )
 
-    def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    def rows() -> Iterator[Row]:
         for pair in own if comparison.reference is not None or len(comparison.lines) > 2 else ():
             yield _reference_row(seen_from(pair, pair.second_name if pair.first_name == focus else pair.first_name))
 
-    return _table("against_reference", caption, rows(), ["IQM", "difference", "p", "p (Holm)", "along the way"])
+    return make_table("against_reference", caption, rows(), ["IQM", "difference", "p", "p (Holm)", "along the way"])
 
 
-def _reference_row(pair: PairComparison) -> tuple[dict[str, Any], dict[str, str]]:
+def _reference_row(pair: PairComparison) -> Row:
     names = {"panel": pair.panel, "method": pair.first_name}
     iqms = {"iqm": pair.first_iqm.value, "reference_iqm": pair.second_iqm.value}
     data = {**names, "reference": pair.second_name, **iqms, **_numbers(pair)}
@@ -249,7 +206,7 @@ def _steps(comparison: Comparison) -> ReportTable:
         "to its highest IQM"
     )
 
-    def rows() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    def rows() -> Iterator[Row]:
         for panel in comparison.panels():
             thresholds = thresholds_of(panel.cells)
             for cell in panel.cells if len(thresholds) else ():
@@ -257,12 +214,10 @@ def _steps(comparison: Comparison) -> ReportTable:
                 for share, threshold, steps in zip(THRESHOLD_SHARES, thresholds, reached, strict=True):
                     yield _steps_row(panel.title, comparison.line_name(cell), share, threshold, steps)
 
-    return _table("steps_to_threshold", caption, rows(), ["threshold", "env steps", "95 % interval"])
+    return make_table("steps_to_threshold", caption, rows(), ["threshold", "env steps", "95 % interval"])
 
 
-def _steps_row(
-    panel: str, line: str, share: float, threshold: float, steps: Interval
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _steps_row(panel: str, line: str, share: float, threshold: float, steps: Interval) -> Row:
     never = math.isinf(steps.value)
     data = {
         "panel": panel,

@@ -1,50 +1,12 @@
-"""Numbers, intervals, methods and missing seeds as a report says them."""
+"""Methods, panels, tasks and numbers of seeds as a report says them."""
 
 from __future__ import annotations
 
-import math
-
 from vagram_ray.records.task_line import describe_task
 from vagram_ray.report.curves import CellCurves, Comparison
-from vagram_ray.report.statistics import Interval
-from vagram_ray.text import format_number, format_value
+from vagram_ray.text import format_value
 
 _SPOKEN = {"none": "plain SAC"}  # model_loss=none is SAC in the same code
-
-
-def format_interval(interval: Interval) -> str:
-    """``8.7 [-39.0, 82.5]``: all three with the digits that the largest needs, ``-`` for what is not there."""
-    if math.isnan(interval.value):
-        return "-"
-    if math.isnan(interval.low):
-        return format_number(interval.value)
-    return f"{_digits(interval.value, interval)} {format_ends(interval)}"
-
-
-def format_ends(interval: Interval) -> str:
-    """``[-39.0, 82.5]``, or ``-`` where there are too few seeds for an interval."""
-    if math.isnan(interval.low):
-        return "-"
-    return f"[{_digits(interval.low, interval)}, {_digits(interval.high, interval)}]"
-
-
-def _digits(value: float, interval: Interval) -> str:
-    if not math.isfinite(value):
-        return "-" if math.isnan(value) else "never"  # an infinite end is a number of steps that does not suffice
-    largest = max(abs(number) for number in interval if math.isfinite(number))
-    if largest < 1:
-        return f"{value:.3g}"
-    decimals = 0 if largest >= 100 else 1 if largest >= 10 else 2
-    return f"{value:,.{decimals}f}" if round(value, decimals) else f"{0:.{decimals}f}"  # never -0
-
-
-def format_probability(interval: Interval) -> str:
-    """``0.75 [0.47, 0.97]``."""
-    if math.isnan(interval.value):
-        return "-"
-    if math.isnan(interval.low):
-        return f"{interval.value:.2f}"
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def spoken(line: str) -> str:

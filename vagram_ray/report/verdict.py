@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
+from vagram_ray.records.intervals import format_interval, format_probability
 from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.comparisons import (
     MARGIN_SHARE,
@@ -19,12 +20,7 @@ from vagram_ray.report.comparisons import (
 )
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.statistics import MAX_SEEDS, SIGNIFICANCE
-from vagram_ray.report.text import (
-    describe_panel,
-    format_interval,
-    format_probability,
-    spoken,
-)
+from vagram_ray.report.text import describe_panel, spoken
 from vagram_ray.text import format_number, plural
 
 MAX_SENTENCES = 24

@@ -1,14 +1,20 @@
-"""Tables as files: CSV holds the data, Markdown and LaTeX the text (LaTeX needs the package booktabs)."""
+"""Tables of results: data for further work, and text to show, in the same rows.
+
+As files CSV holds the data, Markdown and LaTeX the text (LaTeX needs the package booktabs).
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vagram_ray.files import write_atomically
-from vagram_ray.text import csv_value, markdown_row, markdown_text
+from vagram_ray.records.cells import CellResult
+from vagram_ray.records.intervals import format_ends
+from vagram_ray.text import csv_value, format_number, format_seeds, markdown_row, markdown_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +34,55 @@ class ReportTable(NamedTuple):
     """Columns of ``text`` that are aligned to the right."""
 
 
+Row = tuple[dict[str, Any], dict[str, str]]
+"""Data and text of a row, by column."""
+
+
+def make_table(name: str, caption: str, rows: Iterable[Row], numeric: Iterable[str]) -> ReportTable:
+    """A table of these rows."""
+    import pandas as pd
+
+    pairs = list(rows)
+    data, text = (pd.DataFrame([pair[side] for pair in pairs]) for side in (0, 1))
+    return ReportTable(name, caption, data, text, frozenset(numeric))
+
+
+FINAL_NUMERIC = ("IQM", "95 % interval", "mean ± s.e.", "seeds")
+
+
+def final_row(cell: CellResult) -> Row:
+    """The final returns of a cell."""
+    s = cell.statistics
+    error = "" if math.isnan(s.standard_error) else f" ± {format_number(s.standard_error)}"
+    data = {
+        "iqm": s.iqm,
+        "low_95": s.low,
+        "high_95": s.high,
+        "mean": s.mean,
+        "standard_error": s.standard_error,
+        "num_seeds": len(cell.final_returns),
+        "num_planned": len(cell.seeds),
+        "missing": cell.missing_in_words,
+        "counted_as_worst": format_seeds(cell.worst),
+        "notes": cell.notes,
+    }
+    text = {
+        "IQM": format_number(s.iqm),
+        "95 % interval": format_ends(s.interval),
+        "mean ± s.e.": format_number(s.mean) + error,
+        "seeds": f"{len(cell.final_returns)}/{len(cell.seeds)}",
+        "missing": cell.missing_in_words,
+        "notes": cell.notes,
+    }
+    return data, text
+
+
+def without_empty(table: ReportTable, *columns: str) -> ReportTable:
+    """The table, of whose text those of the columns are left out that are empty in every row."""
+    empty = [name for name in columns if not table.text[name].any()]
+    return table._replace(text=table.text.drop(columns=empty))
+
+
 def write_tables(tables: Sequence[ReportTable], folder: Path, task: str = "") -> list[Path]:
     """Write every table as ``NAME.csv``, ``NAME.md`` and ``NAME.tex``, and return the paths.
 
@@ -39,7 +94,7 @@ def write_tables(tables: Sequence[ReportTable], folder: Path, task: str = "") ->
     paths = []
     for table in tables:
         for suffix, text in (
-            ("csv", table.data.map(csv_value).rename(columns=csv_value).to_csv(index=False, lineterminator="\n")),
+            ("csv", csv_text(table)),
             ("md", markdown(table, task)),
             ("tex", latex(table, task)),
         ):
@@ -47,6 +102,11 @@ def write_tables(tables: Sequence[ReportTable], folder: Path, task: str = "") ->
             write_atomically(path, text)
             paths.append(path)
     return paths
+
+
+def csv_text(table: ReportTable) -> str:
+    """The table's data, full precision, empty where there is nothing."""
+    return str(table.data.map(csv_value).rename(columns=csv_value).to_csv(index=False, lineterminator="\n"))
 
 
 def markdown(table: ReportTable, task: str = "") -> str:

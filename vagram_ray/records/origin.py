@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.recorded import CPU, GPU, recorded_amount
+from vagram_ray.records.recorded import CPU, GPU, planned_env_steps, recorded_amount
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.trials import final_window
-from vagram_ray.report.curves import CellCurves
 from vagram_ray.text import format_duration, format_number, format_seeds, plural
 
 
-def sweep_details(results: SweepResults, cells: Sequence[CellCurves]) -> dict[str, str]:
+def origin(results: SweepResults) -> dict[str, str]:
     """Titles and texts of what ``sweep.json`` and the records tell. What they do not tell is left out."""
-    return {title: str(text) for title, text in _details(results, cells) if text}
+    return {title: str(text) for title, text in _facts(results) if text}
 
 
-def _details(results: SweepResults, cells: Sequence[CellCurves]) -> Iterator[tuple[str, str]]:
-    info = results.info
+def _facts(results: SweepResults) -> Iterator[tuple[str, str]]:
+    info, cells = results.info, results.cells
     yield "Description", info.get("description") or ""
     yield "Command", info.get("command") or ""
     yield "Scale", info.get("scale") or ""
     yield "Cells", str(len(cells))
     yield "Seeds", f"{format_seeds(sorted(info['seeds']))} per cell"
     yield "Epochs", str(info["epochs"])
-    yield "Environment steps", _steps(cells)
-    yield "Final return", _definition(info)
+    yield "Environment steps", _steps(info)
+    yield "Final return", definition(info)
     yield "Started", info.get("started") or ""
     yield "Wall time", _wall_time(info)
     yield "Launches", _launches(info)
@@ -38,19 +37,22 @@ def _details(results: SweepResults, cells: Sequence[CellCurves]) -> Iterator[tup
     yield "Versions", ", ".join(f"{name} {number}" for name, number in (info.get("versions") or {}).items())
     yield "Commit", ", then ".join(_distinct(info, "git_commit"))
     yield "Failed trials", _failed(info, results.folder)
-    yield "Complete", _complete(cells)
+    planned, there = sum(len(cell.seeds) for cell in cells), sum(len(cell.final_returns) for cell in cells)
+    missing = f"no, {there} of {planned} seeds"
+    yield "Complete", missing if there < planned else f"yes, {plural(planned, 'seed')} in all"
 
 
-def _steps(cells: Sequence[CellCurves]) -> str:
-    planned = sorted({cell.planned_env_steps for cell in cells if cell.planned_env_steps is not None})
+def _steps(info: Mapping[str, Any]) -> str:
+    planned = sorted({steps for index in range(len(info["cells"])) if (steps := planned_env_steps(info, index))})
     return " or ".join(f"{steps:,}" for steps in planned) + " per seed, warm-up included" if planned else ""
 
 
-def _definition(info: Mapping[str, Any]) -> str:
+def definition(info: Mapping[str, Any]) -> str:
+    """What a final return is in a sweep, by the content of its ``sweep.json``."""
     epochs = info["epochs"]
     first = epochs - final_window(epochs) + 1
     where = f"epoch {epochs}" if first == epochs else f"epochs {first}-{epochs}"
-    return f"mean of a seed's values in the last tenth of the epochs, here {where}"
+    return f"mean of a seed's values of {info['return_metric']} in the last tenth of the epochs, here {where}"
 
 
 def _wall_time(info: Mapping[str, Any]) -> str:
@@ -111,9 +113,3 @@ def _below(path: str, folder: Path) -> str:
     """A path inside the sweep's folder without what leads there, which differs between machines."""
     _, found, rest = str(path).partition(f"/{folder.resolve().name}/")
     return rest if found else Path(path).name
-
-
-def _complete(cells: Sequence[CellCurves]) -> str:
-    planned = sum(len(cell.seeds) for cell in cells)
-    there = sum(len(cell.final_returns) for cell in cells)
-    return f"yes, {plural(planned, 'seed')} in all" if there == planned else f"no, {there} of {planned} seeds"
