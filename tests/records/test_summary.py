@@ -104,8 +104,7 @@ def test_what_a_final_return_is_stands_below_the_tables(epochs: int, where: str,
     results = build({0: [1.0] * epochs}, epochs=epochs)
     assert not results.cells[0].early
     sentence = (
-        "Final return: mean of a seed's values of eval/episode_return in the last tenth of the epochs, here "
-        f"{where}."
+        f"Final return: mean of a seed's values of eval/episode_return in the last tenth of the epochs, here {where}."
     )
     assert sentence in " ".join(closing_text(results, Outcome(5.0, {}, False, ()), tmp_path).split())
     write_summary(results)

@@ -142,5 +142,8 @@ def summary_markdown(results: SweepResults) -> str:
     parts = [f"# {results.name}", *(markdown_text(text) for text in told if text), verdict(results)]
     table = markdown(without_empty(summary_table(results), "notes")).strip()
     parts += [table, *warnings(results)]
-    facts = [f"- {title}: {f'`{text}`' if title == 'Command' else text}" for title, text in origin(results).items()]
+    shown = {
+        title: f"`{text}`" if title == "Command" else markdown_text(text) for title, text in origin(results).items()
+    }
+    facts = [f"- {title}: {text}" for title, text in shown.items()]
     return "\n\n".join([*parts, *([FEW_SEEDS] if _few_seeds(results) else []), "\n".join(facts)]) + "\n"
