@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vagram_ray.files import write_atomically
+from vagram_ray.records import SweepResults, TrialRecords
 from vagram_ray.records.folder import SweepFolder, make_record, whole_epochs
-from vagram_ray.records.results import SweepResults, TrialRecords
 from vagram_ray.sweep.plan.content import plan_content, rewrite_plan
 from vagram_ray.sweep.plan.plan import SweepPlan
 

@@ -19,7 +19,6 @@ from vagram_ray.report import statistics
 from vagram_ray.report.bootstrap import resampled_counts, resampled_indices
 from vagram_ray.report.comparisons import compare_pairs, verdict_of
 from vagram_ray.report.statistics import (
-    final_iqm,
     holm,
     iqm_band,
     iqm_difference,
@@ -104,7 +103,7 @@ def test_nothing_depends_on_what_was_called_before() -> None:
 
     def everything() -> list[Any]:
         profile = performance_profile(a, [0.0])
-        numbers = [*iqm_difference(a, b), *probability_of_improvement(a, b), *final_iqm(a)]
+        numbers = [*iqm_difference(a, b), *probability_of_improvement(a, b), *a.statistics.interval]
         return [*numbers, *(part.tolist() for part in (*profile, *iqm_band(normal(2, 8, 3))))]
 
     first = everything()
@@ -147,7 +146,7 @@ def test_lost_seeds_count_as_the_worst_in_curves_from_where_they_end() -> None:
     # 1, 1, 3, 5 and 6, 6, 6, 8 and 7, 7, 7, 9, of which the two in the middle count.
     assert iqm_band(returns)[0].tolist() == [2.0, 6.0, 7.0]
     assert cell.scores == {0: 9.0, 1: 7.0, 2: 7.0, 4: 7.0}
-    assert final_iqm(cell).value == 7.0
+    assert cell.statistics.iqm == 7.0
     assert performance_profile(cell, [8.0])[0].tolist() == [0.25]
 
 
@@ -212,8 +211,10 @@ def test_steps_to_reach_with_few_seeds() -> None:
 def test_the_final_iqm_is_the_summarys() -> None:
     for count in (1, 2, 8):
         expected = summarize(normal(count, count))
-        np.testing.assert_equal(final_iqm(cell_of(normal(count, count))), (expected.iqm, expected.low, expected.high))
-    assert math.isnan(final_iqm(cell_of([])).value)
+        np.testing.assert_equal(
+            cell_of(normal(count, count)).statistics.interval, (expected.iqm, expected.low, expected.high)
+        )
+    assert math.isnan(cell_of([]).statistics.iqm)
 
 
 def test_differences_agree_with_rliable(rliable_intervals: Any) -> None:

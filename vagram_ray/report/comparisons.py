@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -31,7 +30,6 @@ from vagram_ray.report.statistics import (
     SIGNIFICANCE,
     areas_under_curves,
     equivalence_p,
-    final_iqm,
     holm,
     iqm_difference,
     iqm_span,
@@ -55,8 +53,6 @@ class PairComparison:
     second: CellCurves
     first_name: str
     second_name: str
-    first_iqm: Interval
-    second_iqm: Interval
     seeds: tuple[int, ...]
     """The seeds that were compared with themselves, or none where the cells' seeds differ and the pair is unpaired."""
     difference: Interval
@@ -65,14 +61,14 @@ class PairComparison:
     """That the first ends above the second: on the same seed, or unpaired a seed of the one above one of the other."""
     p_value: float
     """Wilcoxon's signed-rank test, unpaired Mann-Whitney's, two-sided, for this pair alone."""
-    adjusted_p_value: float
-    """After Holm's correction for all comparisons with the reference, or for all other pairs."""
-    equivalence_p_value: float
-    """Of the test of equivalence within ``margin``, after Holm's correction."""
     margin: float
     """Half the width of the range of differences that count as none, in units of the return."""
-    verdict: Verdict
-    seeds_needed: int | None
+    equivalence_p_value: float
+    """Of the test of equivalence within ``margin``, after Holm's correction."""
+    adjusted_p_value: float = math.nan
+    """After Holm's correction for all comparisons with the reference, or for all other pairs."""
+    verdict: Verdict = "undecided"
+    seeds_needed: int | None = None
     """Seeds per cell for a firm answer, or ``None`` if that is no realistic number."""
     way: PairComparison | None = None
     """The same for mean returns along the way. ``None`` where there are none, and in that comparison itself."""
@@ -104,17 +100,6 @@ class PairComparison:
         return not math.isnan(self.difference.value)
 
 
-class _Numbers(NamedTuple):
-    """Result of one way of comparing two cells."""
-
-    difference: Interval
-    probability: Interval
-    p_value: float
-    equivalence_p_value: float
-    seeds_needed: Callable[[int], int | None]
-    """By the number of tests among which this is one."""
-
-
 def compare_pairs(comparison: Comparison) -> tuple[PairComparison, ...]:
     """All pairs of cells inside each panel, in order of panels and lines, each once, also where two share panels."""
     pairs: dict[tuple[str, str], _Pair] = {}
@@ -143,36 +128,47 @@ def _compare(
     comparison: Comparison, pairs: Sequence[tuple[CellCurves, CellCurves]], margins: Sequence[float]
 ) -> list[PairComparison]:
     """Every pair by the scores of its cells, with p values that are corrected inside its family."""
-    iqms = {cell: final_iqm(cell) for cell in dict.fromkeys(cell for pair in pairs for cell in pair)}
-    shared = [shared_seeds(comparison, a, b) for a, b in pairs]
-    numbers = [_numbers(a, b, seeds, m) for (a, b), seeds, m in zip(pairs, shared, margins, strict=True)]
-    told = [comparison.focus in map(comparison.line_name, pair) for pair in pairs]
-    adjusted = _holm_by_family([own.p_value for own in numbers], told)
-    equivalent = _holm_by_family([own.equivalence_p_value for own in numbers], told)
-    tests = Counter(family for family, own in zip(told, numbers, strict=True) if not math.isnan(own.p_value))
-    compared = []
-    for place, ((a, b), seeds, own) in enumerate(zip(pairs, shared, numbers, strict=True)):
-        pair = PairComparison(
-            panel=comparison.panel_title({**a.axes, **b.axes}),
-            first=a,
-            second=b,
-            first_name=comparison.line_name(a),
-            second_name=comparison.line_name(b),
-            first_iqm=iqms[a],
-            second_iqm=iqms[b],
-            seeds=seeds,
-            difference=own.difference,
-            probability=own.probability,
-            p_value=own.p_value,
-            adjusted_p_value=adjusted[place],
-            equivalence_p_value=equivalent[place],
-            margin=margins[place],
-            verdict="undecided",
-            seeds_needed=own.seeds_needed(tests[told[place]]),
+    compared = [_pair(comparison, a, b, margin) for (a, b), margin in zip(pairs, margins, strict=True)]
+    told = [comparison.focus in (pair.first_name, pair.second_name) for pair in compared]
+    adjusted = _holm_by_family([pair.p_value for pair in compared], told)
+    equivalent = _holm_by_family([pair.equivalence_p_value for pair in compared], told)
+    tests = Counter(family for family, pair in zip(told, compared, strict=True) if not math.isnan(pair.p_value))
+    return [
+        replace(
+            pair,
+            adjusted_p_value=p,
+            equivalence_p_value=same_p,
+            verdict=verdict_of(pair.difference, pair.probability, p, same_p, pair.fewest_seeds),
+            seeds_needed=_seeds_needed(pair, tests[family]),
         )
-        word = verdict_of(own.difference, own.probability, adjusted[place], equivalent[place], pair.fewest_seeds)
-        compared.append(replace(pair, verdict=word))
-    return compared
+        for pair, p, same_p, family in zip(compared, adjusted, equivalent, told, strict=True)
+    ]
+
+
+def _pair(comparison: Comparison, a: CellCurves, b: CellCurves, margin: float) -> PairComparison:
+    """Two cells by their scores, with p values of this pair alone."""
+    seeds = shared_seeds(comparison, a, b)
+    d = paired.differences(a, b, seeds)
+    return PairComparison(
+        panel=comparison.panel_title({**a.axes, **b.axes}),
+        first=a,
+        second=b,
+        first_name=comparison.line_name(a),
+        second_name=comparison.line_name(b),
+        seeds=seeds,
+        difference=paired.paired_difference(d) if seeds else iqm_difference(a, b),
+        probability=paired.paired_probability(d) if seeds else probability_of_improvement(a, b),
+        p_value=paired.wilcoxon_p(d) if seeds else mann_whitney_p(a, b),
+        margin=margin,
+        equivalence_p_value=paired.equivalence_p(d, margin) if seeds else equivalence_p(a, b, margin),
+    )
+
+
+def _seeds_needed(pair: PairComparison, tests: int) -> int | None:
+    """Seeds for a firm answer, where the pair is one of so many tests."""
+    if pair.paired:
+        return paired.seeds_for_firm_paired_answer(paired.differences(pair.first, pair.second, pair.seeds), tests)
+    return seeds_for_firm_answer(pair.first, pair.second, tests)
 
 
 def _holm_by_family(p_values: Sequence[float], told: Sequence[bool]) -> list[float]:
@@ -201,25 +197,6 @@ def shared_seeds(comparison: Comparison, a: CellCurves, b: CellCurves) -> tuple[
     return tuple(sorted(a.scores.keys() & b.scores.keys()))
 
 
-def _numbers(a: CellCurves, b: CellCurves, seeds: tuple[int, ...], margin: float) -> _Numbers:
-    if not seeds:
-        return _Numbers(
-            iqm_difference(a, b),
-            probability_of_improvement(a, b),
-            mann_whitney_p(a, b),
-            equivalence_p(a, b, margin),
-            partial(seeds_for_firm_answer, a, b),
-        )
-    d = paired.differences(a, b, seeds)
-    return _Numbers(
-        paired.paired_difference(d),
-        paired.paired_probability(d),
-        paired.wilcoxon_p(d),
-        paired.equivalence_p(d, margin),
-        partial(paired.seeds_for_firm_paired_answer, d),
-    )
-
-
 def seen_from(pair: PairComparison, name: str) -> PairComparison:
     """The pair with one of its two lines as the first."""
     if pair.first_name == name:
@@ -230,8 +207,6 @@ def seen_from(pair: PairComparison, name: str) -> PairComparison:
         second=pair.first,
         first_name=pair.second_name,
         second_name=pair.first_name,
-        first_iqm=pair.second_iqm,
-        second_iqm=pair.first_iqm,
         difference=negative(pair.difference),
         way=pair.way and seen_from(pair.way, name),
         probability=Interval(1 - pair.probability.value, 1 - pair.probability.high, 1 - pair.probability.low),

@@ -15,7 +15,7 @@ from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import Drawing, note, why_empty
 from vagram_ray.report.figure_files import PanelPlot, Plot
 from vagram_ray.report.figure_style import ALARM, INK, MUTED, NICE_STEPS
-from vagram_ray.report.statistics import final_iqm, performance_profile
+from vagram_ray.report.statistics import performance_profile
 from vagram_ray.text import format_number
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def final_returns(drawing: Drawing) -> Plot:
     rows = max(len(panel.cells) for panel in drawing.panels)
 
     def panel_plot(panel: Panel) -> PanelPlot:
-        statistics = [(cell, final_iqm(cell)) for cell in panel.cells]
+        statistics = [(cell, cell.statistics.interval) for cell in panel.cells]
 
         def draw(axes: Axes) -> None:
             for row, (cell, iqm) in enumerate(statistics):

@@ -175,11 +175,6 @@ def _mean_between(curve: SeedCurve, start: int, end: int) -> float:
 # -- final returns -----------------------------------------------------------------------------------------------
 
 
-def final_iqm(cell: CellCurves) -> Interval:
-    """IQM of the final returns with the interval of the sweep's own summary."""
-    return cell.statistics.interval
-
-
 def iqm_difference(a: CellCurves, b: CellCurves) -> Interval:
     """IQM of a minus IQM of b, of final returns. Both are resampled independently."""
     x, y = _scores(a), _scores(b)

@@ -1,6 +1,6 @@
 """Final returns, pairs of methods and sample efficiency as tables: data for further work, and text to show.
 
-Every table exists as a data frame with full precision, and as text in the same rows (``table_text`` writes them).
+Every table exists as a data frame with full precision, and as text in the same rows (``records.tables`` writes them).
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def _pair_data(pair: PairComparison) -> dict[str, Any]:
         "panel": pair.panel,
         "first": pair.first_name,
         "second": pair.second_name,
-        "first_iqm": pair.first_iqm.value,
-        "second_iqm": pair.second_iqm.value,
+        "first_iqm": pair.first.statistics.iqm,
+        "second_iqm": pair.second.statistics.iqm,
         **_numbers(pair),
         "probability_of_improvement": pair.probability.value,
         "probability_low_95": pair.probability.low,
@@ -184,9 +184,9 @@ def _against_reference(comparison: Comparison, compared: Sequence[PairComparison
 
 def _reference_row(pair: PairComparison) -> Row:
     names = {"panel": pair.panel, "method": pair.first_name}
-    iqms = {"iqm": pair.first_iqm.value, "reference_iqm": pair.second_iqm.value}
+    iqms = {"iqm": pair.first.statistics.iqm, "reference_iqm": pair.second.statistics.iqm}
     data = {**names, "reference": pair.second_name, **iqms, **_numbers(pair)}
-    return data, {**names, "IQM": format_number(pair.first_iqm.value), **_shown(pair)}
+    return data, {**names, "IQM": format_number(pair.first.statistics.iqm), **_shown(pair)}
 
 
 def _seeds_needed(pair: PairComparison) -> str:

@@ -85,7 +85,7 @@ def _sentence(comparison: Comparison, pair: PairComparison) -> str:
         pair = seen_from(pair, pair.second_name)
     where = describe_panel(comparison, pair.first, pair.second)
     a, b = spoken(pair.first_name), spoken(pair.second_name)
-    iqms = f"IQM {format_number(pair.first_iqm.value)} against {format_number(pair.second_iqm.value)}"
+    iqms = f"IQM {format_number(pair.first.statistics.iqm)} against {format_number(pair.second.statistics.iqm)}"
     numbers = f"({iqms}; {_how(pair)}; probability of improvement {format_probability(pair.probability)})"
     if pair.fewest_seeds < MIN_SEEDS:
         sentence = f"{a} against {b} is undecided, {_num_seeds(pair)} are too few to say more: {iqms}."
