@@ -47,7 +47,6 @@ import numpy as np
 from vagram_ray.files import write_atomically
 from vagram_ray.records.seed_statistics import interquartile_mean
 from vagram_ray.report import Comparison, load_comparison
-from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, with_reference
 from vagram_ray.report.dashboard import SECTIONS
 from vagram_ray.report.statistics import on_common_steps
@@ -238,7 +237,7 @@ def draw_report(docs: Docs, marker: Marker, folder: Path) -> Path:
     comparison = docs.comparison(marker)
     metrics = [marker.options["metric"]] if "metric" in marker.options else []
     check_metrics(comparison, metrics)
-    plots = {plot.name: plot for plot in plots_of(comparison, metrics, compare_pairs(comparison))}
+    plots = {plot.name: plot for plot in plots_of(comparison, metrics)}
     name = (
         next((own for own in plots if own.startswith("metric_")), "metric") if marker.kind == "metric" else marker.kind
     )

@@ -22,7 +22,6 @@ from scipy import stats
 from tests.report.synthetic import cell_of, comparison_of
 from vagram_ray.commands import InputError
 from vagram_ray.report import curve_plots, final_plots
-from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison, SeedCurve
 from vagram_ray.report.drawing import Drawing
 from vagram_ray.report.figure_files import Figure, Plot, _sheet, inline_svg, save_plot, title_lines
@@ -198,7 +197,7 @@ def test_improvement_compares_every_pair_and_colors_who_is_ahead() -> None:
     better, worse = cell_of([10.0, 11, 12, 13, 14], model_loss="nll"), cell_of([1.0, 2, 3, 4, 5], model_loss="vagram")
     comparison = comparison_of(worse, better)
     drawing = drawing_of(comparison)
-    plot = final_plots.improvement(drawing, compare_pairs(comparison))
+    plot = final_plots.improvement(drawing)
     assert plot is not None
     axes = drawn(plot)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["vagram > nll"]
@@ -324,7 +323,7 @@ def test_titles_fit_their_panels_beside_long_labels() -> None:
         for seed, (size, number, what, loss) in enumerate(settings)
     ]
     comparison = comparison_of(*cells)
-    plots = plots_of(comparison, [], compare_pairs(comparison))
+    plots = plots_of(comparison)
     assert {"final_returns", "probability_of_improvement"} < {plot.name for plot in plots}
     for plot in plots:
         with style.context(["default", RC_PARAMS]):
@@ -347,7 +346,7 @@ HARD_NAMES = ("$x_1$", "_a $", "<b>\\frac{a} & %#", "$\\broken{")
 
 def test_names_with_special_characters_break_no_figure(tmp_path: Path) -> None:
     comparison = comparison_of(*(curve_cell(seed, model_loss=name) for seed, name in enumerate(HARD_NAMES)))
-    for plot in plots_of(comparison, [], compare_pairs(comparison))[:2]:
+    for plot in plots_of(comparison)[:2]:
         figure = save_plot(plot, tmp_path, "a $task$ | $\\broken{")
         for panel in figure.panels:
             ElementTree.fromstring(panel.svg)
@@ -410,6 +409,6 @@ NOTHING = {0: "never reported", 1: "never reported"}
 @pytest.mark.filterwarnings("error")
 def test_little_data_gives_figures_too(cells: list[CellCurves]) -> None:
     comparison = comparison_of(*cells)
-    for plot in plots_of(comparison, [], compare_pairs(comparison)):
+    for plot in plots_of(comparison):
         for panel in range(len(plot.panels)):
             drawn(plot, panel)

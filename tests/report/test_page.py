@@ -13,7 +13,6 @@ import pytest
 
 from tests.report.chromium import Browser, find_chromium, headless_chromium
 from tests.report.synthetic import cell_of, comparison_of
-from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts
 from vagram_ray.report.dashboard import panel_sections
 from vagram_ray.report.figures import draw_figures
@@ -93,7 +92,7 @@ def test_everything_stands_on_the_page(page: Path, comparison: Comparison) -> No
     assert "GPU hours 0.1" in text
     # On the first screen, before the first figure: what was run, what is amiss, what comes next.
     first_screen = text[: text.index("Learning curves")]
-    for sentence in (REPLACED, *warnings_in_short(comparison), *next_step(comparison, compare_pairs(comparison))):
+    for sentence in (REPLACED, *warnings_in_short(comparison), *next_step(comparison)):
         assert sentence in first_screen
     assert "47 of 48 seeds came to their end" in first_screen and "Next: " in first_screen
     assert "learning_curves_mean.pdf" in text
@@ -132,7 +131,7 @@ def test_the_page_has_headings_texts_for_figures_and_distinct_ids(page: Path, co
 
 
 def test_the_glance_tells_who_is_ahead(comparison: Comparison) -> None:
-    glance = at_a_glance(comparison, compare_pairs(comparison))
+    glance = at_a_glance(comparison)
     assert glance is not None and glance.title == "vagram against"
     assert glance.columns[1] == "plain SAC"
     assert [row[0] for row in glance.rows] == ["5 distractors", "10 distractors"]
@@ -142,10 +141,10 @@ def test_the_glance_tells_who_is_ahead(comparison: Comparison) -> None:
         assert (against_mse.end[0], against_mse.way[0]) == ("better, firm", "better, firm")
         assert against_mse.end[1].startswith("1") and against_mse.end[1].endswith("]")
     turned = [cell_of(finals(mean, 7), model_loss=loss) for mean, loss in ((0.0, "vagram"), (9.0, "nll"), (9.0, "mse"))]
-    worse = at_a_glance(comparison_of(*turned), compare_pairs(comparison_of(*turned)))
+    worse = at_a_glance(comparison_of(*turned))
     assert worse is not None and [row[0] for row in worse.rows] == ["all"]
     assert [standing and standing.end for standing in worse.rows[0][1]] == 2 * [("worse, firm", "-9.00 [-9.00, -9.00]")]
-    assert at_a_glance(comparison_of(turned[0]), ()) is None
+    assert at_a_glance(comparison_of(turned[0])) is None
 
 
 class FirstTable(HTMLParser):
@@ -186,10 +185,9 @@ def test_the_glance_has_two_rows_per_panel_and_a_column_per_method() -> None:
         for mean, loss in ((10.0, "vagram"), (0.0, "mse"), (5.0, "none"))
     ]
     comparison = comparison_of(*cells)
-    pairs = compare_pairs(comparison)
-    glance = at_a_glance(comparison, pairs)
+    glance = at_a_glance(comparison)
     assert glance is not None
-    table = FirstTable(render_page(comparison, [], pairs))
+    table = FirstTable(render_page(comparison, []))
     head, *rows = table.texts
     assert head == ["vagram against", "mse", "plain SAC"]
     assert len(rows) == 2 * 18

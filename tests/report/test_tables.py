@@ -47,7 +47,7 @@ def test_tables_are_written_and_read_back(tmp_path: Path) -> None:
     assert [path.name for path in paths] == [f"{name}.{kind}" for name in names for kind in ("csv", "md", "tex")]
     for table in report_tables(comparison):
         read_back = pd.read_csv(tmp_path / f"{table.name}.csv")
-        text = [name for name in ("missing", "counted_as_worst", "seeds_needed") if name in read_back]
+        text = [name for name in ("missing", "counted_as_worst", "notes", "seeds_needed") if name in read_back]
         read_back[text] = read_back[text].astype(object).where(read_back[text].notna(), "")
         pd.testing.assert_frame_equal(read_back, table.data, check_dtype=False)
         assert len(table.text) == len(table.data)

@@ -92,7 +92,6 @@ def report(
 
         check_logged(comparison)
     from vagram_ray.records.tables import write_tables
-    from vagram_ray.report.comparisons import compare_pairs
     from vagram_ray.report.figures import check_metrics, draw_figures
     from vagram_ray.report.page import write_page
     from vagram_ray.report.tables import report_tables
@@ -100,18 +99,17 @@ def report(
     from vagram_ray.report.verdict import verdict
 
     check_metrics(comparison, metrics)
-    pairs = compare_pairs(comparison)
     task = task_lines(comparison)
     console.print("\n".join(task), style="bold")
     for line in dict.fromkeys(facts.replaced_task for facts in comparison.experiments if facts.replaced_task):
         console.print(line, style="yellow")
     console.print()
-    _print_answer(verdict(comparison, pairs), console)
+    _print_answer(verdict(comparison), console)
     try:
         with console.status("Drawing ...") if console.is_terminal else contextlib.nullcontext():
-            tables = write_tables(report_tables(comparison, pairs), folder, " | ".join(task))
-            figures = draw_figures(comparison, folder, metrics, pairs)
-            page = write_page(comparison, figures, folder, pairs)
+            tables = write_tables(report_tables(comparison), folder, " | ".join(task))
+            figures = draw_figures(comparison, folder, metrics)
+            page = write_page(comparison, figures, folder)
     except OSError as error:
         raise not_writable(folder, error) from error
     _print_places(folder, page, len(figures), tables, console)

@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -100,6 +101,7 @@ class PairComparison:
         return not math.isnan(self.difference.value)
 
 
+@lru_cache(maxsize=8)
 def compare_pairs(comparison: Comparison) -> tuple[PairComparison, ...]:
     """All pairs of cells inside each panel, in order of panels and lines, each once, also where two share panels."""
     pairs: dict[tuple[str, str], _Pair] = {}
@@ -114,6 +116,14 @@ def compare_pairs(comparison: Comparison) -> tuple[PairComparison, ...]:
     ends = _compare(comparison, [pair.end for pair in pairs.values()], margins)
     ways = _compare(comparison, [pair.way for pair in pairs.values()], margins)
     return tuple(replace(end, way=way if way.comparable else None) for end, way in zip(ends, ways, strict=True))
+
+
+def against_reference(comparison: Comparison) -> list[PairComparison]:
+    """The pairs with the line that the others are held against, as far as both cells have final returns."""
+    focus = comparison.focus
+    return [
+        pair for pair in compare_pairs(comparison) if pair.comparable and focus in (pair.first_name, pair.second_name)
+    ]
 
 
 class _Pair(NamedTuple):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from vagram_ray.commands import InputError
 from vagram_ray.report import curve_plots, final_plots
-from vagram_ray.report.comparisons import PairComparison, compare_pairs
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.drawing import Drawing
 from vagram_ray.report.figure_files import Figure, Plot, save_plot
@@ -21,7 +20,6 @@ def draw_figures(
     comparison: Comparison,
     folder: Path,
     metrics: Sequence[str] = (),
-    pairs: Sequence[PairComparison] | None = None,
 ) -> list[Figure]:
     """Draw every figure of a comparison, each as PNG and PDF in ``folder`` and as SVG panels for the page.
 
@@ -29,15 +27,13 @@ def draw_figures(
         comparison: What to draw.
         folder: Where the files go. It is created.
         metrics: Further per-seed metrics, such as ``model/validation_loss``, each of which gets a figure.
-        pairs: ``compare_pairs(comparison)``, where it has been computed already.
 
     Raises:
         InputError: No cell has one of the metrics.
     """
     check_metrics(comparison, metrics)
-    compared = compare_pairs(comparison) if pairs is None else pairs
     task = " | ".join([*task_lines(comparison), seeds_in_figures(comparison)])
-    return [save_plot(plot, folder, task) for plot in plots_of(comparison, metrics, compared)]
+    return [save_plot(plot, folder, task) for plot in plots_of(comparison, metrics)]
 
 
 def check_metrics(comparison: Comparison, metrics: Sequence[str]) -> None:
@@ -53,7 +49,7 @@ def check_metrics(comparison: Comparison, metrics: Sequence[str]) -> None:
             raise InputError(f"--metric {metric!r} is in none of the results; {there}.")
 
 
-def plots_of(comparison: Comparison, metrics: Sequence[str], pairs: Sequence[PairComparison]) -> list[Plot]:
+def plots_of(comparison: Comparison, metrics: Sequence[str] = ()) -> list[Plot]:
     """The plots of a comparison, in the order of the page. Arguments as of ``draw_figures``."""
     drawing = Drawing(comparison, tuple(comparison.panels()), line_styles(comparison))
     plots = [
@@ -61,7 +57,7 @@ def plots_of(comparison: Comparison, metrics: Sequence[str], pairs: Sequence[Pai
         curve_plots.mean_curves(drawing),
         final_plots.final_returns(drawing),
         final_plots.profiles(drawing),
-        final_plots.improvement(drawing, pairs),
+        final_plots.improvement(drawing),
         *(curve_plots.metric_curves(drawing, metric) for metric in metrics),
         curve_plots.seed_curves(drawing),
         *curve_plots.dashboard(drawing),

@@ -10,7 +10,7 @@ import numpy as np
 
 from vagram_ray.records.intervals import Interval, format_interval
 from vagram_ray.records.seed_statistics import MIN_SEEDS
-from vagram_ray.report.comparisons import PairComparison
+from vagram_ray.report.comparisons import PairComparison, compare_pairs
 from vagram_ray.report.curves import CellCurves, Panel
 from vagram_ray.report.drawing import Drawing, note, why_empty
 from vagram_ray.report.figure_files import PanelPlot, Plot
@@ -118,10 +118,10 @@ def _last_above(taus: np.ndarray, share: np.ndarray) -> str:
     return format_number(float(taus[np.flatnonzero(share >= 0.5)[-1]]))
 
 
-def improvement(drawing: Drawing, compared: Sequence[PairComparison]) -> Plot | None:
+def improvement(drawing: Drawing) -> Plot | None:
     """Probability that one method ends above another, for pairs inside each panel, or None if there is no pair."""
     by_panel: dict[str, list[PairComparison]] = {}
-    for pair in _selected([pair for pair in compared if pair.comparable]):
+    for pair in _selected([pair for pair in compare_pairs(drawing.comparison) if pair.comparable]):
         by_panel.setdefault(pair.panel, []).append(pair)
     if not by_panel:
         return None

@@ -208,6 +208,8 @@ def _join(first: CellCurves, second: CellCurves) -> CellCurves:
     names = first.experiment.split(" + ")
     experiment = first.experiment if second.experiment in names else f"{first.experiment} + {second.experiment}"
     metrics = dict.fromkeys([*first.metrics, *second.metrics])
+    both = {name: {**getattr(first, name), **getattr(second, name)} for name in _BY_SEED}
+    by_seed: dict[str, Any] = {name: dict(sorted(values.items())) for name, values in both.items()}
     return replace(
         first,
         experiment=experiment,
@@ -215,7 +217,7 @@ def _join(first: CellCurves, second: CellCurves) -> CellCurves:
         metrics={name: {**first.metrics.get(name, {}), **second.metrics.get(name, {})} for name in metrics},
         pending=first.pending | second.pending,
         stopped_by=" and ".join(dict.fromkeys(filter(None, (first.stopped_by, second.stopped_by)))),
-        **{name: dict(sorted({**getattr(first, name), **getattr(second, name)}.items())) for name in _BY_SEED},
+        **by_seed,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vagram_ray.files import write_atomically
 from vagram_ray.records.intervals import format_interval
 from vagram_ray.records.tables import ReportTable
-from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
+from vagram_ray.report.comparisons import PairComparison, against_reference, seen_from
 from vagram_ray.report.curves import Comparison
 from vagram_ray.report.dashboard import PREFIX
 from vagram_ray.report.figure_files import Figure
@@ -31,38 +31,32 @@ _TABLES_OF = {
 """Names of the tables that stand with a figure."""
 
 
-def write_page(
-    comparison: Comparison, figures: Sequence[Figure], folder: Path, pairs: Sequence[PairComparison] | None = None
-) -> Path:
+def write_page(comparison: Comparison, figures: Sequence[Figure], folder: Path) -> Path:
     """Write ``report.html`` into ``folder``. Returns its path.
 
     Args:
         comparison: What was measured.
         figures: ``draw_figures(comparison, ...)``.
         folder: Where the page goes. It is created.
-        pairs: ``compare_pairs(comparison)``, where it has been computed already.
     """
     path = folder / PAGE_FILE
-    write_atomically(path, render_page(comparison, figures, pairs))
+    write_atomically(path, render_page(comparison, figures))
     return path
 
 
-def render_page(
-    comparison: Comparison, figures: Sequence[Figure], pairs: Sequence[PairComparison] | None = None
-) -> str:
+def render_page(comparison: Comparison, figures: Sequence[Figure]) -> str:
     """The page as text: figures inline, no script, nothing that is loaded from elsewhere."""
-    compared = compare_pairs(comparison) if pairs is None else pairs
     return Page(
         title=_title(comparison),
         task=task_lines(comparison),
         replaced=list(dict.fromkeys(facts.replaced_task for facts in comparison.experiments if facts.replaced_task)),
         warnings=warnings_in_short(comparison),
-        findings=findings(comparison, compared),
-        next_step=" ".join(next_step(comparison, compared)),
-        words=list(definitions(comparison, compared)),
-        glance=at_a_glance(comparison, compared),
+        findings=findings(comparison),
+        next_step=" ".join(next_step(comparison)),
+        words=list(definitions(comparison)),
+        glance=at_a_glance(comparison),
         sections=_sections(
-            [figure for figure in figures if not figure.name.startswith(PREFIX)], report_tables(comparison, compared)
+            [figure for figure in figures if not figure.name.startswith(PREFIX)], report_tables(comparison)
         ),
         dashboard=[figure for figure in figures if figure.name.startswith(PREFIX)],
         experiments=[
@@ -138,16 +132,15 @@ class Glance(NamedTuple):
     rows: tuple[tuple[str, tuple[Standing | None, ...]], ...]
 
 
-def at_a_glance(comparison: Comparison, pairs: Sequence[PairComparison]) -> Glance | None:
+def at_a_glance(comparison: Comparison) -> Glance | None:
     """The method that the sentences are about against all others, or None where nothing can be compared."""
     focus = comparison.focus
     rows: dict[str, dict[str, Standing]] = {}
-    for pair in pairs:
-        if pair.comparable and focus in (pair.first_name, pair.second_name):
-            own = seen_from(pair, focus)
-            panel = describe_panel(comparison, own.first, own.second).removeprefix("With ") or "all"
-            way = ("", "") if own.way is None else _standing(own.way)
-            rows.setdefault(panel, {})[own.second_name] = Standing(_standing(own), way)
+    for pair in against_reference(comparison):
+        own = seen_from(pair, focus)
+        panel = describe_panel(comparison, own.first, own.second).removeprefix("With ") or "all"
+        way = ("", "") if own.way is None else _standing(own.way)
+        rows.setdefault(panel, {})[own.second_name] = Standing(_standing(own), way)
     others = [line for line in comparison.lines if any(line in row for row in rows.values())]
     if not others:
         return None

@@ -14,7 +14,7 @@ import numpy as np
 
 from vagram_ray.records.intervals import Interval, format_ends, format_interval, format_probability
 from vagram_ray.records.tables import FINAL_NUMERIC, ReportTable, Row, final_row, make_table, without_empty
-from vagram_ray.report.comparisons import PairComparison, compare_pairs, seen_from
+from vagram_ray.report.comparisons import PairComparison, against_reference, compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import MAX_SEEDS, UNKNOWN_INTERVAL, areas_under_curves, iqm_span, steps_to_reach
 from vagram_ray.text import format_number, format_value
@@ -26,7 +26,7 @@ THRESHOLD_SHARES = (0.5, 0.75, 0.9)
 """Sample efficiency is told for these shares of a panel's way from its lowest first to its highest IQM."""
 
 
-def report_tables(comparison: Comparison, pairs: Sequence[PairComparison] | None = None) -> list[ReportTable]:
+def report_tables(comparison: Comparison) -> list[ReportTable]:
     """All tables of a report. Those without rows are left out.
 
     In all of them ``low_95`` and ``high_95`` are an interval's ends, and numbers along the way begin with ``way_``.
@@ -37,13 +37,8 @@ def report_tables(comparison: Comparison, pairs: Sequence[PairComparison] | None
     - ``against_reference``: a method minus the reference. ``better_on`` counts paired seeds.
     - ``steps_to_threshold``: a cell and a share of the panel's way. Without ``env_steps`` it is never reached, and the
       interval ends at ``inf``.
-
-    Args:
-        comparison: What was measured.
-        pairs: ``compare_pairs(comparison)``, where it has been computed already.
     """
-    compared = compare_pairs(comparison) if pairs is None else pairs
-    pairwise = [_against_reference(comparison, compared), _pairs(compared)]
+    pairwise = [_against_reference(comparison), _pairs(comparison)]
     tables = [_final_returns(comparison), *pairwise, _steps(comparison)]
     return [table for table in tables if len(table.data)]
 
@@ -83,7 +78,7 @@ def _final_returns(comparison: Comparison) -> ReportTable:
     return without_empty(table, "missing", "notes")
 
 
-def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
+def _pairs(comparison: Comparison) -> ReportTable:
     caption = (
         "Pairs of methods by final return. By seed: IQM of the seeds' differences, probability that the first is "
         "higher on a seed, two-sided Wilcoxon signed-rank p. Unpaired, where the seeds differ: difference of the IQMs, "
@@ -94,7 +89,7 @@ def _pairs(compared: Sequence[PairComparison]) -> ReportTable:
     )
 
     def rows() -> Iterator[Row]:
-        for pair in compared:
+        for pair in compare_pairs(comparison):
             if pair.comparable:
                 yield _pair_data(pair), _pair_text(pair)
 
@@ -164,10 +159,10 @@ def _shown(pair: PairComparison) -> dict[str, str]:
     }
 
 
-def _against_reference(comparison: Comparison, compared: Sequence[PairComparison]) -> ReportTable:
+def _against_reference(comparison: Comparison) -> ReportTable:
     """Every line against the reference inside each panel. No rows for two lines: those are the pairs."""
     focus = comparison.focus
-    own = [pair for pair in compared if pair.comparable and focus in (pair.first_name, pair.second_name)]
+    own = against_reference(comparison)
     caption = (
         f"Final return of every method minus that of {focus}, panel by panel: IQM of the seeds' differences with its "
         "95 % bootstrap interval over seeds, seeds on which the method is better, two-sided p of Wilcoxon's "

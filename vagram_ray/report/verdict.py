@@ -14,6 +14,7 @@ from vagram_ray.records.seed_statistics import MIN_SEEDS
 from vagram_ray.report.comparisons import (
     MARGIN_SHARE,
     PairComparison,
+    against_reference,
     compare_pairs,
     negative,
     seen_from,
@@ -29,34 +30,22 @@ MAX_MISSING = 12
 """Cells with missing seeds that are named one by one."""
 
 
-def verdict(comparison: Comparison, pairs: Sequence[PairComparison] | None = None) -> list[str]:
-    """Sentences for a researcher, most general first, and at the end what their words mean.
-
-    Args:
-        comparison: What was measured.
-        pairs: ``compare_pairs(comparison)``, where it has been computed already.
-    """
-    compared = compare_pairs(comparison) if pairs is None else pairs
-    return [*findings(comparison, compared), *definitions(comparison, compared)]
+def verdict(comparison: Comparison) -> list[str]:
+    """Sentences for a researcher, most general first, and at the end what their words mean."""
+    return [*findings(comparison), *definitions(comparison)]
 
 
-def findings(comparison: Comparison, compared: Sequence[PairComparison]) -> list[str]:
+def findings(comparison: Comparison) -> list[str]:
     """The findings, in sentences."""
-    focus = comparison.focus
-    told = _told(comparison, compared)
+    told = against_reference(comparison)
     return [
         *_completeness(comparison),
-        *_pair_sentences(comparison, focus, told),
+        *_pair_sentences(comparison, comparison.focus, told),
         *_without_answer(comparison, told),
         *_missing(comparison),
         *_fit_limits(comparison),
-        *next_step(comparison, compared),
+        *next_step(comparison),
     ]
-
-
-def _told(comparison: Comparison, compared: Sequence[PairComparison]) -> list[PairComparison]:
-    focus = comparison.focus
-    return [pair for pair in compared if pair.comparable and focus in (pair.first_name, pair.second_name)]
 
 
 def _completeness(comparison: Comparison) -> Iterator[str]:
@@ -133,16 +122,16 @@ def _needed(pair: PairComparison) -> str:
     return f"about {pair.seeds_needed:,} seeds per cell would decide"
 
 
-def next_step(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
+def next_step(comparison: Comparison) -> Iterator[str]:
     """The next run: the undecided comparison that the fewest seeds would decide."""
-    focus = comparison.focus
-    open_ends = [pair for pair in _told(comparison, compared) if pair.verdict == "undecided"]
+    focus, told = comparison.focus, against_reference(comparison)
+    open_ends = [pair for pair in told if pair.verdict == "undecided"]
     known = [pair for pair in open_ends if pair.seeds_needed is not None and pair.fewest_seeds >= MIN_SEEDS]
     if not open_ends:
-        if compared:
+        if compare_pairs(comparison):
             yield "Next: no comparison at the end needs more seeds. What is open is how other tasks and sizes come out."
         return
-    fewest = _fewest_for_firm(_told(comparison, compared))
+    fewest = _fewest_for_firm(told)
     if not known:
         few = min(pair.fewest_seeds for pair in open_ends) < fewest
         yield (
@@ -165,7 +154,7 @@ def next_step(comparison: Comparison, compared: Sequence[PairComparison]) -> Ite
     )
     if closest.fewest_seeds < fewest:
         yield (
-            f"With {closest.fewest_seeds} seeds no difference can be firm among {len(_told(comparison, compared))} "
+            f"With {closest.fewest_seeds} seeds no difference can be firm among {len(told)} "
             f"comparisons, however large it is: {fewest} are the fewest."
         )
 
@@ -230,9 +219,9 @@ def warnings_in_short(comparison: Comparison) -> list[str]:
     return [*_completeness(comparison), *limits]
 
 
-def definitions(comparison: Comparison, compared: Sequence[PairComparison]) -> Iterator[str]:
+def definitions(comparison: Comparison) -> Iterator[str]:
     """The meaning of the verdicts, for a footnote, or nothing where there is no comparison."""
-    if not _told(comparison, compared):
+    if not against_reference(comparison):
         return
     margin = (
         f"{format_number(comparison.margin)}, as given"
