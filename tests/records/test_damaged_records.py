@@ -137,7 +137,7 @@ def test_damaged_records_are_named_and_do_not_count(folder: Path, name: str) -> 
     assert not [note for note in again.notes if "damaged" in note]
     assert len(list((folder / "records").glob("*.damaged"))) == 1
     assert {trial.name for trial in again.todo} <= {TRIAL}
-    assert bool(again.todo) == (again.done[TRIAL] < EPOCHS)
+    assert bool(again.todo) == (again.trials[TRIAL].epochs < EPOCHS)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ from vagram_ray.report.wandb_workspace import (
     run_filter,
 )
 from vagram_ray.sweep.plan.content import plan_content
-from vagram_ray.sweep.wandb.cursor import note_name
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pydantic, about wandb-workspaces
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,6 +146,10 @@ def test_every_panel_is_of_a_metric_that_the_documentation_defines() -> None:
     for names in ([panel.metric for panel in panels], [panel.title for panel in panels]):
         assert len(set(names)) == len(names)
     assert all(panel.says.endswith(".") and panel.says[0] in "01" + panel.says[0].upper() for panel in panels)
+
+
+def note_name(sweep: Path, name: str) -> None:
+    SweepFolder(sweep).update(lambda info: {"wandb": {"name": name}})
 
 
 def test_a_sweep_is_found_under_the_name_it_was_logged_with(sweep: Path) -> None:

@@ -15,7 +15,8 @@ from tests.sweep.wandb_support import own_home, warnings_in  # noqa: F401
 from tests.sweep.wandb_sweep import LOSSES, SEEDS, PlayedSweep, all_steps, offline, own_run, wait_for
 from vagram_ray.records.folder import EARLIER_RESULTS, STOPPED_BY, SweepFolder
 from vagram_ray.sweep.wandb.commandline import main
-from vagram_ray.sweep.wandb.cursor import CURSOR_FILE, Cursor, Logged, offline_runs
+from vagram_ray.sweep.wandb.cursor import CURSOR_FILE, Cursor, Logged
+from vagram_ray.sweep.wandb.offline import offline_runs
 
 pytestmark = pytest.mark.ci
 
@@ -36,21 +37,20 @@ def append(sweep: PlayedSweep, trial: str, result: dict[str, Any]) -> None:
     SweepFolder(sweep.directory).append(trial, result)
 
 
-def test_rows_come_while_trials_run_and_all_is_whole_in_the_end(tmp_path: Path) -> None:
+def test_runs_are_written_when_their_trials_end_and_all_is_whole_in_the_end(tmp_path: Path) -> None:
     settings = {"env": "Hopper-v4", "gamma": 0.99, "nested": {"sizes": [64, 64]}}
     sweep = PlayedSweep(tmp_path, settings=settings, scale="smoke")
     first, second = sweep.trials
     follower = sweep.follow()
     sweep.play(first, 1, 3)
-    live = wait_for(lambda: offline(tmp_path).get(("model_loss=vagram", 1)))
-    wait_for(lambda: all_steps(offline(tmp_path)["model_loss=vagram", 1]) == sweep.steps[:3])
-    assert live[0].exit_code is None
     sweep.play(first, 2, 4)  # a trial that was started again computes epochs again
     nan = sweep.result(first, 5)
     del nan["seeds"]["seed_1"]["eval"]
     append(sweep, first, nan)
+    wait_for(lambda: len(offline(tmp_path)) == 2)
     sweep.play(second, 1, 5)
     assert follower.finish() == 0
+    assert not (tmp_path / "wandb" / ".writing").exists()
 
     run = check_whole(sweep)["model_loss=nll", 1]
     assert (run.name, run.project, run.job_type) == ("model_loss=nll seed 1", "p", "seed")
@@ -128,7 +128,8 @@ def test_a_new_launch_continues_the_same_runs(tmp_path: Path) -> None:
     append(sweep, first, best)
     sweep.play(first, 2, 2)
     sweep.play(second, 1, 2)
-    assert sweep.catch_up(failed=[second]) == 0
+    SweepFolder(tmp_path).update(lambda info: {"failed_trials": {second: "error.txt"}})
+    assert sweep.catch_up() == 0
     sweep.play(first, 2, 5)
     assert sweep.catch_up() == 0
     before, after = offline(tmp_path)["model_loss=vagram", 0]
@@ -192,7 +193,6 @@ def test_a_trial_that_is_divided_goes_on_in_the_same_runs(tmp_path: Path) -> Non
     sweep = PlayedSweep(tmp_path)
     follower = sweep.follow()
     sweep.play(sweep.trials[0], 1, 2)
-    wait_for(lambda: offline(tmp_path).get(("model_loss=vagram", 1)))
     info = SweepFolder(tmp_path).read()
     halves = [{"name": f"half-{seed}", "cell": 0, "seeds": [seed]} for seed in SEEDS]
     SweepFolder(tmp_path).write(info | {"trials": [*halves, info["trials"][1]]})
@@ -238,7 +238,7 @@ def test_damage_is_told_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCapt
 
 def test_the_command_brings_wandb_up_to_date(tmp_path: Path) -> None:
     folder = tmp_path / "a-name"
-    sweep = PlayedSweep(folder, wandb={"mode": "offline", "project": "team/q"})
+    sweep = PlayedSweep(folder, wandb={"mode": "offline", "project": "team/q"})  # as it was before the name was noted
     sweep.play_all()
     done = CliRunner().invoke(main, [str(folder)])
     assert done.exit_code == 0, done.output
@@ -256,10 +256,14 @@ def test_the_command_brings_wandb_up_to_date(tmp_path: Path) -> None:
         assert problem in " ".join(refused.output.split())
 
 
-def test_a_damaged_entry_of_the_cursor_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runs = {"good": {"env_steps": 3000, "online": True}, "bad": {"env_steps": "x"}, "worse": []}
-    (tmp_path / CURSOR_FILE).write_text(json.dumps({"sweep_name": "mine", "places": {"here": runs}}))
-    cursor = Cursor(tmp_path, "here")
-    assert cursor.get("good") == Logged(env_steps=3000, online=True)
-    assert cursor.get("bad") == cursor.get("worse") == Logged()
-    assert "run bad is damaged and not used" in caplog.text
+def test_a_damaged_cursor_is_named_and_not_used_and_one_of_an_earlier_version_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = {"env_steps": 3000, "exit_code": None, "online": False, "pieces": ["a"], "writing": [], "content": ""}
+    (tmp_path / CURSOR_FILE).write_text(json.dumps({"sweep_name": "mine", "places": {"here": {"run": entry}}}))
+    assert Cursor(tmp_path, "here").get("run") == Logged(env_steps=3000, pieces=("a",))
+    for damage in ({"run": entry | {"env_steps": "x"}}, {"run": []}, {"run": {}}, []):
+        (tmp_path / CURSOR_FILE).write_text(json.dumps({"places": {"here": damage}}))
+        assert Cursor(tmp_path, "here").get("run") == Logged()
+        assert "is damaged and not used" in caplog.text
+        caplog.clear()

@@ -36,7 +36,7 @@ def test_auto_follows_wandb_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    for asked, expected in (("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("run", "online")):
+    for asked, expected in (("offline", "offline"), ("disabled", "disabled"), ("online", "online")):
         monkeypatch.setenv("WANDB_MODE", asked)
         assert prepare_wandb("auto", tmp_path) == expected
     monkeypatch.delenv("WANDB_API_KEY")

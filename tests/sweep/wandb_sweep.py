@@ -13,7 +13,6 @@ from vagram_ray.records.folder import SweepFolder, whole_epochs
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.processes import children_of
 from vagram_ray.sweep.wandb.supervisor import Supervisor
-from vagram_ray.sweep.wandb.target import Target
 
 LOSSES, SEEDS = ("vagram", "nll"), (0, 1)
 
@@ -24,13 +23,14 @@ class PlayedSweep:
     def __init__(self, directory: Path, epochs: int = 5, **content: Any) -> None:
         self.directory, self.epochs = directory, epochs
         self.plan = plan_of({f"model_loss={loss}": [SEEDS] for loss in LOSSES}, epochs=epochs)
-        known = {"sweep_id": "f00d", "command": "python -m vagram_ray.sweep x.py", "git_commit": "abc"}
+        known: dict[str, Any] = {"sweep_id": "f00d", "command": "python -m vagram_ray.sweep x.py", "git_commit": "abc"}
+        known |= {"wandb": {"name": "distractors"}}
         SweepFolder(directory).write(plan_content(self.plan) | known | content)
         self.trials = [planned.name for planned in self.plan.trials]
 
     def follow(self, mode: str = "offline", project: str = "p") -> Supervisor:
         """W&B's follower, as the sweep starts it."""
-        supervisor = Supervisor(Target(self.directory, project, "distractors"), mode)
+        supervisor = Supervisor(self.directory, project, mode)
         supervisor.start()
         return supervisor
 

@@ -19,10 +19,10 @@ from rich.console import Console
 
 from vagram_ray.commands import InputError
 from vagram_ray.records import SweepFolder
-from vagram_ray.report.curves import CellCurves, Comparison, ExperimentFacts
+from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.dashboard import X_AXIS, LinePanel, panel_sections
 from vagram_ray.report.figure_style import cell_styles
-from vagram_ray.sweep.wandb.identity import sweep_tag
+from vagram_ray.sweep.wandb.runs import logged_name, sweep_tag
 from vagram_ray.text import canonical
 
 _GROUP_LIMIT, _TITLE_LIMIT = 128, 120
@@ -122,7 +122,8 @@ def logged_cells(comparison: Comparison) -> list[LoggedCell]:
     for facts in comparison.experiments:
         if facts.kind == "sweep":
             own = [cell for cell in comparison.cells if facts.name in cell.experiment.split(" + ")]
-            sweep, info = _logged_name(facts), SweepFolder(facts.source).read()
+            info = SweepFolder(facts.source).read()
+            sweep = logged_name(info, facts.source.resolve())
             for entry in info["cells"]:
                 match = next((cell for cell in own if _has_axes(cell, entry.get("axes", {}))), None)
                 if match is not None:
@@ -216,13 +217,6 @@ def _title(sweeps: Sequence[str]) -> str:
     # wandb-workspaces takes every symbol, the equals sign too, for an emoji, and refuses it.
     title = "".join("-" if unicodedata.category(sign)[0] in "SC" else sign for sign in ", ".join(sweeps))
     return title if len(title) <= _TITLE_LIMIT else f"{title[: _TITLE_LIMIT - 3]}..."
-
-
-def _logged_name(facts: ExperimentFacts) -> str:
-    """The name under which a sweep was logged: noted beside its runs, else its folder's."""
-    from vagram_ray.sweep.wandb.cursor import logged_name
-
-    return logged_name(facts.source) or facts.source.resolve().name
 
 
 def _has_axes(cell: CellCurves, axes: Mapping[str, Any]) -> bool:

@@ -219,9 +219,8 @@ def _finish(
     if outcome.interrupted:
         return INCOMPLETE
     if wandb_artifacts:
-        from vagram_ray.sweep.wandb.supervisor import hand_over_artifacts
-        from vagram_ray.sweep.wandb.target import Target
+        from vagram_ray.sweep.wandb.artifacts import hand_over_artifacts
 
-        hand_over_artifacts(Target(storage.folder, wandb.project, storage.name), wandb_artifacts, console)
+        hand_over_artifacts(storage.folder, wandb.project, wandb_artifacts, console)
         upload_all(storage)  # the figures and films that were made
     return COMPLETE if results.complete and not outcome.failed and not outcome.unwritten else INCOMPLETE

@@ -38,8 +38,6 @@ time.sleep(600)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SETTLE_S", 0.05), ("RENEW_EVERY_S", 0.1), ("STALE_AFTER_S", 60.0)):
         monkeypatch.setattr(lease, name, value)
-    monkeypatch.setattr(lease, "_LOST", set())
-    monkeypatch.setattr(lease, "_HELD", {})
 
 
 @pytest.fixture

@@ -15,12 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vagram_ray.records.cohort import cohort_result
-from vagram_ray.records.folder import (
-    SweepFolder,
-    epoch_of_death,
-    stopped_by,
-    whole_epochs,
-)
+from vagram_ray.records.folder import SweepFolder, epoch_of_death, stopped_by, whole_epochs
 from vagram_ray.records.recorded import WAYS_OUT, RecordedSweep, new_sweep_id, read_recorded
 from vagram_ray.sweep.plan.growth import recorded_cells, suggested
 from vagram_ray.sweep.plan.machine import git_commit, versions
@@ -34,6 +29,18 @@ from vagram_ray.text import format_seeds, plural
 
 
 @dataclass(frozen=True)
+class Reached:
+    """How far earlier launches have brought a trial."""
+
+    epochs: int = 0
+    """Those that are recorded without a gap."""
+    died_in: int | None = None
+    """The epoch in which the last of its seeds has failed: it is at its end."""
+    stopped_by: str = ""
+    """The scheduler or stopper that ended it before its last epoch: it is at its end."""
+
+
+@dataclass(frozen=True)
 class Continuation:
     """A whole sweep, and how far it has come."""
 
@@ -41,19 +48,19 @@ class Continuation:
     sweep_id: str
     recorded: RecordedSweep | None = None
     """Records of earlier launches, or None for a new sweep."""
-    done: Mapping[str, int] = field(default_factory=dict)
-    """Epochs that are recorded without a gap, by name of the trial. Trials that are not named have none."""
-    dead: frozenset[str] = frozenset()
-    """Names of the trials all of whose seeds have failed: they are at their end."""
-    stopped: Mapping[str, str] = field(default_factory=dict)
-    """What ended trials before their last epoch, a scheduler or a stopper, by name: they are at their end."""
+    trials: Mapping[str, Reached] = field(default_factory=dict)
+    """How far trials are, by name. Those that are not named have not begun."""
     notes: tuple[str, ...] = ()
     history: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """What each trial of a search has reported for all its seeds together, an epoch each, by name."""
 
+    def reached(self, trial: TrialPlan) -> Reached:
+        """How far a trial is."""
+        return self.trials.get(trial.name, Reached())
+
     def epochs_done(self, trial: TrialPlan) -> int:
         """Epochs of the plan that are recorded of a trial without a gap."""
-        return min(self.done.get(trial.name, 0), self.plan.epochs)
+        return min(self.reached(trial).epochs, self.plan.epochs)
 
     @property
     def todo(self) -> tuple[TrialPlan, ...]:
@@ -66,12 +73,13 @@ class Continuation:
 
     def is_finished(self, trial: TrialPlan) -> bool:
         """Whether a trial has come to its last epoch, was stopped before, or all its seeds have failed."""
-        over = trial.name in self.dead or trial.name in self.stopped
-        return over or self.epochs_done(trial) >= self.plan.epochs
+        reached = self.reached(trial)
+        over = reached.died_in is not None or bool(reached.stopped_by)
+        return over or reached.epochs >= self.plan.epochs
 
     def counts(self, trials: Sequence[TrialPlan]) -> dict[str, int]:
         """How many of these trials are finished, were stopped, go on, and are new."""
-        stopped = sum(trial.name in self.stopped for trial in trials)
+        stopped = sum(bool(self.reached(trial).stopped_by) for trial in trials)
         finished = sum(map(self.is_finished, trials)) - stopped
         going_on = sum(self.epochs_done(trial) > 0 and not self.is_finished(trial) for trial in trials)
         new = len(trials) - finished - stopped - going_on
@@ -115,12 +123,9 @@ def continue_sweep(
             return _new_sweep(plan)
         recorded = read_recorded(folder)
         joined = _join_or_refuse(plan, recorded, storage, seeds_per_trial)
-        done, damaged = _epochs_done(recorded, folder, mend=lock is not None)
-        dead = {name: epoch for name in done if (epoch := epoch_of_death(folder.records(name)))}
-        losses = (*_describe_dead_trials(dead), *_describe_damage(damaged))
+        trials, losses = _recorded_trials(recorded, folder, mend=lock is not None)
         notes = (*losses, *_other_versions(recorded), *_other_packs(recorded, seeds_per_trial))
-        stopped = {name: by for name in done if (by := stopped_by(folder.records(name)))}
-        continuation = Continuation(joined, recorded.sweep_id, recorded, done, frozenset(dead), stopped, notes)
+        continuation = Continuation(joined, recorded.sweep_id, recorded, trials, notes)
         continuation = replace(continuation, plan=joined.sharing_gpus(continuation.todo))
         return _with_history(continuation, folder)
 
@@ -141,7 +146,7 @@ def _with_history(continuation: Continuation, folder: SweepFolder) -> Continuati
     }
     if (samples := plan.samples) is not None:
         for trial in plan.trials:
-            results = () if trial.name in continuation.dead else history[trial.name]
+            results = () if continuation.reached(trial).died_in is not None else history[trial.name]
             samples.known(trial.cell, results, ended=continuation.is_finished(trial))
         free = plan.capacity - len(continuation.todo)
         plan = suggested(plan, free) if free > 0 else plan
@@ -211,18 +216,28 @@ def _storage_change(recorded: RecordedSweep, storage: SweepStorage) -> Iterator[
         yield f"--storage: {recorded.storage or 'this machine'} -> {now or 'this machine'}"
 
 
-def _epochs_done(recorded: RecordedSweep, folder: SweepFolder, *, mend: bool) -> tuple[dict[str, int], dict[str, str]]:
-    """Epochs recorded of each trial, and the damage to records by trial. ``mend`` sets such files aside."""
-    done: dict[str, int] = {}
-    damaged: dict[str, str] = {}
+def _recorded_trials(
+    recorded: RecordedSweep, folder: SweepFolder, *, mend: bool
+) -> tuple[dict[str, Reached], list[str]]:
+    """How far each trial is, by name, and a sentence for each loss. ``mend`` sets damaged files aside."""
+    trials: dict[str, Reached] = {}
+    dead, damaged = list[str](), list[str]()
     for trial in recorded.trials:
-        records, damage = folder.read_records(trial.name, recorded.epochs)
-        done[trial.name] = whole_epochs(records)
+        name, (records, damage) = trial.name, folder.read_records(trial.name, recorded.epochs)
+        trials[name] = reached = Reached(whole_epochs(records), epoch_of_death(records), stopped_by(records))
+        if reached.died_in is not None:
+            dead.append(
+                f"{name} is not started again, because all its seeds had failed in epoch {reached.died_in} "
+                "(--restart begins anew)."
+            )
         if damage:
-            damaged[trial.name] = damage
+            damaged.append(
+                f"the records of {name} were damaged ({damage}) and are set aside; what they lack is run again from "
+                "the trial's checkpoints."
+            )
             if mend:
-                folder.set_aside(trial.name, records)
-    return done, damaged
+                folder.set_aside(name, records)
+    return trials, [*dead, *damaged]
 
 
 def _refusal(storage: SweepStorage, changes: Sequence[str]) -> str:
@@ -233,19 +248,6 @@ def _refusal(storage: SweepStorage, changes: Sequence[str]) -> str:
         return f"{where} ({changes[0]}): ask for those again, {ways_out}."
     listed = "".join(f"  {change}\n" for change in changes)
     return f"{where}:\n{listed}Ask for those again, {ways_out}."
-
-
-def _describe_dead_trials(dead: Mapping[str, int]) -> Iterator[str]:
-    for name, epoch in dead.items():
-        yield f"{name} is not started again, because all its seeds had failed in epoch {epoch} (--restart begins anew)."
-
-
-def _describe_damage(damaged: Mapping[str, str]) -> Iterator[str]:
-    for name, damage in damaged.items():
-        yield (
-            f"the records of {name} were damaged ({damage}) and are set aside; what they lack is run again from the "
-            "trial's checkpoints."
-        )
 
 
 def _other_versions(recorded: RecordedSweep) -> Iterator[str]:

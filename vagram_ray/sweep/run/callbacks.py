@@ -20,7 +20,6 @@ from vagram_ray.sweep.run.local_ray import RayWatch
 from vagram_ray.sweep.run.loggers import TrialLoggers
 from vagram_ray.sweep.run.trials import TrialQueue
 from vagram_ray.sweep.view.progress import ProgressView
-from vagram_ray.sweep.wandb.supervisor import Supervisor
 from vagram_ray.text import format_seeds
 
 _LAST_WORDS = 20_000
@@ -36,7 +35,6 @@ class FollowTrials(Callback):
         writer: Writes the records.
         view: Shows progress.
         ray_watch: Tells when Ray itself has died.
-        wandb: Logs to Weights & Biases from the records, if that is wanted. It is told of failures for good.
         decisions: Knows which trials a scheduler or a stopper has ended.
         loggers: Write further files of each trial.
     """
@@ -48,13 +46,12 @@ class FollowTrials(Callback):
         writer: RecordWriter,
         view: ProgressView,
         ray_watch: RayWatch | None = None,
-        wandb: Supervisor | None = None,
         decisions: Decisions | None = None,
         loggers: TrialLoggers | None = None,
     ) -> None:
         self._decisions, self._loggers = decisions or Decisions(), loggers
         self._queue, self._faults, self._writer, self._view = queue, faults, writer, view
-        self._progress, self._ray_watch, self._wandb = view.progress, ray_watch, wandb
+        self._progress, self._ray_watch = view.progress, ray_watch
         self._dead: set[tuple[str, str]] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -99,8 +96,6 @@ class FollowTrials(Callback):
             self._loggers.end(name, failed=not again)
         self._view.ended(name)
         if not again:
-            if self._wandb is not None:
-                self._wandb.trial_failed(name)
             self._queue.replace(name)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:

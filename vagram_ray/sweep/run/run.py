@@ -36,9 +36,8 @@ from vagram_ray.sweep.run.local_ray import RayLostError, RayWatch, keep_ray_file
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.remote import DriverFiles
 from vagram_ray.sweep.view.progress import FAILED, ProgressView, SweepProgress
-from vagram_ray.sweep.wandb.cursor import offline_runs
+from vagram_ray.sweep.wandb.offline import offline_runs
 from vagram_ray.sweep.wandb.supervisor import Supervisor
-from vagram_ray.sweep.wandb.target import Target
 
 if TYPE_CHECKING:
     from ray.tune import TuneError
@@ -168,9 +167,7 @@ class _Run:
         command = going_on_command(self._folder.read().get("launches", ()))
         with RayWatch(plan.machine.local, view.warn, command) as watch:
             further = self._trial_loggers(loggers) if loggers else None
-            callback = FollowTrials(
-                queue, self.faults, self.writer, view, watch, self._follower, self._decisions, further
-            )
+            callback = FollowTrials(queue, self.faults, self.writer, view, watch, self._decisions, further)
             try:
                 run_trials(queue, [callback], self._interruption, self._decisions, self._continuation.history)
             except RayLostError:
@@ -191,7 +188,6 @@ class _Run:
         """Wait until W&B has what the records have, as far as that can be."""
         if self._follower is not None:
             self._follower.finish(
-                self._failed,
                 interrupted=self._interruption.happened,
                 say=lambda sentence: console.print(sentence, soft_wrap=True),
                 stopped=lambda: self._interruption.happened,
@@ -230,14 +226,15 @@ class _Run:
         def axes(name: str) -> Mapping[str, Any]:
             return self._view.progress.trials[name].plan.cell.axes
 
-        return TrialLoggers(loggers, self._storage.folder, axes, self._continuation.done, self._view.warn)
+        done = {name: reached.epochs for name, reached in self._continuation.trials.items()}
+        return TrialLoggers(loggers, self._storage.folder, axes, done, self._view.warn)
 
 
 def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Source) -> None:
     """Write ``sweep.json`` and the copy of the sweep file."""
     plan, before = continuation.plan, continuation.recorded
     uri = storage.uri if storage.is_remote else None
-    details = _details(plan, wandb, source.command)
+    details = _details(plan, wandb, source.command, storage.name)
     try:
         running = [trial.name for trial in continuation.todo]
         content = plan_content(plan, running, before.resources if before else None)
@@ -255,7 +252,7 @@ def _progress(continuation: Continuation, storage: SweepStorage) -> SweepProgres
     for trial in continuation.plan.trials:
         if epochs := continuation.epochs_done(trial):
             progress.restored(trial.name, SweepFolder(storage.folder).records(trial.name)[:epochs])
-        if trial.name in continuation.dead:
+        if continuation.reached(trial).died_in is not None:
             progress.finished(trial.name)
     return progress
 
@@ -269,17 +266,17 @@ def last_line(error: TuneError) -> str:
 def _start_wandb(storage: SweepStorage, wandb: WandbChoice) -> Supervisor | None:
     if wandb.mode == "disabled":
         return None
-    supervisor = Supervisor(Target(storage.folder, wandb.project, storage.name), wandb.mode)
+    supervisor = Supervisor(storage.folder, wandb.project, wandb.mode)
     supervisor.start()
     return supervisor
 
 
-def _details(plan: SweepPlan, wandb: WandbChoice, command: str) -> dict[str, Any]:
+def _details(plan: SweepPlan, wandb: WandbChoice, command: str, name: str) -> dict[str, Any]:
     return {
         "command": command,
         "started": now(),
         "git_commit": git_commit(),
         "versions": versions(),
         "machine": describe_machine(plan.machine),
-        "wandb": {"mode": wandb.mode, "project": wandb.project},
+        "wandb": {"mode": wandb.mode, "project": wandb.project, "name": name},
     }

@@ -38,10 +38,8 @@ RENEW_EVERY_S = 15.0
 STALE_AFTER_S = 60.0
 SETTLE_S = 1.0
 """So long after writing, the object is read again: a driver that started at the same time may have written too."""
-_HELD: dict[str, str] = {}
-"""Tokens of the sweeps that this process holds, by URI."""
-_LOST: set[str] = set()
-"""URIs of sweeps that this process has lost."""
+_TOKEN = uuid.uuid4().hex
+"""Tells this process from all others."""
 
 
 class LostSweepError(OSError):
@@ -49,13 +47,12 @@ class LostSweepError(OSError):
 
 
 def check_held(storage: SweepStorage) -> None:
-    """Nothing may be copied to a sweep that another driver has taken over.
+    """Nothing may be copied to a sweep that another driver has taken over, even if that one has ended by now.
 
     Raises:
         LostSweepError: That is so.
     """
-    holder = _read_holder(storage)
-    if storage.uri in _LOST or (holder is not None and holder.token != _HELD.get(storage.uri)):
+    if not _is_mine(holder := _read_holder(storage)):
         raise LostSweepError(f"another process{_named(holder)} has taken over the sweep in {storage.uri}")
 
 
@@ -90,7 +87,7 @@ class DriverLease:
         lost: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGTERM),
     ) -> None:
         self.storage, self._say, self._lost = storage, say, lost
-        self._token, self._renewals = uuid.uuid4().hex, 0
+        self._renewals = 0
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -106,7 +103,7 @@ class DriverLease:
             self._wait_for_others()
             self._write()
             time.sleep(SETTLE_S)
-            if not self._is_mine(holder := _read_holder(self.storage)):
+            if not _is_mine(holder := _read_holder(self.storage)):
                 raise self._refusal(holder)
         except (ArrowException, OSError, ValueError) as error:
             self._delete_own()
@@ -114,8 +111,6 @@ class DriverLease:
         except BaseException:  # Ctrl-C among them
             self._delete_own()
             raise
-        _LOST.discard(self.storage.uri)
-        _HELD[self.storage.uri] = self._token
         self._thread = threading.Thread(target=self._renew_until_ended, name="driver-lease", daemon=True)
         self._thread.start()
 
@@ -127,7 +122,6 @@ class DriverLease:
         self._thread.join(RENEW_EVERY_S)
         self._thread = None
         self._delete_own()
-        _HELD.pop(self.storage.uri, None)
 
     def _wait_for_others(self) -> None:
         """Return once the object is away, or nobody has renewed it for ``STALE_AFTER_S``."""
@@ -157,17 +151,13 @@ class DriverLease:
                 if holder is None:  # nobody deletes it but another driver at its end
                     time.sleep(SETTLE_S)
                     holder = _read_holder(self.storage)
-                if not self._is_mine(holder):
-                    _LOST.add(self.storage.uri)
+                if not _is_mine(holder):
                     logger.warning("%s has taken over the sweep in %s.", holder or "Another process", self.storage.uri)
                     self._lost()
                     return
                 self._write()
             except Exception:  # a storage that does not answer stops no sweep
                 continue
-
-    def _is_mine(self, holder: Holder | None) -> bool:
-        return holder is not None and holder.token == self._token
 
     # -- the object --------------------------------------------------------------------------------------------
 
@@ -176,14 +166,18 @@ class DriverLease:
         filesystem, path = _lease_object(self.storage)
         if is_local(filesystem):  # object stores need no folder
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        holder = Holder(self._token, socket.gethostname(), os.getpid(), self._renewals)
+        holder = Holder(_TOKEN, socket.gethostname(), os.getpid(), self._renewals)
         write_file_atomically(filesystem, path, json.dumps(asdict(holder)).encode())
 
     def _delete_own(self) -> None:
         with contextlib.suppress(Exception):  # then it becomes stale
-            if self._is_mine(_read_holder(self.storage)):
+            if _is_mine(_read_holder(self.storage)):
                 filesystem, path = _lease_object(self.storage)
                 filesystem.delete_file(path)
+
+
+def _is_mine(holder: Holder | None) -> bool:
+    return holder is not None and holder.token == _TOKEN
 
 
 def _lease_object(storage: SweepStorage) -> tuple[FileSystem, str]:

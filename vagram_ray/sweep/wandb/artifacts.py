@@ -2,116 +2,147 @@
 
 Figures and films are made by the commands that a user would type (``vagram_ray.report``, ``vagram_ray.play``), each in
 a process of its own with a time limit: drawing without a screen can end a process, and a sweep's must not be the one.
-Whatever does not work costs a sentence. The results are on disk by then. All of it runs in the process of ``child``.
+Whatever does not work costs a sentence. The results are on disk by then. All of it runs in a process of its own.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vagram_ray.records import SweepResults, TrialRecords
+from rich.console import Console
+
+from vagram_ray.records import SweepResults
+from vagram_ray.sweep.processes import import_path
 from vagram_ray.sweep.wandb.cursor import Cursor
-from vagram_ray.sweep.wandb.identity import digest, run_tags, slug, sweep_identity
 from vagram_ray.sweep.wandb.mode import CHECKPOINT, FIGURES, VIDEO
-from vagram_ray.sweep.wandb.target import Target
+from vagram_ray.sweep.wandb.runs import logged_name, open_run, place_of, run_tags, slug, sweep_identity
 from vagram_ray.text import first_line, plural, short_path
 
 REPORT_FOLDER, VIDEO_FOLDER = "report", "videos"
 """Below the sweep's folder, where they stay: offline, W&B reads them when the run is synced."""
 COMMAND_LIMIT_S = 900.0
 UPLOAD_LIMIT_S = 3600.0
-_NAME_LIMIT = 120
+_NAME_LIMIT = 100
+
+Say = Callable[[str], None]
+"""Told what is being done, and what fails."""
 
 
 @dataclass
 class Files:
-    """What goes to W&B."""
+    """What goes to W&B of one kind: an artifact, and media of the run."""
 
-    figures: list[Path] = field(default_factory=list)
-    """PNG files. The PDFs of the same names go along."""
-    videos: dict[str, Path] = field(default_factory=dict)
-    """mp4 files by cell and seed."""
-    checkpoints: dict[str, tuple[Path, dict[str, Any]]] = field(default_factory=dict)
-    """Folder and metadata by trial."""
-
-    def __bool__(self) -> bool:
-        return bool(self.figures or self.videos or self.checkpoints)
-
-    def __str__(self) -> str:
-        counts = {"figure": len(self.figures), "video": len(self.videos), "checkpoint": len(self.checkpoints)}
-        return ", ".join(plural(count, what) for what, count in counts.items() if count)
+    artifact_type: str
+    paths: dict[str, Path] = field(default_factory=dict)
+    """Files and folders by their names in the artifact."""
+    media: dict[str, Any] = field(default_factory=dict)
+    """wandb's images and videos by key."""
 
 
-def log_artifacts(target: Target, kinds: Sequence[str], say: Callable[..., None]) -> None:
-    """Make the files and hand them to the sweep's own run. Raises nothing.
+def hand_over_artifacts(folder: Path, project: str, kinds: Sequence[str], console: Console) -> None:
+    """Have a sweep's artifacts made and logged, and show what the process tells of it. Ctrl-C ends that process too.
 
     Args:
-        target: Where the finished sweep was logged.
+        folder: Of a finished sweep.
+        project: Where it was logged.
         kinds: Some of ``mode.ARTIFACTS``.
-        say: Told what is being done, and what fails (``style="yellow"``).
+        console: Where it is shown.
     """
+    with subprocess.Popen(
+        [sys.executable, "-m", "vagram_ray.sweep.wandb.artifacts", str(folder), project, *kinds],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace",
+        env=os.environ | {"PYTHONPATH": import_path()},
+    ) as process:  # fmt: skip
+        for line in process.stdout or ():
+            console.print(f"W&B: {line.rstrip()}", soft_wrap=True, markup=False)
+    if process.returncode != 0:
+        console.print("W&B: the artifacts are not all logged; the results are complete.", soft_wrap=True)
+
+
+def main() -> None:
+    """Log the artifacts of the folder, project and kinds that the arguments name. Exit status 1 where that failed."""
+    folder, project, *kinds = sys.argv[1:]
+    logged = log_artifacts(Path(folder), project, kinds, lambda text: print(text, flush=True))
+    os._exit(0 if logged else 1)  # what wandb does at the interpreter's exit may take for ever
+
+
+def log_artifacts(folder: Path, project: str, kinds: Sequence[str], say: Say) -> bool:
+    """Make the files and hand them to the sweep's own run. Returns whether that worked, and raises nothing."""
+    import wandb
+
     try:
-        results = SweepResults.load(target.folder)
-        own = Cursor(target.folder, target.place).get(sweep_identity(results.info, target.sweep_name).run_id)
+        results = SweepResults.load(folder)
+        sweep_name = logged_name(results.info, folder)
+        identity = sweep_identity(results.info, sweep_name)
+        own = Cursor(folder, place_of(project)).get(identity.run_id)
         if own.exit_code is None:
-            say("no artifacts are logged, because the sweep's own run could not be written.", "yellow")
-            return
-        files = collect(results, kinds, say)
-        if files:
-            say(f"handing over {files} (Ctrl-C leaves the rest) ...")
-            where = _hand_over(results, files, target, online=own.online)
-            say(f"{files} in the run {where}")
+            say("no artifacts are logged, because the sweep's own run could not be written.")
+            return False
+        files = {kind: MAKERS[kind](results, say) for kind in kinds}
+        if made := [kind for kind in kinds if files[kind].paths]:
+            say(f"handing over {', '.join(made)} (Ctrl-C leaves the rest) ...")
+            live = open_run(
+                identity, folder, project, run_tags(results.info, sweep_name),
+                online=own.online, finish_limit_s=UPLOAD_LIMIT_S,
+            )  # fmt: skip
+            for kind in made:
+                _log(live, slug(f"{sweep_name}-{kind}")[-_NAME_LIMIT:], files[kind])
+            where = live.url or short_path(Path(live.sync_dir))
+            live.finish(exit_code=0)
+            wandb.teardown()  # returns when all is written
+            say(f"{', '.join(made)} in the run {where}")
+        return True
     except BaseException as error:  # wandb also raises SystemExit
-        say(f"the artifacts are not logged ({first_line(error)}); the results are complete.", "yellow")
+        say(f"the artifacts are not logged ({first_line(error)}).")
+        return False
 
 
-def collect(results: SweepResults, kinds: Sequence[str], say: Callable[..., None]) -> Files:
-    """Make or find the files of the kinds that are asked for. ``say`` is told what is being done and what fails."""
-    files = Files()
-    if FIGURES in kinds:
-        say("drawing the figures ...")
-        folder = results.folder / REPORT_FOLDER
-        problem = _run("vagram_ray.report", str(results.folder), "--output", str(folder))
-        files.figures = [] if problem else sorted(folder.glob("*.png"))
-        if problem:
-            say(f"no figures ({problem})", "yellow")
-    if VIDEO in kinds:
-        files.videos = _film(results, say)
-    if CHECKPOINT in kinds:
-        files.checkpoints = _last_checkpoints(results)
-        if missing := len(results.trials) - len(files.checkpoints):
-            say(f"{plural(missing, 'trial')} left no whole checkpoint in {short_path(results.folder)}", "yellow")
+def _figures(results: SweepResults, say: Say) -> Files:
+    """The report's images, and its PDFs."""
+    import wandb
+
+    say("drawing the figures ...")
+    folder, files = results.folder / REPORT_FOLDER, Files("figures")
+    if problem := _run("vagram_ray.report", str(results.folder), "--output", str(folder)):
+        say(f"no figures ({problem})")
+        return files
+    for image in sorted(folder.glob("*.png")):
+        pair = [path for path in (image, image.with_suffix(".pdf")) if path.is_file()]
+        files.paths |= {path.name: path for path in pair}
+        files.media[f"figures/{image.stem}"] = wandb.Image(str(image))
     return files
 
 
-def _film(results: SweepResults, say: Callable[..., None]) -> dict[str, Path]:
+def _videos(results: SweepResults, say: Say) -> Files:
     """One film for each cell, of the seed whose final return is nearest to the interquartile mean."""
-    videos: dict[str, Path] = {}
-    names = _distinct_names(results.labels)
-    for cell in results.cells:
+    import wandb
+
+    files = Files("video")
+    for index, cell in enumerate(results.cells):
         if not cell.final_returns:
-            say(f"no video of {cell.label}: no seed came to its end", "yellow")
+            say(f"no video of {cell.label}: no seed came to its end")
             continue
         seed = min(cell.final_returns, key=lambda seed: abs(cell.final_returns[seed] - cell.statistics.iqm))
-        path = results.folder / VIDEO_FOLDER / f"{names[cell.label]}-seed{seed}.mp4"
+        path = results.folder / VIDEO_FOLDER / f"{index}-{slug(cell.label)[:_NAME_LIMIT]}-seed{seed}.mp4"
         path.parent.mkdir(exist_ok=True)
         say(f"filming {cell.label}, seed {seed} ...")
         options = ["--cell", cell.label, "--seed", str(seed), "--episodes", "1", "--video", str(path)]
-        problem = _run("vagram_ray.play", str(results.folder), *options)
-        if problem:
-            say(f"no video of {cell.label} ({problem})", "yellow")
-        else:
-            videos[f"{cell.label}, seed {seed}"] = path
-    return videos
+        if problem := _run("vagram_ray.play", str(results.folder), *options):
+            say(f"no video of {cell.label} ({problem})")
+            continue
+        title = f"{cell.label}, seed {seed}"
+        files.paths[path.name] = path
+        files.media[f"videos/{title}"] = wandb.Video(str(path), caption=title, format="mp4")
+    return files
 
 
-def _last_checkpoints(results: SweepResults) -> dict[str, tuple[Path, dict[str, Any]]]:
+def _last_checkpoints(results: SweepResults, say: Say) -> Files:
     """The newest checkpoint of each trial of which nothing is missing.
 
     The segments of the real buffer lie beside it, not in it: what is logged is what a policy or a model needs.
@@ -120,19 +151,20 @@ def _last_checkpoints(results: SweepResults) -> dict[str, tuple[Path, dict[str, 
 
     from vagram_ray.checkpoint import newest_whole  # imports PyTorch
 
-    found = {}
+    files = Files("model")
     for trial in results.trials:
         checkpoint = newest_whole(LocalFileSystem(), str((results.folder / trial.name).resolve()))
         if checkpoint is not None:
             path = Path(checkpoint.path)
-            found[trial.name] = (path, _describe(results, trial, int(path.name.rpartition("_")[2])))
-    return found
+            files.paths[f"{trial.name}/{path.name}"] = path
+    if missing := len(results.trials) - len(files.paths):
+        say(f"{plural(missing, 'trial')} left no whole checkpoint in {short_path(results.folder)}")
+    return files
 
 
-def _describe(results: SweepResults, trial: TrialRecords, epoch: int) -> dict[str, Any]:
-    env_steps = max((row["env_steps"] for row in trial.records if row["training_iteration"] <= epoch), default=0)
-    cell = results.labels[trial.cell]
-    return {"cell": cell, "seeds": list(trial.seeds), "training_iteration": epoch, "env_steps": env_steps}
+MAKERS: dict[str, Callable[[SweepResults, Say], Files]] = {
+    FIGURES: _figures, VIDEO: _videos, CHECKPOINT: _last_checkpoints
+}  # fmt: skip
 
 
 def _run(module: str, *arguments: str) -> str:
@@ -148,53 +180,18 @@ def _run(module: str, *arguments: str) -> str:
     return f"{module}: {lines[-1].removeprefix('Error: ').rstrip('.') if lines else f'exit status {ended.returncode}'}"
 
 
-def _hand_over(results: SweepResults, files: Files, target: Target, *, online: bool) -> str:
-    """Continue the sweep's own run with the files. Returns its address, or its folder where it is offline."""
+def _log(live: Any, name: str, files: Files) -> None:
+    """Log files of one kind in an open run. wandb reads them where they are: checkpoints are large."""
     import wandb
 
-    identity, tags = sweep_identity(results.info, target.sweep_name), run_tags(results.info, target.sweep_name)
-    live = target.open(identity, tags, online=online, finish_limit_s=UPLOAD_LIMIT_S)
-    _log_files(live, files, target.sweep_name)
-    where = live.url or short_path(Path(live.sync_dir))
-    live.finish(exit_code=0)
-    wandb.teardown()  # returns when all is written
-    return str(where)
+    if files.media:
+        live.log(files.media)
+    artifact = wandb.Artifact(name, files.artifact_type)
+    for own_name, path in files.paths.items():
+        add = artifact.add_dir if path.is_dir() else artifact.add_file
+        add(str(path), name=own_name, policy="immutable", skip_cache=True)
+    live.log_artifact(artifact)
 
 
-def _log_files(live: Any, files: Files, sweep_name: str) -> None:
-    """Log the files as media and artifacts of an open run."""
-    import wandb
-
-    names = _distinct_names([f"{sweep_name}-{what}" for what in ("figures", *_stems(files), *files.checkpoints)])
-    media: dict[str, Any] = {f"figures/{png.stem}": wandb.Image(str(png)) for png in files.figures}
-    media |= {
-        f"videos/{title}": wandb.Video(str(path), caption=title, format="mp4") for title, path in files.videos.items()
-    }
-    if media:
-        live.log(media)
-    if files.figures:
-        figures = wandb.Artifact(names[f"{sweep_name}-figures"], "figures")
-        for png in files.figures:
-            for path in (png, png.with_suffix(".pdf")):
-                if path.is_file():
-                    figures.add_file(str(path), policy="immutable", skip_cache=True)
-        live.log_artifact(figures)
-    for title, path in files.videos.items():
-        video = wandb.Artifact(names[f"{sweep_name}-{path.stem}"], "video", metadata={"title": title})
-        video.add_file(str(path), policy="immutable", skip_cache=True)
-        live.log_artifact(video)
-    for trial_name, (path, metadata) in files.checkpoints.items():
-        model = wandb.Artifact(names[f"{sweep_name}-{trial_name}"], "model", metadata=metadata)
-        model.add_dir(str(path), policy="immutable", skip_cache=True)  # no copy: checkpoints hold replay buffers
-        live.log_artifact(model)
-
-
-def _stems(files: Files) -> list[str]:
-    return [path.stem for path in files.videos.values()]
-
-
-def _distinct_names(texts: Sequence[str]) -> dict[str, str]:
-    """A name for each text as files and W&B take them. Texts whose names would be the same get a digest each."""
-    names = {text: slug(text)[:_NAME_LIMIT] for text in texts}
-    taken = Counter(names.values())
-    return {text: f"{name}-{digest(text, 6)}" if taken[name] > 1 else name for text, name in names.items()}
+if __name__ == "__main__":
+    main()

@@ -1,65 +1,77 @@
-"""The process that logs a sweep, started by ``supervisor``: the only one that calls wandb to log anything.
+"""The process that logs a sweep, started by ``supervisor``: the only one that calls wandb to log rows.
 
-Orders come as lines of JSON on its standard input, and what it has to tell goes as such to its standard output. Where
-the input ends, the driver is dead: the process closes what is open (``orders``).
+It is told by a line on its standard input that the sweep has ended, and tells what it does as lines of JSON on its
+standard output. Where the input ends, the driver is dead: it ends too, and the next launch goes on from the records.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from vagram_ray.sweep.wandb.follower import Follower, NotOnlineError, ServerGoneError
-from vagram_ray.sweep.wandb.orders import Orders, Reporter, leave
-from vagram_ray.sweep.wandb.target import Target
+from vagram_ray.sweep.processes import children_of
+from vagram_ray.sweep.wandb.follower import Follower
 from vagram_ray.text import first_line
 
 LOCK_FILE = ".driver-wandb.lock"
 """One process logs a sweep at a time."""
-LOCK_WAIT_S = 60
+LOCK_WAIT_S = 60.0
+"""For the process of a driver that was killed just now."""
 
 
 def main() -> None:
-    """Log a sweep. The exit status is 0 when all was done that could be."""
+    """Log the sweep that the arguments name. The exit status is 0 when all was done that could be."""
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # wandb and whoever else prints stay out of the messages
-    orders, reporter = Orders(sys.stdin), Reporter(messages)
-    start = orders.read()
-    target = Target(Path(start["folder"]), start["project"], start["sweep_name"])
-    orders.listen()
+    folder, project, mode = sys.argv[1:]
+    ended = threading.Event()
+    threading.Thread(target=_listen, args=(ended,), name="driver", daemon=True).start()
+
+    def tell(**message: Any) -> None:
+        with contextlib.suppress(OSError):  # the driver is dead
+            messages.write(json.dumps(message) + "\n")
+            messages.flush()
+
     status = 1
     try:
-        lock = _lock(target.folder, reporter)
-        if orders.artifacts:
-            from vagram_ray.sweep.wandb.artifacts import log_artifacts
-
-            log_artifacts(target, orders.artifacts, lambda text, style="": reporter.tell(say=text, style=style))
-        else:
-            Follower(target, orders, reporter).follow()
+        lock = _lock(Path(folder))
+        Follower(Path(folder), project, tell, ended, online=mode == "online").follow()
         lock.release()
         status = 0
-    except NotOnlineError as error:
-        reporter.tell(offline=first_line(error))
-    except ServerGoneError as error:
-        reporter.tell(gone=first_line(error))
     except BaseException as error:  # wandb also raises SystemExit
-        reporter.tell(failed=first_line(error))
-    leave(status)
+        tell(failed=first_line(error))
+    _leave(status)
 
 
-def _lock(folder: Path, reporter: Reporter) -> FileLock:
-    """Wait for the process of a driver that was killed just now."""
+def _listen(ended: threading.Event) -> None:
+    for _ in sys.stdin:
+        ended.set()
+    _leave(1)
+
+
+def _leave(status: int) -> None:
+    """End this process and wandb's at once: what wandb does at the interpreter's exit may take for ever."""
+    for pid in children_of(os.getpid()):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    os._exit(status)
+
+
+def _lock(folder: Path) -> FileLock:
     lock = FileLock(folder / LOCK_FILE)
-    for _ in range(LOCK_WAIT_S):
-        reporter.beat()
-        with contextlib.suppress(Timeout):
-            lock.acquire(timeout=1.0)
-            return lock
-    raise TimeoutError("another process logs this sweep")
+    try:
+        lock.acquire(timeout=LOCK_WAIT_S)
+    except Timeout as error:
+        raise TimeoutError("another process logs this sweep") from error
+    return lock
 
 
 if __name__ == "__main__":

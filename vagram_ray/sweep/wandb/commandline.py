@@ -10,10 +10,8 @@ import click
 from vagram_ray.commands import SETTINGS, Command, InputError, make_console, version_option
 from vagram_ray.records.errors import SweepError
 from vagram_ray.records.folder import SweepFolder
-from vagram_ray.sweep.wandb.cursor import logged_name
 from vagram_ray.sweep.wandb.mode import check_project, prepare_wandb
 from vagram_ray.sweep.wandb.supervisor import Supervisor
-from vagram_ray.sweep.wandb.target import Target
 from vagram_ray.text import short_path
 
 
@@ -41,11 +39,9 @@ def main(folder: Path, mode: str, project: str | None) -> None:
     if settled == "disabled":
         raise InputError("W&B is disabled (WANDB_MODE or `wandb disabled`): use --wandb online or offline.")
     console = make_console()
-    target = Target(folder, project, logged_name(folder) or folder.name)
-    supervisor = Supervisor(target, settled)
+    supervisor = Supervisor(folder, project, settled)
     supervisor.start()
-    failed = info.get("failed_trials") or {}
-    lacking = supervisor.finish(failed, say=lambda sentence: console.print(sentence, soft_wrap=True))
+    lacking = supervisor.finish(say=lambda sentence: console.print(sentence, soft_wrap=True))
     if not lacking:
         where = f"project {project}" if settled == "online" else f"offline, in {short_path(folder / 'wandb')}"
         console.print(f"W&B has everything that {short_path(folder)} holds ({where}).", soft_wrap=True)

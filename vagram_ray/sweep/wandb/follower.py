@@ -1,279 +1,257 @@
-"""Follows a sweep's records and logs to W&B what lies beyond the last step that W&B has.
+"""Follows a sweep's records and hands W&B what lies beyond the last step that it has.
 
 Rows of trials that run, of trials that ended while W&B was away, and of earlier launches are the same to it. It keeps
 nothing in memory that a new process would lack. So after any failure the process ends, and a new one goes on from the
 records, the cursor and W&B (``supervisor``).
+
+Online, a run is opened as soon as it has a row. Offline it is written when its trial, or the sweep, has ended. At the
+end of the sweep, what the server has not taken and does not know is written offline too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vagram_ray.records.folder import SweepFolder
 from vagram_ray.records.results import SweepResults
-from vagram_ray.sweep.wandb.cursor import NO_STEP, Cursor, Logged, mark_synced
-from vagram_ray.sweep.wandb.identity import SEED_JOB, RunIdentity, run_tags, seed_identity, sweep_identity
+from vagram_ray.records.trials import TrialRecords
+from vagram_ray.sweep.wandb.cursor import NO_STEP, Cursor, Logged
 from vagram_ray.sweep.wandb.mode import key_problem, server_answers
-from vagram_ray.sweep.wandb.orders import Orders, Reporter
-from vagram_ray.sweep.wandb.runs import FollowedTrial, SeedRun
-from vagram_ray.sweep.wandb.summaries import FINAL_KEYS, seed_summary, summary_digest, sweep_summary
-from vagram_ray.sweep.wandb.target import Target, step_at_server
+from vagram_ray.sweep.wandb.offline import Piece, mark_synced, settle, write_pieces
+from vagram_ray.sweep.wandb.runs import (
+    RunIdentity,
+    logged_name,
+    open_run,
+    place_of,
+    run_tags,
+    seed_identity,
+    step_at_server,
+    sweep_identity,
+)
+from vagram_ray.sweep.wandb.summaries import FINAL_KEYS, seed_summary, sweep_summary
+from vagram_ray.sweep.wandb.trials import FollowedTrial, SeedRun
 from vagram_ray.text import first_line, plural
 
 INTERRUPTED = 130
 """Exit code of runs whose trial had not ended when the sweep did (128 + SIGINT, as shells count)."""
 POLL_S = 1.0
 ANSWER_WITHIN_S = 10.0
-_DELETED = "previously created and deleted"
+_AT_A_TIME = 32
+"""Offline runs that are written before they are counted."""
+
+Tell = Callable[..., None]
+"""Sends a message to the supervisor. Without an argument it says that this process is alive."""
 
 
 class ServerGoneError(Exception):
     """W&B's server does not answer, so that there is nothing to do for now."""
 
 
-class NotOnlineError(Exception):
-    """The first run of a launch cannot be opened online: the launch is logged offline."""
-
-
 class Follower:
     """Logs one sweep.
 
     Args:
-        target: Where the runs go.
-        orders: What the driver wants, looked at between two calls of wandb.
-        reporter: Told how far it is.
+        folder: The sweep's.
+        project: ``PROJECT`` or ``ENTITY/PROJECT``.
+        tell: Tells the supervisor how far it is.
+        ended: Set when no trial runs any more.
+        online: Whether runs shall go to W&B's server.
     """
 
-    def __init__(self, target: Target, orders: Orders, reporter: Reporter) -> None:
-        self._target, self._orders, self._reporter = target, orders, reporter
-        self._folder = SweepFolder(target.folder)
-        self._online = orders.online and not orders.offline_now
-        self._cursor = Cursor(target.folder, target.place)
-        self._cursor.sweep_name = target.sweep_name
+    def __init__(self, folder: Path, project: str, tell: Tell, ended: threading.Event, *, online: bool) -> None:
+        self._folder, self._project, self._tell, self._ended = folder, project, tell, ended
+        self._wanted_online = online
+        self._sweep, self._cursor = SweepFolder(folder), Cursor(folder, place_of(project))
         self._trials: dict[str, FollowedTrial] = {}
         self._runs: dict[str, SeedRun] = {}
-        self._closing: dict[str, Logged] = {}
-        """What the pieces come to that are closed, but whose process has not ended."""
-        self._sizes: dict[Path, int] = {}
-        """Bytes that were given to their files, at least."""
-        self._failed: set[str] = set()
-        self._told = self._checked = self._ended = self._interrupted = False
+        self._refused: dict[str, str] = {}
+        """Why this process does not try a run again online, by its id."""
+        self._problem: str | None = None
+        """Why nothing can be logged online at the end, empty if it can, None as long as nobody has asked."""
+        self._over = False
         self._signature: tuple[int, int] | None = None
+        self._left = 0
 
     def follow(self) -> None:
         """Log until the sweep has ended and all is handed over, or nothing more can be.
 
         Raises:
             ServerGoneError: W&B does not answer.
-            NotOnlineError: The first run cannot be opened online.
             SweepError: The sweep cannot be read.
             Exception: Whatever wandb raises.
         """
-        self._cursor.discard_broken_pieces()
-        while True:
-            # As it is before the records are read: a run is closed when all was read.
-            self._ended, self._interrupted = self._orders.ended, self._orders.interrupted
-            self._failed = set(self._orders.failed)
-            self._round()
-            if self._ended:
-                break
-            self._orders.wait(POLL_S)
+        settle(self._folder, self._cursor)
+        while not self._over:
+            self._over = self._ended.is_set()  # as it is before the records are read: a run is closed when all was read
+            self._tell()
+            self._read_plan()
+            for trial in self._trials.values():
+                trial.update()
+            self._say_what_waits()
+            if self._online:
+                self._log_online()
+            if self._over or not self._online:
+                self._write_offline()
+            if not self._over:
+                self._ended.wait(POLL_S)
         if any(trial.steps for trial in self._trials.values()):
             self._log_sweep_run()
-        self._settle()
         self._conclude()
 
-    # -- one round -----------------------------------------------------------------------------------------------
+    @property
+    def _online(self) -> bool:
+        return self._wanted_online and not self._problem
 
-    def _round(self) -> None:
-        self._reporter.beat()
-        self._read_plan()
-        for trial in self._trials.values():
-            trial.update()
-            trial.forget()
-        self._say_what_waits()
-        for trial in self._trials.values():
-            for run in [run for run in self._runs.values() if run.trial is trial and self._is_due(run)]:
-                if run.live is not None or self._open_seed(run):
-                    run.log()
-                    if self._exit_code(run) is not None:
-                        self._close_seed(run)
-            trial.forget()
-        self._note_given()
-        if self._closing and all(run.live is None for run in self._runs.values()):
-            self._settle()
+    # -- what there is, and what of it is lacking ------------------------------------------------------------------
 
     def _read_plan(self) -> None:
         """Read ``sweep.json`` where it has changed: a trial may have been divided."""
         with contextlib.suppress(FileNotFoundError):
-            status = self._folder.file.stat()
+            status = self._sweep.file.stat()
             if self._signature == (status.st_mtime_ns, status.st_size):
                 return
             self._signature = (status.st_mtime_ns, status.st_size)
-        self._info = self._folder.read()
-        self._tags = run_tags(self._info, self._target.sweep_name)
+        self._info = info = self._sweep.read()
+        self._name = logged_name(info, self._folder)
+        self._tags = run_tags(info, self._name)
         trials, runs = {}, {}
-        for entry in self._info["trials"]:
+        for entry in info["trials"]:
             name = entry["name"]
-            trial = self._trials.get(name) or FollowedTrial(self._folder, entry, self._info["epochs"])
+            trial = self._trials.get(name) or FollowedTrial(self._sweep, entry, info["epochs"])
             trials[name] = trial
             for seed in trial.seeds:
-                identity = seed_identity(self._info, entry, seed, self._target.sweep_name)
+                identity = seed_identity(info, entry, seed, self._name)
                 run = self._runs.get(identity.run_id) or SeedRun(identity, trial, seed)
                 run.identity, run.trial = identity, trial
                 runs[identity.run_id] = run
         self._trials, self._runs = trials, runs
 
-    def _known(self, run_id: str) -> Logged:
-        return self._closing.get(run_id) or self._cursor.get(run_id)
-
     def _exit_code(self, run: SeedRun) -> int | None:
         """How the run shall be closed, or None while its trial runs."""
-        trial = run.trial
-        if run.seed in trial.failed:
-            ended = len(trial.failed) == len(trial.seeds) or trial.over
-            return 1 if ended or self._ended or trial.name in self._failed else None
-        if trial.over:
-            return 0
-        if trial.name in self._failed:
+        if not (run.trial.over or self._over):
+            return None
+        if run.seed in run.trial.failed:
             return 1
-        return INTERRUPTED if self._ended else None
+        if run.trial.over:
+            return 0
+        return 1 if run.trial.name in self._info.get("failed_trials", ()) else INTERRUPTED
 
     def _is_whole(self, run: SeedRun, *, online: bool) -> bool:
         """Whether W&B has all of a run as far as the records go. ``online``: at its server."""
-        logged, code = self._known(run.identity.run_id), self._exit_code(run)
-        if logged.deleted or run.last == NO_STEP:
-            return True
-        if logged.env_steps < run.last or (online and not logged.online):
-            return False
-        if code is None:
-            return True
-        return logged.exit_code is not None and (code == INTERRUPTED or bool(logged.exit_code) == bool(code))
+        logged, code = self._cursor.get(run.identity.run_id), self._exit_code(run)
+        closed = code is None or (logged.exit_code is not None and code in (INTERRUPTED, logged.exit_code))
+        return run.last == NO_STEP or (logged.env_steps >= run.last and logged.online >= online and closed)
 
-    def _is_due(self, run: SeedRun) -> bool:
+    def _is_due_online(self, run: SeedRun) -> bool:
         if run.live is not None:
-            return True
-        if run.blocked or self._interrupted or self._is_whole(run, online=self._online):
+            return run.last > run.step or self._exit_code(run) is not None
+        return not self._is_whole(run, online=True) and run.identity.run_id not in self._refused
+
+    def _is_due_offline(self, run: SeedRun) -> bool:
+        """What was begun online goes on there alone: its rows could not be uploaded a second time."""
+        if self._exit_code(run) is None or self._cursor.get(run.identity.run_id).online:
             return False
-        # What was begun online goes on there alone: its rows could not be uploaded a second time.
-        return self._online or not self._known(run.identity.run_id).online
+        return not self._is_whole(run, online=False)
 
     def _say_what_waits(self) -> None:
-        due = sum(run.live is None and self._is_due(run) for run in self._runs.values())
-        if due and self._ended and not self._told:
-            self._told = True
-            self._reporter.tell(say=f"W&B: handing over {plural(due, 'run')} from the records ...")
-        self._reporter.tell(left=due + sum(run.live is not None for run in self._runs.values()))
+        if self._over:
+            is_due = self._is_due_online if self._online else self._is_due_offline
+            due = list(filter(is_due, self._runs.values()))
+            self._left = len(due)
+            if waiting := sum(run.live is None for run in due):
+                self._tell(say=f"W&B: handing over {plural(waiting, 'run')} from the records ...")
+            self._tell(left=self._left)
 
-    # -- opening and closing -------------------------------------------------------------------------------------
+    def _note(self, entries: dict[str, Logged]) -> None:
+        """Keep what is known of seeds' runs. The sweep's own run is out of date then."""
+        own = sweep_identity(self._info, self._name).run_id
+        self._cursor.note({**entries, own: replace(self._cursor.get(own), exit_code=None)})
 
-    def _open_seed(self, run: SeedRun) -> bool:
-        """Open the run, or return False where it has to wait."""
-        try:
-            live = self._open(run.identity)
-        except (ServerGoneError, NotOnlineError):
-            raise
-        except Exception as error:
-            if not self._online:
-                raise
-            run.blocked = first_line(error)
-        else:
-            if live is not None:
-                run.live, run.step, run.num_bytes = live, self._begin(run.identity.run_id, live), 0
-                run.first = run.step
-                live.define_metric("env_steps")
-                live.define_metric("*", step_metric="env_steps")
-                return True
-        return False
+    def _tell_done(self, count: int) -> None:
+        self._left -= count
+        if self._over:
+            self._tell(left=self._left)
+
+    # -- online ----------------------------------------------------------------------------------------------------
+
+    def _log_online(self) -> None:
+        due = list(filter(self._is_due_online, self._runs.values()))
+        if not due or not self._is_reachable():
+            return
+        for trial, runs in itertools.groupby(due, key=lambda run: run.trial):
+            records = trial.read()
+            for run in runs:
+                if run.live is None and not self._begin(run):
+                    continue
+                for step, row in run.rows(records, run.step):
+                    run.live.log(row, step=step, commit=True)  # commit: not held back until the next one
+                    run.step = step
+                if self._exit_code(run) is not None:
+                    self._close(run, records)
+
+    def _is_reachable(self) -> bool:
+        """Whether there are a key, without which wandb would prompt, and a server. Asked before the first run."""
+        if self._problem is None:
+            problem = key_problem()
+            if problem is None and not server_answers(ANSWER_WITHIN_S):
+                problem = f"the server does not answer within {ANSWER_WITHIN_S:g} s"
+            if problem is not None and not self._over:
+                raise ServerGoneError(problem)
+            self._problem = problem or ""
+        return not self._problem
 
     def _open(self, identity: RunIdentity) -> Any:
-        """wandb's run, or None for one that was deleted or cannot be written offline."""
-        if self._online:
-            self._check_server()
-        if not self._online and self._known(identity.run_id).online and identity.job_type == SEED_JOB:
-            return None
+        """wandb's run, or None for one that is refused."""
+        self._tell()
         try:
-            self._reporter.beat()
-            live = self._target.open(identity, self._tags, online=self._online)
-            self._reporter.beat()
+            return open_run(identity, self._folder, self._project, self._tags, online=True)
         except Exception as error:
-            if not self._online:
-                raise
-            problem = first_line(error)
-            if _DELETED in problem:
-                self._cursor.note({identity.run_id: replace(self._cursor.get(identity.run_id), deleted=True)})
-                name = f"{identity.name} ({identity.run_id})"
-                warning = f"The W&B run {name} was deleted there and is not logged any more."
-                self._reporter.tell(warn=warning)
-                return None
-            if not self._orders.reached:
-                raise NotOnlineError(problem) from error
             if not server_answers(ANSWER_WITHIN_S):
-                raise ServerGoneError(problem) from error
-            raise
-        if self._online:
-            self._orders.reached = True
-            self._reporter.tell(reached=True)
-        return live
+                raise ServerGoneError(first_line(error)) from error
+            self._refused[identity.run_id] = first_line(error)
+            self._tell(warn=f"W&B does not take the run {identity.name} ({first_line(error)}): it waits.")
+            return None
 
-    def _check_server(self) -> None:
-        """Before the first run: check that there is a key, and that the server answers."""
-        if self._checked:
-            return
-        self._checked = True
-        problem = key_problem()  # without a key wandb.init would prompt
-        if problem is None and not server_answers(ANSWER_WITHIN_S):
-            problem = f"the server does not answer within {ANSWER_WITHIN_S:g} s"
-        if problem is None:
-            return
-        if not self._orders.reached:
-            raise NotOnlineError(problem)
-        if not self._ended:
-            raise ServerGoneError(problem)
-        self._online = False  # what was never online can still be written
+    def _begin(self, run: SeedRun) -> bool:
+        """Open a seed's run at the last step that W&B has of it, unless it is refused."""
+        run.live = self._open(run.identity)
+        if run.live is None:
+            return False
+        run.step = int(run.live.starting_step) - 1
+        logged = self._cursor.get(run.identity.run_id)
+        self._note({run.identity.run_id: replace(logged, env_steps=run.step, exit_code=None, online=True)})
+        return True
 
-    def _begin(self, run_id: str, live: Any) -> int:
-        """Note that a run is open. Returns the last step that W&B has of it."""
-        logged = self._known(run_id)
-        if not live.offline:
-            step = int(live.starting_step) - 1
-            begun = replace(logged, env_steps=step, exit_code=None, online=True)
-        else:
-            step = logged.env_steps
-            before = self._cursor.get(run_id)
-            begun = replace(before, writing=(*before.writing, Path(live.sync_dir).name), exit_code=None)
-        self._cursor.note({run_id: begun})
-        return step
-
-    def _close_seed(self, run: SeedRun) -> None:
-        """Write the summary and close the run. A seed whose training failed closes as a failed run."""
+    def _close(self, run: SeedRun, records: TrialRecords) -> None:
+        """Write the summary and close the run."""
         live, run_id, code = run.live, run.identity.run_id, self._exit_code(run)
-        values = seed_summary(self._info, run.trial.read(), run.seed)
+        values = seed_summary(self._info, records, run.seed)
         live.summary.update(values)
         for key in FINAL_KEYS:
             if key in live.summary.keys() and key not in values:  # noqa: SIM118  # a summary is no dict
                 del live.summary[key]  # of a sweep that has got more epochs since
-        self._finish(live, code or 0, run.num_bytes)
+        self._finish(live, code or 0)
         run.live = None
-        logged = replace(self._known(run_id), env_steps=run.step, exit_code=code)
-        if live.offline:
-            self._closing[run_id] = logged
-        elif run.step > run.first and (arrived := self._arrived(live.path, run.step)) < run.step:
-            run.blocked = "it did not take them"
-            self._cursor.note({run_id: replace(logged, env_steps=max(arrived, run.first), exit_code=None)})
+        logged = replace(self._cursor.get(run_id), env_steps=min(run.step, self._arrived(live.path, run.step)))
+        if logged.env_steps < run.step:
+            self._refused[run_id] = "it did not take them"
+            self._note({run_id: logged})
         else:
-            self._note_online(run_id, logged)
-        self._reporter.tell(done=run.identity.name)
+            self._note({run_id: replace(logged, exit_code=code)})
+            self._mark_synced(run_id)
+        self._tell_done(1)
 
-    def _finish(self, live: Any, code: int, num_bytes: int) -> None:
-        self._reporter.beat()
+    def _finish(self, live: Any, code: int) -> None:
+        self._tell()
         live.finish(exit_code=code)
-        self._reporter.beat()
-        if live.offline:
-            self._sizes[Path(live.settings.sync_file)] = num_bytes
+        self._tell()
 
     def _arrived(self, path: str, wanted: int) -> int:
         """The last step that the server has of a run that was closed: wandb does not tell when it has refused rows."""
@@ -281,72 +259,74 @@ class Follower:
             step = step_at_server(path)
             if step >= wanted:
                 break
-            self._reporter.beat()
-            self._orders.wait(POLL_S)
+            self._tell()
+            time.sleep(POLL_S)
         return step
 
-    def _note_online(self, run_id: str, logged: Logged) -> None:
-        self._cursor.note({run_id: logged})
+    def _mark_synced(self, run_id: str) -> None:
         for name in self._cursor.pieces(run_id):  # or `wandb sync` would send once more what was logged offline
             with contextlib.suppress(OSError):
-                mark_synced(self._target.folder / "wandb" / name)
+                mark_synced(self._folder, name)
 
-    def _note_given(self) -> None:
-        """How far the pieces go that are being written."""
-        open_runs = {run.identity.run_id: run for run in self._runs.values() if run.live is not None}
-        given = {key: run.step for key, run in open_runs.items() if run.live.offline}
-        self._cursor.note({key: replace(self._cursor.get(key), given=step) for key, step in given.items()})
+    # -- offline ---------------------------------------------------------------------------------------------------
 
-    def _settle(self) -> None:
-        """End wandb's process, after which the pieces are whole, and count them."""
-        if not self._closing:
-            return
-        import wandb
+    def _write_offline(self) -> None:
+        due = list(filter(self._is_due_offline, self._runs.values()))
+        for first in range(0, len(due), _AT_A_TIME):
+            runs = due[first : first + _AT_A_TIME]
+            self._note(self._written(self._pieces(runs)))
+            settle(self._folder, self._cursor)
+            self._tell_done(len(runs))
 
-        self._reporter.beat()
-        wandb.teardown()
-        self._reporter.beat()
-        for file, num_bytes in self._sizes.items():
-            if file.stat().st_size < num_bytes:
-                raise OSError(f"{file} is cut short, as on a disk that is full")
-        self._sizes.clear()
-        closing, self._closing = self._closing, {}
-        whole = {}
-        for run_id, logged in closing.items():
-            pieces = (*logged.pieces, *self._cursor.get(run_id).writing)
-            whole[run_id] = replace(logged, pieces=pieces, writing=(), given=NO_STEP)
-        self._cursor.note(whole)
+    def _pieces(self, runs: Sequence[SeedRun]) -> Iterator[Piece]:
+        for trial, own in itertools.groupby(runs, key=lambda run: run.trial):
+            records = trial.read()
+            for run in own:
+                rows = run.rows(records, self._cursor.get(run.identity.run_id).env_steps)
+                summary = seed_summary(self._info, records, run.seed)
+                yield Piece(run.identity, rows, summary, self._exit_code(run) or 0)
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    def _written(self, pieces: Iterator[Piece]) -> dict[str, Logged]:
+        """Write pieces. Returns what is known of their runs then."""
+        written = write_pieces(pieces, self._folder, self._project, self._tags, self._tell)
+        return {run_id: _after(self._cursor.get(run_id), piece) for run_id, piece in written.items()}
+
+    # -- the end ---------------------------------------------------------------------------------------------------
 
     def _log_sweep_run(self) -> None:
-        """Open (or, in a later launch, continue) the sweep's own run, write its summary and close it."""
-        results = SweepResults.load(self._target.folder)
-        summary = sweep_summary(results)
-        identity, content = sweep_identity(results.info, self._target.sweep_name), summary_digest(summary)
-        logged = self._known(identity.run_id)
-        arrived = logged.exit_code is not None and logged.content == content and logged.online >= self._online
-        if logged.deleted or arrived or (live := self._open(identity)) is None:
+        """Write the summary of the sweep's own run, where it is out of date."""
+        identity = sweep_identity(self._info, self._name)
+        logged = self._cursor.get(identity.run_id)
+        if logged.exit_code is not None and logged.online >= self._online:
             return
-        self._begin(identity.run_id, live)
-        live.summary.update(summary)
-        self._finish(live, 0, 0)
-        closed = replace(self._known(identity.run_id), exit_code=0, content=content, online=not live.offline)
-        if live.offline:
-            self._closing[identity.run_id] = closed
-        else:
-            self._note_online(identity.run_id, closed)
+        summary = sweep_summary(SweepResults.load(self._folder))
+        if self._online and self._is_reachable():
+            if (live := self._open(identity)) is not None:
+                live.summary.update(summary)
+                self._finish(live, 0)
+                self._cursor.note({identity.run_id: replace(logged, exit_code=0, online=True)})
+                self._mark_synced(identity.run_id)
+        elif not logged.online:
+            self._cursor.note(self._written(iter([Piece(identity, (), summary, 0)])))
+            settle(self._folder, self._cursor)
 
     def _conclude(self) -> None:
         """Say what is still lacking, and why."""
-        wanted_online = self._orders.online
-        left = [run for run in self._runs.values() if not self._is_whole(run, online=wanted_online)]
+        left = [run for run in self._runs.values() if not self._is_whole(run, online=self._wanted_online)]
         for trial in self._trials.values():
             if trial.damage:
-                self._reporter.tell(warn=f"W&B gets the sound records of {trial.name} alone ({trial.damage}).")
-        problem = next((run.blocked for run in left if run.blocked), "")
-        if wanted_online and not self._online:
-            problem = "nothing can be logged online now"
-        elif not wanted_online:
-            problem = "they were begun online"
-        self._reporter.tell(lacking=len(left), reason=problem)
+                self._tell(warn=f"W&B gets the sound records of {trial.name} alone ({trial.damage}).")
+        reason = self._problem or next(iter(self._refused.values()), "")
+        if not self._wanted_online:
+            reason = "they were begun online"
+        self._tell(lacking=max(len(left), int(bool(self._refused))), reason=reason)
+
+
+def _after(before: Logged, piece: Logged) -> Logged:
+    """What is known of a run with one more piece."""
+    return replace(
+        before,
+        env_steps=max(before.env_steps, piece.env_steps),
+        exit_code=piece.exit_code,
+        pieces=(*before.pieces, *piece.pieces),
+    )

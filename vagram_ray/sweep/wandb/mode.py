@@ -22,7 +22,6 @@ _LEFTOVERS = (
 )  # fmt: skip
 """Variables of one run or of another program's service, which a sweep has no use for."""
 _NOT_IN_NAMES = "/\\#?%:"
-_OTHER_NAMES_OF_MODES = {"run": "online", "shared": "online", "dryrun": "offline"}
 
 
 def prepare_wandb(mode: str, storage_dir: str | Path) -> str:
@@ -98,7 +97,6 @@ def parse_artifacts(text: str) -> tuple[str, ...]:
 def _resolve_auto() -> str:
     asked = os.environ.get("WANDB_MODE", "").strip().lower()
     mode = asked or _wandb_settings().mode  # `wandb offline` writes the latter
-    mode = _OTHER_NAMES_OF_MODES.get(mode, mode)
     if mode in ("offline", "disabled"):
         return mode
     if mode != "online":

@@ -1,105 +1,171 @@
-"""The runs of a sweep's seeds, and how far the records of their trials go."""
+"""The W&B runs of a sweep: ids that every launch of the sweep finds again, and how a run is opened."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from vagram_ray.records.folder import Record, SweepFolder
-from vagram_ray.records.trials import TrialRecords
+from vagram_ray.records.recorded import cell_settings
 from vagram_ray.sweep.wandb.cursor import NO_STEP
-from vagram_ray.sweep.wandb.identity import RunIdentity
+from vagram_ray.sweep.wandb.mode import server_address
+
+SEED_JOB, SWEEP_JOB = "seed", "sweep"
+"""W&B's job types: of the runs with learning curves, and of the one with the sweep's results."""
+CALL_LIMIT_S = 60.0
+"""How long opening a run, or handing over its rows at its end, may take online."""
 
 
-class FollowedTrial:
-    """A trial and how far its records go.
+@dataclass(frozen=True)
+class RunIdentity:
+    """What W&B shall know of a run before its first row."""
+
+    run_id: str
+    name: str
+    group: str | None
+    job_type: str
+    config: Mapping[str, Any]
+
+
+def logged_name(info: Mapping[str, Any], folder: Path) -> str:
+    """The name under which a sweep is logged, which its folder need not have any more.
 
     Args:
-        folder: The sweep's.
-        entry: The trial in ``sweep.json``.
-        epochs: Epochs of the sweep.
+        info: The content of ``sweep.json``.
+        folder: The sweep's folder.
     """
-
-    def __init__(self, folder: SweepFolder, entry: dict[str, Any], epochs: int) -> None:
-        self.name, self.seeds = entry["name"], tuple(entry["seeds"])
-        self._folder, self._epochs = folder, epochs
-        self._state: tuple[int, int] | None = None
-        self._records: TrialRecords | None = None
-        self.over = False
-        """Whether it has come to its end."""
-        self.steps: dict[int, int] = {}
-        """The last step by seed."""
-        self.failed: set[int] = set()
-        """Seeds whose numbers were no longer finite."""
-        self.damage = ""
-
-    def update(self) -> None:
-        """Look how far the records go, where their file has changed."""
-        try:
-            status = self._folder.records_file(self.name).lstat()
-        except FileNotFoundError:
-            return
-        if (state := (status.st_mtime_ns, status.st_size)) == self._state:
-            return
-        self._state, trial = state, self.read()
-        self.over, self.damage = trial.epochs_done >= trial.last_epoch(self._epochs), trial.damage
-        self.steps = {int(seed): int(record["env_steps"]) for record in trial.records for seed in record["seeds"]}
-        self.failed = {seed for seed in self.seeds if trial.failed_at(seed) is not None}
-
-    def read(self) -> TrialRecords:
-        """All records, kept until ``forget``."""
-        if self._records is None:
-            records, damage = self._folder.read_records(self.name, self._epochs)
-            self._records = TrialRecords(self.name, 0, self.seeds, records, damage)
-        return self._records
-
-    def forget(self) -> None:
-        """Keep the records no longer: those of all trials together may be large."""
-        self._records = None
+    return str((info.get("wandb") or {}).get("name") or folder.name)
 
 
-@dataclass
-class SeedRun:
-    """The run of one seed."""
+def seed_identity(info: Mapping[str, Any], trial: Mapping[str, Any], seed: int, sweep_name: str) -> RunIdentity:
+    """Id, name and configuration of the run of one seed.
 
-    identity: RunIdentity
-    trial: FollowedTrial
-    seed: int
-    live: Any = None
-    """wandb's run object while it is open."""
-    step: int = NO_STEP
-    """The last step that W&B has or was given."""
-    first: int = NO_STEP
-    """``step`` when the run was opened."""
-    num_bytes: int = 0
-    """At least so much was given."""
-    blocked: str = ""
-    """Why this process does not try it again."""
-
-    @property
-    def last(self) -> int:
-        """The last step that the records have."""
-        return self.trial.steps.get(self.seed, NO_STEP)
-
-    def log(self) -> None:
-        """Log the rows beyond the last step."""
-        if self.last <= self.step:
-            return
-        for env_steps, row in self._rows():
-            if env_steps > self.step:
-                self.live.log(row, step=env_steps, commit=True)  # commit: not held back until the next one
-                self.step = env_steps
-                self.num_bytes += sum(len(key) + len(repr(value)) for key, value in row.items())
-
-    def _rows(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Step and row of each of the trial's records."""
-        for record in self.trial.read().records:
-            if (own := record["seeds"].get(str(self.seed))) is not None:
-                position = {key: record[key] for key in ("env_steps", "training_iteration")}
-                yield int(record["env_steps"]), {**own, **_shared(record), **position}
+    Args:
+        info: The content of ``sweep.json``. Its ``sweep_id``, which all launches share, is part of the run's id.
+        trial: The entry of the seed's trial there.
+        seed: The seed.
+        sweep_name: Name of the sweep, as W&B shows it.
+    """
+    cell, sweep_id = info["cells"][trial["cell"]]["label"], info.get("sweep_id", "")
+    group = cell[:128]
+    # Readable in a folder's listing. The digest tells apart two sweeps, and two cells whose names are cut.
+    run_id = f"{slug(group)[:48]}-seed{seed}-{sweep_digest(sweep_id)}-{digest(f'{cell}|{seed}|{sweep_id}', 8)}"
+    settings = {**cell_settings(info, trial["cell"]), "seeds": list(trial["seeds"])}
+    # Not "sweep": wandb-workspaces takes a config entry of that name for W&B's own kind of sweep.
+    origin = {"seed": seed, "cell": group, "sweep_name": sweep_name, "sweep_id": sweep_id, "trial": trial["name"]}
+    return RunIdentity(run_id, f"{cell[:112]} seed {seed}", group, SEED_JOB, {**settings, **origin})
 
 
-def _shared(record: Record) -> dict[str, float]:
-    """What all seeds of a trial share."""
-    return {f"{kind}/{key}": value for kind in ("time", "perf") for key, value in record.get(kind, {}).items()}
+def sweep_identity(info: Mapping[str, Any], sweep_name: str) -> RunIdentity:
+    """Id, name and configuration of the sweep's own run. Arguments as those of ``seed_identity``."""
+    sweep_id = info.get("sweep_id", "")
+    run_id = f"sweep-{sweep_digest(sweep_id)}-{digest(sweep_id, 8)}"
+    config = {**info, "sweep_name": sweep_name, "sweep_id": sweep_id}
+    return RunIdentity(run_id, sweep_name[:128], group=None, job_type=SWEEP_JOB, config=config)
+
+
+def run_tags(info: Mapping[str, Any], sweep_name: str) -> tuple[str, ...]:
+    """The tags of all runs of a sweep: its folder's name, its own, the scale, and one that no other sweep has."""
+    named = [str(tag)[:64] for tag in (sweep_name, info.get("name"), info.get("scale")) if tag]  # W&B refuses longer
+    return tuple(dict.fromkeys([*named, sweep_tag(info.get("sweep_id", ""))]))
+
+
+def slug(text: str) -> str:
+    """``text`` with letters, digits, dots, underscores and single dashes only, as W&B's ids and artifacts want it."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-")
+
+
+def digest(text: str, length: int) -> str:
+    """``length`` hexadecimal digits that depend on all of ``text``."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:length]
+
+
+def sweep_digest(sweep_id: str) -> str:
+    """What the ids of all runs of a sweep have in common."""
+    return digest(f"sweep {sweep_id}", 6)
+
+
+def sweep_tag(sweep_id: str) -> str:
+    """The tag of all runs of a sweep, and of no other sweep's."""
+    return f"id-{sweep_digest(sweep_id)}"
+
+
+def open_run(
+    identity: RunIdentity,
+    folder: Path,
+    project: str,
+    tags: tuple[str, ...],
+    *,
+    online: bool,
+    finish_limit_s: float | None = None,
+) -> Any:
+    """Open or continue a run. Returns wandb's run object.
+
+    Args:
+        identity: Which run.
+        folder: Where wandb keeps its files, in ``wandb/``.
+        project: ``PROJECT`` or ``ENTITY/PROJECT``.
+        tags: Of all runs of the sweep.
+        online: Whether it goes to W&B's server.
+        finish_limit_s: How long closing it may take.
+
+    Raises:
+        OSError: The folder cannot be written.
+        Exception: Whatever wandb raises.
+    """
+    import wandb
+
+    if not os.access(folder, os.W_OK):  # wandb would silently take the system's temporary folder
+        raise OSError(f"{folder} is not writable")
+    entity, _, name = project.rpartition("/")
+    run = wandb.init(
+        project=name,
+        entity=entity or None,
+        dir=str(folder),
+        id=identity.run_id,
+        name=identity.name,
+        group=identity.group,
+        job_type=identity.job_type,
+        tags=tags,
+        config=dict(identity.config),
+        mode="online" if online else "offline",
+        reinit="create_new",
+        resume="allow",  # offline it takes effect in `wandb sync`, which then appends to the run
+        settings=wandb.Settings(
+            console="off",
+            silent=True,
+            init_timeout=CALL_LIMIT_S,
+            finish_timeout=CALL_LIMIT_S if finish_limit_s is None else finish_limit_s,
+            finish_timeout_raises=True,
+            x_disable_stats=True,  # this process's load says nothing about a trial
+        ),
+    )
+    if identity.job_type == SEED_JOB:
+        run.define_metric("env_steps")
+        run.define_metric("*", step_metric="env_steps")
+    return run
+
+
+def place_of(project: str) -> str:
+    """Names server and project."""
+    entity, _, name = project.rpartition("/")
+    return f"{server_address()} {entity}/{name}"
+
+
+def step_at_server(path: str, timeout_s: int = 20) -> int:
+    """The last step that W&B's server has of a run, or ``NO_STEP`` if it has none or does not say.
+
+    Args:
+        path: ``ENTITY/PROJECT/ID``.
+        timeout_s: How long to wait for its answer.
+    """
+    import wandb
+
+    with contextlib.suppress(Exception):
+        return int(wandb.Api(timeout=timeout_s).run(path).lastHistoryStep)
+    return NO_STEP

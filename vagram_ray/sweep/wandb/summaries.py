@@ -6,7 +6,6 @@ interquartile means, and the sweep's facts (command, versions, commit, machine) 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 from vagram_ray.records.results import SweepResults
 from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean
 from vagram_ray.records.trials import TrialRecords
-from vagram_ray.sweep.wandb.identity import digest
 from vagram_ray.text import format_seeds
 
 RETURN_KEY = "eval/episode_return"
@@ -40,11 +38,6 @@ def seed_summary(info: Mapping[str, Any], trial: TrialRecords, seed: int) -> dic
         }
     final, problem = trial.final_return(seed, info["return_metric"], info["epochs"])
     return summary if problem else {**summary, f"{info['return_metric']}_final": final}
-
-
-def summary_digest(summary: Mapping[str, Any]) -> str:
-    """What tells whether a summary has changed since it was logged."""
-    return digest(json.dumps(dict(summary), sort_keys=True, default=str), 16)
 
 
 def sweep_summary(results: SweepResults) -> dict[str, Any]:
