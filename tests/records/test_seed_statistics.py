@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
+from scipy import stats
 
-from vagram_ray.records.seed_statistics import counted_returns, interquartile_mean, with_worst
+from vagram_ray.records.seed_statistics import counted_returns, fewest_seeds, interquartile_mean, with_worst
 
 NAN = math.nan
 
@@ -33,3 +35,13 @@ def test_the_rule_turns_a_lead_that_broken_seeds_made() -> None:
     # 4, 4, 4, 4, 4, 8, 12, 16 without two at either end.
     assert interquartile_mean(list(counted.values())) == (4 + 4 + 4 + 8) / 4
     assert interquartile_mean(list(counted.values())) < interquartile_mean(list(lasts.values()))
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 9, 14])
+def test_fewer_seeds_are_never_significant_and_as_many_can_be(comparisons: int) -> None:
+    def smallest(seeds: int) -> float:
+        """p of differences that all have the same sign, after Holm's correction."""
+        return comparisons * float(stats.wilcoxon(np.arange(1.0, seeds + 1), method="exact").pvalue)
+
+    fewest = fewest_seeds(comparisons)
+    assert smallest(fewest) <= 0.05 < smallest(fewest - 1)

@@ -21,6 +21,17 @@ BOOTSTRAP_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 MIN_SEEDS = 5
 """Seeds of a cell below which no interval is trusted."""
+SIGNIFICANCE = 0.05
+"""Of tests."""
+
+
+def fewest_seeds(comparisons: int = 1) -> int:
+    """Seeds per cell below which no paired difference is significant among so many comparisons, however large it is.
+
+    The smallest two-sided p-value of Wilcoxon's signed-rank test with n pairs is 2 / 2^n. Corrections for several
+    comparisons (Bonferroni, Holm) multiply the smallest by their number.
+    """
+    return math.ceil(1 + math.log2(max(1, comparisons) / SIGNIFICANCE))
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,10 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 from vagram_ray.records.intervals import Interval
-from vagram_ray.records.seed_statistics import MIN_SEEDS
+from vagram_ray.records.seed_statistics import MIN_SEEDS, SIGNIFICANCE
 from vagram_ray.report import paired
 from vagram_ray.report.curves import CellCurves, Comparison
 from vagram_ray.report.statistics import (
-    SIGNIFICANCE,
     areas_under_curves,
     equivalence_p,
     holm,

@@ -15,10 +15,10 @@ import numpy as np
 from scipy import stats
 
 from vagram_ray.records.intervals import Interval
-from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean
+from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, fewest_seeds, interquartile_mean
 from vagram_ray.report.bootstrap import interval_ends, resampled_counts, resampled_indices
 from vagram_ray.report.curves import CellCurves
-from vagram_ray.report.statistics import SIGNIFICANCE, UNKNOWN_INTERVAL, needed_seeds
+from vagram_ray.report.statistics import UNKNOWN_INTERVAL, needed_seeds
 
 
 def differences(a: CellCurves, b: CellCurves, seeds: Sequence[int]) -> np.ndarray:
@@ -96,5 +96,4 @@ def seeds_for_firm_paired_answer(d: np.ndarray, comparisons: int = 1) -> int | N
     first, second = np.triu_indices(len(d), 1)
     sums = d[first] + d[second]
     share = float(((sums > 0) + 0.5 * (sums == 0)).mean())
-    fewest = math.ceil(1 - math.log2(SIGNIFICANCE / max(1, comparisons)))
-    return needed_seeds(share, 3, comparisons, fewest)
+    return needed_seeds(share, 3, comparisons, fewest_seeds(comparisons))

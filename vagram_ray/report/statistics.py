@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 
 from vagram_ray.records.intervals import Interval
-from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, interquartile_mean, with_worst
+from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, SIGNIFICANCE, interquartile_mean, with_worst
 from vagram_ray.report.bootstrap import (
     CHUNK,
     TAILS,
@@ -34,7 +34,7 @@ CURVE_RESAMPLES = 2000
 ``seed_statistics.BOOTSTRAP_RESAMPLES``."""
 MAX_STEPS = 400
 """Points of a curve whose seeds were measured at different steps. Where all share their steps, all are kept."""
-POWER, SIGNIFICANCE = 0.8, 0.05
+POWER = 0.8
 MAX_SEEDS = 1000
 """More seeds per cell than this are no answer."""
 

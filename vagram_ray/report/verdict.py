@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
 from vagram_ray.records.intervals import format_interval, format_probability
-from vagram_ray.records.seed_statistics import MIN_SEEDS
+from vagram_ray.records.seed_statistics import MIN_SEEDS, SIGNIFICANCE, fewest_seeds
 from vagram_ray.report.comparisons import (
     MARGIN_SHARE,
     PairComparison,
@@ -20,7 +20,7 @@ from vagram_ray.report.comparisons import (
     seen_from,
 )
 from vagram_ray.report.curves import Comparison
-from vagram_ray.report.statistics import MAX_SEEDS, SIGNIFICANCE
+from vagram_ray.report.statistics import MAX_SEEDS
 from vagram_ray.report.text import describe_panel, spoken
 from vagram_ray.text import format_number, plural
 
@@ -162,12 +162,12 @@ def next_step(comparison: Comparison) -> Iterator[str]:
 def _fewest_for_firm(told: Sequence[PairComparison]) -> int:
     """Seeds per cell below which no test of these comparisons can be firm.
 
-    The smallest p-value of Wilcoxon's signed-rank test with n pairs is 2 / 2^n, of Mann and Whitney's with n against n
-    2 / C(2n, n). Holm's correction multiplies the smallest by the number of comparisons.
+    Unpaired, the smallest p-value of Mann and Whitney's test with n against n seeds is 2 / C(2n, n).
     """
-    paired = any(pair.paired for pair in told)
+    if any(pair.paired for pair in told):
+        return max(MIN_SEEDS, fewest_seeds(len(told)))
     seeds = MIN_SEEDS
-    while len(told) * 2 / (2**seeds if paired else math.comb(2 * seeds, seeds)) > SIGNIFICANCE:
+    while len(told) * 2 / math.comb(2 * seeds, seeds) > SIGNIFICANCE:
         seeds += 1
     return seeds
 

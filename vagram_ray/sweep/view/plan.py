@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.checkpoint.history import Kept
+from vagram_ray.records.seed_statistics import fewest_seeds
 from vagram_ray.records.terminal import FirstThatFits, TaskLine, axis_names, short_name, short_title
 from vagram_ray.sweep.plan.packing import makespan
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
@@ -163,7 +164,7 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
         grid.add_row(title, text)
     if continuation.recorded is not None:
         grid.add_row("so far", _progress(continuation))
-    grid.add_row("seeds", format_seeds(plan.seeds))
+    grid.add_row("seeds", _seeds(plan))
     if sources := _sources(plan):
         grid.add_row("starts from", sources)
     grid.add_row("checkpoints", _checkpoints(plan))
@@ -175,6 +176,14 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     grid.add_row("results", surroundings.folder)
     grid.add_row("W&B", surroundings.wandb)
     return grid
+
+
+def _seeds(plan: SweepPlan) -> str:
+    """The seeds, and whether they are too few to tell cells apart."""
+    shown, fewest = format_seeds(plan.seeds), fewest_seeds()
+    if plan.tuning is not None or len(plan.cells) < 2 or len(plan.seeds) >= fewest:
+        return shown
+    return f"{shown}: too few to tell cells apart, no difference can be firm with fewer than {fewest}"
 
 
 def _tuning(plan: SweepPlan) -> Iterator[tuple[str, str]]:
