@@ -185,7 +185,9 @@ def test_a_stopped_trial_is_not_resumed_and_history_has_all(stopped: tuple[Sweep
         found = continue_sweep(plan, storage, lock, restart=False, seeds_per_trial=None)
     assert [trial.name for trial in found.todo] == ["a=3,seeds=0-1"]
     assert found.counts(plan.trials) == {"finished": 1, "stopped": 1, "going on": 1, "new": 0}
-    assert found.stopped == {"a=2,seeds=0-1": "ASHA"}
+    assert {name: reached.stopped_by for name, reached in found.trials.items() if reached.stopped_by} == {
+        "a=2,seeds=0-1": "ASHA"
+    }
     assert [result[METRIC] for result in found.history["a=2,seeds=0-1"]] == [2.0, 3.0, 4.0]
 
 
