@@ -79,7 +79,7 @@ def killed(*arguments):
     return 0
 
 if {edge!r} == "the sweep's last step":
-    launch._launch = ended
+    launch.plan_and_run = ended
 else:
     commandline.launch = killed
 main(args=["dmc"])

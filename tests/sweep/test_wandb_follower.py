@@ -57,8 +57,8 @@ def test_runs_are_written_when_their_trials_end_and_all_is_whole_in_the_end(tmp_
     assert run.tags == ("distractors", "a-sweep", "smoke", "id-7edc8c")
     assert run.step_metrics == {"env_steps": "", "*": "env_steps"}
     assert run.config == settings | {
-        "seeds": [0, 1], "seed": 1, "cell": "model_loss=nll", "sweep_name": "distractors", "sweep_id": "f00d",
-        "trial": second,
+        "model_loss": "nll", "seeds": [0, 1], "seed": 1, "cell": "model_loss=nll", "sweep_name": "distractors",
+        "sweep_id": "f00d", "trial": second,
     }  # fmt: skip
     rows = [{key: value for key, value in row.items() if key not in ("_runtime", "_timestamp")} for row in run.history]
     shared = {"failed": 0, "time/sac_s": 1, "perf/env_steps_per_s": 50}
