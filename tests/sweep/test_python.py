@@ -64,13 +64,18 @@ def test_a_script_runs_a_sweep_and_goes_on_with_it(tmp_path: Path) -> None:
     info = json.loads((folder / "sweep.json").read_text())
     assert info["command"] == f"python {script}"
     assert (folder / "sweep_file.py").read_text() == SCRIPT
+    import ray
+
     from vagram_ray.rllib import MBPO
 
+    was_there = ray.is_initialized()
     algorithm = MBPO.from_checkpoint(told["CHECKPOINT"])
     try:
         assert (algorithm.iteration, algorithm.config.model_loss) == (3, "mse")
     finally:
         algorithm.stop()
+        if not was_there:  # RLlib has started it
+            ray.shutdown()
 
 
 def sweep(**options: Any) -> Sweep:
