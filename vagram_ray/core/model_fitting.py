@@ -4,15 +4,6 @@ Each fit continues from the last one's weights and Adam state, draws a new valid
 bootstrap sample per member, and stops a seed when no member has improved for ``model_patience`` epochs. A seed
 that has stopped leaves the working set: it costs nothing, and its random streams and optimiser stand still,
 so that its numbers do not depend on how long its neighbours go on.
-
-Fit epochs of the first six fits and the share of the reward left unexplained (mean of the last two fits), on 400 to 900
-transitions: laptop scale, Pendulum with ten distractors, seed 100, ``MBPOAgent`` alone with ``laptop_settings()``, one
-SAC update and ten rollouts per step, 2026-11-30::
-
-    nll, 0.005 nats                               190, 49, 143, 58, 45, 35    0.12
-    nll, early_stopping_metric="squared_error"    127, 20, 14, 7, 9, 10       0.19
-    mse                                           376, 133, 42, 12, 14, 22    0.02
-    vagram                                        376, 152, 39, 8, 123, 93    0.02
 """
 
 from __future__ import annotations

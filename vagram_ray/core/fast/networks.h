@@ -1,7 +1,8 @@
 // A multilayer perceptron of `networks.StackedMLP`: its values, its gradients, and its Adam step.
 //
 // Parameters of a network lie in one row: weight (in, out) and bias (out) of each layer, then, where hidden layers are
-// normalised, gain and shift (out) of each of these, then the extras. Batches are matrices with one row per example; rows of hidden values are padded with zeros to whole vectors.
+// normalised, gain and shift (out) of each of these, then the extras. Batches are matrices with one row per example; rows
+// of hidden values are padded with zeros to whole vectors.
 #pragma once
 
 #include "kernels.h"
@@ -98,36 +99,6 @@ inline void normalize_layer(Arena& arena, const Shape& shape, int layer, const f
             store(own + column, normal);
             store(out.row(row) + column, normal * load(gain + column) + load(shift + column));
         }
-    }
-}
-
-// Of the gradient of normalised, scaled and shifted values make that of the pre-activations, in place. The gradients of
-// gain and shift are written to `parameter_gradient`, which may be null.
-inline void normalize_layer_backward(Arena& arena, const Shape& shape, int layer, const float* parameters, const Trace& trace,
-                                     Batch gradient, int rows, float* parameter_gradient) {
-    const int width = shape.sizes[layer + 1];
-    const Batch normal = trace.normal[layer];
-    Scratch scratch(arena);
-    if (parameter_gradient) {
-        float* of_gain = parameter_gradient + shape.gain(layer);
-        for (int column = 0; column < width; column += LANES) {
-            Vec along{}, total{};
-            for (int row = 0; row < rows; ++row) {
-                const Vec own = load(gradient.row(row) + column);
-                along += own * load(normal.row(row) + column), total += own;
-            }
-            store_first(of_gain + column, along, width - column);
-            store_first(of_gain + width + column, total, width - column);
-        }
-    }
-    const float* gain = padded_copy(arena, parameters + shape.gain(layer), width);
-    for (int row = 0; row < rows; ++row) {
-        float *own = gradient.row(row), *its_normal = normal.row(row);
-        for (int column = 0; column < width; column += LANES) store(own + column, load(own + column) * load(gain + column));
-        const float mean = sum(own, gradient.stride) / width, along = dot(own, its_normal, gradient.stride) / width;
-        for (int column = 0; column < width; column += LANES)
-            store(own + column, (load(own + column) - mean - load(its_normal + column) * along) * trace.inverse_deviation[layer][row]);
-        for (int column = width; column < gradient.stride; ++column) own[column] = 0.0f;
     }
 }
 
@@ -260,6 +231,33 @@ inline Batch unscale(Arena& arena, const Shape& shape, const Trace& trace, Batch
         along[row] = total * inverse * inverse;
     }
     return scaled;
+}
+
+// Of the gradient of normalised, scaled and shifted values make that of the pre-activations, in place. The gradients of
+// gain and shift are written to `parameter_gradient`, which may be null.
+inline void normalize_layer_backward(Arena& arena, const Shape& shape, int layer, const float* parameters, const Trace& trace,
+                                     Batch gradient, int rows, float* parameter_gradient) {
+    const int width = shape.sizes[layer + 1];
+    const Batch normal = trace.normal[layer];
+    Scratch scratch(arena);
+    if (parameter_gradient) {
+        float* of_gain = parameter_gradient + shape.gain(layer);
+        for (int column = 0; column < width; column += LANES) {
+            Vec along{};
+            for (int row = 0; row < rows; ++row) along += load(gradient.row(row) + column) * load(normal.row(row) + column);
+            store_first(of_gain + column, along, width - column);
+        }
+        sum_rows(gradient, rows, width, of_gain + width);  // of the shift
+    }
+    const float* gain = padded_copy(arena, parameters + shape.gain(layer), width);
+    for (int row = 0; row < rows; ++row) {
+        float *own = gradient.row(row), *its_normal = normal.row(row);
+        for (int column = 0; column < width; column += LANES) store(own + column, load(own + column) * load(gain + column));
+        const float mean = sum(own, gradient.stride) / width, along = dot(own, its_normal, gradient.stride) / width;
+        for (int column = 0; column < width; column += LANES)
+            store(own + column, (load(own + column) - mean - load(its_normal + column) * along) * trace.inverse_deviation[layer][row]);
+        for (int column = width; column < gradient.stride; ++column) own[column] = 0.0f;
+    }
 }
 
 // Differentiate a pass.
