@@ -139,7 +139,8 @@ def test_a_seed_that_its_environment_cost_does_not_read_like_one_that_diverged(
 
 def test_a_trial_that_never_reported_is_missing(tmp_path: Path, make_plan_of: Callable[..., SweepPlan]) -> None:
     SweepFolder(tmp_path).write(plan_content(make_plan_of({"a=1": [(0, 1)], "a=2": [(0, 1)]})))
-    results = SweepResults.load(tmp_path).as_ended()
+    SweepFolder(tmp_path).update(lambda _: {"wall_time_s": 5.0})
+    results = SweepResults.load(tmp_path)
     assert verdict(results) == "NOT COMPLETE: 0 of 4 seeds came to their end, counted over all cells."
     assert results.cells[1].missing_in_words == "seeds 0-1 never reported"
     assert results.cells[1].statistics.count == 0
@@ -161,7 +162,7 @@ def test_the_summary_is_saved_in_full(build: Build, tmp_path: Path) -> None:
     assert "NOT COMPLETE" in text
 
 
-def test_a_pending_seed_is_left_out_until_the_launch_has_ended(
+def test_a_pending_seed_is_left_out_and_one_of_a_failed_trial_counts(
     tmp_path: Path, make_plan_of: Callable[..., SweepPlan], make_result: Callable[..., dict[str, Any]]
 ) -> None:
     """Of five seeds 0 and 1 are at their end, 2 became NaN, the trial of 3 is under way, that of 4 has not begun."""
@@ -176,7 +177,18 @@ def test_a_pending_seed_is_left_out_until_the_launch_has_ended(
     assert (running.lost, running.worst) == ((2,), (2,))
     assert (running.statistics.count, running.statistics.mean) == (3, pytest.approx((-10 - 50 - 50) / 3))
     assert sorted(running.missing) == [2, 3, 4]
-    SweepFolder(tmp_path).update(lambda _: {"wall_time_s": 5.0})
+    SweepFolder(tmp_path).update(lambda _: {"wall_time_s": 5.0, "interrupted": True, "failed_trials": {}})
+    interrupted = SweepResults.load(tmp_path)
+    assert interrupted.cells[0].pending == running.pending == {3, 4}
+    assert interrupted.cells[0].scores == running.scores
+    assert (
+        interrupted.cells[0].notes
+        == "seed 2 counts as the worst final return of the cell, -50.0; seeds 3-4 are left out"
+    )
+    assert not interrupted.complete
+    failed = {f"a={cell},seeds={seeds}": "error.txt" for cell in (1, 2) for seeds in ("0-1", "2", "3", "4")}
+    del failed["a=1,seeds=0-1"]
+    SweepFolder(tmp_path).update(lambda _: {"failed_trials": failed})
     ended, nothing = SweepResults.load(tmp_path).cells
     assert ended.lost == (2, 3, 4)
     # -10, and four times -50: a quarter of five is one at either end, which leaves three times -50.

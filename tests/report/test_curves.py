@@ -111,7 +111,7 @@ def test_an_interrupted_sweep_names_failed_trials(tmp_path: Path) -> None:
     assert details["Wall time"] == "60 s (until it was interrupted)"
     assert details["Failed trials"] == f"{name} (log: {name}/error.txt)"
     assert details["Complete"] == "no, 0 of 2 seeds"
-    assert [(cell.lost, cell.worst, cell.scores) for cell in comparison.cells] == [((0,), (), {})] * 2
+    assert [(cell.lost, cell.worst, cell.scores) for cell in comparison.cells] == [((0,), (), {}), ((), (), {})]
 
 
 def test_damaged_records_cost_their_seeds_and_nothing_else(tmp_path: Path) -> None:

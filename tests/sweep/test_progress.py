@@ -174,7 +174,10 @@ def test_seeds_that_will_not_come_count_as_the_worst(
     assert (returns.count, returns.mean) == (3, pytest.approx((1 + 3 + 1) / 3))
     progress.retrying(SECOND, "path/error.txt")  # it may yet come
     assert progress.cells()[0].returns.count == 2
-    progress.ended(10.0)
+    progress.ended(10.0)  # interrupted
+    assert progress.cells()[0].returns.count == 2
+    progress.failed(SECOND, "path/error.txt")
+    progress.failed(OTHER, "path/error.txt")
     assert progress.cells()[0].returns.mean == pytest.approx((1 + 3 + 1) / 3)
     assert progress.cells()[1].returns.count == 0  # no seed has a return, and so the cell has none
 

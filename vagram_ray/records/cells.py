@@ -32,8 +32,8 @@ class CellResult:
     missing: Mapping[int, str]
     """Why a seed has no final return, as what follows "seed 3 ...": ``became NaN in epoch 3``."""
     pending: frozenset[int] = frozenset()
-    """The missing seeds that are no failure, and are left out of every number: their trial may still report, or had
-    not begun when a stopper ended the whole sweep."""
+    """The missing seeds that are no failure, and are left out of every number: their trial lacks epochs, as it runs, or
+    as its launch was interrupted or ended by a stopper before."""
     epochs: int = 0
     """The last epoch of its trials: that of the sweep, or an earlier one where one was stopped."""
     early: Mapping[int, int] = field(default_factory=dict)

@@ -62,10 +62,6 @@ class SweepResults:
         """The stopper that ended the newest launch before its trials had come to their end; empty where none did."""
         return str(self.info.get("stopped_by", "")) if self.ended else ""
 
-    def as_ended(self) -> SweepResults:
-        """The same once the trials have ended, of which ``sweep.json`` is told a little later: no seed is pending."""
-        return replace(self, info={"wall_time_s": 0.0, **self.info})
-
     @cached_property
     def cells(self) -> tuple[CellResult, ...]:
         """What came out of each cell."""
@@ -74,7 +70,7 @@ class SweepResults:
     @property
     def complete(self) -> bool:
         """Whether every planned seed counts; those of a search's stopped trials do."""
-        return not any(cell.missing.keys() - (cell.pending if self.ended else ()) for cell in self.cells)
+        return not any(cell.missing.keys() - (cell.pending if self.ended_by else ()) for cell in self.cells)
 
     @property
     def unfinished(self) -> int:
@@ -229,10 +225,10 @@ class SweepResults:
         return replace(trial, records=(*trial.records[:-1], last))
 
     def _is_pending(self, trial: TrialRecords, seed: int) -> bool:
-        """Whether a seed without a final return is no failure: its trial runs, or had not begun when all was ended."""
-        if self.ended:
-            return bool(self.ended_by) and not trial.records and not trial.damage
-        return trial.failed_at(seed) is None and trial.epochs_done < trial.last_epoch(self.info["epochs"])
+        """Whether a seed without a final return is no failure: its trial lacks epochs, and has not failed."""
+        if trial.damage or trial.name in self.info.get("failed_trials", {}) or trial.failed_at(seed) is not None:
+            return False
+        return trial.epochs_done < trial.last_epoch(self.info["epochs"])
 
     def _reason(self, trial: TrialRecords, seed: int, problem: str) -> str:
         """Why a seed has no final return, with what is known of its trial: that it failed, or may still be running."""

@@ -2,9 +2,9 @@
 
 One rule for seeds without a return holds for every number over the seeds of a cell. A *lost* seed counts as the worst
 return that another seed of its cell has at that point (:func:`with_worst`). It is lost when its numbers became NaN,
-when its trial came to its end without a value, or when the launch ended before the trial did. Left out, it would make a
-method look better whose bad seeds break down. A *pending* seed, whose trial may still report, is no failure and is
-left out.
+when its trial failed, or when that came to its end without a value. Left out, it would make a method look better whose
+bad seeds break down. A *pending* seed, whose trial lacks epochs and has not failed, says nothing of the method and is
+left out: the sweep runs, was interrupted, or was killed.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def final_returns(drawing: Drawing) -> Plot:
         name="final_returns",
         title="Final returns",
         caption="Final return of every seed (dots), with the interquartile mean (bar) and its 95 % bootstrap interval. "
-        "A seed that did not come to its end counts as the worst of its cell and is a cross." + drawing.few_seeds_note,
+        "A lost seed counts as the worst of its cell and is a cross." + drawing.few_seeds_note,
         band="95 % bootstrap interval of the IQM",
         panels=[panel_plot(panel) for panel in drawing.panels],
         share_x=drawing.same_scale,

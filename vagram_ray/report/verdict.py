@@ -195,7 +195,7 @@ def _missing(comparison: Comparison) -> Iterator[str]:
         yield f"Seeds are missing in {plural(len(lacking) - MAX_MISSING, 'more cell')}: see the table of final returns."
     if any(cell.worst for cell in lacking):
         yield (
-            "A missing seed counts as the worst of its cell in every number, in curves from where it has no return on: "
+            "A lost seed counts as the worst of its cell in every number, in curves from where it has no return on: "
             "left out, it would favor a method whose bad seeds break down."
         )
 

@@ -76,11 +76,11 @@ class TrialProgress:
 
     @property
     def lost_seeds(self) -> set[int]:
-        """Seeds that count as the worst: those that became NaN, all of a trial that failed for good, and those
-        without a return when the launch ended. A trial that waits, runs or is tried again has seeds that are pending.
+        """Seeds that count as the worst: those that became NaN, all of a trial that failed for good, and those without
+        a return in a trial at its end. The seeds of any other trial are pending, also once the launch has ended.
         """
         lost = set(self.failed_seeds)
-        if self.status in (FAILED, STOPPED, DONE):
+        if self.status in (FAILED, DONE) or self.stopped_by:
             lost |= {seed for seed in self.plan.seeds if self.status == FAILED or seed not in self.returns}
         return lost
 

@@ -45,11 +45,9 @@ def sweep_summary(results: SweepResults) -> dict[str, Any]:
 
     ``final_iqm`` with ``final_low`` and ``final_high`` (95 % bootstrap interval), ``final_mean``, ``num_seeds`` of
     ``num_planned``. ``best_iqm`` is the highest interquartile mean over the seeds at any one evaluation, at
-    ``best_env_steps``. A launch's trials have ended when this is written, so every missing seed counts as the worst of
-    its cell. ``counted_as_worst`` names them.
+    ``best_env_steps``. ``counted_as_worst`` names the seeds that count as the worst of their cell.
     """
     values: dict[str, Any] = {}
-    results = results.as_ended()
     for index, cell in enumerate(results.cells):
         final = cell.statistics
         best, where = best_iqm(results, index, results.info["return_metric"], tuple(cell.final_returns), cell.lost)
