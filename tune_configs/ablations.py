@@ -36,7 +36,7 @@ SWEEP = Sweep(
     description="Figure 5: is it the gradient of the value that matters, or would its size or its error do?",
     config=config,
     variants={"task": TASKS},
-    seeds=8,
+    seeds=10,  # with 8 no difference is firm among so many comparisons (docs/report.md)
     epochs=25,  # mbrl-lib's 5,000 steps
     scales={
         "smoke": Scale(epochs=2, seeds=1, overrides={**smoke_settings(), "evaluation_duration": 1}),

@@ -37,7 +37,7 @@ SWEEP = Sweep(
         "task": ENVIRONMENTS,
         "targets": {"usual": dict.fromkeys(REPAIRED, False) | {"prediction_target": "delta"}, "repaired": REPAIRED},
     },
-    seeds=8,
+    seeds=10,  # with 8 no difference is firm among so many comparisons (docs/report.md)
     epochs=250,
     scales={
         "smoke": Scale(

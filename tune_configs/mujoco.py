@@ -51,7 +51,7 @@ SWEEP = Sweep(
     description="Figure 6: the MuJoCo tasks without added difficulties.",
     config=config,
     variants={"task": PUBLISHED},
-    seeds=8,
+    seeds=10,  # with 8 no difference is firm among so many comparisons (docs/report.md)
     epochs=300,  # the files name 250 (Hopper) to 500 (Walker2d)
     scales={
         "smoke": Scale(

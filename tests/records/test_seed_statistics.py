@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vagram_ray.records.seed_statistics import counted_returns, fewest_seeds, interquartile_mean, with_worst
+from vagram_ray.records.seed_statistics import (
+    counted_returns,
+    fewest_seeds,
+    interquartile_mean,
+    most_comparisons,
+    with_worst,
+)
 
 NAN = math.nan
 
@@ -45,3 +51,4 @@ def test_fewer_seeds_are_never_significant_and_as_many_can_be(comparisons: int) 
 
     fewest = fewest_seeds(comparisons)
     assert smallest(fewest) <= 0.05 < smallest(fewest - 1)
+    assert most_comparisons(fewest - 1) < comparisons <= most_comparisons(fewest)

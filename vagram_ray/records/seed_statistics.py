@@ -34,6 +34,11 @@ def fewest_seeds(comparisons: int = 1) -> int:
     return math.ceil(1 + math.log2(max(1, comparisons) / SIGNIFICANCE))
 
 
+def most_comparisons(seeds: int) -> int:
+    """Comparisons above which no paired difference of so many seeds is significant, as in :func:`fewest_seeds`."""
+    return math.floor(SIGNIFICANCE * 2.0 ** (seeds - 1))
+
+
 @dataclass(frozen=True)
 class SeedStatistics:
     """Summary of one number per seed, or NaN where there are too few seeds for it."""

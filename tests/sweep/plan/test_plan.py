@@ -226,16 +226,27 @@ def test_the_printed_plan_names_cells_needs_and_places(make_config: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("seeds", "losses", "few"), [(5, ["vagram", "nll"], True), (6, ["vagram", "nll"], False), (2, ["vagram"], False)]
+    ("seeds", "losses", "said"),
+    [
+        (5, ["vagram", "nll"], "too few to tell cells apart, no difference can be firm with fewer than 6"),
+        (6, ["vagram", "nll"], ""),
+        (2, ["vagram"], ""),
+        (
+            6,
+            ["vagram", "nll", "none"],
+            "no difference can be firm among more than 1 comparison; 7 seeds {are enough here",
+        ),
+    ],
 )
 def test_the_plan_says_where_seeds_are_too_few_to_decide(
-    make_config: Callable[..., Any], seeds: int, losses: list[str], few: bool
+    make_config: Callable[..., Any], seeds: int, losses: list[str], said: str
 ) -> None:
     plan = plan_for(make_config(model_loss=tune.grid_search(losses)), seeds=seeds)
     console = Console(file=io.StringIO(), width=150)
     console.print(render_plan(Continuation(plan, "id"), Surroundings("r", "w")))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert ("too few to tell cells apart, no difference can be firm with fewer than 6" in text) == few
+    (line,) = (line for line in text.splitlines() if line.startswith("seeds "))
+    assert line.split(maxsplit=1)[1].strip() == f"0-{seeds - 1}" + (f": {said}" if said else "")
 
 
 def test_state_of_environments_that_checkpoints_lack_is_named_once(make_config: Callable[..., Any]) -> None:

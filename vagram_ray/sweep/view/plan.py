@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vagram_ray.checkpoint.history import Kept
-from vagram_ray.records.seed_statistics import fewest_seeds
+from vagram_ray.records.seed_statistics import fewest_seeds, most_comparisons
 from vagram_ray.records.terminal import FirstThatFits, TaskLine, axis_names, short_name, short_title
 from vagram_ray.sweep.plan.packing import makespan
 from vagram_ray.sweep.plan.plan import SweepPlan, TrialPlan
@@ -179,11 +179,15 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
 
 
 def _seeds(plan: SweepPlan) -> str:
-    """The seeds, and whether they are too few to tell cells apart."""
-    shown, fewest = format_seeds(plan.seeds), fewest_seeds()
-    if plan.tuning is not None or len(plan.cells) < 2 or len(plan.seeds) >= fewest:
+    """The seeds, and whether they are too few to tell cells apart: each may be compared with one method's."""
+    shown, most = format_seeds(plan.seeds), most_comparisons(len(plan.seeds))
+    if plan.tuning is not None or len(plan.cells) - 1 <= most:
         return shown
-    return f"{shown}: too few to tell cells apart, no difference can be firm with fewer than {fewest}"
+    if not most:
+        return f"{shown}: too few to tell cells apart, no difference can be firm with fewer than {fewest_seeds()}"
+    enough = fewest_seeds(len(plan.cells) - 1)
+    among = f"among more than {plural(most, 'comparison')}"
+    return f"{shown}: no difference can be firm {among}; {enough} seeds are enough here"
 
 
 def _tuning(plan: SweepPlan) -> Iterator[tuple[str, str]]:
