@@ -50,7 +50,7 @@ def test_tuning_searches_on_seeds_of_its_own(scale: str, samples: int) -> None:
     assert tuning is not None and tuning.samples is not None
     assert plan.to_come == samples and not plan.cells
     assert set(tuning.samples.space.axes) == {"utd_ratio", "model_lr", "real_ratio"}
-    assert all(100 <= seed < 200 for seed in plan.seeds), "none of those that are reported"
+    assert all(seed >= 200 for seed in plan.seeds), "none of those that are reported"
     first = suggested(plan, 3)
     configs = [cell.config(first.config).to_settings() for cell in first.cells]
     assert len({config.model_lr for config in configs}) == len(configs)

@@ -233,9 +233,10 @@ def test_the_printed_plan_names_cells_needs_and_places(make_config: Callable[...
         (2, ["vagram"], ""),
         (
             6,
-            ["vagram", "nll", "none"],
-            "no difference can be firm among more than 1 comparison; 7 seeds {are enough here",
+            ["vagram", "nll", "mse"],
+            "no difference can be firm among more than 1 comparison; 7 seeds are enough here",
         ),
+        (7, ["vagram", "nll", "mse"], ""),
     ],
 )
 def test_the_plan_says_where_seeds_are_too_few_to_decide(
