@@ -37,6 +37,21 @@ def saved(agent):
     return torch.load(buffer, weights_only=True)
 
 
+def test_one_transition_is_no_scale():
+    agent = small_agent(model_loss="none", normalize_observations=True, num_steps_sampled_before_learning_starts=0)
+    scale, seen = agent.actor.scale, []
+    improve = agent._improve_policy
+    agent._improve_policy = lambda metrics: (
+        seen.append((scale.obs_mean.clone(), scale.obs_std.clone())),
+        improve(metrics),
+    )
+    agent.train_epoch(PointEnvs([0, 1]))
+    mean, std = seen[0]
+    assert not mean.any() and (std == 1).all()
+    mean, std = seen[-1]
+    assert mean.any() and (std[..., 0] != 1).all()
+
+
 @pytest.mark.parametrize("loss", ["vagram", "nll", "none"])
 def test_same_seeds_twice_give_the_same_numbers(loss):
     agents = []

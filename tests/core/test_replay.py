@@ -50,6 +50,15 @@ def test_a_restored_buffer_goes_on_like_the_original():
         assert torch.equal(original.rows, restored.rows)
 
 
+def test_a_buffer_may_be_restored_into_a_capacity_that_it_fills():
+    buffer, full = ReplayBuffer(2, 5000, LAYOUT), ReplayBuffer(2, 1500, LAYOUT)
+    fill(buffer, range(1500))
+    full.load_state_dict(buffer.state_dict())
+    fill(full, [1500, 1501])
+    assert sorted(LAYOUT.split(full.rows).reward[0].tolist()) == list(range(2, 1502))
+    assert LAYOUT.split(full.arrivals(2, 1502)).reward[0].tolist() == list(range(2, 1502))
+
+
 def test_restoring_into_a_smaller_buffer_is_refused():
     saved = ReplayBuffer(2, 3000, LAYOUT)
     fill(saved, range(1500))

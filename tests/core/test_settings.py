@@ -16,6 +16,8 @@ def test_default_data_mix_rises_to_95_percent_imagined_over_40_epochs():
 def test_rollout_length_is_rounded_down():
     settings = MBPOSettings(rollout_length=(20, 150, 1, 15))
     assert [settings.rollout_length_at(epoch) for epoch in (0, 29, 30, 150)] == [1, 1, 2, 15]
+    settings = MBPOSettings(rollout_length=(0, 22, 1, 23))  # one more in each epoch, also where floats fall short of it
+    assert [settings.rollout_length_at(epoch) for epoch in range(23)] == list(range(1, 24))
 
 
 def test_plain_sac_uses_real_data_alone():
@@ -92,9 +94,14 @@ def test_disagreement_of_a_single_elite_is_refused():
         MBPOSettings(rollout_truncation="disagreement", num_elites=1)
 
 
-def test_nll_without_a_variance_head_is_refused():
+def test_a_variance_head_that_the_loss_lacks_or_does_not_train_is_refused():
     with pytest.raises(SettingsError, match="contradicts model_loss='nll'"):
         MBPOSettings(model_loss="nll", probabilistic=False)
+    for loss in ("vagram", "mse"):
+        with pytest.raises(SettingsError, match=f"asks for a variance that model_loss='{loss}' does not train"):
+            MBPOSettings(model_loss=loss, probabilistic=True)
+    assert MBPOSettings(model_loss="nll", probabilistic=True).has_variance_head
+    assert not MBPOSettings(model_loss="vagram", probabilistic=False).has_variance_head
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,23 @@ def test_the_parts_that_are_asked_for_are_the_sources_and_no_others(source, make
     assert len(agent.replay) == 110 + (110 if "buffer" in wanted else 0)
 
 
+@pytest.mark.parametrize("warm_up", [0, 20])
+def test_a_normalizer_stays_what_the_networks_have_learned_with(source, make_config, build, tmp_path, warm_up):
+    algo, path = source
+    config = make_config(seeds=(3, 5), normalize_observations=True, num_steps_sampled_before_learning_starts=warm_up)
+    new = build(config.copy().initialize_from(path, parts=("actor", "normalizer")))
+    new.train()
+    assert torch.equal(parts_of(new)["normalizer"], parts_of(algo)["normalizer"])
+    again = build(config)
+    again.restore_from_path(new.save_to_path(tmp_path / "new"))
+    again.train()
+    assert torch.equal(parts_of(again)["normalizer"], parts_of(algo)["normalizer"])
+    for parts in (("actor",), PARTS):  # the source's transitions are there, or nothing of it is known
+        other = build(config.copy().initialize_from(path, parts=parts))
+        other.train()
+        assert not torch.equal(parts_of(other)["normalizer"], parts_of(algo)["normalizer"])
+
+
 def test_seeds_start_from_the_same_seed_or_the_others_in_turn(source, make_config, build):
     algo, path = source
     new = build(make_config(seeds=(5, 9, 11), normalize_observations=True).initialize_from(path))
@@ -90,6 +107,7 @@ def test_a_smaller_buffer_takes_the_newest_transitions(source, make_config, buil
         ({"actor_hidden_sizes": (8,)}, None, r"actor_hidden_sizes=\[32, 32\] there and \[8\] here"),
         ({"critic_hidden_sizes": (8,)}, ("critics",), r"critic_hidden_sizes=\[32, 32\] there and \[8\] here"),
         ({"model_loss": "nll"}, ("model",), "model_loss='vagram' there and 'nll' here"),
+        ({"termination": "learned"}, ("model",), "termination='function' there and 'learned' here"),
         ({"normalize_observations": False}, ("actor",), "normalize_observations=True there and False here"),
         ({"num_distractors": 2}, ("actor",), "num_distractors=0 there and 2 here"),
         ({"num_distractors": 2}, ("buffer",), "num_distractors=0 there and 2 here"),

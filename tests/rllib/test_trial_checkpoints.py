@@ -157,7 +157,6 @@ def test_later_checkpoints_of_a_run_that_was_set_back_are_gone(trial, tmp_path):
         ({"actor_hidden_sizes": (8, 8)}, r"actor_hidden_sizes=\[32, 32\] there and \[8, 8\] here"),
         ({"ensemble_size": 4, "num_elites": 3}, "ensemble_size=3 there and 4 here, num_elites=2 there and 3 here"),
         ({"model_loss": "nll"}, "model_loss='vagram' there and 'nll' here"),
-        ({"probabilistic": True}, "probabilistic='auto' there and True here"),
         ({"normalize_observations": True}, "normalize_observations=False there and True here"),
     ],
 )

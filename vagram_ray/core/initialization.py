@@ -23,6 +23,9 @@ def initialize_agent(
 ) -> None:
     """Copy parts of a saved agent's state into a new agent. Optimisers, temperature and counters start as ever.
 
+    A normaliser that is taken over without the buffer stays as it is: fitted to the first new transitions it would give
+    the networks other inputs than those that they have learned from.
+
     Args:
         agent: It has not been trained.
         state: Of ``MBPOAgent.state_dict``, with transitions if the buffer is wanted.
@@ -55,6 +58,7 @@ def initialize_agent(
     ring = _ring(agent, state["replay"], index) if "buffer" in parts and state["replay"]["size"] else None
     for own, saved in copies:
         own.copy_(saved)
+    agent.keeps_scale = "normalizer" in parts and ring is None
     if ring is not None:
         agent.replay.load_state_dict(ring)
 

@@ -93,6 +93,8 @@ class MBPOAgent:
             )
             self.imagined = ImaginedBuffer(num_seeds, self._imagined_capacity(), layout, device)
         self._has_imagined = False
+        self.keeps_scale = False
+        """Whether the observations' scale is never fitted: it was taken over without the transitions it is of."""
         self._use_library(execution.library)
 
     @property
@@ -169,8 +171,11 @@ class MBPOAgent:
         """Fit the model to all real transitions and refill the imagined buffer."""
         settings = self.settings
         data = self.replay.layout.split(self.replay.rows)
-        self.actor.scale.fit(data.obs)
-        if not settings.model_based or len(self.replay) < 2:
+        if len(self.replay) < 2:
+            return
+        if not self.keeps_scale:
+            self.actor.scale.fit(data.obs)
+        if not settings.model_based:
             return
         with metrics.timed("model_fit"):
             values = ValueEstimates.of_settings(self.sac, settings)
@@ -301,6 +306,7 @@ class MBPOAgent:
             "epoch": self.epoch,
             "failed": self.failed.tolist(),
             "has_imagined": self._has_imagined,
+            "keeps_scale": self.keeps_scale,
             "native": self._library is not None,
             "sac": self.sac.state_dict(),
             "replay": self.replay.state_dict(with_transitions),
@@ -330,6 +336,7 @@ class MBPOAgent:
             self.dynamics.load_state_dict(state["dynamics"])
         self.env_steps, self.epoch = int(state["env_steps"]), int(state["epoch"])
         self._has_imagined = bool(state["has_imagined"])
+        self.keeps_scale = bool(state.get("keeps_scale", False))  # earlier versions did not write it
         if "native" in state:  # the same numbers need the same execution
             self._use_library(library_to_go_on_with(self.settings, self.device, state["native"], self._library))
         self.sac.load_state_dict(state["sac"])

@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 class MetricSums:
-    """Sums of device tensors (S,) by name, and how many each is made of."""
+    """Sums of device tensors (S,) by name, and how many each is made of, (S,) where seeds differ."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = defaultdict(int)
+        self.counts: dict[str, int | Tensor] = defaultdict(int)
 
-    def add(self, metrics: Mapping[str, Tensor], count: int | Mapping[str, int] = 1) -> None:
+    def add(self, metrics: Mapping[str, Tensor], count: int | Mapping[str, int | Tensor] = 1) -> None:
         """Add values, or sums of ``count`` values."""
         for name, value in metrics.items():
             if name in self.sums:
@@ -27,6 +27,11 @@ class MetricSums:
             else:
                 self.sums[name] = value.clone()
             self.counts[name] += count if isinstance(count, int) else count[name]
+
+    def add_measured(self, metrics: Mapping[str, Tensor]) -> None:
+        """Add values (S,) of which those that are NaN were not measured."""
+        measured = {name: ~value.isnan() for name, value in metrics.items()}
+        self.add({name: value.where(measured[name], 0.0) for name, value in metrics.items()}, measured)
 
 
 class EpochMetrics:
@@ -48,11 +53,11 @@ class EpochMetrics:
         self._lengths: list[list[int]] = [[] for _ in range(num_seeds)]
 
     def add(self, section: str, metrics: Mapping[str, Tensor] | MetricSums) -> None:
-        """Count device tensors (S,), or sums of them, into the means of ``section/name``."""
+        """Count device tensors (S,), NaN where not measured, or sums of them into the means of ``section/name``."""
         if isinstance(metrics, MetricSums):
             self._sums[section].add(metrics.sums, metrics.counts)
         else:
-            self._sums[section].add(metrics)
+            self._sums[section].add_measured(metrics)
 
     def set(self, key: str, value: float | np.ndarray) -> None:
         """Report a value known on the host, one for all seeds or (S,)."""

@@ -131,6 +131,7 @@ class ReplayBuffer:
         self.size, self.num_added, self._next = rows.shape[1], int(state["num_added"]), int(state["next"])
         if self._next != self.size < self.capacity:  # a full ring of a smaller capacity: the oldest first
             rows, self._next = rows.roll(-self._next, dims=1), self.size
+        self._next %= self.capacity  # a buffer that was not full before, and is
         length = self._rows.shape[1]
         while length < self.size or (length == self._next and length < self.capacity):
             length = min(2 * length, self.capacity)

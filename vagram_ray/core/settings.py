@@ -107,7 +107,8 @@ class MBPOSettings:
     num_elites: int = _model_setting(5, low=1, lasting=True)
     """Members with the lowest validation loss that imagine transitions."""
     probabilistic: bool | Literal["auto"] = _model_setting("auto")
-    """Gaussian heads (mean and log-variance) or a mean alone. ``"auto"`` is what the loss needs."""
+    """Gaussian heads (mean and log-variance) or a mean alone: what the loss trains, as ``"auto"`` says. No other
+    choice is taken."""
     prediction_target: Literal["delta", "next_obs"] = _model_setting("delta", lasting=True)
     """Prediction of the networks: the change s' - s, or s' itself."""
     normalize_dynamics_targets: bool = _model_setting(False, lasting=True)
@@ -201,7 +202,7 @@ class MBPOSettings:
 
     def rollout_length_at(self, epoch: int) -> int:
         """Imagined steps per rollout during ``epoch``."""
-        return int(schedule_value(self.rollout_length, epoch))
+        return int(schedule_value(self.rollout_length, epoch) + 1e-9)  # a whole number may be a rounding error below
 
     def real_ratio_at(self, epoch: int) -> float:
         """Share of real transitions in each SAC batch during ``epoch`` (1 without a model)."""
@@ -236,6 +237,12 @@ class MBPOSettings:
             "probabilistic",
             self.probabilistic,
             f"contradicts model_loss={self.model_loss!r}, which needs a predicted variance; leave it at 'auto'",
+        )
+        require(
+            loss.probabilistic or self.probabilistic is not True,
+            "probabilistic",
+            self.probabilistic,
+            f"asks for a variance that model_loss={self.model_loss!r} does not train; leave it at 'auto'",
         )
 
     @classmethod

@@ -24,7 +24,7 @@ _SETTINGS_OF = {
     "critics": ("critic_hidden_sizes", "critic_layer_norm", *_SEES),
     "model": (
         "num_layers", "hidden_size", "ensemble_size", "prediction_target", "normalize_dynamics_targets",
-        "normalize_reward_targets", "probabilistic", "model_loss",
+        "normalize_reward_targets", "probabilistic", "termination", "model_loss",
     ),
 }  # fmt: skip
 """Settings that have to be the same for a part. Of a loss, only whether the model predicts a variance."""

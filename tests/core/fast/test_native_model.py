@@ -139,15 +139,6 @@ def test_many_dimensions(loss):
     torch.testing.assert_close(native.dynamics.network.flat, eager.dynamics.network.flat, rtol=1e-4, atol=1e-5)
 
 
-def test_a_variance_head_without_likelihood_moves_by_its_penalty_alone():
-    native, eager = both_fits(40, model_loss="mse", probabilistic=True, model_weight_decay=0.0)
-    for fit in (native, eager):
-        fit._train_epoch(fit.cohort)
-    assert_same_state(native, eager)
-    upper, lower = native.dynamics.network.extras
-    assert (upper < 0.5).all() and (lower > -10.0).all()
-
-
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_seed_has_the_same_numbers_alone_and_in_a_cohort(loss):
     seeds = [3, 5, 8]
