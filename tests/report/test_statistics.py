@@ -370,8 +370,21 @@ def test_the_return_along_the_way_is_the_area_over_its_length() -> None:
     # Both were measured from 100 to 300: 0, 2, 4 is 2 on average; seed 2 did not come to its end.
     assert statistics.areas_under_curves(first, second) == [{0: 2.0, 1: 4.0}, {0: 2.0, 1: 1.0}]
     assert statistics.areas_under_curves(first) == [{0: (100 * 1.0 + 200 * 4.0) / 300, 1: 4.0}]
-    late = cell_of({0: 1.0}, curves={0: ([900, 950], [1.0, 1.0])})
-    assert statistics.areas_under_curves(first, late) == [{}, {}]
+    for start in (400, 900):  # a single step is no way, and none even less
+        late = cell_of({0: 1.0}, curves={0: ([start, 950], [1.0, 1.0])})
+        assert statistics.areas_under_curves(first, late) == [{}, {}]
+
+
+def test_a_pairs_way_is_the_one_it_shares_whatever_else_is_in_the_panel() -> None:
+    start = {seed: ([0, 900, 1000], [-50.0 + seed, -20.0, -10.0 + seed]) for seed in range(8)}
+    slow = {seed: (steps, [-200.0, -200.0, values[-1]]) for seed, (steps, values) in start.items()}
+    cells = [cell_of(np.arange(8) - 10.0, curves=own, model_loss=name) for name, own in (("a", start), ("b", slow))]
+    late = cell_of(np.arange(8) - 12.0, curves={s: ([1000], [s - 12.0]) for s in range(8)}, model_loss="late")
+    alone, *_ = compare_pairs(comparison_of(*cells))
+    beside, *others = compare_pairs(comparison_of(*cells, late))
+    assert alone.way is not None and alone.way.verdict == "better"
+    assert beside.way is not None and beside.way.difference == alone.way.difference
+    assert [pair.way for pair in others] == [None, None]
 
 
 def test_pairs_are_those_of_each_panel() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy import stats
 from tests.report.synthetic import cell_of, comparison_of, normal
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC
 from vagram_ray.report.comparisons import compare_pairs
-from vagram_ray.report.curves import CellCurves, SeedCurve
+from vagram_ray.report.curves import CellCurves, ExperimentFacts, SeedCurve
 from vagram_ray.report.statistics import iqm_difference, probability_of_improvement, seeds_for_firm_answer
 from vagram_ray.report.verdict import MAX_MISSING, MAX_SENTENCES, verdict, warnings_in_short
 
@@ -129,6 +130,40 @@ def test_few_seeds_say_nothing() -> None:
     assert sentence(paired, "Next:") == "Next: 6 seeds per cell are the fewest that decide anything here."
 
 
+def test_pairs_of_different_seeds_have_a_limit_of_their_own() -> None:
+    """With 6 against 20 seeds the smallest p is 2 / C(26, 6), also where other pairs share their seeds."""
+    values = np.linspace(-1.0, 1.0, 20)
+    ours = [cell_of(values + 9.0 * place, model_loss=name) for place, name in enumerate(("vagram", *"abcdefg"))]
+    theirs = cell_of(np.linspace(-0.6, 0.9, 6), experiment="theirs", model_loss="TD")
+    both = replace(
+        comparison_of(*ours, theirs),
+        margin=0.01,
+        experiments=(
+            *comparison_of(*ours).experiments,
+            ExperimentFacts("theirs", Path("t"), "CSV file in the long format"),
+        ),
+    )
+    text = " ".join(verdict(both))
+    assert "seeds per cell would decide vagram against TD" in text
+    assert "no difference can be firm" not in text
+    few = replace(
+        both, cells=tuple(replace(c, final_returns=dict(list(c.final_returns.items())[:5])) for c in both.cells)
+    )
+    assert "With 5 seeds no difference can be firm among 8 comparisons, however large it is: 6 are" in " ".join(
+        verdict(few)
+    )
+
+
+def test_cells_that_end_at_different_steps_are_told() -> None:
+    short = {seed: ([150, 250], [value - 9, value]) for seed, value in enumerate(SPREAD)}
+    long = {seed: ([150, 100_000], [value - 9, value + 50]) for seed, value in enumerate(SPREAD)}
+    cells = [cell_of(SPREAD, curves=short, model_loss="vagram"), cell_of(SPREAD + 50, curves=long, model_loss="nll")]
+    text = sentence(verdict(comparison_of(*cells)), "nll is better than vagram at the end")
+    assert ". They end at different steps: 100,000 and 250. Along the way" in text
+    same = verdict(comparison_of(cells[0], cell_of(SPREAD + 50, curves=short, model_loss="nll")))
+    assert "different steps" not in " ".join(same)
+
+
 @pytest.mark.parametrize("comparisons", [3, 9])
 def test_it_is_said_where_so_few_seeds_cannot_be_firm(comparisons: int) -> None:
     """The fewest seeds by SciPy's own test, for differences that all lie on one side."""
@@ -188,7 +223,7 @@ def test_a_sweep_that_has_just_begun_has_no_answer() -> None:
     assert sentence(sentences, "No answer yet: no panel has final returns of both vagram and another method.")
     assert sum(text.startswith("Missing in") for text in sentences) == MAX_MISSING
     assert sentence(sentences, f"Seeds are missing in {MAX_MISSING} more cells")
-    assert not any("Firm means" in text for text in sentences)
+    assert not any("Firm means" in text or "Next:" in text for text in sentences)
 
 
 @pytest.mark.parametrize(

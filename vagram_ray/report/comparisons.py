@@ -2,7 +2,8 @@
 
 Cells that share their seeds are compared seed by seed (:mod:`vagram_ray.report.paired`: Wilcoxon's signed-rank test),
 others as two independent samples (:mod:`vagram_ray.report.statistics`: the Mann-Whitney test). *At the end* is the
-final return, *along the way* the mean return over all steps that both have: the area under the curve over its length.
+final return, *along the way* the mean return over the steps that the two share: the area under the curve over its
+length.
 
 There are three verdicts (``docs/report.md``):
 
@@ -107,9 +108,9 @@ def compare_pairs(comparison: Comparison) -> tuple[PairComparison, ...]:
     for panel in comparison.panels():
         low, high = iqm_span(panel.cells)
         margin = MARGIN_SHARE * (high - low) if comparison.margin is None else comparison.margin
-        areas = areas_under_curves(*panel.cells)
-        along = [replace(cell, final_returns=own) for cell, own in zip(panel.cells, areas, strict=True)]
-        for (a, b), way in zip(combinations(panel.cells, 2), combinations(along, 2), strict=True):
+        for a, b in combinations(panel.cells, 2):
+            first, second = areas_under_curves(a, b)
+            way = replace(a, final_returns=first), replace(b, final_returns=second)
             pairs.setdefault((a.label, b.label), _Pair((a, b), way, margin))
     margins = [pair.margin for pair in pairs.values()]
     ends = _compare(comparison, [pair.end for pair in pairs.values()], margins)

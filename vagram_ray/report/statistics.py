@@ -155,12 +155,12 @@ def areas_under_curves(*cells: CellCurves) -> list[dict[int, float]]:
     """Mean return along the way of every seed that came to its end, cell by cell.
 
     It is the area under the seed's curve, piecewise linear, over the steps that all of these seeds were measured at,
-    divided by their number: in units of the return. No seed has one where there are no such steps.
+    divided by their number: in units of the return. No seed has one where that is no more than a single step.
     """
     curves = [{s: cell.returns[s] for s in cell.final_returns if s in cell.returns} for cell in cells]
     measured = [curve.env_steps for own in curves for curve in own.values()]
     start, end = max((s[0] for s in measured), default=1), min((s[-1] for s in measured), default=0)
-    if start > end:
+    if start >= end:
         return [{} for _ in cells]
     return [{seed: _mean_between(curve, start, end) for seed, curve in own.items()} for own in curves]
 
@@ -169,7 +169,7 @@ def _mean_between(curve: SeedCurve, start: int, end: int) -> float:
     inside = curve.env_steps[(curve.env_steps > start) & (curve.env_steps < end)]
     steps = np.concatenate([[start], inside, [end]])
     values = np.interp(steps, curve.env_steps, curve.values)
-    return float(np.trapezoid(values, steps) / (end - start)) if end > start else float(values[0])
+    return float(np.trapezoid(values, steps) / (end - start))
 
 
 # -- final returns -----------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def _pairs(comparison: Comparison) -> ReportTable:
         "probability that a seed of the first ends above one of the second, two-sided Mann-Whitney p. Each with its "
         "95 % bootstrap interval; p also after Holm's correction for all comparisons with "
         "the reference, or for all other pairs; seeds per cell for a firm answer "
-        "(power 0.8, corrected); along the way: the same difference of the mean returns over all steps"
+        "(power 0.8, corrected); along the way: the same difference of the mean returns over the steps that both share"
     )
 
     def rows() -> Iterator[Row]:

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
 from vagram_ray.records.intervals import format_interval, format_probability
-from vagram_ray.records.seed_statistics import MIN_SEEDS, SIGNIFICANCE, fewest_seeds
+from vagram_ray.records.seed_statistics import MIN_SEEDS, SIGNIFICANCE
 from vagram_ray.report.comparisons import (
     MARGIN_SHARE,
     PairComparison,
     against_reference,
-    compare_pairs,
     negative,
     seen_from,
 )
@@ -77,7 +76,7 @@ def _sentence(comparison: Comparison, pair: PairComparison) -> str:
     iqms = f"IQM {format_number(pair.first.statistics.iqm)} against {format_number(pair.second.statistics.iqm)}"
     numbers = f"({iqms}; {_how(pair)}; probability of improvement {format_probability(pair.probability)})"
     if pair.fewest_seeds < MIN_SEEDS:
-        sentence = f"{a} against {b} is undecided, {_num_seeds(pair)} are too few to say more: {iqms}."
+        sentence = f"{a} against {b} is undecided, {_num_seeds(pair)} are too few to say more: {iqms}.{_ends(pair)}"
         return f"{where}, {sentence}" if where else sentence
     difference = format_interval(pair.difference)
     if pair.verdict == "better":
@@ -86,8 +85,19 @@ def _sentence(comparison: Comparison, pair: PairComparison) -> str:
         sentence = f"{a} and {b} are equivalent at the end, within {_margin(pair)}: {difference} {numbers}."
     else:
         sentence = f"{a} against {b} is undecided at the end: {difference} {numbers}, {_needed(pair)}."
-    sentence += f" {_along_the_way(pair, a)}" if pair.way else ""
+    sentence += _ends(pair) + (f" {_along_the_way(pair, a)}" if pair.way else "")
     return f"{where}, {sentence}" if where else sentence
+
+
+def _ends(pair: PairComparison) -> str:
+    """That the two final returns are of different environment steps, where they are."""
+    steps = []
+    for cell in (pair.first, pair.second):
+        curves = [cell.returns[seed] for seed in cell.final_returns if seed in cell.returns]
+        steps.append(max((int(curve.env_steps[-1]) for curve in curves), default=0))
+    return (
+        f" They end at different steps: {steps[0]:,} and {steps[1]:,}." if all(steps) and steps[0] != steps[1] else ""
+    )
 
 
 def _along_the_way(pair: PairComparison, name: str) -> str:
@@ -128,20 +138,19 @@ def next_step(comparison: Comparison) -> Iterator[str]:
     open_ends = [pair for pair in told if pair.verdict == "undecided"]
     known = [pair for pair in open_ends if pair.seeds_needed is not None and pair.fewest_seeds >= MIN_SEEDS]
     if not open_ends:
-        if compare_pairs(comparison):
+        if told:
             yield "Next: no comparison at the end needs more seeds. What is open is how other tasks and sizes come out."
         return
-    fewest = _fewest_for_firm(told)
+    fewest = {pair: _fewest_for_firm(pair, len(told)) for pair in open_ends}
     if not known:
-        few = min(pair.fewest_seeds for pair in open_ends) < fewest
         yield (
-            f"Next: {fewest} seeds per cell are the fewest that decide anything here."
-            if few
+            f"Next: {min(fewest.values())} seeds per cell are the fewest that decide anything here."
+            if any(pair.fewest_seeds < seeds for pair, seeds in fewest.items())
             else f"Next: {MAX_SEEDS:,} seeds per cell would decide none of the undecided comparisons."
         )
         return
     closest = min(known, key=lambda pair: pair.seeds_needed or 0)
-    needed = max(closest.seeds_needed or 0, closest.fewest_seeds + 1, fewest)
+    needed = max(closest.seeds_needed or 0, closest.fewest_seeds + 1, fewest[closest])
     pair = seen_from(closest, focus)
     where = describe_panel(comparison, pair.first, pair.second).removeprefix("With ")
     seeds = sorted({seed for cell in comparison.cells for seed in cell.seeds})
@@ -152,22 +161,32 @@ def next_step(comparison: Comparison) -> Iterator[str]:
         f"Next: about {needed} seeds per cell would decide {spoken(pair.first_name)} against "
         f"{spoken(pair.second_name)}{f' ({where})' if where else ''}{among}{how}."
     )
-    if closest.fewest_seeds < fewest:
+    seeds_compared = _seeds_compared(closest)
+    if not _can_be_firm(closest.paired, *seeds_compared, len(told)):
         yield (
-            f"With {closest.fewest_seeds} seeds no difference can be firm among {len(told)} "
-            f"comparisons, however large it is: {fewest} are the fewest."
+            f"With {' and '.join(map(str, dict.fromkeys(seeds_compared)))} seeds no difference can be firm among "
+            f"{len(told)} comparisons, however large it is: {fewest[closest]} are the fewest."
         )
 
 
-def _fewest_for_firm(told: Sequence[PairComparison]) -> int:
-    """Seeds per cell below which no test of these comparisons can be firm.
+def _seeds_compared(pair: PairComparison) -> tuple[int, int]:
+    if pair.paired:
+        return len(pair.seeds), len(pair.seeds)
+    return len(pair.first.scores), len(pair.second.scores)
 
-    Unpaired, the smallest p-value of Mann and Whitney's test with n against n seeds is 2 / C(2n, n).
+
+def _can_be_firm(paired: bool, first: int, second: int, tests: int) -> bool:
+    """Whether the test of so many seeds of two cells can be firm among so many tests, by Holm's correction.
+
+    The smallest two-sided p-value is 2 / 2^n of Wilcoxon's test, and 2 / C(n + m, n) of Mann and Whitney's.
     """
-    if any(pair.paired for pair in told):
-        return max(MIN_SEEDS, fewest_seeds(len(told)))
+    return tests * 2 / (2**first if paired else math.comb(first + second, first)) <= SIGNIFICANCE
+
+
+def _fewest_for_firm(pair: PairComparison, tests: int) -> int:
+    """Seeds per cell below which the test of such a pair cannot be firm."""
     seeds = MIN_SEEDS
-    while len(told) * 2 / math.comb(2 * seeds, seeds) > SIGNIFICANCE:
+    while not _can_be_firm(pair.paired, seeds, seeds, tests):
         seeds += 1
     return seeds
 
@@ -233,9 +252,10 @@ def definitions(comparison: Comparison) -> Iterator[str]:
         "no difference, and the test gives p below 0.05 after Holm's correction for all comparisons with "
         f"{spoken(comparison.focus)}. Equivalent means: two one-sided tests exclude differences beyond the margin (p "
         f"below 0.05, so corrected), which is {margin}. Everything else is undecided. The end is the final return, the "
-        "way the mean return over all steps (area under the curve). Seed by seed, the difference is the IQM of the "
-        "seeds' differences, tested by Wilcoxon's signed-rank test; unpaired, it is that of the two IQMs, tested by "
-        "Mann and Whitney's. Numbers of seeds are for power 0.8, if the difference is what it looks like now."
+        "way the mean return over the steps that both share (area under the curve). Seed by seed, the difference is "
+        "the IQM of the seeds' differences, tested by Wilcoxon's signed-rank test; unpaired, it is that of the two "
+        "IQMs, tested by Mann and Whitney's. Numbers of seeds are for power 0.8, if the difference is what it looks "
+        "like now."
     )
 
 
