@@ -127,8 +127,17 @@ def format_value(value: Any) -> str:
 
 
 def canonical(values: Mapping[str, Any]) -> str:
-    """A text that is equal for equal settings, also after Tune has turned tuples into lists on the way."""
-    return json.dumps(values, sort_keys=True, default=_full_name)
+    """A text that is equal for equal settings: 64 and 64.0, and lists and the tuples that Tune has turned into them."""
+    return json.dumps(_whole_numbers(values), sort_keys=True, default=_full_name)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Floats that are whole numbers as integers."""
+    if isinstance(value, Mapping):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _full_name(value: Any) -> str:

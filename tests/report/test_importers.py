@@ -73,10 +73,11 @@ def test_missing_seeds_have_reasons(tmp_path: Path) -> None:
     assert cell.missing == {
         1: "ends at env step 500 of 1,000",
         2: "became NaN at env step 600",
+        3: "has no eval/episode_return",
         4: "became NaN at env step 100",
     }
     assert cell.returns[2].values.tolist() == [4.0]
-    assert cell.seeds == (0, 1, 2, 4)  # what was never measured is not there
+    assert (cell.seeds, cell.planned_env_steps) == ((0, 1, 2, 3, 4), 1000)
 
 
 def test_files_of_one_experiment_join_their_seeds(tmp_path: Path) -> None:
@@ -105,6 +106,25 @@ def test_a_sweep_and_a_file_share_panels(tmp_path: Path) -> None:
     assert [comparison.line_name(cell) for cell in comparison.panels()[1].cells] == ["vagram", "nll", "theirs"]
 
 
+def test_integers_of_a_column_with_gaps_are_integers(tmp_path: Path) -> None:
+    """pandas writes them as 64.0."""
+    sweep = write_sweep(tmp_path / "mine", {"vagram": {0: [1.0]}}, settings={"hidden_size": 64})
+    rows = [("TD", "64.0", 0, 3.0), ("TD", 64, 1, 3.0), ("SAC", "", 0, 3.0)]
+    file = tmp_path / "theirs.csv"
+    long_csv(
+        file,
+        [(name, size, seed, 350, value) for name, size, seed, value in rows],
+        "model_loss,hidden_size,seed,env_steps,value",
+    )
+    comparison = load_comparison([sweep, file])
+    (panel,) = comparison.panels()
+    assert [(comparison.line_name(cell), cell.seeds) for cell in panel.cells] == [
+        ("vagram", (0,)),
+        ("TD", (0, 1)),
+        ("SAC", (0,)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -124,6 +144,8 @@ def test_a_sweep_and_a_file_share_panels(tmp_path: Path) -> None:
         ("metric,seed,env_steps,value\na,0,1,2\nb,0,1,2\n", "metrics a, b and none of them is 'eval/episode_return'"),
         ("cell,seed,training_iteration,env_steps\na,0,1,2\n", "name the sweep's folder"),
         ("seed,env_steps,value\n0,1,\n", "holds no value"),
+        ("seed,env_steps,value\n\n\nzero,1,2\n", "seed is 'zero' in line 4"),
+        ("seed,env_steps,value\n\n0,1,2\n\n0,2,\n0,1,3\n", "Lines 3 and 6 .* both give"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, text: str, words: str) -> None:

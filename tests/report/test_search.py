@@ -187,6 +187,46 @@ def test_a_folder_of_plain_tune_is_a_search(tmp_path: Path, kind: str, monkeypat
     assert [sample.stopped_by for sample in search.samples] == ["", "", "Tune"]
 
 
+def write_trial(trial: Path, lr: float, rows: list[dict[str, Any]]) -> None:
+    trial.mkdir(parents=True)
+    (trial / "params.json").write_text(json.dumps({"lr": lr}))
+    (trial / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_iterations_that_were_done_again_after_a_restore_count_once(tmp_path: Path) -> None:
+    def row(iteration: int, value: float) -> dict[str, Any]:
+        return {"training_iteration": iteration, "env_steps": 100 * iteration, "train": {"episode_return_iqm": value}}
+
+    write_trial(tmp_path / "x" / "whole", 0.1, [row(n, float(n)) for n in range(1, 6)])
+    again = [row(n, float(n)) for n in (1, 2, 3, 4)] + [row(n, 10.0 * n) for n in (3, 4, 5)]
+    write_trial(tmp_path / "x" / "restored", 0.2, again)
+    restored, whole = load_comparison([tmp_path / "x"]).cells
+    assert (restored.epochs, whole.epochs, restored.stopped, whole.stopped) == (5, 5, {}, {})
+    assert restored.returns[0].values.tolist() == [1.0, 2.0, 30.0, 40.0, 50.0]
+
+
+def test_seeds_of_a_cohort_that_broke_are_missing(tmp_path: Path) -> None:
+    nan = float("nan")
+
+    def row(iteration: int, values: list[float], failed: int = 0) -> dict[str, Any]:
+        seeds = {f"seed_{s}": {"train": {"episode_return": v}, "failed": 0} for s, v in enumerate(values)}
+        seeds["seed_0"]["failed"] = failed  # its environment goes on
+        mean = {"episode_return_iqm": float(np.nanmean(values)) if np.isfinite(values).any() else nan}
+        return {"training_iteration": iteration, "env_steps": 100 * iteration, "train": mean, "seeds": seeds}
+
+    write_trial(tmp_path / "x" / "a", 0.1, [row(1, [1.0, 2.0, 3.0]), row(2, [1.0, nan, 4.0], failed=1)])
+    write_trial(tmp_path / "x" / "b", 0.2, [row(1, [1.0]), row(2, [nan])])
+    whole = {"env_steps": 100, "train": {"episode_return_iqm": 7.0}}
+    broken = {"env_steps": 200, "train": {"episode_return_iqm": nan}}
+    write_trial(tmp_path / "x" / "c", 0.3, [whole, broken])
+    no_return = "has no return at the end"
+    first, second, third = load_comparison([tmp_path / "x"]).cells
+    assert (first.seeds, first.final_returns) == ((0, 1, 2), {2: 4.0})
+    assert first.missing == {0: no_return, 1: no_return}
+    assert {seed: curve.values.tolist() for seed, curve in first.returns.items()} == {0: [1.0], 1: [2.0], 2: [3.0, 4.0]}
+    assert [(cell.final_returns, cell.missing) for cell in (second, third)] == [({}, {0: no_return})] * 2
+
+
 def test_the_report_of_plain_tune_is_written(tmp_path: Path) -> None:
     write_tune(tmp_path / "MBPO_2026", "json")
     output = run(str(tmp_path / "MBPO_2026"), "--output", str(tmp_path / "out"))

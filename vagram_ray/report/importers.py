@@ -64,7 +64,7 @@ class _Table:
     def read(cls, path: Path) -> _Table:
         import pandas as pd
 
-        columns, rows = _read_rows(path)
+        columns, rows, lines = _read_rows(path)
         lacking = [name for name in NEEDED if name not in columns]
         if lacking:
             raise InputError(
@@ -73,26 +73,27 @@ class _Table:
                 else f"{str(path)!r} has no column {lacking[0]!r}: the long format has one row per measurement "
                 "(docs/report.md)."
             )
-        frame = pd.DataFrame(rows, columns=columns, dtype=object)
-        numbers = frame["value"].str.strip() != ""  # an empty value was not measured
+        frame = pd.DataFrame(rows, columns=columns, index=lines, dtype=object)
+        measured = frame["value"].str.strip() != ""
         for name, default in (("experiment", path.stem), ("metric", RETURN_METRIC)):
             texts = frame[name].str.strip() if name in columns else pd.Series("", index=frame.index)
             frame[name] = texts.where(texts != "", default)
         for name in ("seed", "env_steps"):
             frame[name] = _whole_numbers(path, name, frame[name])
-        frame["value"] = _floats(path, frame["value"], numbers)
-        frame = frame[numbers.to_numpy()].copy()
-        if frame.empty:
+        frame["value"] = _floats(path, frame["value"], measured)
+        frame["measured"] = measured
+        if not measured.any():
             raise InputError(f"{str(path)!r} holds no value: the column 'value' is empty in every row.")
         axes = tuple(name for name in columns if name not in NEEDED + OPTIONAL)
-        for axis in axes:
-            frame[axis] = frame[axis].str.strip()
-        _check_duplicates(path, frame, axes)
+        for axis in axes:  # pandas writes the integers of a column with gaps as 64.0
+            frame[axis] = frame[axis].str.strip().str.replace(r"^(-?\d+)\.0$", r"\1", regex=True)
+        _check_duplicates(path, frame[measured], axes)
         named = frozenset(frame["experiment"]) if "experiment" in columns else frozenset()
         return cls(path, axes, named, frame.reset_index(drop=True))
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+def _read_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """Names of the columns, the rows, and the line at which each ends."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -102,7 +103,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     reader = csv.reader(io.StringIO(text))
     try:
         columns = [name.strip() for name in next(reader, [])]
-        rows = []
+        rows, lines = list[list[str]](), list[int]()
         for row in reader:
             if not row:
                 continue
@@ -112,6 +113,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
                     f"{len(columns)} columns: give every row all of them, empty where there is nothing."
                 )
             rows.append(row)
+            lines.append(reader.line_num)
     except csv.Error as error:
         raise InputError(f"{str(path)!r} is not a CSV file (line {reader.line_num}: {error}).") from error
     if len(columns) == 1 and ";" in columns[0]:
@@ -120,16 +122,11 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         raise InputError(f"{str(path)!r} has the column {twice[0]!r} twice: name each column once.")
     if not rows:
         raise InputError(f"{str(path)!r} has no rows: the long format has one row per measurement (docs/report.md).")
-    return columns, rows
+    return columns, rows, lines
 
 
 def _is_sweep_table(columns: Sequence[str]) -> bool:
     return "training_iteration" in columns and "cell" in columns
-
-
-def _line(position: int) -> int:
-    """Line of a row in the file, where no field holds a line break."""
-    return int(position) + 2
 
 
 def _whole_numbers(path: Path, name: str, texts: pd.Series) -> np.ndarray:
@@ -156,7 +153,7 @@ def _refuse(path: Path, name: str, texts: pd.Series, bad: np.ndarray, wanted: st
     if bad.any():
         first = int(np.argmax(bad))
         raise InputError(
-            f"{name} is {texts.iloc[first]!r} in line {_line(first)} of {str(path)!r}: it has to be {wanted}."
+            f"{name} is {texts.iloc[first]!r} in line {texts.index[first]} of {str(path)!r}: it has to be {wanted}."
         )
 
 
@@ -170,13 +167,13 @@ def _check_duplicates(path: Path, frame: pd.DataFrame, axes: Sequence[str]) -> N
     same = (frame[keys] == row[keys]).all(axis=1).to_numpy()
     lines = frame.index[same][:2]
     raise InputError(
-        f"Lines {_line(lines[0])} and {_line(lines[1])} of {str(path)!r} both give {row['metric']} of seed "
+        f"Lines {lines[0]} and {lines[1]} of {str(path)!r} both give {row['metric']} of seed "
         f"{row['seed']} at env step {row['env_steps']}: keep one, or add a column that tells the runs apart."
     )
 
 
 def _return_metric(table: _Table) -> str:
-    metrics = list(dict.fromkeys(table.frame["metric"]))
+    metrics = list(dict.fromkeys(table.frame["metric"][table.frame["measured"]]))
     if RETURN_METRIC in metrics or not metrics:
         return RETURN_METRIC
     if len(metrics) == 1:
@@ -194,7 +191,7 @@ def _experiment(table: _Table, name: str, metric: str, positions: np.ndarray) ->
         "File": table.path.name,
         "Cells": str(len(cells)),
         "Seeds": format_seeds(sorted({seed for cell in cells for seed in cell.seeds})),
-        "Values": f"{len(frame):,}",
+        "Values": f"{frame['measured'].sum():,}",
         "Final return": FINAL_RETURN_BY_STEPS,
     }
     named = name in table.named
@@ -209,7 +206,8 @@ def read_cells(frame: pd.DataFrame, axes: Sequence[str], experiment: str, metric
 
     Args:
         frame: A row per measurement: ``metric``, ``seed``, ``env_steps``, ``value``, a text for each axis, empty where
-            it has no meaning, and ``planned_env_steps`` if that is more than the most of the cell's seeds.
+            it has no meaning, ``planned_env_steps`` if that is more than the most of the cell's seeds, and
+            ``measured`` if some rows only name a seed.
         axes: Columns that tell the cells apart.
         experiment: Its name.
         metric: The return metric.
@@ -224,6 +222,8 @@ def read_cells(frame: pd.DataFrame, axes: Sequence[str], experiment: str, metric
 
 
 def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric: str) -> CellCurves:
+    seeds = tuple(sorted(set(frame["seed"].tolist())))
+    frame = frame[frame["measured"]] if "measured" in frame else frame
     curves: dict[str, dict[int, SeedCurve]] = {}
     missing: dict[int, str] = {}
     for name, seed, steps, values in _series(frame):
@@ -234,7 +234,6 @@ def _cell(frame: pd.DataFrame, experiment: str, axes: Mapping[str, Any], metric:
             finite[broken:] = False
         if finite.any():
             curves.setdefault(name, {})[seed] = SeedCurve.of(steps[finite], values[finite])
-    seeds = tuple(sorted(set(frame["seed"].tolist())))
     returns = curves.pop(metric, {})
     for seed in seeds:
         if seed not in returns:

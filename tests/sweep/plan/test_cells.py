@@ -159,6 +159,8 @@ def test_values_are_short_in_names(value: Any, text: str) -> None:
 def test_settings_are_equal_after_tune_has_made_lists_of_tuples() -> None:
     assert canonical({"a": (1, 2), "b": {"c": (3,)}}) == canonical({"b": {"c": [3]}, "a": [1, 2]})
     assert canonical({"a": (1, 2)}) != canonical({"a": (2, 1)})
+    assert canonical({"a": 64, "b": {"c": [1.0]}}) == canonical({"a": 64.0, "b": {"c": (1,)}})
+    assert canonical({"a": 1}) != canonical({"a": True}) != canonical({"a": 1.5})
     assert canonical({"a": type("Env", (), {"__module__": "b"})}) != canonical({"a": type("Env", (), {})})
 
 
