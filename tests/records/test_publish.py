@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,36 @@ def test_what_cannot_be_published_is_one_sentence(sweep: Path, tmp_path: Path) -
     (tmp_path / "other" / "notes.txt").write_text("mine")
     assert "is there already and holds no sweep" in refusal(sweep, tmp_path / "other")
     assert "is there already" in refusal(sweep, tmp_path / "other" / "notes.txt")
+    published(sweep, tmp_path / "kept")
+    there = files(sweep)
+    for folder in (tmp_path / "kept", sweep):  # the two swapped, and one for both
+        assert "holds a sweep itself and no published copy" in refusal(folder, sweep)
+    assert files(sweep) == there
+    shutil.rmtree(tmp_path / "kept")
     with (sweep / "records" / "model_loss=nll,seeds=0-3.jsonl").open("a") as file:
         file.write("[1]\n")
     assert "cannot be published: records/model_loss=nll,seeds=0-3.jsonl: line 3" in refusal(sweep, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+def test_large_numbers_of_a_seed_that_diverged_can_be_read_back(sweep: Path, tmp_path: Path) -> None:
+    file = sweep / "records" / "model_loss=vagram,seeds=0-3.jsonl"
+    *before, last = map(json.loads, file.read_text().splitlines())
+    last["seeds"]["0"]["sac/value"] = -3.2e19
+    file.write_text("".join(f"{json.dumps(record)}\n" for record in (*before, last)))
+    copy = publish(SweepResults.load(sweep), tmp_path / "kept")
+    assert copy.cells[0].final_returns == SweepResults.load(sweep).cells[0].final_returns
+    assert copy.trials[0].records[-1]["seeds"]["0"]["sac/value"] == -3.2e19
+
+
+def test_why_a_seed_is_missing_stays_the_same(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "own", {"vagram": {0: [1.0, None], 1: [1.0, 2.0]}}, failed={("vagram", 0): 2})
+    file = next((folder / "records").iterdir())
+    *before, last = map(json.loads, file.read_text().splitlines())
+    last["seeds"]["0"]["environment_fault"] = 1
+    file.write_text("".join(f"{json.dumps(record)}\n" for record in (*before, last)))
+    copy = publish(SweepResults.load(folder), tmp_path / "kept")
+    assert copy.cells[0].missing == {0: "got no finite number from the environment in epoch 2"}
 
 
 def test_a_published_copy_does_not_go_on(sweep: Path, tmp_path: Path) -> None:

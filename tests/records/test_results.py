@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.report.synthetic import write_sweep
 from vagram_ray.files import write_atomically
 from vagram_ray.records import SweepResults, TrialRecords
 from vagram_ray.records.folder import SweepFolder, make_record, whole_epochs
@@ -118,6 +119,16 @@ def test_a_sweep_reads_back_as_arrays(sweep_folder: Path) -> None:
     np.testing.assert_array_equal(values, [2.0, 4.0])
     assert results.curves(1, "eval/episode_return") == {}
     assert [trial.epochs_done for trial in results.trials] == [2, 1, 0]
+
+
+def test_cells_without_a_return_are_ranked_last(tmp_path: Path) -> None:
+    """A stopper has ended the sweep while two of its three cells ran."""
+    returns = {0.1: {0: [-300.0, -200.0]}, 0.2: {0: [-300.0, -100.0]}, 0.3: {0: [None, None]}}
+    folder = write_sweep(tmp_path, returns, axis="lr", epochs=4, stopped_by="TimeoutStopper")
+    next((folder / "records").glob("*0.3*")).unlink()
+    results = SweepResults.load(folder)
+    assert [cell.label for cell in results.ranking()] == ["lr=0.2", "lr=0.1", "lr=0.3"]
+    assert results.best().final_returns == {0: -100.0}
 
 
 def test_the_table_has_a_row_per_seed_and_epoch(sweep_folder: Path) -> None:

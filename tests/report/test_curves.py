@@ -17,6 +17,7 @@ from vagram_ray.records.results import SweepResults
 from vagram_ray.report import InputError, load_comparison
 from vagram_ray.report.comparisons import compare_pairs
 from vagram_ray.report.curves import SeedCurve
+from vagram_ray.report.statistics import iqm_curve
 
 TWO = {"vagram": {0: [1.0, 2.0, 3.0], 1: [4.0, 5.0, 6.0]}, "nll": {0: [0.0, 0.0, 1.0], 1: [0.0, 0.0, 2.0]}}
 
@@ -82,6 +83,26 @@ def test_final_returns_are_the_summarys(tmp_path: Path) -> None:
     assert cell.final_returns == own.final_returns == {0: (18**2 + 19**2) / 2, 2: 2.0 + 18**2}
     assert cell.missing == own.missing == {1: "became NaN in epoch 7"}
     assert cell.seeds == (0, 1, 2)
+
+
+def test_what_a_failed_seed_goes_on_reporting_does_not_count(tmp_path: Path) -> None:
+    """Its environment is stepped with zeros, so that training returns stay finite."""
+    returns = {"vagram": {0: [-100.0, -50.0, -50.0], 1: [-90.0, -80.0, -70.0]}}
+    folder = write_sweep(tmp_path / "s", returns, failed={("vagram", 0): 2})
+    (cell,) = load_comparison([folder]).cells
+    assert {seed: curve.values.tolist() for seed, curve in cell.returns.items()} == {
+        0: [-100.0],
+        1: returns["vagram"][1],
+    }
+    assert {
+        name: {seed: len(curve.values) for seed, curve in by_seed.items()} for name, by_seed in cell.metrics.items()
+    } == {"model/train_loss": {0: 1, 1: 3}}
+    assert iqm_curve(cell)[1].tolist() == [-95.0, -80.0, -70.0]
+    results = SweepResults.load(folder)
+    assert {seed: values.tolist() for seed, (_, values) in results.curves(0, RETURN).items()} == {
+        0: [-100.0],
+        1: returns["vagram"][1],
+    }
 
 
 def test_a_running_sweep_says_how_far_it_is(tmp_path: Path) -> None:
@@ -271,7 +292,7 @@ def test_more_seeds_of_the_same_settings_are_one_cell(tmp_path: Path) -> None:
     assert (cell.experiment, cell.seeds) == ("a + b", (0, 1, 2, 3))
     assert cell.final_returns == {0: 2.0, 1: 4.0, 2: 6.0}
     assert cell.missing == {3: "became NaN in epoch 1"}
-    assert set(cell.returns) == set(cell.metrics["model/train_loss"]) == {0, 1, 2, 3}
+    assert set(cell.returns) == set(cell.metrics["model/train_loss"]) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("config", "other"), [({"lr": 0.2}, {}), ({}, {"epochs": 3})])
@@ -327,6 +348,13 @@ def test_what_a_source_does_not_tell_has_a_panel_of_its_own(tmp_path: Path) -> N
         ("hidden_size=64", 3),
     ]
     assert comparison.cells[3].axes == {"model_loss": "none"}
+
+
+def test_an_integer_and_an_equal_float_are_one_value(tmp_path: Path) -> None:
+    one = write_sweep(tmp_path / "one", {"vagram": {0: [1.0]}}, settings={"distractor_scale": 1})
+    two = write_sweep(tmp_path / "two", {"nll": {0: [1.0]}}, settings={"distractor_scale": 1.0})
+    (panel,) = load_comparison([one, two]).panels()
+    assert len(panel.cells) == 2
 
 
 def test_other_tasks_never_share_a_panel(tmp_path: Path) -> None:

@@ -166,10 +166,12 @@ def test_a_seed_that_becomes_nan_is_reported_and_its_neighbour_goes_on(make_conf
     result, expected = flat(algo.train()), [flat(alone.train()) for _ in range(2)][-1]
     assert result["seeds/seed_0/failed"] == 0
     assert result["seeds/seed_1/failed"] == 1
-    assert math.isnan(result["seeds/seed_1/eval/episode_return"])
+    for section in ("eval", "train"):
+        assert math.isnan(result[f"seeds/seed_1/{section}/episode_return"])
+        assert result[f"{section}/episode_return"] == result[f"seeds/seed_0/{section}/episode_return"]
+    assert result["seeds/seed_1/train/num_episodes"] > 0  # of zero actions
     for key in ("eval/episode_return", "eval/episode_return_iqm", "sac/critic_loss"):
         assert math.isfinite(result[key])
-    assert result["eval/episode_return"] == result["seeds/seed_0/eval/episode_return"]
     assert result["evaluation/env_runners/num_episodes"] == 2
     assert result["seeds/seed_0/sac/critic_loss"] == pytest.approx(expected["sac/critic_loss"], rel=1e-3)
 

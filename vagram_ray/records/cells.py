@@ -64,9 +64,10 @@ class CellResult:
         return summarize(list(self.scores.values()))
 
     @property
-    def order(self) -> tuple[bool, float]:
-        """Its place in a ranking: those that were stopped early come last, and then the interquartile mean tells."""
-        return bool(self.stopped), math.inf if math.isnan(self.statistics.iqm) else -self.statistics.iqm
+    def order(self) -> tuple[bool, bool, float]:
+        """Its place in a ranking by interquartile mean: at its end are those stopped early, then those without one."""
+        iqm = self.statistics.iqm
+        return (True, True, 0.0) if math.isnan(iqm) else (False, bool(self.stopped), -iqm)
 
     # -- in words ----------------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ TOLERATED_SHARE = 0.05
 
 
 def shares_at_limit(records: Iterable[Mapping[str, Any]]) -> list[float]:
-    """The metric of every seed and epoch in records, or none where they lack it."""
-    rows = (values for record in records for values in record["seeds"].values())
+    """The metric of every seed that has not failed and every epoch in records, or none where they lack it."""
+    rows = (values for record in records for values in record["seeds"].values() if not values.get("failed"))
     return [float(values[FIT_LIMIT_METRIC]) for values in rows if FIT_LIMIT_METRIC in values]
 
 

@@ -23,6 +23,7 @@ import click
 
 from vagram_ray.commands import SETTINGS, Command
 from vagram_ray.files import write_atomically
+from vagram_ray.records.cohort import ENVIRONMENT_FAULT
 from vagram_ray.records.errors import SweepError
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC
 from vagram_ray.records.folder import STOPPED_BY, SUMMARY_MARKDOWN, Record, SweepFolder
@@ -75,7 +76,7 @@ def publish(results: SweepResults, target: Path, metrics: Sequence[str] = METRIC
 
     Args:
         results: The sweep, finished or not.
-        target: A folder that is not there, is empty, or holds an earlier state of the same sweep.
+        target: A folder that is not there, is empty, or holds an earlier published state of the same sweep.
         metrics: Per-seed metrics to keep beside the return.
 
     Raises:
@@ -86,7 +87,7 @@ def publish(results: SweepResults, target: Path, metrics: Sequence[str] = METRIC
         if trial.damage:
             raise SweepError(f"The sweep in {str(results.folder)!r} cannot be published: {trial.damage}.")
     _check_target(results, target)
-    kept = {results.info["return_metric"], "failed", *metrics}
+    kept = {results.info["return_metric"], "failed", ENVIRONMENT_FAULT, *metrics}
     sweep = SweepFolder(target)
     names = {sweep.records_file(trial.name) for trial in results.trials if trial.records}
     for trial in results.trials:
@@ -132,13 +133,13 @@ def _compact(record: Record, kept: set[str], exact: str) -> str:
 
 
 def _rounded(value: float) -> float:
-    """Five significant digits, without a point where there is nothing behind it."""
+    """Five significant digits, without a point where there is nothing behind it and the number may be an integer."""
     rounded = float(f"{value:.5g}")
-    return int(rounded) if rounded.is_integer() else rounded
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 2**53 else rounded
 
 
 def _check_target(results: SweepResults, target: Path) -> None:
-    """Refuse to overwrite what is not an earlier state of the same sweep.
+    """Refuse to overwrite what is not a published earlier state of the same sweep.
 
     Raises:
         SweepError: One sentence with the way out.
@@ -148,6 +149,11 @@ def _check_target(results: SweepResults, target: Path) -> None:
     if not SweepFolder(target).is_there:
         raise SweepError(f"{str(target)!r} is there already and holds no sweep; give a folder that is not there.")
     before = SweepResults.load(target)
+    if not before.info.get(PUBLISHED):
+        raise SweepError(
+            f"{str(target)!r} holds a sweep itself and no published copy; name the sweep's folder first, then another "
+            "one for the copy."
+        )
     if "sweep_id" not in results.info or before.info.get("sweep_id") != results.info["sweep_id"]:
         raise SweepError(
             f"{str(target)!r} holds another sweep than {str(results.folder)!r}; give another folder: "

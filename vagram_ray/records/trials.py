@@ -50,11 +50,11 @@ class TrialRecords:
         return bool(self.damage) or whole_epochs(self.records) < self.last_epoch(epochs)
 
     def series(self, seed: int, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Epochs (T,), environment steps (T,) and values (T,) where this seed's metric was measured."""
+        """Epochs, environment steps and values, (T,) each, where this seed's metric was measured before it failed."""
         rows = [
-            (record["training_iteration"], record["env_steps"], record["seeds"][str(seed)][metric])
+            (record["training_iteration"], record["env_steps"], own[metric])
             for record in self.records
-            if metric in record["seeds"].get(str(seed), {})
+            if metric in (own := record["seeds"].get(str(seed), {})) and not own.get("failed")
         ]
         table = np.array(rows, dtype=np.float64).reshape(-1, 3)
         return table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2]

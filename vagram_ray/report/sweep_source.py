@@ -9,7 +9,6 @@ from typing import Any
 
 from vagram_ray.commands import InputError
 from vagram_ray.records import SweepError
-from vagram_ray.records.cohort import ENVIRONMENT_FAULT
 from vagram_ray.records.origin import origin
 from vagram_ray.records.recorded import cell_settings, planned_env_steps
 from vagram_ray.records.results import SweepResults
@@ -92,7 +91,7 @@ def _known(settings: Mapping[str, Any], axes: Mapping[str, Any]) -> Mapping[str,
 def _collect(trial: TrialRecords, columns: _Columns) -> None:
     """Add all metrics of a trial to ``columns[metric][seed]`` in one pass over its records.
 
-    What is measured of the whole trial counts once: it is its first seed's.
+    What is measured of the whole trial counts once: it is its first seed's. A seed that has failed is measured no more.
     """
     seeds = {str(seed): seed for seed in trial.seeds}
 
@@ -107,8 +106,8 @@ def _collect(trial: TrialRecords, columns: _Columns) -> None:
             for name, value in record.get(section, {}).items():
                 add(f"{section}/{name}", trial.seeds[0], step, value)
         for name, values in record["seeds"].items():
-            if (seed := seeds.get(name)) is None:
+            if (seed := seeds.get(name)) is None or values.get("failed"):
                 continue
             for metric, value in values.items():
-                if metric not in ("failed", ENVIRONMENT_FAULT):
+                if metric != "failed":
                     add(metric, seed, step, value)

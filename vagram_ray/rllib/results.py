@@ -57,7 +57,7 @@ def cohort_results(metrics: Mapping[str, np.ndarray], seeds: Sequence[int], fail
 def epoch_results(
     metrics: Mapping[str, np.ndarray], agent: MBPOAgent, env_steps: int, seconds: float
 ) -> dict[str, Any]:
-    """The result of an epoch's training.
+    """The result of an epoch's training. Episodes of seeds that have failed are not measured.
 
     Args:
         metrics: Of the epoch, name to values (S,).
@@ -65,7 +65,10 @@ def epoch_results(
         env_steps: Environment steps of the epoch, per seed.
         seconds: Wall time that it took.
     """
-    results = cohort_results(metrics, agent.seeds, agent.failed)
+    episodes = {
+        name: np.where(agent.failed, np.nan, metrics[name]) for name in ("train/episode_return", "train/episode_length")
+    }
+    results = cohort_results({**metrics, **episodes}, agent.seeds, agent.failed)
     num_seeds, settings = len(agent.seeds), agent.settings
     sampled, total = env_steps * num_seeds, agent.env_steps * num_seeds
     updates = settings.epoch_length * settings.utd_ratio * num_seeds
