@@ -38,6 +38,17 @@ def time_attribute(scheduler: Any) -> str:
     return str(getattr(scheduler, "_time_attr", "training_iteration"))
 
 
+def nothing_saved() -> Any:
+    """What ``Trainable.save`` returns to Tune where a trial has written its checkpoint elsewhere.
+
+    ``Trainable.save_checkpoint``, which is public, cannot tell: Tune would copy its folder, also an empty one, into the
+    experiment's, which other machines need not see.
+    """
+    from ray.train._internal.session import _TrainingResult
+
+    return _TrainingResult(checkpoint=None, metrics={})
+
+
 def address_of_last_start() -> str | None:
     """The address that ``ray start`` has left on this machine, for ``ray.init("auto")``.
 

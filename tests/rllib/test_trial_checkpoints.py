@@ -93,6 +93,25 @@ def test_a_damaged_checkpoint_costs_its_epochs_alone(trial, tmp_path, caplog):
     np.testing.assert_equal([result["seeds"] for result in results], expected[1:])
 
 
+def test_a_trial_that_is_stopped_early_is_told_to_save_its_newest_epoch(make_config, build, tmp_path):
+    algo = build(make_config(seeds=(3, 5)).checkpointing(checkpoint_folder=str(tmp_path / "own")))
+    algo._storage = Storage(tmp_path / "tunes")
+    algo._checkpoint_own_trial(2)
+    straight = [algo.train() for _ in range(3)][-1]
+    for _ in range(2):  # the second has nothing to do
+        assert algo.save().checkpoint is None
+    assert sorted(path.name for path in (tmp_path / "own").glob("checkpoint_*"))[-1] == "checkpoint_000003"
+    assert not any((tmp_path / "tunes").iterdir())
+    again = build(make_config(seeds=(3, 5)).checkpointing(checkpoint_folder=str(tmp_path / "own")))
+    again._storage = Storage(tmp_path / "tunes")
+    again._checkpoint_own_trial(2)
+    repeated = again.train()
+    np.testing.assert_equal(repeated["seeds"], straight["seeds"])
+    for key in ("training_iteration", "time_total_s"):
+        assert repeated[key] == pytest.approx(straight[key], abs=0.5)
+    np.testing.assert_equal(again.train()["seeds"], algo.train()["seeds"])
+
+
 def test_a_full_disk_stops_nothing_but_checkpoints(trial, tmp_path, monkeypatch):
     algo = trial(every=1)
     algo.train()

@@ -23,6 +23,7 @@ from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.request import default_name
 from vagram_ray.sweep.run import local_ray
 from vagram_ray.sweep.run import run as run_module
+from vagram_ray.sweep.spec import SweepError
 
 SWEEP_FILE = """
 from ray import tune
@@ -231,6 +232,47 @@ def test_a_dry_run_shows_what_would_go_on_and_changes_nothing(recorded: Path, sw
     assert "would be kept as small-smoke-until-" in restarted.output
     assert {file: file.read_bytes() for file in recorded.rglob("*") if file.is_file()} == before
     assert [entry.name for entry in recorded.parent.iterdir()] == ["small-smoke"]
+
+
+def test_a_restart_that_is_refused_leaves_the_sweep_where_it_is(
+    recorded: Path, sweep_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise SweepError("Ray cannot be started.")
+
+    monkeypatch.setattr(local_ray, "connect_to_ray", refuse)
+    refused = invoke(sweep_file, "--scale", "smoke", "--wandb", "disabled", "--restart")
+    assert (refused.exit_code, refused.stderr) == (2, "Error: Ray cannot be started.\n")
+    assert [entry.name for entry in recorded.parent.iterdir()] == ["small-smoke"]
+    assert json.loads((recorded / "sweep.json").read_text())["launches"][-1]["ended"] == "complete"
+
+
+def test_a_sweep_goes_on_from_its_own_copy_of_the_file(
+    recorded: Path, sweep_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module._Run, "fit", lambda self, loggers: True)
+    sweep_file.write_text(SWEEP_FILE.replace('extensions=["losses.py"],', ""))  # which lies beside the file
+    arguments = ["--scale", "smoke", "--wandb", "disabled", "--name", "own"]
+    folder, text = recorded.parent / "own", sweep_file.read_text()
+
+    def launches() -> list[dict[str, Any]]:
+        return list(json.loads((folder / "sweep.json").read_text())["launches"])
+
+    assert invoke(sweep_file, *arguments).exit_code == 1  # no trial has run
+    sweep_file.unlink()
+    for more in ((), ("--restart",)):
+        done = invoke(folder / "sweep_file.py", *arguments, *more)
+        assert done.exit_code == 1, done.output
+        assert (folder / "sweep_file.py").read_text() == text
+        assert [launch["ended"] for launch in launches()] == ["incomplete"] * (1 if more else 2)
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module, "write_atomically", full)
+    refused = invoke(folder / "sweep_file.py", *arguments)
+    assert refused.exit_code == 2 and "No space left" in refused.stderr
+    assert len(launches()) == 1  # and none without an end
 
 
 def test_a_missing_file_is_one_sentence_in_a_real_process(tmp_path: Path) -> None:

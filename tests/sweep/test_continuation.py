@@ -18,7 +18,7 @@ from vagram_ray.records.launches import begin_launch, end_launch
 from vagram_ray.sweep.plan.content import plan_content
 from vagram_ray.sweep.plan.plan import SweepPlan
 from vagram_ray.sweep.resume import continuation as module
-from vagram_ray.sweep.resume.continuation import Continuation, continue_sweep, describe_new
+from vagram_ray.sweep.resume.continuation import Continuation, continue_sweep, describe_new, set_aside
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
 from vagram_ray.sweep.storage.lock import DriverLock
@@ -160,6 +160,27 @@ def test_damaged_records_are_set_aside_and_their_trial_runs_again(
         assert sorted(path.read_bytes() for path in records.glob("*.damaged*")) == sorted(kept)
 
 
+@pytest.mark.parametrize("failed", [(), (2,)])
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_trial_at_its_end_is_run_again_where_its_records_lack_epochs(
+    plan: SweepPlan,
+    storage: SweepStorage,
+    started: Continuation,
+    make_result: Callable[..., dict[str, Any]],
+    failed: tuple[int, ...],
+    damaged: bool,
+) -> None:
+    folder, name = SweepFolder(storage.folder), "utd_ratio=1,seeds=2"
+    folder.append(name, make_result(5, {2: 1.0}, failed=failed, **({} if failed else {"stopped_by": "ASHA"})))
+    assert name not in names(again(plan, storage))
+    lines = folder.records_file(name).read_text().splitlines()
+    lines[1:2] = ["no record"] if damaged else []
+    folder.records_file(name).write_text("\n".join(lines) + "\n")
+    found = again(plan, storage)
+    assert name in names(found) and found.epochs_done(plan.trials[1]) == 1
+    assert ["what they lack is run again" in note for note in found.notes] == [True] * damaged
+
+
 def test_other_settings_are_refused_old_and_new(
     plan: SweepPlan, storage: SweepStorage, started: Continuation, make_plan_of: Callable[..., SweepPlan]
 ) -> None:
@@ -215,9 +236,11 @@ def test_a_restart_keeps_the_old_folder(plan: SweepPlan, storage: SweepStorage, 
     assert len(list(storage.folder.parent.iterdir())) == 1
     with DriverLock(storage) as lock:
         new = continue_sweep(other, storage, lock, restart=True, seeds_per_trial=None)
+        assert len(list(storage.folder.parent.iterdir())) == 1 and new.aside is not None
+        set_aside(storage, lock, new.aside)
         assert new.recorded is None and new.sweep_id != started.sweep_id
         (aside,) = (folder for folder in storage.folder.parent.iterdir() if folder != storage.folder)
-        assert new.notes == (f"the sweep that was there is now {aside.name}.",)
+        assert new.notes == (f"the sweep that is there is kept as {aside.name}.",)
         assert json.loads((aside / "sweep.json").read_text())["sweep_id"] == started.sweep_id
         assert len(SweepFolder(aside).records("utd_ratio=1,seeds=0-1")) == 10
         assert not any(not file.name.startswith(".") for file in storage.folder.iterdir())

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
-from ray.tune.stopper import ExperimentPlateauStopper
+from ray.tune.stopper import ExperimentPlateauStopper, MaximumIterationStopper
 from rich.console import Console
 
 from tests.sweep.conftest import result_of, small_config, with_settings
+from vagram_ray.ray_internals import nothing_saved
 from vagram_ray.records import SweepFolder, SweepResults
 from vagram_ray.records.folder import RecordWriter
 from vagram_ray.records.launches import begin_launch, end_launch
@@ -149,6 +150,42 @@ def test_a_stopper_of_the_whole_sweep_is_named_and_knows_what_earlier_launches_s
     assert decisions.ended_by == "ExperimentPlateauStopper"
 
 
+@pytest.mark.parametrize("same_launch", [True, False])
+def test_epochs_that_are_done_again_are_no_news_to_a_stop(same_launch: bool) -> None:
+    """A trial is killed after epoch 10, and its checkpoint is of epoch 8."""
+
+    def stopped_at(stop: Any, *, told_before: bool) -> int:
+        first = [result(epoch, 0.0) for epoch in range(1, 11)]
+        history = {"a": first} if not same_launch and told_before else {}
+        stopper = SweepStopper(100, Interruption(), Tuning(METRIC, "max", stop=stop), history=history)
+        for own in [*(first if same_launch else []), *(result(epoch, 0.0) for epoch in range(8, 101))]:
+            if stopper("a", own):
+                return int(own["training_iteration"])
+        raise AssertionError
+
+    calls: list[int] = []
+
+    def count(name: str, own: dict[str, Any]) -> bool:
+        calls.append(own["training_iteration"])
+        return own["training_iteration"] == 12
+
+    assert stopped_at(MaximumIterationStopper(12), told_before=True) == 12
+    assert stopped_at({"training_iteration": 12}, told_before=True) == 12
+    assert stopped_at(count, told_before=True) == 12
+    assert calls == list(range(1 if same_launch else 8, 13))
+
+
+def test_a_trial_that_fails_in_its_last_checkpoint_ends_where_it_was_stopped() -> None:
+    decisions = Decisions()
+    stopper = SweepStopper(9, Interruption(), Tuning(METRIC, "max", stop=MaximumIterationStopper(3)), decisions)
+    assert [stopper("a", result(epoch, 0.0)) for epoch in (1, 2, 3, 2, 3)] == [False, False, True, False, True]
+    named = NamedTrials(asha(), decisions := Decisions())
+    named.on_trial_add(None, Trial("a"))
+    named.on_trial_add(None, Trial("b"))
+    decide(named, Trial("a"), 10.0)
+    assert decide(named, Trial("b"), 4.0) == decide(named, Trial("b", "again"), 4.0) == TrialScheduler.STOP
+
+
 # -- what is left of it on disk ------------------------------------------------------------------------------------
 
 
@@ -251,6 +288,11 @@ def made_up_algorithm() -> type[tune.Trainable]:
         def setup(self, config: dict[str, Any]) -> None:
             self.value = float(config["checkpoint_folder"].rpartition("/")[2].partition(",")[0].partition("=")[2])
 
+        def save(self, checkpoint_dir: str | None = None) -> Any:
+            with open(f"{self.config['checkpoint_folder']}.saved", "w") as file:
+                file.write(str(self.training_iteration))
+            return nothing_saved()
+
         def step(self) -> dict[str, Any]:
             epoch = self.training_iteration + 1
             return result_of(epoch, {0: self.value, 1: self.value}, eval={"episode_return_iqm": self.value})
@@ -288,3 +330,5 @@ def test_asha_stops_the_poor_ones_and_that_is_recorded(
     assert stoppers == {"9": None} | dict.fromkeys("812", "AsyncHyperBandScheduler")
     assert [trial.status for trial in view.progress.trials.values()] == ["done", "stopped", "stopped", "stopped"]
     assert "FAILED" not in console.file.getvalue()  # type: ignore[attr-defined]
+    saved = {file.name[2]: file.read_text() for file in storage.folder.glob("*.saved")}
+    assert saved == dict.fromkeys("812", "1")  # the others do so by themselves

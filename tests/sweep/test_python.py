@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -96,13 +97,15 @@ def sweep(**options: Any) -> Sweep:
     ],
 )
 def test_bad_input_is_one_sentence_without_options_of_the_command(
-    tmp_path: Path, asked: dict[str, Any], words: str
+    tmp_path: Path, asked: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     with pytest.raises(SweepError) as error:
         sweep().run(**{"scale": "smoke", "storage": tmp_path / "results", "wandb": "disabled", **asked}, quiet=True)
     assert words in str(error.value)
     assert not str(error.value).startswith("--")
     assert not (tmp_path / "results").exists()
+    assert "WANDB_MODE" not in os.environ  # the next run is not disabled because this one was
 
 
 # -- what the results give -----------------------------------------------------------------------------------------
@@ -186,10 +189,20 @@ def test_a_sweep_without_returns_has_no_best(make_plan_of: Callable[..., SweepPl
         SweepResults.load(tmp_path).best()
 
 
-def test_a_ray_that_is_there_is_used_and_left(ray_session: None, tmp_path: Path) -> None:
+def test_a_ray_that_is_there_is_used_and_left(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
+    for name in ("TUNE_GLOBAL_CHECKPOINT_S", "RAY_AIR_NEW_OUTPUT", "WANDB_MODE", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_RUN_ID", "somebodys")
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    logging.getLogger("ray.tune").setLevel(logging.INFO)
+    before = dict(os.environ)
     small = Sweep(name="one", config=small_config(model_loss=tune.grid_search(["none"])), epochs=1)
     found = small.run(storage=tmp_path, wandb="disabled", quiet=True)
     assert ray.is_initialized()
     assert found.best().label == "model_loss=none"
+    assert dict(os.environ) == before and logging.raiseExceptions
+    assert logging.getLogger("ray.tune").level == logging.INFO

@@ -22,6 +22,7 @@ from ray.tune.result import TIME_THIS_ITER_S
 
 from vagram_ray.checkpoint.files import resolve
 from vagram_ray.core.allocator import keep_freed_memory
+from vagram_ray.ray_internals import nothing_saved
 from vagram_ray.rllib.checkpointing import (
     DAMAGED_CHECKPOINTS,
     TrialCheckpoints,
@@ -182,6 +183,13 @@ class MBPO(Algorithm):
         if self._checkpoints is not None and self._checkpoints.damaged:
             result[DAMAGED_CHECKPOINTS], self._checkpoints.damaged = self._checkpoints.damaged, []
         return result
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Write a checkpoint for Tune. In a sweep the trial's own, after its newest epoch, and Tune gets none."""
+        if checkpoint_dir is not None or self._checkpoints is None or self.config.checkpoint_folder is None:
+            return super().save(checkpoint_dir)
+        self._checkpoints.save_newest(self)
+        return nothing_saved()
 
     def cleanup(self) -> None:
         """Stop (called at the end of a trial)."""

@@ -199,6 +199,7 @@ class TrialCheckpoints:
         self._every, self._last_epoch, self._kept = every, last_epoch, Kept.of(keep)
         self._last_saved, self._last_cost = time.monotonic(), 0.0
         self._results: list[dict[str, Any]] = []
+        self._unsaved: tuple[int, dict[str, Any], float] | None = None
         self.damaged: list[str] = []
         """Sentences on the damaged checkpoints that ``resume`` has passed over."""
         self._refusal = ""
@@ -239,6 +240,7 @@ class TrialCheckpoints:
         That is what a scheduler such as PBT does, with new settings and another trial's checkpoint.
         """
         self._refusal = ""
+        self._unsaved = None
         self._results = [result for result in self._results if result[TRAINING_ITERATION] <= epoch]
         self._history.set_back()
 
@@ -247,27 +249,34 @@ class TrialCheckpoints:
 
         A checkpoint that cannot be written stops nothing: the one before stays, and the run goes on.
         """
-        plain = plain_result(result) | {TRAINING_ITERATION: epoch, TIME_TOTAL_S: algo._time_total + seconds}
-        self._results.append({key: plain[key] for key in KEPT_SECTIONS if key in plain})
+        plain, total_s = plain_result(result), algo._time_total + seconds
+        whole = plain | {TRAINING_ITERATION: epoch, TIME_TOTAL_S: total_s}
+        self._results.append({key: whole[key] for key in KEPT_SECTIONS if key in whole})
+        self._unsaved = epoch, plain | {TIME_THIS_ITER_S: seconds}, total_s
         if not self._due(epoch):
             return
+        if failure := self.save_newest(algo):
+            result[CHECKPOINT_ERROR] = failure
+        result.setdefault("time", {})["checkpoint_s"] = self._last_cost
+
+    def save_newest(self, algo: Trained) -> str:
+        """Save after the newest epoch if that is not done. Returns a sentence on why it failed, empty if it did not."""
+        if self._unsaved is None:
+            return ""
+        (epoch, result, total_s), failure = self._unsaved, ""
         started = time.perf_counter()
-        state = algorithm_state(algo) | {
-            "training_iteration": epoch,
-            "time_total_s": algo._time_total + seconds,
-            "results": self._results,
-            "result": plain_result(result) | {TIME_THIS_ITER_S: seconds},
-        }
+        own = {"training_iteration": epoch, "time_total_s": total_s, "results": self._results, "result": result}
         try:
             content = plain_content(algo.config)
             beside = rllib_files(type(algo), content, algo.learner.rl_module)
-            self._history.write(epoch, content, state, algo.learner.agent.replay, beside)
+            self._history.write(epoch, content, algorithm_state(algo) | own, algo.learner.agent.replay, beside)
+            self._unsaved = None
         except STORAGE_ERRORS as error:
             reason = getattr(error, "strerror", None) or str(error)
-            result[CHECKPOINT_ERROR] = f"The checkpoint after epoch {epoch} could not be written: {reason}."
-            logger.warning("%s Training goes on; the checkpoint before is kept.", result[CHECKPOINT_ERROR])
+            failure = f"The checkpoint after epoch {epoch} could not be written: {reason}."
+            logger.warning("%s Training goes on; the checkpoint before is kept.", failure)
         self._last_saved, self._last_cost = time.monotonic(), time.perf_counter() - started
-        result.setdefault("time", {})["checkpoint_s"] = self._last_cost
+        return failure
 
     def _due(self, epoch: int) -> bool:
         if epoch == self._last_epoch or (self._kept.every and self._kept.is_marked(epoch)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
 import sys
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 def run(sweep: Sweep, *, quiet: bool, **asked: Any) -> SweepResults:
     """Plan and run a sweep for a script or a notebook, and end the Ray that was started for it.
+
+    What the run has set for this process is set back at its end: environment variables of W&B and Ray, and logging.
 
     Args:
         sweep: Any, at no scale.
@@ -42,7 +46,8 @@ def run(sweep: Sweep, *, quiet: bool, **asked: Any) -> SweepResults:
     request = Request(sweep=sweep, **asked, **_origin(sweep.name))
     console = _console(quiet)
     in_main_thread = threading.current_thread() is threading.main_thread()  # signals are heard of there alone
-    with stop_on_signals(console) if in_main_thread else nullcontext(Interruption()) as interruption:
+    signals = stop_on_signals(console) if in_main_thread else nullcontext(Interruption())
+    with _settings_of_the_process(), signals as interruption:
         before = "ray" in sys.modules and sys.modules["ray"].is_initialized()
         try:
             launched = plan_and_run(request, console, interruption)
@@ -58,6 +63,27 @@ def run(sweep: Sweep, *, quiet: bool, **asked: Any) -> SweepResults:
     if launched.ray_lost:
         raise SweepError("Ray has died, and the sweep with it: restart this process, and run it again to go on.")
     return SweepResults.load(launched.folder)
+
+
+@contextmanager
+def _settings_of_the_process() -> Iterator[None]:
+    environment, raising = _own_variables(), logging.raiseExceptions
+    levels = {name: logging.getLogger(name).level for name in ("ray.tune", "optuna")}
+    try:
+        yield
+    finally:
+        for name in _own_variables().keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        logging.raiseExceptions = raising
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _own_variables() -> dict[str, str]:
+    """What the environment has of W&B's, Ray's and Tune's variables. Ray itself goes on with its first token."""
+    names = (name for name in os.environ if name.startswith(("WANDB_", "RAY_", "TUNE_")) and name != "RAY_AUTH_TOKEN")
+    return {name: os.environ[name] for name in names}
 
 
 def _origin(name: str) -> dict[str, Any]:

@@ -68,12 +68,13 @@ def plan_and_run(request: Request, console: Console, interruption: Interruption)
     """
     from vagram_ray.sweep.plan.plan import check_gpu_memory
     from vagram_ray.sweep.plan.task import replaced_task
-    from vagram_ray.sweep.resume.continuation import continue_sweep
+    from vagram_ray.sweep.resume.continuation import continue_sweep, set_aside
     from vagram_ray.sweep.run.ray_address import current_ray, find_ray
     from vagram_ray.sweep.run.ray_files import prepare_ray_files
     from vagram_ray.sweep.storage.lock import DriverLock
 
     sweep = request.sweep or load_sweep_file(request.config_file or "")
+    content = request.config_file.read_bytes() if request.config_file is not None else None
     asked, overrides = asked_sweep(sweep, request)
     storage = SweepStorage(request.storage, request.name or default_name(sweep.name, scale_of(sweep, request)))
     _check_name(storage.name)
@@ -88,11 +89,9 @@ def plan_and_run(request: Request, console: Console, interruption: Interruption)
         plan = _plan(asked, overrides, request, interruption)
         plan = replace(plan, replaced=replaced_task(sweep, plan))
         per_trial = request.seeds_per_trial
-        shared = request.restart and _shared(plan, request, storage, lock)  # before the earlier sweep is set aside
         continuation = continue_sweep(plan, storage, lock, restart=request.restart, seeds_per_trial=per_trial)
         check_gpu_memory(continuation.plan, continuation.todo)
-        if continuation.todo and not request.restart:
-            shared = _shared(continuation.plan, request, storage, lock)
+        shared = bool(continuation.todo) and _shared(continuation.plan, request, storage, lock)
         _show_plan(continuation, storage, wandb_mode, request, place, shared, console)
         if not continuation.todo:
             console.print("Every trial has come to its end: nothing is left to run.")
@@ -104,8 +103,9 @@ def plan_and_run(request: Request, console: Console, interruption: Interruption)
 
         if request.address is None and continuation.todo:
             connect_to_ray(None, plan.machine, interruption)
-        choice = WandbChoice(wandb_mode, request.wandb_project)
-        source = Source(request.config_file, request.command)
+        if continuation.aside is not None and lock is not None:  # now that nothing refuses any more
+            set_aside(storage, lock, continuation.aside)
+        choice, source = WandbChoice(wandb_mode, request.wandb_project), Source(content, request.command)
         outcome = run_sweep(continuation, storage, choice, source, console, interruption, loggers)
         status = _finish(storage, outcome, console, choice, request.wandb_artifacts)
         return Launched(storage.folder, status, outcome.ray_lost)

@@ -57,7 +57,7 @@ class Sweep:
 
     ``config`` may hold Tune's search spaces (``tune.grid_search``, ``tune.choice``, ...) anywhere
     except in ``seeds``. Grid searches are crossed. Each combination is a *cell*. Random search spaces
-    are drawn ``num_samples`` times for each combination, from a generator seeded with ``search_seed``.
+    are drawn ``num_samples`` times for each combination, by ``search_seed``.
     ``variants`` are axes whose values are named groups of settings, crossed with the others::
 
         variants={"model_size": {"4x200": {"num_layers": 4, "hidden_size": 200},

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ray import tune
 
@@ -116,6 +117,26 @@ def test_random_axes_are_drawn_once_per_combination_and_sample_from_an_explicit_
     assert expand_cells(config, num_samples=2, search_seed=4) != cells
 
 
+def test_more_samples_values_and_variants_leave_the_draws_as_they_are(make_config: Callable[..., Any]) -> None:
+    def labels(losses: list[str], sizes: list[int], number: int) -> list[str]:
+        config = make_config(model_loss=tune.grid_search(losses), actor_lr=tune.loguniform(1e-5, 1e-3))
+        variants = {"size": {f"n{size}": {"hidden_size": size} for size in sizes}}
+        return [cell.label for cell in expand_cells(config, variants=variants, num_samples=number)]
+
+    few = labels(["mse", "nll"], [8, 16], 2)
+    assert len({label.partition("actor_lr")[2] for label in few}) == 8
+    for more in (labels(["mse", "nll"], [8, 16], 3), labels(["vagram", "nll", "mse"], [4, 8, 16], 2)):
+        assert len(more) > len(few) and set(few) <= set(more)
+    (plain,) = expand_cells(make_config(actor_lr=tune.loguniform(1e-5, 1e-3)))
+    first = np.random.default_rng(0).uniform(-5, -3)  # as in sweeps that began before
+    assert plain.axes["actor_lr"] == pytest.approx(10**first)
+
+
+def test_an_axis_inside_a_list(make_config: Callable[..., Any]) -> None:
+    cells = expand_cells(make_config(critic_hidden_sizes=[8, tune.grid_search([16, 32])]))
+    assert [cell.values["critic_hidden_sizes"] for cell in cells] == [[8, 16], [8, 32]]
+
+
 def test_equal_labels_are_told_apart(make_config: Callable[..., Any]) -> None:
     cells = expand_cells(make_config(actor_lr=tune.grid_search([1e-3, 1e-3 + 1e-12])))
     assert [cell.label for cell in cells] == ["actor_lr=0.001", "actor_lr=0.001, cell=1"]
@@ -126,6 +147,8 @@ def test_equal_labels_are_told_apart(make_config: Callable[..., Any]) -> None:
     [
         ({"model_loss": {"grid_search": []}}, 1, "no values"),
         ({"seeds": {"grid_search": [(0,), (1,)]}}, 1, r"Sweep\(seeds"),
+        ({"checkpoints_kept": {"grid_search": [2, "all"]}}, 1, "checkpoints_kept is not usable: all trials of a sweep"),
+        ({"checkpoint_every": {"grid_search": [1, 2]}}, 1, "checkpoint_every is not usable: all trials of a sweep"),
         ({}, 2, "num_samples=2"),
     ],
 )
@@ -133,7 +156,7 @@ def test_axes_that_cannot_work_are_refused(
     make_config: Callable[..., Any], training: dict[str, Any], num_samples: int, says: str
 ) -> None:
     with pytest.raises(SweepError, match=says):
-        expand_cells(make_config(**training), num_samples=num_samples)
+        expand_cells(make_config().update_from_dict(training), num_samples=num_samples)
 
 
 @pytest.mark.parametrize(

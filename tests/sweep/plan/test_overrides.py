@@ -62,6 +62,13 @@ def test_assignments_without_key_or_value_are_refused(text: str) -> None:
         parse_assignments([text])
 
 
+@pytest.mark.parametrize("text", ["env_config={{}}", "critic_hidden_sizes={[64,64]}", "env_config=grid({{}})"])
+def test_what_python_cannot_build_is_one_sentence(text: str) -> None:
+    with pytest.raises(SweepError, match="is no value; write a dictionary as") as caught:
+        parse_assignments([text])
+    assert text in caught.value.message
+
+
 def test_an_empty_grid_is_refused() -> None:
     with pytest.raises(SweepError, match="at least one value"):
         parse_assignments(["model_loss=grid()"])
@@ -75,7 +82,9 @@ def test_seeds_are_a_number_a_range_or_a_list(text: str, seeds: tuple[int, ...])
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["0", "", "-1", "a", "3-1", "1,1", "0-2,1", "1.5", "1;2"])
+@pytest.mark.parametrize(
+    "text", ["0", "", "-1", "a", "3-1", "1,1", "0-2,1", "1.5", "1;2", "5-3,9", "9,10-5", "0-9999,10000"]
+)
 def test_other_seeds_are_refused(text: str) -> None:
     with pytest.raises(SweepError, match="--seeds"):
         parse_seeds(text)
@@ -93,6 +102,18 @@ def test_a_dot_reaches_into_a_dictionary(make_config: Callable[..., Any]) -> Non
     changed = apply_overrides(config, {"env_config.g": 5.0, "env_config.max_episode_steps": 50}, "--set")
     assert changed.env_config == {"g": 5.0, "max_episode_steps": 50}
     assert config.env_config == {"g": 9.8}
+
+
+def test_dots_reach_into_dictionaries_inside(make_config: Callable[..., Any]) -> None:
+    inside = {"task": {"gravity": {"grid_search": [9, 10]}, "wind": 1}, "a.b": 2, 3: {"c": 4}}
+    config = make_config().environment(env_config=inside)
+    keys = {"task.gravity": 11, "task.new.deep": 5, "a.b": 6, "3.c": 7}
+    changed = apply_overrides(config, {f"env_config.{key}": value for key, value in keys.items()}, "--set")
+    assert changed.env_config == {"task": {"gravity": 11, "wind": 1, "new": {"deep": 5}}, "a.b": 6, 3: {"c": 7}}
+    assert config.env_config == inside
+    for key in ("task.wind.x", "task.gravity.x"):
+        with pytest.raises(SweepError, match=rf"env_config.{key[:-2]} is not a dictionary, so set env_config.task."):
+            apply_overrides(config, {f"env_config.{key}": 1}, "--set")
 
 
 def test_a_whole_dictionary_takes_the_place_of_the_one_there(make_config: Callable[..., Any]) -> None:
@@ -131,6 +152,19 @@ def test_variants_are_chosen_by_name() -> None:
     assert (variants, rest) == ({"size": {"2x64": {"num_layers": 2}}}, {"utd_ratio": 3})
     variants, _ = select_variants({"size": SIZES}, parse_assignments(["size=grid(1, 4x200)"]))
     assert list(variants["size"]) == ["1", "4x200"]
+
+
+@pytest.mark.parametrize("name", ["1e-3", "true", "0.10", "007", "None", "[64,64]"])
+def test_variants_are_chosen_by_the_text_that_is_typed(name: str) -> None:
+    variants, _ = select_variants({"lr": {name: {}, "1": {}}}, parse_assignments([f"lr={name}"]))
+    assert list(variants["lr"]) == [name]
+
+
+def test_variants_of_one_value_are_told_apart_by_quotes() -> None:
+    variants = {"lr": {"1e-3": {}, "0.001": {}}}
+    with pytest.raises(SweepError, match=r"there are 1e-3, 0\.001; put the one that is meant into quotes"):
+        select_variants(variants, parse_assignments(["lr=0.001"]))
+    assert list(select_variants(variants, parse_assignments(["lr='0.001'"]))[0]["lr"]) == ["0.001"]
 
 
 def test_a_variant_that_is_not_there_is_refused_with_those_that_are() -> None:

@@ -20,7 +20,7 @@ from vagram_ray.sweep.plan.overrides import resolve_extensions
 from vagram_ray.sweep.plan.packing import makespan, pack_seeds
 from vagram_ray.sweep.plan.plan import SweepPlan, make_plan, make_trial, split_pack
 from vagram_ray.sweep.plan.workload import Costs
-from vagram_ray.sweep.resume.continuation import Continuation
+from vagram_ray.sweep.resume.continuation import Continuation, Reached
 from vagram_ray.sweep.spec import Sweep, SweepError
 from vagram_ray.sweep.view.plan import Surroundings, plan_warnings, render_plan
 from vagram_ray.text import format_seeds
@@ -285,6 +285,16 @@ def test_the_plan_fits_80_columns_and_begins_with_the_task(make_config: Callable
         rows[width] = [line.split("  ")[0] for line in lines if " 660 " in line and "|" not in line]
     assert rows[80] == ["5, value_weighted", "5, none", "10, value_weighted", "10, none"]
     assert rows[140] == [cell.label for cell in plan.cells]
+
+
+def test_a_sweep_that_goes_on_needs_what_is_left_of_it(make_plan_of: Callable[..., SweepPlan]) -> None:
+    plan = make_plan_of({"a=1": [(0,), (1,), (2,)]})
+    done = {trial.name: Reached(10) for trial in plan.trials[:2]}
+    console = Console(file=io.StringIO(), width=140)
+    console.print(render_plan(Continuation(plan, "id", trials=done), Surroundings("r", "w", 2**21)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "about 1.0 GiB of 8.0 GiB with 1 at a time" in text
+    assert "about 1 MiB of 2 MiB free" in text and "Note:" not in text
 
 
 def test_needs_beyond_the_machine_are_pointed_out(make_plan_of: Callable[..., SweepPlan]) -> None:

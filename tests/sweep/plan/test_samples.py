@@ -100,6 +100,24 @@ def test_the_searcher_sees_the_search_spaces_alone_and_its_points_become_cells()
     assert found.config(own).model_lr == 1e-3
 
 
+def test_choices_of_one_short_name_are_told_apart() -> None:
+    kites = [{"reward_scale_of_the_environment": 1.5, "gravity": gravity} for gravity in (9.0, 10.0)]
+    own = small_config().environment("Pendulum-v1", env_config=tune.choice([*kites, {}]))
+    searcher = Taking([])
+    made = Samples(searcher, own, METRIC, "max", 9)
+    seen = searcher.space["env_config"].categories
+    assert len(set(seen)) == 3
+    searcher.points = [{"env_config": text} for text in seen]
+    cells: list[Any] = []
+    while (cell := made.suggest(cells)) is not None:
+        cells.append(cell)
+    assert [cell.values["env_config"] for cell in cells] == [*kites, {}]
+    made = Samples(searcher := Taking([]), own, METRIC, "max", 9)
+    for cell in cells:
+        made.known(cell, [result(1, 1.0)], ended=True)
+    assert [point for point, _ in searcher.told] == [{"env_config": text} for text in seen]
+
+
 def test_a_sample_is_told_once_whatever_becomes_of_its_trial() -> None:
     searcher = Listed([lr(1e-3), lr(2e-3)])
     own = samples(searcher)

@@ -44,15 +44,12 @@ def expand_cells(sweep: Sweep) -> tuple[Cell, ...]:
     """Every cell of a sweep at its scale, in the order in which the axes list their values.
 
     Grid searches and ``variants`` (``Sweep.variants``) are crossed. Random search spaces (``tune.choice``,
-    ``tune.uniform``, ...) are drawn anew for each combination, ``num_samples`` times, from one generator seeded with
-    ``search_seed``: the same call gives the same cells. Combinations that come up twice are one cell, and so are all
-    those with ``model_loss="none"`` that differ in settings of the model alone.
+    ``tune.uniform``, ...) are drawn anew for each combination, ``num_samples`` times, by ``search_seed``: the same call
+    gives the same cells, and more samples, values or variants leave them as they are. Combinations that come up twice
+    are one cell, and so are all those with ``model_loss="none"`` that differ in settings of the model alone.
 
     Raises ``SweepError`` for an axis without values, an axis over seeds, and several samples of a fixed grid.
     """
-    import numpy as np
-
-    generator = np.random.default_rng(sweep.search_seed)
     base = sweep.config.to_dict()
     combinations: list[tuple[Axes, Mapping[str, Any]]] = []
     own_keys: set[str] = set()  # those that hold an axis, or that a variant changes
@@ -63,7 +60,7 @@ def expand_cells(sweep: Sweep) -> tuple[Cell, ...]:
         space = SearchSpace(apply_overrides(sweep.config, settings, source).to_dict() if settings else base)
         random |= bool(space.domains)
         own_keys.update(path[0] for path in space.paths)
-        for resolved in space.combinations(sweep.num_samples, generator):
+        for resolved in space.combinations(sweep.num_samples, sweep.search_seed, names):
             own_keys.update(key for key in base if key not in own_keys and resolved[key] != base[key])
             combinations.append((_axes_of(names, keys, space.paths, resolved), resolved))
     if sweep.num_samples > 1 and not random:

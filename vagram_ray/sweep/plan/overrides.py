@@ -70,25 +70,41 @@ def select_variants(
     for axis in variants.keys() & assignments.keys():
         value = assignments[axis]
         names = value["grid_search"] if isinstance(value, dict) and "grid_search" in value else [value]
-        by_name = {str(name): name for name in variants[axis]}
-        for name in names:
-            if str(name) not in by_name:
-                raise SweepError(f"--set {axis}={name} is not usable: there are {', '.join(by_name)}.")
-        chosen[axis] = {by_name[str(name)]: variants[axis][by_name[str(name)]] for name in names}
+        own: dict[str, Any] = {}
+        for value in names:
+            found = [name for name in variants[axis] if _is_name(name, value)]
+            if len(found) != 1:
+                raise SweepError(
+                    f"--set {axis}={value} is not usable: there are {', '.join(map(str, variants[axis]))}"
+                    + (f"; put the one that is meant into quotes, --set '{axis}=\"{found[0]}\"'." if found else ".")
+                )
+            own[found[0]] = variants[axis][found[0]]
+        chosen[axis] = own
     return chosen, {key: value for key, value in assignments.items() if key not in variants}
+
+
+def _is_name(name: str, value: Any) -> bool:
+    """Whether a variant's name, typed on the command line, gives this value."""
+    typed = str(name) if isinstance(value, str) else parse_value(str(name))
+    return type(typed) is type(value) and bool(typed == value)
 
 
 def parse_value(text: str, assignment: str = "") -> Any:
     """One value: a literal, a bracketed list of values, ``grid(...)`` for an axis, or else a string."""
     grid = re.fullmatch(r"grid\((.*)\)", text, flags=re.DOTALL)
     if grid:
-        values = [parse_value(part) for part in _split(grid.group(1))]
+        values = [parse_value(part, assignment) for part in _split(grid.group(1))]
         if not values:
             raise SweepError(f"--set {assignment or text!r} is not usable: grid(...) needs at least one value.")
         return {"grid_search": values}
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except TypeError as error:
+        raise SweepError(
+            f"--set {assignment or text!r} is not usable: {text} is no value; write a dictionary as {{'name': 1}}, and "
+            "a list as [64,64]."
+        ) from error
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         pass
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
@@ -135,7 +151,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             if bounds is None:
                 raise refusal
             first, last = int(bounds[1]), int(bounds[2] or bounds[1])
-            if last - first >= MAX_SEEDS:
+            if last < first or len(seeds) + last - first >= MAX_SEEDS:
                 raise refusal
             seeds.extend(range(first, last + 1))
         return seed_tuple(seeds)
@@ -184,15 +200,38 @@ def apply_overrides(config: MBPOConfig, overrides: Mapping[str, Any], source: st
                 )
             update[field] = value
             continue
-        current = update.get(field, getattr(changed, field, None)) or {}
-        if not isinstance(current, Mapping):
-            raise SweepError(f"{source} {key!r} is not usable: {field} is not a dictionary, so set {field} itself.")
-        update[field] = {**current, inner: value}
+        try:
+            update[field] = _with_entry(update.get(field, getattr(changed, field, None)), key, field, value)
+        except TypeError as error:
+            raise SweepError(f"{source} {key!r} is not usable: {error}.") from error
     try:
         return with_values(changed, update)
     except Exception as error:  # RLlib's setters check little and fail in many ways
         shown = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
         raise SweepError(f"{source} {shown} is not usable: {describe(error)}") from error
+
+
+def _with_entry(container: Any, key: str, place: str, value: Any) -> dict[Any, Any]:
+    """A copy of a dictionary with one entry of it, or of the dictionaries inside, replaced.
+
+    Args:
+        container: The dictionary, or what stands for an empty one.
+        key: ``env_config.task.gravity``.
+        place: The part of the key that names the dictionary.
+        value: The new one.
+
+    Raises:
+        TypeError: One of them is no dictionary.
+    """
+    container, rest = container or {}, key.removeprefix(f"{place}.")
+    if not isinstance(container, Mapping) or set(container) == {"grid_search"}:
+        raise TypeError(f"{place} is not a dictionary, so set {place} itself")
+    names = {str(name): name for name in container}
+    if "." not in rest or rest in names:
+        return {**container, names.get(rest, rest): value}
+    first = rest.partition(".")[0]
+    own = names.get(first, first)
+    return {**container, own: _with_entry(container.get(own), key, f"{place}.{first}", value)}
 
 
 def with_values(config: MBPOConfig, values: Mapping[str, Any]) -> MBPOConfig:

@@ -104,7 +104,7 @@ class Samples:
         seen: dict[str, Any] = {}
         for path, domain in self.space.domains.items():
             if isinstance(domain, Categorical) and not all(map(_is_simple, domain.categories)):
-                self._texts[path] = {format_value(value): value for value in domain.categories}
+                self._texts[path] = _distinct_texts(domain.categories)
                 domain = Categorical(list(self._texts[path]))
             inner = seen
             for part in path[:-1]:
@@ -242,7 +242,8 @@ class Samples:
     def _seen(self, path: Path, cell: Cell) -> Any:
         """A cell's value as the searcher sees it."""
         value = value_at(cell.values, path)
-        return format_value(value) if path in self._texts else value
+        texts = self._texts.get(path, {})
+        return next((text for text, own in texts.items() if canonical({"": own}) == canonical({"": value})), value)
 
     def _meant(self, path: Path, point: Mapping[str, Any]) -> Any:
         """The value that a searcher's stands for."""
@@ -271,6 +272,15 @@ def _plain(value: Any) -> Any:
 
 def _is_simple(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _distinct_texts(values: Sequence[Any]) -> dict[str, Any]:
+    """Values by what they are called in short, with their number where others have that name."""
+    texts: dict[str, Any] = {}
+    for number, value in enumerate(values, start=1):
+        text = format_value(value)
+        texts[text if text not in texts else f"{text} ({number})"] = value
+    return texts
 
 
 def _of_domain(domain: Any, value: Any) -> Any:

@@ -53,6 +53,8 @@ class Continuation:
     notes: tuple[str, ...] = ()
     history: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     """What each trial of a search has reported for all its seeds together, an epoch each, by name."""
+    aside: Path | None = None
+    """Where the sweep that is there goes (``set_aside``) before this one begins."""
 
     def reached(self, trial: TrialPlan) -> Reached:
         """How far a trial is."""
@@ -104,7 +106,7 @@ def continue_sweep(
         plan: What the command asks for, planned as if it were new.
         storage: Where the sweep lies or will lie.
         lock: Held when this returns. ``None`` only looks and changes nothing.
-        restart: Whether a sweep that is there is set aside.
+        restart: Whether a sweep that is there is to be set aside. That is left to ``set_aside``.
         seeds_per_trial: What the command says of the size of packs.
 
     Raises:
@@ -115,8 +117,7 @@ def continue_sweep(
     if lock is not None:
         lock.hold()
     if restart:
-        notes = _set_aside(storage, lock)
-        return _new_sweep(plan, notes)
+        return _restarted(_new_sweep(plan), storage, dry=lock is None)
     with _driver_folder(storage, lock) as path:
         folder = SweepFolder(path, storage.shown)
         if not folder.is_there:
@@ -130,9 +131,9 @@ def continue_sweep(
         return _with_history(continuation, folder)
 
 
-def _new_sweep(plan: SweepPlan, notes: tuple[str, ...] = ()) -> Continuation:
+def _new_sweep(plan: SweepPlan) -> Continuation:
     """With the first suggestions of a searcher, if there is one."""
-    return Continuation(suggested(plan, plan.capacity), new_sweep_id(), notes=notes)
+    return Continuation(suggested(plan, plan.capacity), new_sweep_id())
 
 
 def _with_history(continuation: Continuation, folder: SweepFolder) -> Continuation:
@@ -167,18 +168,25 @@ def _driver_folder(storage: SweepStorage, lock: DriverLock | None) -> Iterator[P
             yield Path(temporary)
 
 
-def _set_aside(storage: SweepStorage, lock: DriverLock | None) -> tuple[str, ...]:
-    """Give the folder of an earlier sweep another name, and begin with an empty one."""
+def _restarted(new: Continuation, storage: SweepStorage, *, dry: bool) -> Continuation:
+    """A new sweep in the place of one that may be there."""
     if not SweepFolder(storage.folder).is_there:
-        return ()
+        return new
     aside = storage.folder.with_name(f"{storage.name}-until-{datetime.now():%Y%m%d-%H%M%S}")
-    if lock is None:
-        return (f"the sweep that is there would be kept as {aside.name}.",)
+    note = f"the sweep that is there {'would be' if dry else 'is'} kept as {aside.name}."
+    return replace(new, notes=(note,), aside=aside)
+
+
+def set_aside(storage: SweepStorage, lock: DriverLock, aside: Path) -> None:
+    """Give the folder of an earlier sweep another name, and begin with an empty one.
+
+    Raises:
+        SweepError: The folder cannot be renamed, or another process was quicker.
+    """
     try:
         lock.move(aside)
     except OSError as error:
         raise storage.not_writable(error) from error
-    return (f"the sweep that was there is now {aside.name}.",)
 
 
 def _join_or_refuse(
@@ -224,7 +232,7 @@ def _recorded_trials(
     dead, damaged = list[str](), list[str]()
     for trial in recorded.trials:
         name, (records, damage) = trial.name, folder.read_records(trial.name, recorded.epochs)
-        trials[name] = reached = Reached(whole_epochs(records), epoch_of_death(records), stopped_by(records))
+        trials[name] = reached = _reached(records)
         if reached.died_in is not None:
             dead.append(
                 f"{name} is not started again, because all its seeds had failed in epoch {reached.died_in} "
@@ -238,6 +246,13 @@ def _recorded_trials(
             if mend:
                 folder.set_aside(name, records)
     return trials, [*dead, *damaged]
+
+
+def _reached(records: Sequence[Mapping[str, Any]]) -> Reached:
+    """How far a trial is. One whose records lack epochs is at no end before they are run again."""
+    if (whole := whole_epochs(records)) < len(records):
+        return Reached(whole)
+    return Reached(whole, epoch_of_death(records), stopped_by(records))
 
 
 def _refusal(storage: SweepStorage, changes: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from vagram_ray.ray_internals import error_of
 from vagram_ray.records.folder import EARLIER_RESULTS, STOPPED_BY, RecordWriter
@@ -73,6 +74,8 @@ class FollowTrials(Callback):
             self._loggers.result(trial, result)
         for key in ("config", "seeds", EARLIER_RESULTS):  # Tune would keep statistics of every number
             result.pop(key, None)
+        if by:  # Tune has the trial save before it ends it
+            result[SHOULD_CHECKPOINT] = True
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has come to its end."""

@@ -87,10 +87,11 @@ class NamedTrials(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """A trial has finished an epoch. One that it had finished before a failure is no news."""
-        name = str(trial)
-        if result["training_iteration"] <= self._epochs.get(name, 0):
-            return str(TrialScheduler.CONTINUE)
-        self._epochs[name] = result["training_iteration"]
+        name, epoch = str(trial), result["training_iteration"]
+        if epoch <= (newest := self._epochs.get(name, 0)):
+            again = is_end_again(self._decisions, name, epoch, newest)
+            return str(TrialScheduler.STOP if again else TrialScheduler.CONTINUE)
+        self._epochs[name] = epoch
         if not self._stops(tune_controller, self._named(trial), result):
             return str(TrialScheduler.CONTINUE)
         self._decisions.stopped[name] = name_of(self._scheduler)
@@ -150,6 +151,8 @@ class SweepStopper(tune.Stopper):
         decisions: Is told what that has stopped.
         name_of_trial: The name of a trial by Tune's id.
         history: Results of earlier launches, which a ``Stopper`` is told first.
+
+    An epoch that is done again, after a failure or in another launch, is no news to the sweep's ``stop``.
     """
 
     def __init__(
@@ -164,8 +167,10 @@ class SweepStopper(tune.Stopper):
         self._epochs, self._interruption = epochs, interruption
         self._stop = None if tuning is None else tuning.stop
         self._decisions, self._name_of_trial = decisions or Decisions(), name_of_trial
+        self._seen: dict[str, int] = {}
         if isinstance(self._stop, tune.Stopper):
             for name, results in (history or {}).items():
+                self._seen[name] = len(results)
                 for result in results:
                     self._stop(name, dict(result))
 
@@ -173,8 +178,13 @@ class SweepStopper(tune.Stopper):
         """Whether this was the trial's last epoch."""
         if result["training_iteration"] >= self._epochs:
             return True
-        name = self._name_of_trial(trial_id)
-        if self._stop is None or not stops(self._stop, name, result):
+        if self._stop is None:
+            return False
+        name, epoch = self._name_of_trial(trial_id), result["training_iteration"]
+        if epoch <= self._seen.get(name, 0):
+            return is_end_again(self._decisions, name, epoch, self._seen[name])
+        self._seen[name] = epoch
+        if not stops(self._stop, name, result):
             return False
         self._decisions.stopped[name] = "stop" if isinstance(self._stop, Mapping) else name_of(self._stop)
         return True
@@ -189,6 +199,11 @@ class SweepStopper(tune.Stopper):
 
     def __reduce__(self) -> Any:  # for Tune's snapshots, from which nothing goes on
         return SweepStopper, (self._epochs, Interruption())
+
+
+def is_end_again(decisions: Decisions, name: str, epoch: int, newest: int) -> bool:
+    """Whether a trial repeats the epoch at which it was stopped: it has failed while it wrote its last checkpoint."""
+    return name in decisions.stopped and epoch == newest
 
 
 def stops(stop: Any, name: str, result: Mapping[str, Any]) -> bool:

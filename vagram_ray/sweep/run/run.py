@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from vagram_ray.files import write_atomically
 from vagram_ray.records.folder import RESULTS_FILE, SWEEP_FILE, SWEEP_FILE_COPY, RecordWriter, SweepFolder
 from vagram_ray.records.launches import (
     COMPLETE,
@@ -58,8 +58,8 @@ class WandbChoice:
 class Source:
     """Where a sweep comes from."""
 
-    file: Path | None
-    """The sweep file or script, kept as a copy with the results; None in a notebook."""
+    content: bytes | None
+    """Of the sweep file or script, kept as a copy with the results; None in a notebook."""
     command: str
     """What runs it, and goes on with it."""
 
@@ -231,17 +231,17 @@ class _Run:
 
 
 def _begin(continuation: Continuation, storage: SweepStorage, wandb: WandbChoice, source: Source) -> None:
-    """Write ``sweep.json`` and the copy of the sweep file."""
+    """Write the copy of the sweep file, and ``sweep.json``."""
     plan, before = continuation.plan, continuation.recorded
     uri = storage.uri if storage.is_remote else None
     details = _details(plan, wandb, source.command, storage.name)
     try:
+        if source.content is not None:
+            write_atomically(storage.folder / SWEEP_FILE_COPY, source.content)
         running = [trial.name for trial in continuation.todo]
         content = plan_content(plan, running, before.resources if before else None)
         folder = SweepFolder(storage.folder)
         begin_launch(folder, content, continuation.sweep_id, details, recorded=before, storage=uri)
-        if source.file is not None:
-            shutil.copyfile(source.file, storage.folder / SWEEP_FILE_COPY)
     except OSError as error:
         raise storage.not_writable(error) from error
 

@@ -63,13 +63,13 @@ def render_plan(continuation: Continuation, surroundings: Surroundings) -> Rende
     parts.append(Text("env steps of one seed; memory and time of one trial; disk of all trials of the cell", "dim"))
     parts += ["", _totals(continuation, surroundings)]
     parts += [Text(f"Going on: {sentence}") for sentence in describe_new(continuation)]
-    notes = [*continuation.notes, *plan_warnings(plan, surroundings)]
+    notes = [*continuation.notes, *plan_warnings(plan.with_trials(continuation.todo), surroundings)]
     parts += [Text(f"Note: {note}", style="yellow") for note in notes]
     return Group(*parts)
 
 
 def plan_warnings(plan: SweepPlan, surroundings: Surroundings) -> list[str]:
-    """Sentences about needs that this machine may not meet."""
+    """Sentences about needs of these trials that this machine may not meet."""
     warnings = []
     memory = plan.machine.memory_bytes
     if memory is not None and plan.sharing is None and plan.memory_bytes > 0.9 * memory:
@@ -147,6 +147,7 @@ def _so_far(continuation: Continuation, trials: Sequence[TrialPlan]) -> str:
 
 def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     plan, todo = continuation.plan, continuation.todo
+    left = plan.with_trials(todo)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
@@ -156,7 +157,7 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     grid.add_row("machine", _machine(plan))
     if surroundings.ray:
         grid.add_row("Ray", surroundings.ray)
-    slots = min(plan.slots, max(1, len(todo)))
+    slots = left.slots
     together = f", {slots} at a time, each with {each}" if todo else ""
     more = f", and {plan.to_come} to be suggested" if plan.to_come else ""
     grid.add_row("trials", f"{len(plan.trials)}{more}{together}")
@@ -170,8 +171,10 @@ def _totals(continuation: Continuation, surroundings: Surroundings) -> Table:
     grid.add_row("checkpoints", _checkpoints(plan))
     of_memory = f" of {format_bytes(memory)}" if memory is not None else ""
     if todo and plan.sharing is None:
-        grid.add_row("memory", f"about {format_bytes(plan.memory_bytes)}{of_memory} with {slots} at a time")
-    grid.add_row("disk", f"about {format_bytes(plan.disk_bytes)}" + (f" of {format_bytes(free)} free" if free else ""))
+        grid.add_row("memory", f"about {format_bytes(left.memory_bytes)}{of_memory} with {slots} at a time")
+    if todo:
+        of_free = f" of {format_bytes(free)} free" if free else ""
+        grid.add_row("disk", f"about {format_bytes(left.disk_bytes)}{of_free}")
     grid.add_row("time", _time_left(continuation, slots) if todo else "nothing is left to run")
     grid.add_row("results", surroundings.folder)
     grid.add_row("W&B", surroundings.wandb)
