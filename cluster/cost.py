@@ -3,6 +3,9 @@
 Run every cell of a figure for a few epochs on the machines in question, then hand the folder of that sweep to this
 command. An epoch that is still to come is taken to last as long as the last half of the measured ones did. Model fits
 take longer as the data grow, so measure ten or twenty epochs, and take the result for the least that it will be.
+
+A trial is charged for what it blocks: one with more than half of a GPU has all of it. The plan chooses the share for
+the epochs that it is asked for, so give the measured sweep that of the whole length (cluster/README.md).
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from vagram_ray.commands import SETTINGS, Command, FiniteRange, InputError, make
 from vagram_ray.records import SweepResults, TrialRecords
 from vagram_ray.records.recorded import CPU, GPU, recorded_amount
 
+SHARE = "num_gpus_per_learner"
+
 
 @dataclass(frozen=True)
 class TrialCost:
@@ -29,11 +34,11 @@ class TrialCost:
     epoch_s: float
     """Seconds of a late epoch, its evaluation included."""
     hours: float
-    """On the GPUs (or cores) that the trial occupies, times how many these are."""
+    """On the GPUs (or cores) that the trial blocks, times how many these are."""
 
 
 def trial_cost(trial: TrialRecords, epochs: int, share: float) -> TrialCost:
-    """Cost of a trial of ``epochs`` epochs that occupies ``share`` GPUs, from the epochs that it has run.
+    """Cost of a trial of ``epochs`` epochs that blocks ``share`` GPUs, from the epochs that it has run.
 
     Raises:
         InputError: It has run none.
@@ -55,14 +60,14 @@ def _epoch_seconds(record: Mapping[str, Any]) -> float:
 
 
 def occupied(info: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-    """What each trial of a sweep occupies, by its name: ``"GPU"`` and how many, or ``"core"`` where none has a GPU.
+    """What each trial of a sweep blocks, by its name: ``"GPU"`` and how many, or ``"core"`` where none has a GPU.
 
     Sweeps of earlier versions say only what the most demanding trial occupies: it counts for all.
     """
     names = [trial["name"] for trial in info["trials"]]
     gpus = {name: recorded_amount(info, name, GPU) or 0.0 for name in names}
     if any(gpus.values()):
-        return "GPU", gpus
+        return "GPU", {name: 1 / int(1 / share + 1e-9) if 0 < share < 1 else share for name, share in gpus.items()}
     cores = {name: recorded_amount(info, name, CPU) for name in names}
     return "core", {name: 1.0 if amount is None else amount for name, amount in cores.items()}
 
@@ -92,12 +97,19 @@ def main(folder: Path, epochs: int, price: float | None) -> None:
     console = make_console()
     console.print(table)
     console.print(f"\n{epochs} epochs of each trial, each on {_range(shares.values(), unit)}.")
+    measured = results.info.get("epochs", epochs)
+    if unit == "GPU" and epochs > measured and SHARE not in results.info.get("overrides", {}):
+        console.print(
+            f"This share is for {measured} epochs, and {epochs} may need a larger one: the plan of the whole length "
+            f"tells it (--dry-run). Measure again with --set {SHARE}=SHARE.",
+            soft_wrap=True,
+        )
 
 
 def _range(shares: Collection[float], unit: str) -> str:
     """``1 GPU``, or ``0.25 to 0.5 GPUs`` where trials differ."""
     least, most = min(shares), max(shares)
-    return f"{least:g} {unit}{'s' if least != 1 else ''}" if least == most else f"{least:g} to {most:g} {unit}s"
+    return f"{least:.3g} {unit}{'s' if least != 1 else ''}" if least == most else f"{least:.3g} to {most:.3g} {unit}s"
 
 
 def _sums(costs: list[TrialCost], price: float | None) -> list[str]:

@@ -99,7 +99,7 @@ def test_sweeps_and_reports_have_the_options_of_the_page() -> None:
     submitted = [words[words.index("--") + 1 :] for words in of("ray", "job", "submit")]
     sweeps += [words[3:] for words in submitted]
     sweeps += [words[words.index("--") + 1 :] for words in of("ray", "submit")]
-    assert len(sweeps) == 5 and all(words[:3] == ["python", "-m", "vagram_ray.sweep"] for words in submitted)
+    assert len(sweeps) == 6 and all(words[:3] == ["python", "-m", "vagram_ray.sweep"] for words in submitted)
     for words in sweeps:
         check(sweep_main, words)
     for words in of("python", "-m", "vagram_ray.report"):
@@ -228,6 +228,25 @@ def test_cost_counts_each_trial_with_its_own_share(tmp_path: Path) -> None:
     done = CliRunner().invoke(load_script("cost").main, [str(folder), "--epochs", "1", "--price", "10"])
     assert done.exit_code == 0, done.output
     assert "10.50" in done.output and "each on 0.05 to 1 GPUs" in done.output  # 1.05 hours
+
+
+@pytest.mark.parametrize(("share", "trials_on_a_gpu"), [(0.55, 1), (0.35, 2), (0.3, 3), (0.05, 20), (1.0, 1)])
+def test_cost_is_of_what_a_trial_blocks(tmp_path: Path, share: float, trials_on_a_gpu: int) -> None:
+    folder = probe(tmp_path / "probe", [3590.0], {"CPU": 1, "GPU": share})
+    done = CliRunner().invoke(load_script("cost").main, [str(folder), "--epochs", "1", "--price", "100"])
+    assert f"{100 / trials_on_a_gpu:.2f}" in done.output and "may need" not in done.output
+
+
+def test_cost_asks_for_the_share_of_the_whole_length(tmp_path: Path) -> None:
+    folder = probe(tmp_path / "probe", [10.0], {"CPU": 1, "GPU": 0.55})
+    main = load_script("cost").main
+    assert (
+        "for 20 epochs, and 300 may need a larger one"
+        in CliRunner().invoke(main, [str(folder), "--epochs", "300"]).output
+    )
+    info = json.loads((folder / "sweep.json").read_text()) | {"overrides": {"num_gpus_per_learner": 1}}
+    (folder / "sweep.json").write_text(json.dumps(info))
+    assert "may need" not in CliRunner().invoke(main, [str(folder), "--epochs", "300"]).output
 
 
 def test_cost_of_a_sweep_without_gpus_is_in_core_hours(tmp_path: Path) -> None:
