@@ -61,6 +61,7 @@ def test_pbt_goes_on_with_other_step_sizes_beside_a_trials_own_checkpoints(make_
     """The trial that is worse takes over the better one's state and goes on with a changed step size."""
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration", metric="score", mode="max", perturbation_interval=2, quantile_fraction=0.5,
+        synch=True,  # else the worse one may be at its end before the better one has reported
         resample_probability=0.0, custom_explore_fn=lambda config: config | {"actor_lr": 0.5},
         hyperparam_mutations={"actor_lr": [1e-4, 1e-3]},
     )  # fmt: skip

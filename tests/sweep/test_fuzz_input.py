@@ -347,4 +347,5 @@ def test_values_that_look_like_code_are_texts(tmp_path):
 def test_there_were_many_bad_inputs(request):
     if sum(item.fspath == request.node.fspath for item in request.session.items) < 9:
         pytest.skip("a part of this file does not make many")
-    assert outcomes["refused"] >= 200 and outcomes["taken"] >= 20, outcomes
+    # Around 20 are taken: Hypothesis also draws constants of whatever modules the process has loaded.
+    assert outcomes["refused"] >= 200 and outcomes["taken"] >= 10, outcomes
