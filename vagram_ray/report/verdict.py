@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from vagram_ray.records.fit_limit import FIT_LIMIT_METRIC, fit_limit_warning
 from vagram_ray.records.intervals import format_interval, format_probability
-from vagram_ray.records.seed_statistics import MIN_SEEDS, SIGNIFICANCE
+from vagram_ray.records.seed_statistics import MIN_SEEDS, SIGNIFICANCE, most_comparisons
 from vagram_ray.report.comparisons import (
     MARGIN_SHARE,
     PairComparison,
@@ -178,9 +178,11 @@ def _seeds_compared(pair: PairComparison) -> tuple[int, int]:
 def _can_be_firm(paired: bool, first: int, second: int, tests: int) -> bool:
     """Whether the test of so many seeds of two cells can be firm among so many tests, by Holm's correction.
 
-    The smallest two-sided p-value is 2 / 2^n of Wilcoxon's test, and 2 / C(n + m, n) of Mann and Whitney's.
+    Unpaired, the smallest two-sided p-value of Mann and Whitney's test is 2 / C(n + m, n).
     """
-    return tests * 2 / (2**first if paired else math.comb(first + second, first)) <= SIGNIFICANCE
+    if paired:
+        return tests <= most_comparisons(first)
+    return tests * 2 / math.comb(first + second, first) <= SIGNIFICANCE
 
 
 def _fewest_for_firm(pair: PairComparison, tests: int) -> int:
