@@ -15,6 +15,8 @@ below ``docs/``, and options: ``reference``, ``margin`` and ``metric`` as the re
 
 - the table ``along``: means of the evaluations since the column before, as interquartile means over the seeds, in
   columns of ``at=10000,20000`` environment steps; with ``metric=NAME`` of that metric;
+- the table ``differences``: final returns of one method minus those of another, and on how many seeds it is better, in
+  one column per panel; ``pairs='what it is: FIRST - SECOND; ...'`` has the rows;
 - the table ``dashboard``: the panels of the report's and W&B's dashboard;
 - the figure ``play``, then the folder of a policy: the picture of ``python -m vagram_ray.play FOLDER --model``;
 - the figure ``study``, then its name and options as ``name=value``: drawn by ``python -m vagram_ray.studies.NAME``,
@@ -45,11 +47,14 @@ import click
 import numpy as np
 
 from vagram_ray.files import write_atomically
+from vagram_ray.records.intervals import format_interval
 from vagram_ray.records.seed_statistics import interquartile_mean
 from vagram_ray.report import Comparison, load_comparison
+from vagram_ray.report.comparisons import compare_pairs, seen_from
 from vagram_ray.report.curves import CellCurves, with_reference
 from vagram_ray.report.dashboard import SECTIONS
 from vagram_ray.report.statistics import on_common_steps
+from vagram_ray.report.text import spoken
 from vagram_ray.text import format_number, markdown_row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,7 +176,8 @@ def _rows(docs: Docs, marker: Marker) -> Table:
     if marker.kind == "dashboard":
         return _dashboard()
     comparison = docs.comparison(marker)
-    return _along(comparison, marker) if marker.kind == "along" else _of_report(comparison, marker)
+    made = {"along": _along, "differences": _differences}.get(marker.kind, _of_report)
+    return made(comparison, marker)
 
 
 def _dashboard() -> Table:
@@ -188,7 +194,7 @@ def _of_report(comparison: Comparison, marker: Marker) -> Table:
 
     tables = {table.name: table for table in report_tables(comparison)}
     if marker.kind not in tables:
-        raise SourceError(f"{marker.kind!r} is no table; there are {', '.join([*tables, 'along'])}")
+        raise SourceError(f"{marker.kind!r} is no table; there are {', '.join([*tables, 'along', 'differences'])}")
     table = tables[marker.kind]
     return list(table.text.columns), [list(row) for row in table.text.itertuples(index=False)], table.numeric
 
@@ -213,6 +219,25 @@ def _along(comparison: Comparison, marker: Marker) -> Table:
             values = _between(cell if metric is None else cell.of_metric(metric), ends)
             rows.append([panel.title, comparison.line_name(cell), *map(format_number, values)])
     return ["panel", "method", *names], rows, frozenset(names)
+
+
+def _differences(comparison: Comparison, marker: Marker) -> Table:
+    """Final returns of chosen pairs of methods, seed by seed, one row per pair and one column per panel."""
+    compared = {(pair.panel, *sorted((pair.first_name, pair.second_name))): pair for pair in compare_pairs(comparison)}
+    panels = list(dict.fromkeys(panel for panel, *_ in compared))
+    rows = []
+    for row in filter(str.strip, marker.options.get("pairs", "").split(";")):
+        says, _, methods = row.partition(":")
+        first, _, second = map(str.strip, methods.partition(" - "))
+        cells = []
+        for panel in panels:
+            pair = compared.get((panel, *sorted((first, second))))
+            if pair is None:
+                raise SourceError(f"{row.strip()!r} is no pair of methods in {panel!r}")
+            pair = seen_from(pair, first)
+            cells.append(f"{format_interval(pair.difference)}, {pair.wins}")
+        rows.append([says.strip(), f"{spoken(first)} - {spoken(second)}", *cells])
+    return ["cause", "difference", *panels], rows, frozenset(panels)
 
 
 def _between(cell: CellCurves, ends: Sequence[int]) -> list[float]:

@@ -144,3 +144,17 @@ def test_a_picture_that_nothing_shows_or_that_is_gone_is_named(redraw: ModuleTyp
         "docs/results.md: own.png is not there",
         "docs/figures/old.png is on no page",
     ]
+
+
+def test_differences_of_chosen_pairs_stand_in_their_own_order(redraw: ModuleType, clone: Path) -> None:
+    """Seeds 0 to 3 differ by 100, 99, 98 and 97: the mean of the two in the middle is 98.5, which is shown as 98."""
+    marker = "<!-- table: differences records/own pairs='lead: vagram - nll; lag: nll - vagram' -->"
+    page = clone / "docs" / "results.md"
+    page.write_text(f"{PAGE}\n{marker}\n\n<!-- end of table -->\n")
+    assert problems(redraw, clone, check=False) == []
+    *_, lead, lag = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert lead.startswith("| lead | vagram - nll | 98 [97, 100") and lead.endswith("], 4 |")
+    assert lag.startswith("| lag | nll - vagram | -98 [-100, -97") and lag.endswith("], 0 |")
+    edit(clone, "lag: nll - vagram", "lag: nll - mse")
+    (problem,) = problems(redraw, clone)
+    assert problem.endswith("'lag: nll - mse' is no pair of methods in 'own'")

@@ -87,12 +87,12 @@ def test_the_final_return_is_the_mean_over_the_last_tenth(build: Build) -> None:
 def test_the_last_evaluation_counts_when_none_fell_into_the_last_tenth(build: Build, tmp_path: Path) -> None:
     results = build({0: [1.0, 2.0, 3.0, *[math.nan] * 17]})
     assert dict(results.cells[0].final_returns) == {0: 3.0}
-    assert results.cells[0].notes == "seed 0 counts with the last value, of epoch 3"
+    assert results.cells[0].notes == "seed 0 with the last value, of epoch 3"
     write_summary(results)
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
-    assert (row["missing"], row["notes"]) == ("", "seed 0 counts with the last value, of epoch 3")
-    assert "| 1/1 |  | seed 0 counts with the last value, of epoch 3 |" in (tmp_path / "summary.md").read_text()
-    assert "a=1: seed 0 counts with the last value, of epoch 3" in closing_text(
+    assert (row["missing"], row["notes"]) == ("", "seed 0 with the last value, of epoch 3")
+    assert "| 1/1 |  | seed 0 with the last value, of epoch 3 |" in (tmp_path / "summary.md").read_text()
+    assert "a=1: seed 0 with the last value, of epoch 3" in closing_text(
         results, Outcome(5.0, {}, False, ()), tmp_path
     )
 

@@ -110,10 +110,10 @@ def test_a_running_sweep_says_how_far_it_is(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", returns, epochs=4, ended=False)
     (folder / "records" / "model_loss=nll,seeds=0-1.jsonl").unlink()
     comparison = load_comparison([folder])
-    assert comparison.cells[0].missing == {0: "has done 2 of 4 epochs", 1: "has done 2 of 4 epochs"}
+    assert comparison.cells[0].missing == {0: "at epoch 2 of 4", 1: "at epoch 2 of 4"}
     assert comparison.cells[0].returns[1].values.tolist() == [1.0, 2.0]
     assert comparison.cells[0].final_returns == {}
-    assert comparison.cells[1].missing == {0: "has not reported yet", 1: "has not reported yet"}
+    assert comparison.cells[1].missing == {0: "not reported yet", 1: "not reported yet"}
     assert comparison.cells[0].pending == {0, 1}
     assert comparison.cells[0].lost == ()
     assert "running" in comparison.experiments[0].details["Wall time"]

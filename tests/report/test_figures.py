@@ -164,9 +164,9 @@ def test_intervals_of_few_seeds_are_grey() -> None:
 
 
 def test_an_empty_panel_says_why() -> None:
-    cells = [cell_of([], missing={0: "has not reported yet"}, model_loss=loss) for loss in ("vagram", "nll")]
+    cells = [cell_of([], missing={0: "not reported yet"}, model_loss=loss) for loss in ("vagram", "nll")]
     axes = drawn(curve_plots.iqm_curves(drawing_of(comparison_of(*cells))))
-    assert [text.get_text() for text in axes.texts] == ["no return yet: 2 seeds\nhas not reported yet"]
+    assert [text.get_text() for text in axes.texts] == ["no return yet: 2 seeds\nnot reported yet"]
     other = [replace(cell_of([1.0], model_loss="mse"), metrics={"model/validation_loss": {}}), *cells]
     plot = curve_plots.metric_curves(drawing_of(comparison_of(*other)), "model/validation_loss")
     assert plot.title == "Held-out model loss"

@@ -41,7 +41,7 @@ def test_a_sweep_that_goes_on_is_running(tmp_path: Path) -> None:
     launches = [launch("interrupted"), launch(None)]
     folder = write_sweep(tmp_path / "s", {"vagram": {0: [1.0]}}, epochs=4, ended=False, launches=launches)
     comparison = load_comparison([folder])
-    assert comparison.cells[0].missing == {0: "has done 1 of 4 epochs"}
+    assert comparison.cells[0].missing == {0: "at epoch 1 of 4"}
     assert comparison.experiments[0].details["Wall time"].startswith("no end recorded")
 
 

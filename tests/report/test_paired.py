@@ -107,7 +107,7 @@ def test_cells_that_share_their_seeds_are_compared_seed_by_seed() -> None:
 
 def test_only_seeds_that_both_planned_and_counted_make_pairs() -> None:
     a = cell_of({0: 1.0, 1: 5.0, 2: 3.0}, missing={3: "became NaN in epoch 2"}, model_loss="a")
-    b = cell_of({0: 2.0, 1: 4.0}, missing={2: "has done 1 of 9 epochs", 3: "never reported"}, model_loss="b")
+    b = cell_of({0: 2.0, 1: 4.0}, missing={2: "at epoch 1 of 9", 3: "never reported"}, model_loss="b")
     b = replace(b, pending=frozenset({2}))
     (pair,) = compare_pairs(comparison_of(a, b))
     # Seed 2 may still come; seed 3 counts as the worst of either cell, 1 and 2.

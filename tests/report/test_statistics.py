@@ -137,7 +137,7 @@ def test_common_steps_by_hand() -> None:
 def test_lost_seeds_count_as_the_worst_in_curves_from_where_they_end() -> None:
     steps = [100, 200, 300]
     curves = {0: (steps, [5.0, 6.0, 9.0]), 1: (steps, [1.0, 8.0, 7.0]), 4: (steps[:1], [3.0])}
-    missing = {2: "never reported", 4: "became NaN in epoch 2", 6: "has not reported yet"}
+    missing = {2: "never reported", 4: "became NaN in epoch 2", 6: "not reported yet"}
     cell = replace(cell_of({0: 9.0, 1: 7.0}, curves=curves, missing=missing), pending=frozenset({6}))
     common, returns = on_common_steps(cell)
     assert common.tolist() == steps

@@ -80,7 +80,7 @@ def test_pairs_tell_who_won_on_the_same_seeds() -> None:
 
 
 def test_a_comparison_without_results_has_one_table() -> None:
-    cells = [cell_of({}, missing={0: "has not reported yet"}, model_loss=loss) for loss in "ab"]
+    cells = [cell_of({}, missing={0: "not reported yet"}, model_loss=loss) for loss in "ab"]
     (table,) = report_tables(comparison_of(*cells))
     assert table.name == "final_returns"
     assert table.text["IQM"].tolist() == ["-", "-"]

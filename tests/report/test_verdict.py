@@ -215,7 +215,7 @@ def test_every_missing_seed_is_named() -> None:
 
 def test_a_sweep_that_has_just_begun_has_no_answer() -> None:
     cells = [
-        cell_of({}, missing={0: "has done 1 of 9 epochs"}, model_loss=loss, d=d)
+        cell_of({}, missing={0: "at epoch 1 of 9"}, model_loss=loss, d=d)
         for d in range(MAX_MISSING)
         for loss in ("vagram", "nll")
     ]

@@ -101,7 +101,7 @@ class CellResult:
         """What there is to know of the seeds that count: ``stopped by AsyncHyperBandScheduler after epoch 3``."""
         epochs = " and ".join(map(str, sorted(set(self.stopped.values()))))
         stopped = f"stopped by {self.stopped_by} after epoch {epochs}" if self.stopped else ""
-        early = {seed: f"counts with the last value, of epoch {epoch}" for seed, epoch in self.early.items()}
+        early = {seed: f"with the last value, of epoch {epoch}" for seed, epoch in self.early.items()}
         return "; ".join(text for text in (stopped, self.worst_in_words, _by_reason(early)) if text)
 
 

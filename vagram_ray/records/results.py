@@ -239,7 +239,7 @@ class SweepResults:
             return f"{problem} (its trial failed)"
         if self.ended:
             return problem
-        return f"has done {trial.epochs_done} of {epochs} epochs" if trial.records else "has not reported yet"
+        return f"at epoch {trial.epochs_done} of {epochs}" if trial.records else "not reported yet"
 
     def _order(self, column: Any) -> Any:
         places = {label: place for place, label in enumerate(self.labels)}

@@ -96,7 +96,7 @@ def readable_metric(metric: str) -> str:
 
 
 def why_empty(cells: Sequence[CellCurves], what: str = "") -> str:
-    """Why a panel has nothing to show: ``has not reported yet (8 seeds)``, or that nothing measured the metric."""
+    """Why a panel has nothing to show: ``not reported yet (8 seeds)``, or that nothing measured the metric."""
     if what:
         return f"none of these cells measured it:\n{what}"
     reasons = Counter(reason for cell in cells for reason in cell.missing.values())
