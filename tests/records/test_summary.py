@@ -92,9 +92,7 @@ def test_the_last_evaluation_counts_when_none_fell_into_the_last_tenth(build: Bu
     (row,) = csv.DictReader((tmp_path / "summary.csv").open())
     assert (row["missing"], row["notes"]) == ("", "seed 0 with the last value, of epoch 3")
     assert "| 1/1 |  | seed 0 with the last value, of epoch 3 |" in (tmp_path / "summary.md").read_text()
-    assert "a=1: seed 0 with the last value, of epoch 3" in closing_text(
-        results, Outcome(5.0, {}, False, ()), tmp_path
-    )
+    assert "a=1: seed 0 with the last value, of epoch 3" in closing_text(results, Outcome(5.0, {}, False, ()), tmp_path)
 
 
 @pytest.mark.parametrize(
