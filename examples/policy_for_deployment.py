@@ -101,7 +101,8 @@ if __name__ == "__main__":
     except InputError as error:
         parser.error(str(error))
     actor = agent.actor()
-    env = agent.environment.make(agent.seed, evaluation=True)  # with its distractors, if it has any
+    # With its distractors, if it has any, and with what its wrappers have kept.
+    env = agent.environment.make(agent.seed, evaluation=True, lasting=agent.lasting)
     export_policy(actor, env.action_space, args.output)
     policy = load_policy(args.output)
     print(f"{args.output}: {agent.title}, {args.output.stat().st_size / 1024:.0f} KiB")

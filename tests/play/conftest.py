@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium
+import numpy as np
 import pytest
 from pyarrow.fs import LocalFileSystem
 
@@ -82,6 +84,28 @@ def pendulum(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """Pendulum with 4 distractors, seeds 3 and 5, one epoch of vagram."""
     config = tiny_config(num_distractors=4)
     return write_checkpoint(tmp_path_factory.mktemp("play") / "vagram", config, train(config))
+
+
+@pytest.fixture
+def normalized(tmp_path: Path) -> Iterator[Saved]:
+    """Plain SAC on a Pendulum whose observations a wrapper normalises, by what evaluation has seen until the end."""
+
+    def entry_point(render_mode: str | None = None) -> gymnasium.Env:
+        return gymnasium.wrappers.NormalizeObservation(gymnasium.make("Pendulum-v1", render_mode=render_mode))
+
+    gymnasium.register("PlayNormalized-v0", entry_point)
+    config = tiny_config("PlayNormalized-v0", model_loss="none")
+    agent = train(config)
+    envs = SeedVectorEnv(config.environment_spec(), config.seeds, evaluation=True)
+    envs.reset()
+    for _ in range(300):
+        envs.step(np.ones((2, 1), dtype=np.float32))
+    settings, state, replay = content(config, agent)
+    folder = checkpoint.CheckpointFolder(LocalFileSystem(), str(tmp_path / "normalized"))
+    state["environments"] = {"evaluation": envs.get_state()}
+    checkpoint.write_checkpoint(folder, settings, state, replay)
+    yield Saved(tmp_path / "normalized", config, agent)
+    del gymnasium.registry["PlayNormalized-v0"]
 
 
 @pytest.fixture(scope="session")

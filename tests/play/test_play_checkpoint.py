@@ -211,6 +211,31 @@ def test_a_newer_format(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        ([None], "what its environments' wrappers have kept is of other seeds"),
+        ([3, 3], "what its environments' wrappers have kept is of other seeds"),
+        ([[None, None]] * 2, ""),
+        ([[{"own": 1}]] * 2, "cannot take over what its wrappers kept (AttributeError: "),
+        ([[{"own": 1}]], "of other seeds"),
+        ([[{"attributes": {"env": 1}}, None, None, None]] * 2, ""),
+    ],
+)
+def test_what_wrappers_have_kept_has_to_fit(copied: Path, rewrite_json, kept: list, says: str) -> None:
+    def change(state: dict) -> None:
+        state["environments"] = {"evaluation": {"lasting": kept}}
+
+    rewrite_json(copied, "state.json", change)
+    if says:
+        with pytest.raises(InputError) as caught:
+            read_agent(copied)
+        assert says in str(caught.value)
+        return
+    with read_agent(copied).evaluation() as envs:  # attributes that no checkpoint has are not set
+        assert envs.reset().shape == (1, 7)
+
+
+@pytest.mark.parametrize(
     ("changes", "part"),
     [
         ({"actor_hidden_sizes": [16, 17]}, "policy"),

@@ -11,15 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from vagram_ray.envs import SeedVectorEnv
 from vagram_ray.play.checkpoint import policy, read_agent
 from vagram_ray.play.commandline import main
 from vagram_ray.play.comparison import play_alike
-from vagram_ray.play.episodes import play_episodes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,12 +67,20 @@ def test_several_checkpoints_in_one_table(pendulum, trial: Path, make_checkpoint
     assert low <= float(means[0].replace(",", "")) <= high
 
 
-def test_all_policies_meet_the_same_episodes(pendulum, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seed 5 in the episodes of seed 3, whose checkpoint comes first."""
+def test_all_policies_meet_the_same_episodes_with_their_own_distractors(pendulum) -> None:
+    """Seed 5 in the episodes of seed 3, whose checkpoint comes first, by hand."""
     agents = [read_agent(pendulum.folder, seed) for seed in (3, 5)]
     first, second = play_alike(agents, 2)
-    alone = play_episodes(policy(agents[1].actor()), SeedVectorEnv(agents[1].environment, (3,), evaluation=True), 2)
-    assert second.returns.tolist() == [episode.episode_return for episode in alone]
+    env = agents[1].environment.make(5)
+    env.reset(seed=int(np.random.SeedSequence([3, 1]).generate_state(1)[0]))  # of evaluation, seed 3
+    returns, act = [], policy(agents[1].actor())
+    for _ in range(2):
+        obs, ended = env.reset()[0], False
+        returns.append(0.0)
+        while not ended:
+            obs, reward, _, ended, _ = env.step(2.0 * act(obs[None])[0])
+            returns[-1] += float(reward)
+    assert second.returns == pytest.approx(returns, rel=1e-4)
     assert first.interval[0] <= first.returns.mean() <= first.interval[1]
 
 
@@ -106,6 +113,19 @@ def test_a_video_and_its_contact_sheet(make_checkpoint, tmp_path: Path, monkeypa
     assert "film.mp4" in result.output and "film.png" in result.output
     assert (tmp_path / "film.mp4").stat().st_size > 1000
     assert Image.open(tmp_path / "film.png").size[0] > 1000
+
+
+def test_a_film_shows_the_episodes_that_are_played_without_one(
+    normalized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pygame", reason="Pendulum is drawn with pygame: pip install 'gymnasium[classic-control]'")
+    for name in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER", "PYGAME_HIDE_SUPPORT_PROMPT"):
+        monkeypatch.setenv(name, "dummy")
+    filmed, played = (
+        [line.split() for line in invoke(normalized.folder, "--episodes", 1, *video).output.splitlines()]
+        for video in (("--video", tmp_path / "film.mp4"), ())
+    )
+    assert [row for row in filmed if row[:1] == ["mean"]] == [row for row in played if row[:1] == ["mean"]] != []
 
 
 def test_neither_ray_nor_wandb_is_needed(trial: Path, tmp_path: Path) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from pyarrow.fs import LocalFileSystem
 
+from vagram_ray.checkpoint import CheckpointFolder, read_checkpoint
 from vagram_ray.core.evaluation import evaluate
 from vagram_ray.envs import EnvironmentSpec, SeedVectorEnv
 from vagram_ray.play.checkpoint import policy, read_agent
+from vagram_ray.play.comparison import play_alike
 from vagram_ray.play.episodes import play_episodes
+from vagram_ray.play.export import write_agent
 from vagram_ray.play.rendering import watched_environment
 
 
@@ -46,6 +52,25 @@ def test_an_episode_is_what_the_environment_did() -> None:
         assert episode.episode_return == len(episode)
         assert episode.returns_so_far.tolist() == list(range(len(episode) + 1))
     assert heard == [(t, float(t)) for episode in (first, second) for t in range(len(episode) + 1)]
+
+
+def test_what_the_environments_wrappers_have_kept_is_taken_over(normalized, tmp_path: Path) -> None:
+    """Evaluation goes on from the checkpoint's normaliser, in the episodes that every checkpoint of the seed meets."""
+    spec, seeds = normalized.config.environment_spec(), normalized.config.seeds
+    state = read_checkpoint(CheckpointFolder(LocalFileSystem(), str(normalized.folder)))[1]["environments"]
+    envs = SeedVectorEnv(spec, seeds, evaluation=True)
+    envs.set_state({**envs.get_state(), "lasting": state["evaluation"]["lasting"]})
+    expected = evaluate(lambda obs: normalized.agent.act(obs, deterministic=True), envs, 2).returns
+    for position, seed in enumerate(seeds):
+        agent = read_agent(normalized.folder, seed)
+        with agent.evaluation() as envs:
+            episodes = play_episodes(policy(agent.actor()), envs, 2)
+        write_agent(agent, tmp_path / f"seed{seed}", episodes)
+        (again,) = play_alike([read_agent(tmp_path / f"seed{seed}")], 2)
+        for returns in ([episode.episode_return for episode in episodes], again.returns):
+            np.testing.assert_allclose(returns, expected[position], rtol=1e-4)
+    fresh = evaluate(lambda obs: normalized.agent.act(obs, deterministic=True), SeedVectorEnv(spec, seeds), 2).returns
+    assert not np.allclose(fresh, expected, rtol=1e-2)
 
 
 def test_a_time_limit_is_no_terminal_state() -> None:

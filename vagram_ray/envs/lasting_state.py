@@ -12,6 +12,7 @@ import json
 import random
 import sys
 from collections import deque
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -41,13 +42,14 @@ def get_lasting_states(env: gym.Env) -> list[dict[str, Any] | None]:
     return [_layer_state(layer) or None for layer in layers(env)]
 
 
-def set_lasting_states(env: gym.Env, states: list[dict[str, Any] | None]) -> None:
+def set_lasting_states(env: gym.Env, states: Sequence[dict[str, Any] | None]) -> None:
     """Take over what `get_lasting_states` of the same environment returned."""
     for layer, state in zip(layers(env), states, strict=True):
         if not state:
             continue
-        for name, saved in state.get("attributes", {}).items():
-            setattr(layer, name, _decoded(vars(layer)[name], saved))
+        attributes = state.get("attributes", {})
+        for name in set(_known(layer)) & set(attributes):  # no other, whatever a file says
+            setattr(layer, name, _decoded(vars(layer)[name], attributes[name]))
         if "own" in state:
             layer.set_state(state["own"])  # type: ignore[attr-defined]
 
@@ -133,7 +135,10 @@ def _decoded(current: Any, saved: Any) -> Any:
             setattr(current, name, _decoded(getattr(current, name), saved[name]))
         return current
     if isinstance(saved, dict):
-        return np.asarray(saved["values"], dtype=saved["dtype"])
+        array = np.asarray(saved["values"], dtype=saved["dtype"])
+        if array.shape != np.shape(current):
+            raise ValueError(f"{array.shape} numbers where {np.shape(current)} are expected")
+        return array
     return deque(saved, maxlen=current.maxlen) if isinstance(current, deque) else saved
 
 

@@ -50,13 +50,23 @@ class SeedVectorEnv:
         faults: position of a seed to a sentence on the first number from its environment that was not finite.
     """
 
-    def __init__(self, spec: EnvironmentSpec, seeds: Sequence[int], *, evaluation: bool = False) -> None:
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        seeds: Sequence[int],
+        *,
+        evaluation: bool = False,
+        episodes: int | None = None,
+        lasting: Sequence[dict[str, Any] | None] | None = None,
+    ) -> None:
         """Make and seed the environments. Call `reset` before the first `step`.
 
         Args:
             spec: what environment.
             seeds: its seeds.
             evaluation: whether these are evaluation environments.
+            episodes: see `EnvironmentSpec.make`.
+            lasting: see `EnvironmentSpec.make`.
 
         Raises:
             EnvironmentSpecError: no seeds, a seed that is no integer >= 0, or a spec that `validate` refuses.
@@ -67,7 +77,7 @@ class SeedVectorEnv:
         self.seeds = tuple(check_seed(seed) for seed in seeds)
         self.evaluation = evaluation
         spec.validate()
-        self._envs = [spec.make(seed, evaluation=evaluation) for seed in self.seeds]
+        self._envs = [spec.make(seed, evaluation=evaluation, episodes=episodes, lasting=lasting) for seed in self.seeds]
         observation_space, action_space = self._envs[0].observation_space, self._envs[0].action_space
         assert isinstance(observation_space, gym.spaces.Box) and isinstance(action_space, gym.spaces.Box)
         self._action_range = ActionRange(action_space)

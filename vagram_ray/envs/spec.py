@@ -6,7 +6,7 @@ import importlib
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +25,7 @@ from vagram_ray.envs.distractors import (
 )
 from vagram_ray.envs.errors import EnvironmentSpecError
 from vagram_ray.envs.generators import layers, why_not_saved
-from vagram_ray.envs.lasting_state import unsaved_state
+from vagram_ray.envs.lasting_state import set_lasting_states, unsaved_state
 from vagram_ray.envs.not_made import UNEXPECTED_ARGUMENT, why_not_created, why_not_made
 from vagram_ray.envs.returned import RESET_FORM, STEP_FORM, describe, not_finite, wrong_reset, wrong_step
 from vagram_ray.envs.spaces import check_spaces, middle_action
@@ -67,7 +67,14 @@ class EnvironmentSpec:
     kwargs_name: str = field(default="env_kwargs", compare=False, repr=False)
     creator: Callable[[Mapping[str, Any]], Any] | None = field(default=None, compare=False, repr=False)
 
-    def make(self, seed: int, *, evaluation: bool = False) -> gym.Env:
+    def make(
+        self,
+        seed: int,
+        *,
+        evaluation: bool = False,
+        episodes: int | None = None,
+        lasting: Sequence[dict[str, Any] | None] | None = None,
+    ) -> gym.Env:
         """Make and seed one environment. Call ``reset()``, without a seed, to start its first episode.
 
         Actions are in the environment's own range (`SeedVectorEnv` takes [-1, 1]).
@@ -75,9 +82,11 @@ class EnvironmentSpec:
         Args:
             seed: integer >= 0. It alone decides the distractors' process.
             evaluation: with `seed`, decides the stream of episodes.
+            episodes: another seed, whose stream of episodes it is to have.
+            lasting: what wrappers kept from episode to episode, as ``get_lasting_states`` gave it.
 
         Raises:
-            EnvironmentSpecError: the environment cannot be made as asked.
+            EnvironmentSpecError: the environment cannot be made as asked, or `lasting` is of other wrappers.
         """
         seed = check_seed(seed)
         env = self._make_base()
@@ -90,8 +99,19 @@ class EnvironmentSpec:
                 reset=self.distractor_reset,
                 seed=seed,
             )
-        env.reset(seed=_episode_seed(seed, evaluation))
+        env.reset(seed=_episode_seed(seed if episodes is None else check_seed(episodes), evaluation))
+        if lasting is not None:
+            self._take_over(env, lasting)
         return env
+
+    def _take_over(self, env: gym.Env, lasting: Sequence[dict[str, Any] | None]) -> None:
+        try:
+            set_lasting_states(env, lasting)
+        except Exception as error:  # a wrapper's own set_state may raise anything
+            raise EnvironmentSpecError(
+                f"environment {self.env_id!r} cannot take over what its wrappers kept ({type(error).__name__}: "
+                f"{first_line(error)}): make it with the wrappers that it had"
+            ) from error
 
     def validate(self) -> None:
         """Check everything that can be checked before training, by making the environment and stepping it once.

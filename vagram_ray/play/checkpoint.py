@@ -42,6 +42,8 @@ class SavedAgent:
         seed: The seed.
         env_steps: Environment steps it was trained for, warm-up included.
         state: The seed's rows of the agent's state.
+        lasting: What the wrappers of its evaluation environment have kept, such as a normaliser's statistics, by layer;
+            None where they keep nothing.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class SavedAgent:
     seed: int
     env_steps: int
     state: Mapping[str, Any]
+    lasting: Sequence[dict[str, Any] | None] | None = None
 
     @property
     def title(self) -> str:
@@ -91,9 +94,9 @@ class SavedAgent:
         return ValueEstimates.of_settings(parts, self.settings)
 
     @contextmanager
-    def evaluation(self) -> Iterator[SeedVectorEnv]:
-        """The seed's evaluation environment."""
-        envs = SeedVectorEnv(self.environment, (self.seed,), evaluation=True)
+    def evaluation(self, episodes: int | None = None) -> Iterator[SeedVectorEnv]:
+        """The seed's evaluation environment, with the episodes of another seed where one is given."""
+        envs = SeedVectorEnv(self.environment, (self.seed,), evaluation=True, episodes=episodes, lasting=self.lasting)
         try:
             yield envs
         finally:
@@ -178,7 +181,7 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
     """
     path = Path(folder)
     config, state = _read(path)
-    seeds, failed, env_steps, networks = _cohort(path, state)
+    seeds, failed, env_steps, networks, kept = _cohort(path, state)
     position = _position(path, seeds, seed)
     if failed[position]:
         raise InputError(
@@ -186,8 +189,11 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
             f"give another --seed of {_listed(seeds)}."
         )
     settings, environment = read_configuration(path, config)
+    lasting = kept[position] if any(kept[position] or ()) else None
     try:
         dimensions = environment.dimensions()
+        if lasting is not None:
+            environment.make(seeds[position], evaluation=True, lasting=lasting).close()  # it fits
     except ValueError as error:
         raise cannot_be_played(path, error) from error
     return SavedAgent(
@@ -198,6 +204,7 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
         seed=seeds[position],
         env_steps=env_steps,
         state=_rows_of_seed(networks, position, len(seeds)),
+        lasting=lasting,
     )
 
 
@@ -213,20 +220,26 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(str(error)) from error
     except STORAGE_ERRORS as error:
         raise InputError(f"The checkpoint {str(path)!r} cannot be read ({_first_line(error)}).") from error
-    return config["settings"], state["agent"]
+    return config["settings"], state
 
 
-def _cohort(path: Path, agent: Any) -> tuple[tuple[int, ...], tuple[bool, ...], int, dict[str, Any]]:
-    """Seeds, which of them have failed, environment steps and networks of a saved agent."""
+def _cohort(
+    path: Path, state: Mapping[str, Any]
+) -> tuple[tuple[int, ...], tuple[bool, ...], int, dict[str, Any], list[Any]]:
+    """Seeds, which of them have failed, environment steps, networks, and what each seed's wrappers have kept."""
     try:
+        agent = state["agent"]
         seeds, failed = tuple(agent["seeds"]), tuple(map(bool, agent["failed"]))
         networks = {name: agent[name] for name in ("sac", "dynamics") if name in agent}
         if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
             raise ValueError(f"its seeds are {list(seeds)}")
         if len(failed) != len(seeds) or not all(isinstance(own, Mapping) for own in networks.values()):
             raise ValueError("its parts do not fit together")
-        return seeds, failed, int(agent["env_steps"]), networks
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        kept = state.get("environments", {}).get("evaluation", {}).get("lasting", [None] * len(seeds))
+        if len(kept) != len(seeds) or not all(own is None or isinstance(own, list) for own in kept):
+            raise ValueError("what its environments' wrappers have kept is of other seeds")
+        return seeds, failed, int(agent["env_steps"]), networks, kept
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"The state in the checkpoint {str(path)!r} makes no sense ({_first_line(error)}); was it written by "
             "another version of vagram_ray?"

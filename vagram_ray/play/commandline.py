@@ -133,7 +133,8 @@ def _play(agent: SavedAgent, request: Request, console: Console) -> list[Episode
 
     act = policy(agent.actor())
     film = None if request.video is None else Film(request.video)
-    with agent.evaluation() if film is None else filmed(agent.environment, agent.seed, film) as envs:
+    own = agent.environment, agent.seed
+    with agent.evaluation() if film is None else filmed(*own, film, agent.lasting) as envs:
         episodes = play_episodes(act, envs, request.episodes)
     console.print(f"{short_path(agent.folder)}: {agent.title}", soft_wrap=True)
     console.print()

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
-from vagram_ray.envs import SeedVectorEnv
 from vagram_ray.play.checkpoint import SavedAgent, policy
 from vagram_ray.play.episodes import format_return, play_episodes
 from vagram_ray.records.seed_statistics import BOOTSTRAP_RESAMPLES, CONFIDENCE
@@ -39,18 +38,15 @@ class Played:
 
 
 def play_alike(agents: Sequence[SavedAgent], num_episodes: int) -> list[Played]:
-    """Play every agent's deterministic policy in its own environment, with the first agent's evaluation seed for all.
+    """Play every agent's deterministic policy in its own environment, in the episodes of the first agent's seed.
 
-    Episode i begins in the same state for all whose environments are the same.
+    Episode i begins in the same state for all whose environments are the same. Distractors are those of each agent's
+    own seed: it has learned to live with no others.
     """
-    seed = agents[0].seed
     played = []
     for agent in agents:
-        envs = SeedVectorEnv(agent.environment, (seed,), evaluation=True)
-        try:
+        with agent.evaluation(episodes=agents[0].seed) as envs:
             episodes = play_episodes(policy(agent.actor()), envs, num_episodes)
-        finally:
-            envs.close()
         returns, lengths = ([value(own) for own in episodes] for value in (lambda own: own.episode_return, len))
         played.append(Played(agent, np.array(returns), np.array(lengths)))
     return played

@@ -86,6 +86,8 @@ def write_agent(agent: SavedAgent, folder: Path, episodes: Sequence[Episode]) ->
         "agent": {"seeds": [agent.seed], "failed": [False], "env_steps": agent.env_steps, **inference_state(agent)},
         "origin": origin,
     }
+    if agent.lasting is not None:
+        state["environments"] = {"evaluation": {"lasting": [agent.lasting]}}
     config = {"algorithm": "MBPO", "seeds": [agent.seed], "settings": settings}
     target = folder.expanduser().absolute()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -74,21 +74,30 @@ class _Watched(gym.Wrapper):
 class _WatchedSpec(EnvironmentSpec):
     look: Look = field(default=lambda *_: None, hash=False)
 
-    def make(self, seed: int, *, evaluation: bool = False) -> gym.Env:
-        return _Watched(super().make(seed, evaluation=evaluation), self.look)
+    def make(self, seed: int, **options: Any) -> gym.Env:
+        return _Watched(super().make(seed, **options), self.look)
 
 
 @contextmanager
-def watched_environment(spec: EnvironmentSpec, seed: int, look: Look) -> Iterator[SeedVectorEnv]:
+def watched_environment(
+    spec: EnvironmentSpec, seed: int, look: Look, lasting: Sequence[dict[str, Any] | None] | None = None
+) -> Iterator[SeedVectorEnv]:
     """The evaluation environment of one seed, which draws pictures and tells ``look`` of its steps.
+
+    Args:
+        spec: What environment.
+        seed: The seed.
+        look: What is told.
+        lasting: What its wrappers have kept.
 
     Raises:
         InputError: It cannot be drawn. The sentence names what to install.
     """
     given = {item.name: getattr(spec, item.name) for item in fields(spec)}
     keywords = {**spec.env_kwargs, "render_mode": "rgb_array"}
+    watched = _WatchedSpec(**{**given, "env_kwargs": keywords}, look=look)
     try:
-        envs = SeedVectorEnv(_WatchedSpec(**{**given, "env_kwargs": keywords}, look=look), (seed,), evaluation=True)
+        envs = SeedVectorEnv(watched, (seed,), evaluation=True, lasting=lasting)
     except EnvironmentSpecError as error:
         if "render_mode" in str(error):
             raise InputError(

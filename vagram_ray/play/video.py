@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,10 @@ def _written(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def filmed(spec: EnvironmentSpec, seed: int, film: Film) -> Iterator[SeedVectorEnv]:
-    """The evaluation environment of one seed, which is filmed while it is played.
+def filmed(
+    spec: EnvironmentSpec, seed: int, film: Film, lasting: Sequence[dict[str, Any] | None] | None = None
+) -> Iterator[SeedVectorEnv]:
+    """The evaluation environment of one seed, which is filmed while it is played (see ``watched_environment``).
 
     Raises:
         InputError: The environment cannot be drawn, or the file not be written.
@@ -137,7 +139,7 @@ def filmed(spec: EnvironmentSpec, seed: int, film: Film) -> Iterator[SeedVectorE
     with _written(film.path):
         film.path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with watched_environment(spec, seed, film.look) as envs:
+        with watched_environment(spec, seed, film.look, lasting) as envs:
             yield envs
     finally:
         film.close()
