@@ -88,6 +88,8 @@ def test_other_environments_in_one_table_are_noted(pendulum, make_checkpoint) ->
     result = invoke(pendulum.folder, make_checkpoint(model_loss="none").folder, "--episodes", 1)
     assert result.exit_code == 0, result.output
     assert result.output.startswith("Note: the agents' environments differ")
+    rows = [line.split() for line in result.output.splitlines() if line.split()[-2:] == ["200", "1"]]
+    assert [row[-3] for row in rows] == ["-", "-"]  # of one episode there is no interval
 
 
 def test_the_model_beside_the_environment(pendulum, tmp_path: Path) -> None:

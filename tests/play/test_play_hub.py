@@ -86,6 +86,16 @@ def test_a_dry_run_pushes_nothing(folder: Path, hugging_face: StandIn) -> None:
     assert not hugging_face.root.exists()
 
 
+def test_an_agent_of_an_extension_is_pushed_without_it(
+    folder: Path, hugging_face: StandIn, tmp_path: Path, rewrite_config
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "own"))
+    rewrite_config(copy, model_loss="loss_of_an_extension")
+    assert "was trained with model_loss='loss_of_an_extension'" in refusal(run(play, copy))
+    done = run(push, copy, "me/own")
+    assert done.exit_code == 0, done.output
+
+
 def test_what_was_pushed_is_played_from_there(
     folder: Path, hugging_face: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

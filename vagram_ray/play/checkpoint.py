@@ -180,7 +180,7 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
         InputError: One sentence on what cannot be read or used.
     """
     path = Path(folder)
-    config, state = _read(path)
+    config, state = read_content(path)
     seeds, failed, env_steps, networks, kept = _cohort(path, state)
     position = _position(path, seeds, seed)
     if failed[position]:
@@ -208,8 +208,12 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and state without the buffers, which are not read."""
+def read_content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and state of a checkpoint without the buffers, which are not read.
+
+    Raises:
+        InputError: It is no checkpoint, or is damaged.
+    """
     try:
         config, state = read_checkpoint(CheckpointFolder(LocalFileSystem(), str(path)), with_buffers=False)
     except DamagedCheckpointError as error:

@@ -27,7 +27,9 @@ class Played:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % percentile bootstrap interval of the mean over episodes; both ends the mean where they are alike."""
+        """95 % percentile bootstrap interval of the mean over episodes: the mean where they are alike, NaN of one."""
+        if len(self.returns) == 1:
+            return float("nan"), float("nan")
         if len(set(self.returns.tolist())) == 1:
             return (float(self.returns[0]),) * 2
         resampled = stats.bootstrap(
@@ -63,10 +65,10 @@ def comparison_table(played: Sequence[Played]) -> Table:
     for name in ("mean return", "95 % interval", "mean length", "episodes"):
         table.add_column(name, justify="right", no_wrap=True)
     for own in played:
-        low, high = map(format_return, own.interval)
+        low, high = own.interval
         numbers = (
             format_return(float(own.returns.mean())),
-            f"{low} to {high}",
+            "-" if np.isnan(low) else f"{format_return(low)} to {format_return(high)}",
             format_number(float(own.lengths.mean())),
         )
         table.add_row(short_path(own.agent.folder), own.agent.title, *numbers, str(len(own.returns)))

@@ -47,7 +47,7 @@ def check_push(folder: Path, repository: str) -> list[str]:
         InputError: The name is none, or the folder holds no whole exported agent.
     """
     from vagram_ray.checkpoint.folder import MANIFEST, PRETRAINED_FILES
-    from vagram_ray.play.checkpoint import read_agent
+    from vagram_ray.play.checkpoint import read_content
     from vagram_ray.play.locate import find_checkpoint, is_pretrained
 
     if not _REPOSITORY.fullmatch(repository):
@@ -56,7 +56,7 @@ def check_push(folder: Path, repository: str) -> list[str]:
         raise InputError(
             f"{str(folder)!r} is no exported agent; make one with python -m vagram_ray.play.export {folder} FOLDER."
         )
-    read_agent(folder)  # whole, and with the checksums that were written
+    read_content(folder)  # whole, and with the checksums that were written; its loss may be an extension's
     return [name for name in (CARD, *PRETRAINED_FILES, MANIFEST) if (folder / name).is_file()]
 
 
