@@ -140,8 +140,14 @@ def test_a_sweep_without_what_is_asked_for(sweep: Path, label: str | None, seed:
 
 
 def test_checkpoints_in_another_storage_are_named(sweep: Path) -> None:
-    change_info(sweep, storage="s3://bucket/path/")
-    with pytest.raises(InputError, match=r"not on this machine; copy 's3://bucket/path/sweep/c,seeds=0-3' here"):
+    change_info(sweep, storage="s3://bucket/path/sweep?endpoint_override=localhost:9000")
+    with pytest.raises(InputError) as caught:
+        find_checkpoint(sweep, LABELS[2])
+    place = "s3://bucket/path/sweep/c,seeds=0-3?endpoint_override=localhost:9000"
+    assert f"not on this machine; copy {place!r} here" in str(caught.value)
+    (sweep / "c,seeds=0-3").mkdir()
+    (sweep / "c,seeds=0-3" / "error.txt").write_text("of a trial that failed once")
+    with pytest.raises(InputError, match="not on this machine; copy"):
         find_checkpoint(sweep, LABELS[2])
     assert find_checkpoint(sweep, LABELS[1]).name == "checkpoint_000010"  # somebody has copied this one
 

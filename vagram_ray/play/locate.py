@@ -147,8 +147,9 @@ def _trial_of_sweep(folder: Path, label: str | None, seed: int | None) -> Path:
 def _trial_folder(folder: Path, name: str, storage: str | None) -> Path:
     """A trial's folder, which lies beside ``sweep.json`` or in another storage."""
     trial = folder / name
-    if storage and not trial.is_dir():
-        place = f"{storage.rstrip('/')}/{folder.name}/{name}"
+    if storage and not list(trial.glob("checkpoint_*")):  # the driver's folder may hold an error.txt
+        path, mark, query = storage.partition("?")  # of the sweep's own folder there
+        place = f"{path.rstrip('/')}/{name}{mark}{query}"
         raise InputError(f"The trial's checkpoints are not on this machine; copy {place!r} here and give its path.")
     return trial
 
