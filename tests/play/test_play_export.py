@@ -97,12 +97,26 @@ def test_command_and_commit_come_from_the_sweep(trial: Path, tmp_path: Path) -> 
         "command": f"python -m vagram_ray.sweep {tmp_path}/own.py --storage {tmp_path}",
         "git_commit": "abc123",
     }
+    info["launches"] = [
+        {"command": "first", "git_commit": "abc122"},
+        {key: info[key] for key in ("command", "git_commit")},
+    ]
     (sweep / "sweep.json").write_text(json.dumps(info))
     exported(sweep, tmp_path / "kept" / "own", "--seed", "3")
     text = (tmp_path / "kept" / "own" / "README.md").read_text()
-    assert f"| command | python -m vagram_ray.sweep own.py --storage {tmp_path.name} |" in text
-    assert "| commit | abc123 |" in text and "| sweep | own, num_distractors=4 |" in text
+    assert f"| command | first, then python -m vagram_ray.sweep own.py --storage {tmp_path.name} |" in text
+    assert "| commit | abc122, then abc123 |" in text and "| sweep | own, num_distractors=4 |" in text
     assert str(tmp_path) not in "".join(file.read_text() for file in (tmp_path / "kept" / "own").glob("*.[jm][sd]*"))
+
+
+def test_the_source_of_a_start_is_named_without_its_folder(pendulum: Saved, rewrite_config, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(pendulum.folder, tmp_path / "copy"))
+    rewrite_config(copy, initial_checkpoint="/home/me/results/checkpoint_000004")
+    exported(copy, tmp_path / "own")
+    assert (
+        json.loads((tmp_path / "own" / "config.json").read_text())["settings"]["initial_checkpoint"]
+        == "checkpoint_000004"
+    )
 
 
 def test_plain_sac_has_no_model(save_checkpoint, make_checkpoint, tmp_path: Path) -> None:

@@ -37,11 +37,12 @@ def _sweep(agent: SavedAgent) -> dict[str, Any]:
     cell = next((own["cell"] for own in info["trials"] if own["name"] == trial.name), None)
     if cell is None:
         return {}
-    known: dict[str, Any] = {
-        key: info[key] for key in ("name", "scale", "started", "git_commit", "versions") if key in info
-    }
-    command = {"command": without_folders(info["command"])} if "command" in info else {}
-    return {**known, **command, "cell": info["cells"][cell]["label"]}
+    known: dict[str, Any] = {key: info[key] for key in ("name", "scale", "started", "versions") if key in info}
+    launches = info.get("launches") or [info]  # nothing tells which of them the trial had a part in
+    for key in ("command", "git_commit"):
+        if texts := dict.fromkeys(without_folders(str(launch[key])) for launch in launches if launch.get(key)):
+            known[key] = ", then ".join(texts)
+    return {**known, "cell": info["cells"][cell]["label"]}
 
 
 def _evaluation(episodes: Sequence[Episode]) -> dict[str, Any]:

@@ -78,9 +78,12 @@ def write_agent(agent: SavedAgent, folder: Path, episodes: Sequence[Episode]) ->
 
     from vagram_ray.checkpoint import CheckpointFolder, write_pretrained
     from vagram_ray.play.card import card, describe_origin
+    from vagram_ray.records.publish import without_folders
 
     _check_target(folder)
     settings = CheckpointFolder(LocalFileSystem(), str(agent.folder)).read_config()["settings"]
+    if isinstance(source := settings.get("initial_checkpoint"), str):
+        settings["initial_checkpoint"] = without_folders(source)
     origin = describe_origin(agent, episodes)
     state = {
         "agent": {"seeds": [agent.seed], "failed": [False], "env_steps": agent.env_steps, **inference_state(agent)},
