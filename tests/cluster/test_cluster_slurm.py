@@ -27,8 +27,9 @@ SCRIPT = ROOT / "cluster" / "slurm.sh"
 
 RECORD = """#!{python}
 import json, os, sys
+cpus = ["CPUS=" + os.environ.get("SRUN_CPUS_PER_TASK", "")] if {name!r} == "srun" else []
 with open({log!r}, "a") as file:
-    file.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")
+    file.write(json.dumps([{name!r}, *sys.argv[1:], *cpus]) + "\\n")
 """
 PYTHON = """#!/bin/bash
 # Plays Python on a node: `-c` asks for the address, `-` waits until Ray is called on the nodes, `-m` is the sweep.
@@ -81,7 +82,7 @@ def test_one_node_and_the_sweeps_own_command(tmp_path: Path) -> None:
     (head,) = job.calls("srun")
     assert head[:6] == ["--overlap", "--nodes=1", "--ntasks=1", "--nodelist=node1", "ray", "start"]
     assert {"--head", "--block", "--node-ip-address=10.0.0.1", "--port=24711"} < set(head)
-    assert {"--num-cpus=6", "--num-gpus=4"} < set(head)
+    assert {"--num-cpus=6", "--num-gpus=4", "CPUS=6"} < set(head)
     sweep = job.calls("python")[-1]
     assert sweep == ["-m", "vagram_ray.sweep", "10.0.0.1:24711"]
     assert job.calls("ray") == [["get-auth-token", "--generate"]]
