@@ -23,7 +23,10 @@ import torch
 
 from vagram_ray.commands import InputError
 from vagram_ray.core.actor_critic import SquashedGaussianActor
+from vagram_ray.envs.spaces import ActionRange
+from vagram_ray.envs.spec import EVALUATION_STEP_LIMIT
 from vagram_ray.play.checkpoint import read_agent
+from vagram_ray.play.configuration import load_named_extensions
 from vagram_ray.play.locate import find_checkpoint
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "pendulum_vagram"
@@ -68,8 +71,13 @@ def load_policy(path: Path) -> Callable[[np.ndarray], np.ndarray]:
             hidden = hidden / np.maximum(np.linalg.norm(hidden, axis=-1, keepdims=True), 1e-12)
         outputs = hidden @ data[f"weight_{num_layers - 1}"] + data[f"bias_{num_layers - 1}"]
         mean = outputs[:, : outputs.shape[1] // 2]  # the rest is for exploration
-        low, high = data["action_low"], data["action_high"]
-        action = low + (np.tanh(mean) + 1.0) / 2.0 * (high - low)
+        low, high = data["action_low"].astype(np.float64), data["action_high"].astype(np.float64)
+        share, dtype = (np.tanh(mean) + 1.0) / 2.0, data["action_low"].dtype
+        if dtype.kind in "iub":  # each whole number has an equal share of [-1, 1]
+            action = np.floor(low + share * (high - low + 1.0))
+        else:
+            action = low + share * (high - low)
+        action = np.clip(action, low, high).astype(dtype)
         return action if obs.ndim == 2 else action[0]
 
     return policy
@@ -83,8 +91,8 @@ def largest_difference(
     obs = np.stack([env.observation_space.sample() for _ in range(1000)])
     obs = np.clip(obs, -10.0, 10.0).astype(np.float32)  # unbounded spaces give anything
     actions = actor.mean_action(torch.as_tensor(obs)[None])[0].numpy(force=True)  # in [-1, 1]
-    low, high = env.action_space.low, env.action_space.high
-    return float(np.abs(policy(obs) - (low + (actions + 1.0) / 2.0 * (high - low))).max())
+    expected = ActionRange(env.action_space).rescale(actions)
+    return float(np.abs(policy(obs).astype(np.float64) - expected).max())
 
 
 if __name__ == "__main__":
@@ -94,31 +102,37 @@ if __name__ == "__main__":
     )
     parser.add_argument("--seed", type=int, help="one of the cohort's seeds (its first)")
     parser.add_argument("--output", type=Path, default=Path("policy.npz"), help="file to write")
+    parser.add_argument("--extension", action="append", default=[], help="file of an own loss")
     args = parser.parse_args()
+    output = args.output
+    if output.suffix != ".npz":
+        output = output.with_name(f"{output.name}.npz")
 
     try:
+        load_named_extensions(args.extension)
         agent = read_agent(find_checkpoint(args.checkpoint), args.seed)
     except InputError as error:
         parser.error(str(error))
     actor = agent.actor()
     # With its distractors, if it has any, and with what its wrappers have kept.
     env = agent.environment.make(agent.seed, evaluation=True, lasting=agent.lasting)
-    export_policy(actor, env.action_space, args.output)
-    policy = load_policy(args.output)
-    print(f"{args.output}: {agent.title}, {args.output.stat().st_size / 1024:.0f} KiB")
+    export_policy(actor, env.action_space, output)
+    policy = load_policy(output)
+    print(f"{output}: {agent.title}, {output.stat().st_size / 1024:.0f} KiB")
     difference = largest_difference(policy, actor, env)
     print(f"largest difference to the trained network over 1000 observations: {difference:.1e}")
 
     returns, steps, seconds = [], 0, 0.0
     for _ in range(10):
-        obs, episode_return, done = env.reset()[0], 0.0, False
-        while not done:
+        obs, episode_return = env.reset()[0], 0.0
+        for _ in range(EVALUATION_STEP_LIMIT):  # of environments that end no episode themselves
             started = time.perf_counter()
             action = policy(obs)
             seconds += time.perf_counter() - started
             obs, reward, terminated, truncated, _ = env.step(action)
-            done = terminated or truncated
             steps, episode_return = steps + 1, episode_return + float(reward)
+            if terminated or truncated:
+                break
         returns.append(episode_return)
     microseconds = 1e6 * seconds / steps
     print(f"ten episodes: mean return {np.mean(returns):.1f}, {microseconds:.0f} us per action")

@@ -225,9 +225,23 @@ def test_an_exported_policy_observes_distractors_too(in_process: RunExample, tmp
     folder = CheckpointFolder(LocalFileSystem(), str(tmp_path / "saved"))
     config = {"algorithm": "MBPO", "seeds": [4], "settings": plain}
     write_checkpoint(folder, config, {"agent": agent.state_dict(with_transitions=False)}, agent.replay)
-    output = in_process("policy_for_deployment.py", "saved", "--output", "own.npz")
+    output = in_process("policy_for_deployment.py", "saved", "--output", "own")
     assert "own.npz: plain SAC on Pendulum-v1, 2 distractors, seed 4, 0 steps," in output
     assert load("policy_for_deployment.py")["load_policy"](tmp_path / "own.npz")(np.zeros(5)).shape == (1,)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8])
+def test_whole_number_actions_have_equal_shares(dtype: type, tmp_path: Path) -> None:
+    """Of -1 to 1, in quarters, each of 0 to 3 has one."""
+    settings = MBPOSettings(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), model_loss="none")
+    actor = MBPOAgent(settings, seeds=(0,), obs_dim=3, action_dim=1, termination=None).actor
+    names = load("policy_for_deployment.py")
+    names["export_policy"](actor, gymnasium.spaces.Box(0, 3, (1,), dtype), tmp_path / "own.npz")
+    obs = 5.0 * np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32)
+    actions = names["load_policy"](tmp_path / "own.npz")(obs)
+    means = actor.mean_action(torch.as_tensor(obs)[None])[0].numpy(force=True)
+    assert actions.dtype == dtype and len(np.unique(actions)) > 1
+    assert np.array_equal(actions, np.digitize(means, [-0.5, 0.0, 0.5]))
 
 
 def test_a_folder_without_a_checkpoint_is_one_sentence(

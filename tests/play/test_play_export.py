@@ -107,6 +107,8 @@ def test_command_and_commit_come_from_the_sweep(trial: Path, tmp_path: Path) -> 
     assert f"| command | first, then python -m vagram_ray.sweep own.py --storage {tmp_path.name} |" in text
     assert "| commit | abc122, then abc123 |" in text and "| sweep | own, num_distractors=4 |" in text
     assert str(tmp_path) not in "".join(file.read_text() for file in (tmp_path / "kept" / "own").glob("*.[jm][sd]*"))
+    exported(tmp_path / "kept" / "own", tmp_path / "kept" / "again")  # an exported agent keeps where it came from
+    assert "| commit | abc122, then abc123 |" in (tmp_path / "kept" / "again" / "README.md").read_text()
 
 
 def test_the_source_of_a_start_is_named_without_its_folder(pendulum: Saved, rewrite_config, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from ray.tune import Checkpoint
 
 from vagram_ray.checkpoint import CheckpointError
 from vagram_ray.core.initialization import PARTS
-from vagram_ray.rllib import MBPO, MBPOConfig
+from vagram_ray.rllib import MBPO, MBPOConfig, initialization
 from vagram_ray.rllib.checkpointing import TrialCheckpoints
+from vagram_ray.rllib.initialization import find_source
 from vagram_ray.rllib.plain_config import config_from_plain, plain_settings
 
 
@@ -174,3 +177,12 @@ def test_it_is_a_setting_of_the_run(source):
         config.initialize_from(source[1], parts=["critic"]).validate()
     with pytest.raises(ValueError, match=r"initial_parts=\(\) is not usable: give some of actor"):
         config.initialize_from(source[1], parts=[]).validate()
+
+
+def test_the_newest_checkpoint_at_a_uri_keeps_the_uris_options(source, monkeypatch):
+    _, path = source
+    folder = Path(path).parent / "trial"
+    shutil.copytree(path, folder / "checkpoint_000001")
+    monkeypatch.setattr(initialization, "resolve", lambda _: (LocalFileSystem(), str(folder)))
+    place = find_source("s3://bucket/trial?endpoint_override=localhost:9000")
+    assert place == "s3://bucket/trial/checkpoint_000001?endpoint_override=localhost:9000"

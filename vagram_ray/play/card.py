@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 
 def describe_origin(agent: SavedAgent, episodes: Sequence[Episode]) -> dict[str, Any]:
     """Where an agent comes from and what it reaches, as plain data: what of it is not known is left out."""
-    return {**_sweep(agent), "evaluation": _evaluation(episodes)}
+    return {**agent.origin, **_sweep(agent), "evaluation": _evaluation(episodes)}
 
 
 def _sweep(agent: SavedAgent) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class SavedAgent:
         state: The seed's rows of the agent's state.
         lasting: What the wrappers of its evaluation environment have kept, such as a normaliser's statistics, by layer;
             None where they keep nothing.
+        origin: Where an exported agent comes from, as its card says; empty for others.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class SavedAgent:
     env_steps: int
     state: Mapping[str, Any]
     lasting: Sequence[dict[str, Any] | None] | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -205,6 +207,7 @@ def read_agent(folder: str | Path, seed: int | None = None) -> SavedAgent:
         env_steps=env_steps,
         state=_rows_of_seed(networks, position, len(seeds)),
         lasting=lasting,
+        origin=origin if isinstance(origin := state.get("origin"), Mapping) else {},
     )
 
 

@@ -45,7 +45,8 @@ def find_source(path: Any) -> str:
     except CheckpointError as error:
         for inside in ("", f"/{OWN_FOLDER}"):
             if found := newest_whole(filesystem, location + inside):
-                return f"{given}{inside}/{found.path.rpartition('/')[2]}"
+                place, mark, query = given.partition("?" if "://" in given else "\0")
+                return f"{place.rstrip('/')}{inside}/{found.path.rpartition('/')[2]}{mark}{query}"
         raise CheckpointError(
             f"initialize_from: {str(error).rstrip('.')}, and it is no trial's folder that holds one."
         ) from None
