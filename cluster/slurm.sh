@@ -27,7 +27,7 @@ head=$SLURMD_NODENAME  # a batch script runs on the first node
 host=${HEAD_IP:-$(python -c 'import ray; print(ray.util.get_node_ip_address())')}  # HEAD_IP: where nodes have several networks
 address=$host:$((20000 + SLURM_JOB_ID % 10000))  # jobs that share a node do not share a port
 export RAY_TMPDIR=/tmp/vr-$SLURM_JOB_ID  # of each node, and short: paths of sockets have at most 107 letters
-export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}  # since Slurm 22.05 `srun` does not take it over by itself
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}  # Slurm 22.05 to 23.02: `srun` does not take it over by itself
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}  # who lacks ~/.ray/auth_token cannot talk to this Ray
 [ "$RAY_AUTH_MODE" != token ] || [ -n "${RAY_AUTH_TOKEN:-}" ] || [ -f "${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}" ] ||
     ray get-auth-token --generate > /dev/null

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import SoftFileLock
 
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.sweep.storage.folder import SweepStorage
@@ -90,3 +91,17 @@ def test_a_folder_that_is_set_aside_is_free_and_an_empty_one_is_held(storage: Sw
         assert refusal(storage).startswith(f"Another process (pid {os.getpid()} on ")
         with DriverLock(SweepStorage(storage.location, "aside")):
             pass
+
+
+def test_a_lock_that_outlives_its_driver_is_named(storage: SweepStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system without ``flock``, where filelock leaves a file with process and machine."""
+    monkeypatch.setattr("vagram_ray.sweep.storage.lock.FileLock", SoftFileLock)
+    storage.create()
+    (storage.folder / ".driver.lock").write_text("7\nother-machine\n")
+    assert refusal(storage).endswith(
+        f"give another --name. If that process is gone, delete '{storage.folder / '.driver.lock'}': its file system has "
+        "no locks."
+    )
+    (storage.folder / ".driver.lock").unlink()
+    with DriverLock(storage):
+        pass

@@ -167,4 +167,4 @@ def test_a_bucket_that_is_not_there_is_refused(machine: Make) -> None:
     assert run.run() == 2
     output = " ".join(run.read_output().split())
     assert "s3://no-bucket-of-ours/results" in output and "Traceback" not in output
-    assert "The specified bucket does not exist" in output
+    assert "Bucket 'no-bucket-of-ours' not found" in output

@@ -83,17 +83,24 @@ def test_a_directory_of_somebody_else_is_refused(function: str, monkeypatch: pyt
 
 def test_a_uri_below_a_file_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
     message = refusal("file:///dev/null/x")
-    assert message.startswith("--storage 'file:///dev/null/x' cannot be written (Failed to open local file '/dev/null/")
+    assert message.startswith("--storage 'file:///dev/null/x' cannot be written (Cannot create directory '/dev/null/")
     assert message.endswith("Not a directory); give a location that can.")
     assert "nothing://x" in refusal("nothing://x")
     assert list(tmp_path.iterdir()) == []
 
 
 class ReadOnlyStore(fs.FileSystemHandler):  # type: ignore[misc]
-    """An object store in which everything can be looked up and nothing can be written."""
+    """An object store in which everything can be looked up, and either no object can be written or no folder made."""
+
+    def __init__(self, refused: str) -> None:
+        self.refused = refused
 
     def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
         return [fs.FileInfo(path, fs.FileType.NotFound) for path in paths]
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        if self.refused == "create_dir":
+            raise PermissionError(13, f"AccessDenied for {path.split('/')[0]}")
 
     def open_output_stream(self, path: str, metadata: Any) -> Any:
         raise PermissionError(13, f"AccessDenied for {path.split('/')[0]}")
@@ -105,9 +112,12 @@ class ReadOnlyStore(fs.FileSystemHandler):  # type: ignore[misc]
 ReadOnlyStore.__abstractmethods__ = frozenset()
 
 
-def test_a_bucket_that_can_only_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refused", ["create_dir", "open_output_stream"])
+def test_a_bucket_that_can_only_be_read_is_refused(
+    refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def resolve(uri: str) -> tuple[fs.FileSystem, str]:
-        return fs.PyFileSystem(ReadOnlyStore()), uri.removeprefix("s3://")
+        return fs.PyFileSystem(ReadOnlyStore(refused)), uri.removeprefix("s3://")
 
     monkeypatch.setattr("vagram_ray.checkpoint.files.resolve", resolve)
     message = refusal("s3://bucket/prefix")

@@ -179,16 +179,20 @@ def as_sweep_error(storage: SweepStorage, what: str, way_out: str = "") -> Itera
 
 
 def _write_probe(filesystem: FileSystem, path: str) -> None:
-    """Write and delete a small object beside ``path``."""
+    """Make and delete a folder with a small object beside ``path``: what a checkpoint takes.
+
+    On Google Cloud to make a folder takes another right than to write an object.
+    """
     from pyarrow import fs
 
     parent, _, name = path.rpartition("/")
     if isinstance(filesystem, fs.LocalFileSystem):  # object stores need no directory to be there
         parent = str(first_existing(Path(parent)))
     probe = f"{parent}/.{name}-{uuid.uuid4().hex}.probe"
-    with filesystem.open_output_stream(probe) as stream:
+    filesystem.create_dir(probe, recursive=True)
+    with filesystem.open_output_stream(f"{probe}/probe") as stream:
         stream.write(b"probe")
-    filesystem.delete_file(probe)
+    filesystem.delete_dir(probe)
 
 
 def is_sweep_folder(folder: Path) -> bool:

@@ -1,4 +1,8 @@
-"""One driver per sweep: a lock in the driver's folder, which the system releases when the process ends in any way."""
+"""One driver per sweep: a lock in the driver's folder, which the system releases when the process ends in any way.
+
+File systems without ``flock`` have a file with the process in it instead, which a killed driver leaves behind. The next
+driver removes it on the same machine, and a person does after a kill on another one.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +73,11 @@ class DriverLock:
         except Timeout as error:
             raise SweepError(
                 f"Another process{self._holder()} is running the sweep in {self.storage.shown}: wait for its end, or "
-                "give another --name."
+                f"give another --name.{self._if_gone()}"
+            ) from error
+        except NotImplementedError as error:  # older versions of filelock, where there is no flock
+            raise SweepError(
+                f"{self.storage.shown} lies on a file system without locks: give another --storage, or update filelock."
             ) from error
         except OSError as error:
             raise self.storage.not_writable(error) from error
@@ -116,6 +124,15 @@ class DriverLock:
             with contextlib.suppress(OSError):
                 (target / name).unlink()
         self.hold()
+
+    def _if_gone(self) -> str:
+        """What helps where a lock outlives its process. Only such a lock has content."""
+        lock = self.folder / LOCK_FILE
+        try:
+            outlives = lock.stat().st_size > 0
+        except OSError:
+            return ""
+        return f" If that process is gone, delete {str(lock)!r}: its file system has no locks." if outlives else ""
 
     def _holder(self) -> str:
         try:
