@@ -154,7 +154,7 @@ def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
     from vagram_ray.sweep.resume.continuation import Continuation
     from vagram_ray.sweep.run.callbacks import FollowTrials
     from vagram_ray.sweep.run.local_ray import connect_to_ray
-    from vagram_ray.sweep.run.run import WandbChoice, run_sweep
+    from vagram_ray.sweep.run.run import Source, WandbChoice, run_sweep
     from vagram_ray.sweep.storage.folder import SweepStorage
     from vagram_ray.sweep.view.plan import Surroundings, render_plan
     from vagram_ray.sweep.wandb.mode import prepare_wandb
@@ -192,7 +192,7 @@ def measure(trials: int, epochs: int, wandb: str, *, real: bool) -> Cost:
             tune_controller.RayActorManager = ActorsInside
         cost.memory_before_mib = resident_mib()
         with watch.looking():
-            run_sweep(continuation, storage, WandbChoice(wandb, "made-up"), Path(__file__), console)
+            run_sweep(continuation, storage, WandbChoice(wandb, "made-up"), Source(None, ""), console)
             results = SweepResults.load(storage.folder)
             write_summary(results)
             end = clocks()

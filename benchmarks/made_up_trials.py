@@ -66,6 +66,7 @@ class MadeUpConfig:
 
     settings: dict[str, Any]
     algo_class: type = MadeUp
+    checkpoints_kept: int = 2
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, which a process can have without importing RLlib."""
