@@ -98,10 +98,8 @@ def test_a_lock_that_outlives_its_driver_is_named(storage: SweepStorage, monkeyp
     monkeypatch.setattr("vagram_ray.sweep.storage.lock.FileLock", SoftFileLock)
     storage.create()
     (storage.folder / ".driver.lock").write_text("7\nother-machine\n")
-    assert refusal(storage).endswith(
-        f"give another --name. If that process is gone, delete '{storage.folder / '.driver.lock'}': its file system has "
-        "no locks."
-    )
+    lock = str(storage.folder / ".driver.lock")
+    assert refusal(storage).endswith(f" If that process is gone, delete {lock!r}: its file system has no locks.")
     (storage.folder / ".driver.lock").unlink()
     with DriverLock(storage):
         pass
