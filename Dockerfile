@@ -1,7 +1,9 @@
 # vagram_ray on a laptop or a workstation: the versions of cluster/requirements.lock, which the cluster's image has too.
 #
 #     docker build -t vagram-ray .
-#     docker run --rm -it --shm-size 2g -v "$PWD/results:/work/results" vagram-ray vagram-sweep distractors
+#     mkdir -p results
+#     docker run --rm -it --shm-size 2g --user "$(id -u):$(id -g)" -e HOME=/tmp -v "$PWD/results:/work/results" \
+#         vagram-ray vagram-sweep distractors
 #
 # With an NVIDIA GPU and its container toolkit: add `--gpus all`. x86-64 only, as the lock is.
 FROM python:3.11-slim-bookworm AS dependencies

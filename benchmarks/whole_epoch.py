@@ -84,7 +84,10 @@ def published_phase(phase: str, env_steps: int, changes: dict[str, Any]) -> timi
     data, values = agent.replay.layout.split(agent.replay.rows), ValueEstimates(agent.sac)
 
     def prepare() -> ModelFit:
-        return ModelFit(agent.dynamics, agent.model_optimizer, data, values, settings, agent._streams["fit"])
+        streams, library = agent._streams["fit"], agent._library  # compiled where the agent's own fits are
+        return ModelFit(
+            agent.dynamics, agent.model_optimizer, data, values, settings, streams, agent._recorder, library
+        )
 
     if phase == "prepare":
         return prepare

@@ -1,6 +1,13 @@
-"""Parts of Ray that this package needs and that are not public, each with its reason. Nothing else uses internals.
+"""Parts of Ray that this package needs and that are not public, each with its reason. Nothing else imports them.
 
-A new version of Ray has to be tried against this module alone.
+Besides, ``rllib/`` overrides or reads private members of the classes that it derives from, for which RLlib has no
+public place. A new version of Ray has to be tried against these, too:
+
+- ``algorithm.py``: ``_storage`` (where checkpoints lie), ``_stderr_fp`` (the trial's log), ``_iteration`` and
+  ``_time_total`` (counters of an exact resume), ``learner_group._learner`` (the only learner, which is local),
+  ``_before_evaluate``, ``_get_env_id_and_creator``, ``_should_create_evaluation_env_runners`` and
+  ``_compile_iteration_results`` (the environments and results of seeds that are trained together).
+- ``learner.py``: ``_weights_seq_no``. ``checkpointing.py``: ``_iteration`` and ``_time_total``.
 """
 
 from __future__ import annotations

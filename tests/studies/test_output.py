@@ -24,6 +24,29 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["study"]
 
 
+@pytest.mark.parametrize("given", [".", "link", "below/.."])
+def test_an_empty_folder_by_another_name_is_written(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (tmp_path / "link").symlink_to(own)
+    monkeypatch.chdir(own)
+    folder = tmp_path / "link" if given == "link" else Path(given)
+    check_folder(folder)
+    with written_at_once(folder) as partial:
+        (partial / "numbers.csv").write_text("1\n")
+    assert (own / "numbers.csv").read_text() == "1\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "own"]
+
+
+def test_where_a_disk_is_mounted_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) == str(tmp_path))
+    with pytest.raises(InputError, match="is where a disk is mounted: give a folder below it"):
+        check_folder(tmp_path)
+    check_folder(tmp_path / "below")
+
+
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), written_at_once(tmp_path / "study") as partial:
         (partial / "numbers.csv").write_text("1\n")

@@ -22,13 +22,16 @@ def check_folder(folder: Path) -> None:
     Raises:
         InputError: One sentence with the way out.
     """
+    given, folder = folder, folder.resolve()
+    if os.path.ismount(folder):
+        raise InputError(f"--output {str(given)!r} is where a disk is mounted: give a folder below it.")
     try:
         taken = folder.is_dir() and any(folder.iterdir())
     except OSError as error:
         raise not_writable(folder, error) from error
     if taken:
-        raise InputError(f"There are results at {str(folder)!r} already: give another --output or remove them.")
-    check_output(folder)
+        raise InputError(f"There are results at {str(given)!r} already: give another --output or remove them.")
+    check_output(folder.parent if folder.exists() else given)  # they are written beside it, and get its name at the end
 
 
 @contextmanager
@@ -38,7 +41,8 @@ def written_at_once(folder: Path) -> Iterator[Path]:
     Raises:
         InputError: It cannot be written.
     """
-    partial = folder.absolute().parent / f".{folder.name}-{uuid.uuid4().hex}.partial"
+    folder = folder.resolve()  # a link stays, and "." has a name
+    partial = folder.parent / f".{folder.name}-{uuid.uuid4().hex}.partial"
     try:
         partial.mkdir(parents=True)
         yield partial
