@@ -61,6 +61,13 @@ def test_a_command_runs_without_ray_prints_a_table_and_writes_json(name, tmp_pat
         assert 0 < result["least_ms"] <= result["median_ms"] <= result["p90_ms"]
 
 
+def test_the_drivers_cost_is_measured_over_made_up_trials():
+    finished = run(["-m"], "benchmarks.driver_scale", "--trials", "4", "--epochs", "1", "--wandb", "disabled")
+    assert finished.returncode == 0, finished.stderr
+    assert "4 trials: " in finished.stderr + finished.stdout
+    assert "a result (ms CPU)" in finished.stdout
+
+
 def test_rllibs_side_is_left_out_with_one_line_where_ray_is_not(tmp_path):
     finished = run(["-c", NO_RAY], "benchmarks.sac_update", "--tiny", "--rllib")
     assert finished.returncode == 0, finished.stderr
