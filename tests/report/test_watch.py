@@ -111,6 +111,22 @@ def test_progress_follows_the_records(sweep: Sweep, watch: SweepWatch) -> None:
     assert "0:10 elapsed, about 30 s left; trials: 1 running, 1 done" in text_of(watch)
 
 
+def test_a_trial_ends_with_its_last_seed(sweep: Sweep, watch: SweepWatch) -> None:
+    """As in the driver's own view, also for who begins to watch later, or after another launch."""
+    dead = json.loads(record(2, {0: 1.0, 1: 3.0}))
+    for metrics in dead["seeds"].values():
+        metrics["failed"] = 1
+    sweep.epoch(VAGRAM, 1)
+    sweep.append(VAGRAM, json.dumps(dead))
+    watch.poll()
+    assert [cell.status for cell in watch.progress.cells()] == ["done", "waiting"]
+    sweep.now += 100
+    sweep.launch([{"started": STARTED}])
+    later = SweepWatch(sweep.folder, clock=lambda: sweep.now)
+    later.poll()
+    assert [cell.status for cell in later.progress.cells()] == ["done", "waiting"]
+
+
 def test_half_lines_are_read_when_they_are_whole(sweep: Sweep, watch: SweepWatch) -> None:
     whole = record(1, {0: 1.0, 1: 1.0})
     for text, epochs in ((whole[:30], 0), (whole[30:] + "\n", 1), (whole[:30] + "\n", 1)):  # a killed process's half

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.sweep.wandb_support import KEY, own_home, warnings_in  # noqa: F401
-from vagram_ray.sweep.wandb.mode import check_project, parse_artifacts, prepare_wandb
+from vagram_ray.sweep.wandb.mode import check_project, parse_artifacts, prepare_wandb, server_answers
 
 
 def test_auto_is_online_with_a_key_and_offline_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,3 +97,31 @@ def test_variables_that_another_program_has_left_are_ignored_and_named(
     assert not left.keys() & os.environ.keys()
     (warning,) = warnings_in(caplog)
     assert warning.startswith("W&B: ignored: WANDB_SWEEP_ID, WANDB_RUN_ID, WANDB_PROJECT. ")
+
+
+def test_a_redirect_is_an_answer_and_wandbs_own_proxy_is_asked(
+    own_home: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.1:1/")  # nothing listens there
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            """Says nothing."""
+
+    asked: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        assert server_answers(5.0)
+        monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.company.invalid")
+        assert not server_answers(5.0)
+        monkeypatch.setenv("WANDB_HTTP_PROXY", address)
+        assert server_answers(5.0)
+        server.shutdown()
+    assert asked == ["/", "http://wandb.company.invalid/"]

@@ -256,3 +256,37 @@ def test_a_run_that_was_deleted_is_told_and_the_others_go_on(
     refused, lacks, *_ = warnings_in(caplog)
     assert f"run {gone} was previously created and deleted" in refused
     assert "W&B lacks results of 1 run (" in lacks
+
+
+def test_a_run_that_was_deleted_before_this_machine_logged_it_stops_nothing(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other runs and the sweep's own are logged. No run is opened under an id that wandb's process still holds."""
+    sweep = PlayedSweep(tmp_path)
+    sweep.play_all()
+    assert sweep.catch_up("online") == 0
+    gone = next(run for run in server.runs if "seed0" in run)
+    server.deleted.add(gone)
+    server.runs.clear()
+    (tmp_path / CURSOR_FILE).unlink()
+    assert sweep.catch_up("online") == 1
+    assert server.steps() == [sweep.steps] * 3
+    assert sum("cells/" in "".join(run["summary"]) for run in server.runs.values()) == 1  # the sweep's own
+    refused, lacks = warnings_in(caplog)
+    assert f"run {gone} was previously created and deleted" in refused and "W&B lacks results of 1 run (" in lacks
+
+
+def test_the_sweeps_run_takes_back_what_holds_no_more(tmp_path: Path, server: Server) -> None:
+    sweep = PlayedSweep(tmp_path)
+    sweep.play_all()
+    assert sweep.catch_up("online") == 0
+
+    def finals() -> list[str]:
+        (own,) = (run["summary"] for run in server.runs.values() if "complete" in run["summary"])
+        return [key for key in own if key.endswith("/final_iqm")]
+
+    assert len(finals()) == 2
+    longer = PlayedSweep(tmp_path, epochs=8)
+    longer.play(longer.trials[0], 6, 6)
+    longer.catch_up("online")
+    assert finals() == []  # neither has come to its new end

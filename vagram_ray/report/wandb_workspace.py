@@ -127,7 +127,7 @@ def logged_cells(comparison: Comparison) -> list[LoggedCell]:
             for entry in info["cells"]:
                 match = next((cell for cell in own if _has_axes(cell, entry.get("axes", {}))), None)
                 if match is not None:
-                    logged.append(LoggedCell(sweep, entry["label"][:_GROUP_LIMIT], match, info["sweep_id"]))
+                    logged.append(LoggedCell(sweep, entry["label"][:_GROUP_LIMIT], match, info.get("sweep_id", "")))
     place = {cell.label: position for position, cell in enumerate(comparison.cells)}
     return sorted(logged, key=lambda entry: place[entry.cell.label])
 

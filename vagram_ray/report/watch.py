@@ -19,7 +19,7 @@ from rich.console import Console
 from vagram_ray.commands import InputError
 from vagram_ray.files import read_file
 from vagram_ray.records import SweepError, SweepFolder
-from vagram_ray.records.folder import ERROR_FILE, stopped_by
+from vagram_ray.records.folder import ERROR_FILE, epoch_of_death, stopped_by
 from vagram_ray.records.launches import started_at, total_seconds
 from vagram_ray.sweep.run.faults import MAX_FAILURES, NODE_LOST
 from vagram_ray.sweep.view.progress import DONE, FAILED, STOPPED, ProgressTable, ProgressView, SweepProgress
@@ -102,6 +102,8 @@ class SweepWatch:
             return
         if changed < self._launch_started:  # of an earlier launch
             self.progress.restored(name, records)
+            if epoch_of_death(known) is not None:
+                self.progress.finished(name, when=changed)
             return
         done = trial.epochs_done
         for record in records:
@@ -110,7 +112,7 @@ class SweepWatch:
             self._forgiven[name] = self._failures[name]
         if by := stopped_by(records):
             self.progress.stopped(name, by, when=changed)
-        elif trial.epochs_done >= epochs:
+        elif trial.epochs_done >= epochs or epoch_of_death(known) is not None:  # it ends with its last seed
             self.progress.finished(name, when=changed)
         if view:
             (view.ended if trial.status in (DONE, STOPPED) else view.reported)(name)

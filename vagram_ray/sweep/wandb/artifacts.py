@@ -22,6 +22,7 @@ from vagram_ray.sweep.processes import import_path
 from vagram_ray.sweep.wandb.cursor import Cursor
 from vagram_ray.sweep.wandb.mode import CHECKPOINT, FIGURES, VIDEO
 from vagram_ray.sweep.wandb.runs import logged_name, open_run, place_of, run_tags, slug, sweep_identity
+from vagram_ray.sweep.wandb.summaries import sweep_summary, write_summary
 from vagram_ray.text import first_line, plural, short_path
 
 REPORT_FOLDER, VIDEO_FOLDER = "report", "videos"
@@ -93,6 +94,7 @@ def log_artifacts(folder: Path, project: str, kinds: Sequence[str], say: Say) ->
             )  # fmt: skip
             for kind in made:
                 _log(live, slug(f"{sweep_name}-{kind}")[-_NAME_LIMIT:], files[kind])
+            write_summary(live, sweep_summary(results))  # `wandb sync` keeps that of the last offline piece alone
             where = live.url or short_path(Path(live.sync_dir))
             live.finish(exit_code=0)
             wandb.teardown()  # returns when all is written

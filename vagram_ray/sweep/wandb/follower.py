@@ -35,7 +35,7 @@ from vagram_ray.sweep.wandb.runs import (
     step_at_server,
     sweep_identity,
 )
-from vagram_ray.sweep.wandb.summaries import FINAL_KEYS, seed_summary, sweep_summary
+from vagram_ray.sweep.wandb.summaries import seed_summary, sweep_summary, write_summary
 from vagram_ray.sweep.wandb.trials import FollowedTrial, SeedRun
 from vagram_ray.text import first_line, plural
 
@@ -45,6 +45,8 @@ POLL_S = 1.0
 ANSWER_WITHIN_S = 10.0
 _AT_A_TIME = 32
 """Offline runs that are written before they are counted."""
+_NAMED = 3
+"""Refused runs that are named; all of them are counted at the end."""
 
 Tell = Callable[..., None]
 """Sends a message to the supervisor. Without an argument it says that this process is alive."""
@@ -155,8 +157,12 @@ class Follower:
         return not self._is_whole(run, online=True) and run.identity.run_id not in self._refused
 
     def _is_due_offline(self, run: SeedRun) -> bool:
-        """What was begun online goes on there alone: its rows could not be uploaded a second time."""
-        if self._exit_code(run) is None or self._cursor.get(run.identity.run_id).online:
+        """What was begun online goes on there alone: its rows could not be uploaded a second time.
+
+        A run that was refused is still held by wandb's process: no other can be opened under its id.
+        """
+        run_id = run.identity.run_id
+        if self._exit_code(run) is None or run_id in self._refused or self._cursor.get(run_id).online:
             return False
         return not self._is_whole(run, online=False)
 
@@ -216,7 +222,8 @@ class Follower:
             if not server_answers(ANSWER_WITHIN_S):
                 raise ServerGoneError(first_line(error)) from error
             self._refused[identity.run_id] = first_line(error)
-            self._tell(warn=f"W&B does not take the run {identity.name} ({first_line(error)}): it waits.")
+            if len(self._refused) <= _NAMED:
+                self._tell(warn=f"W&B does not take the run {identity.name} ({first_line(error)}): it waits.")
             return None
 
     def _begin(self, run: SeedRun) -> bool:
@@ -233,10 +240,7 @@ class Follower:
         """Write the summary and close the run."""
         live, run_id, code = run.live, run.identity.run_id, self._exit_code(run)
         values = seed_summary(self._info, records, run.seed)
-        live.summary.update(values)
-        for key in FINAL_KEYS:
-            if key in live.summary.keys() and key not in values:  # noqa: SIM118  # a summary is no dict
-                del live.summary[key]  # of a sweep that has got more epochs since
+        write_summary(live, values)
         self._finish(live, code or 0)
         run.live = None
         logged = replace(self._cursor.get(run_id), env_steps=min(run.step, self._arrived(live.path, run.step)))
@@ -302,7 +306,7 @@ class Follower:
         summary = sweep_summary(SweepResults.load(self._folder))
         if self._online and self._is_reachable():
             if (live := self._open(identity)) is not None:
-                live.summary.update(summary)
+                write_summary(live, summary)
                 self._finish(live, 0)
                 self._cursor.note({identity.run_id: replace(logged, exit_code=0, online=True)})
                 self._mark_synced(identity.run_id)

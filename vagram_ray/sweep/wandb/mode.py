@@ -135,16 +135,31 @@ def server_address() -> str:
 
 
 def server_answers(timeout_s: float) -> bool:
-    """Whether the W&B server says anything at all within ``timeout_s``, which wandb itself may wait minutes for."""
+    """Whether the W&B server says anything at all within ``timeout_s``, which wandb itself may wait minutes for.
+
+    A redirect is an answer, wherever it points. Proxies are wandb's own, else those of the environment.
+    """
     import requests
 
     try:
-        requests.get(server_address(), timeout=timeout_s, stream=True).close()
+        proxies = _proxies()
+        requests.get(server_address(), timeout=timeout_s, stream=True, allow_redirects=False, proxies=proxies).close()
     except requests.exceptions.SSLError:  # wandb may be told to trust it
         return True
     except (requests.RequestException, OSError):
         return False
     return True
+
+
+def _proxies() -> dict[str, str]:
+    """Of wandb's own settings, by scheme."""
+    try:
+        settings = _wandb_settings()
+    except ValueError:
+        return {}
+    own = {"http": settings.http_proxy, "https": settings.https_proxy}
+    given = {scheme: os.environ.get(f"WANDB_{scheme.upper()}_PROXY") or proxy for scheme, proxy in own.items()}
+    return {scheme: str(proxy) for scheme, proxy in given.items() if proxy}
 
 
 def _wandb_settings() -> Any:

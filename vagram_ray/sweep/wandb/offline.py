@@ -71,6 +71,8 @@ def write_pieces(
     beat()
     wandb.teardown()  # returns when all is written
     for file, num_bytes in least_bytes.items():
+        if file.resolve().parents[1] != (folder / _STAGING / FOLDER).resolve():
+            raise OSError(f"{file} is not where wandb was told to write")
         if file.stat().st_size < num_bytes:
             raise OSError(f"{file} is cut short, as on a disk that is full")
     return written

@@ -143,6 +143,8 @@ def open_run(
             finish_timeout=CALL_LIMIT_S if finish_limit_s is None else finish_limit_s,
             finish_timeout_raises=True,
             x_disable_stats=True,  # this process's load says nothing about a trial
+            use_dot_wandb=False,  # in `wandb/`, whatever the user's settings are
+            sagemaker_disable=True,  # it would give all runs of a job one id
         ),
     )
     if identity.job_type == SEED_JOB:

@@ -17,6 +17,7 @@ from vagram_ray.text import format_seeds
 
 RETURN_KEY = "eval/episode_return"
 FINAL_KEYS = ("eval/episode_return_final", "train/episode_return_final")
+_CELLS = "cells/"
 
 
 def seed_summary(info: Mapping[str, Any], trial: TrialRecords, seed: int) -> dict[str, float]:
@@ -61,10 +62,21 @@ def sweep_summary(results: SweepResults) -> dict[str, Any]:
             "best_iqm": best,
             "best_env_steps": where,
         }
-        values |= {f"cells/{cell.label}/{name}": value for name, value in entries.items() if not math.isnan(value)}
+        values |= {f"{_CELLS}{cell.label}/{name}": value for name, value in entries.items() if not math.isnan(value)}
         if cell.worst:
-            values[f"cells/{cell.label}/counted_as_worst"] = format_seeds(cell.worst)
+            values[f"{_CELLS}{cell.label}/counted_as_worst"] = format_seeds(cell.worst)
     return {**values, "complete": results.complete}
+
+
+def write_summary(live: Any, summary: Mapping[str, Any]) -> None:
+    """Write an open run's summary, and take back what it said before that holds no more.
+
+    A sweep that has got more epochs since has no final returns, and a seed that was lost may come to its end.
+    """
+    live.summary.update(summary)
+    for key in list(live.summary.keys()):  # a summary is no dict
+        if key not in summary and (key in FINAL_KEYS or key.startswith(_CELLS)):
+            del live.summary[key]
 
 
 def best_iqm(

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from typing import Any
 
 from vagram_ray.sweep.processes import import_path
 from vagram_ray.sweep.wandb.runs import CALL_LIMIT_S
-from vagram_ray.text import plural, short_path
+from vagram_ray.text import first_line, plural, short_path
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,11 @@ class Supervisor:
         try:
             while not self._given_up.is_set():
                 at_the_end, before, begin = self._ended.is_set(), self._left, time.monotonic()
-                self._run_child()
+                try:
+                    self._run_child()
+                except Exception as error:  # as where there is no process or file left for another one
+                    self._reason = first_line(error)
+                    self._warn_of_another_try()
                 if self._lacking is not None:
                     return
                 moved = self._left != before or at_the_end != self._ended.is_set()
@@ -141,27 +145,29 @@ class Supervisor:
             if process.poll() is None:
                 failure = f"its process said nothing for {SILENT_AFTER_S:g} s"
             self._reason = failure or f"its process ended with status {process.returncode}"
-        self._warn(f"W&B logging is tried again ({self._reason}); the sweep's records have everything.")
+        self._warn_of_another_try()
 
     def _messages(self, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
         """What the process says, until it ends, says nothing for too long, or is no longer waited for."""
         assert process.stdin is not None and process.stdout is not None
         pipe, heard, buffer, told = process.stdout.fileno(), time.monotonic(), b"", False
-        while time.monotonic() - heard < SILENT_AFTER_S and not self._given_up.is_set():
-            if self._ended.is_set() and not told:
-                told = True
-                with contextlib.suppress(OSError):  # it has died
-                    os.write(process.stdin.fileno(), b"ended\n")
-            if not select.select([pipe], [], [], 0.1)[0]:
-                continue
-            chunk = os.read(pipe, 65536)
-            if not chunk:
-                process.wait()
-                return
-            heard = time.monotonic()
-            *lines, buffer = (buffer + chunk).split(b"\n")
-            for line in lines:
-                yield json.loads(line)
+        with selectors.DefaultSelector() as selector:  # select() takes no descriptor above 1023
+            selector.register(pipe, selectors.EVENT_READ)
+            while time.monotonic() - heard < SILENT_AFTER_S and not self._given_up.is_set():
+                if self._ended.is_set() and not told:
+                    told = True
+                    with contextlib.suppress(OSError):  # it has died
+                        os.write(process.stdin.fileno(), b"ended\n")
+                if not selector.select(0.1):
+                    continue
+                chunk = os.read(pipe, 65536)
+                if not chunk:
+                    process.wait()
+                    return
+                heard = time.monotonic()
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
 
     def _tell_what_lacks(self, whose: str) -> None:
         online = " --wandb online" if self._reason == "they were begun online" else ""
@@ -170,6 +176,9 @@ class Supervisor:
             "them over, or `python -m vagram_ray.sweep.wandb %s%s`.",
             whose, self._reason or "it did not take them", online, short_path(self._folder), online,
         )  # fmt: skip
+
+    def _warn_of_another_try(self) -> None:
+        self._warn(f"W&B logging is tried again ({self._reason}); the sweep's records have everything.")
 
     def _warn(self, sentence: str) -> None:
         if sentence not in self._told:
