@@ -7,7 +7,8 @@ Three of them are facts from public configuration files, with a full set of valu
 - ``mbrl_lib_settings``: mbrl-lib (facebookresearch/mbrl-lib at 3f93ccc), whose hyperparameters Appendix D names.
 
 They hold what the files say. What the programs do beyond their files is in docs/paper_differences.md. That early
-stopping watches the squared error is from their code.
+stopping watches the squared error is from their code, but for VaGraM's: the published code watches its loss
+(``early_stopping_metric="loss"``).
 ``workstation_settings``, ``laptop_settings`` and ``smoke_settings`` are ours: for runs of a night, of minutes and of
 seconds on two cores.
 """
@@ -269,8 +270,9 @@ def laptop_settings() -> dict[str, Any]:
 def workstation_settings() -> dict[str, Any]:
     """Hopper itself with smaller networks: a night for 8 seeds of 65,000 steps on a core. 5 episodes suit evaluations.
 
-    They name all that ``published_settings`` names. Model, rollouts of one step and the mix of data are those of the
-    published file for Hopper. SAC has 2 x 128 units without normalised features, batches of 128, the step sizes,
+    They name all that ``published_settings`` names. Members, elites, step size and weight decay of the model, and the
+    mix of data are those of the published file for Hopper, rollouts of one step those of its file for distractors.
+    The model has members of 2 x 64 and batches of 256. SAC has 2 x 128 units without normalised features, batches of 128, the step sizes,
     target updates, patience and first steps of Janner et al., and half of their updates per environment step.
     """
     return published_settings("Hopper") | {
