@@ -1,9 +1,9 @@
 """Fitting the dynamics ensemble to the real transitions (Algorithm 1, "train model").
 
-Much is as in MBPO and mbrl-lib, and docs/paper_differences.md has what is not. Each fit continues from the last one's weights and Adam state, draws a new validation split and a new
-bootstrap sample per member, and stops a seed when no member has improved for ``model_patience`` epochs. A seed
-that has stopped leaves the working set: it costs nothing, and its random streams and optimiser stand still,
-so that its numbers do not depend on how long its neighbours go on.
+Much is as in MBPO and mbrl-lib, and docs/paper_differences.md has what is not. Each fit continues from the last one's
+weights and Adam state, draws a new validation split and a new bootstrap sample per member, and stops a seed when no
+member has improved for ``model_patience`` epochs. A seed that has stopped leaves the working set: it costs nothing,
+and its random streams and optimiser stand still, so that its numbers do not depend on how long its neighbours go on.
 """
 
 from __future__ import annotations

@@ -270,10 +270,11 @@ def laptop_settings() -> dict[str, Any]:
 def workstation_settings() -> dict[str, Any]:
     """Hopper itself with smaller networks: a night for 8 seeds of 65,000 steps on a core. 5 episodes suit evaluations.
 
-    They name all that ``published_settings`` names. Members, elites, step size and weight decay of the model, and the
-    mix of data are those of the published file for Hopper, rollouts of one step those of its file for distractors.
-    The model has members of 2 x 64 and batches of 256. SAC has 2 x 128 units without normalised features, batches of 128, the step sizes,
-    target updates, patience and first steps of Janner et al., and half of their updates per environment step.
+    They name all that ``published_settings`` names. Members, elites, step size and weight decay of the model, and
+    the mix of data are those of the published file for Hopper, rollouts of one step those of its file for
+    distractors. The model has members of 2 x 64 and batches of 256. SAC has 2 x 128 units without normalised
+    features, batches of 128, the step sizes, target updates, patience and first steps of Janner et al., and half of
+    their updates per environment step.
     """
     return published_settings("Hopper") | {
         "actor_hidden_sizes": (128, 128),
