@@ -267,3 +267,11 @@ def test_a_damaged_cursor_is_named_and_not_used_and_one_of_an_earlier_version_is
         assert Cursor(tmp_path, "here").get("run") == Logged()
         assert "is damaged and not used" in caplog.text
         caplog.clear()
+
+
+def test_wandbs_setting_of_a_hidden_folder_loses_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_USE_DOT_WANDB", "true")
+    sweep = PlayedSweep(tmp_path)
+    sweep.play_all()
+    assert sweep.catch_up() == 0
+    check_whole(sweep)
