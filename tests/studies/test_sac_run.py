@@ -45,6 +45,14 @@ def test_a_seed_alone_gives_its_numbers_in_a_cohort(small_run):
     )
 
 
+def test_no_compiled_library_changes_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one in the cache a seed would have other numbers than without."""
+    asked: list[object] = []
+    monkeypatch.setattr("vagram_ray.core.fast.library.find_library", lambda *given, **named: asked.append(given))
+    train_sac((0,), 1, small_settings())
+    assert asked == []
+
+
 def test_progress_is_reported_and_the_last_policy_evaluated():
     seen = []
     run = train_sac((0,), 2, small_settings(), lambda done, total, returns: seen.append((done, total, returns.shape)))
