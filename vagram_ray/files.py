@@ -13,6 +13,12 @@ TEMPORARY = ".tmp-"
 """How names of what is being written begin."""
 
 
+def below(place: str, *names: str) -> str:
+    """Path or URI of something below a place. A URI's query, such as ``?endpoint_override=...``, stays at its end."""
+    path, mark, query = place.partition("?") if "://" in place else (place, "", "")
+    return "/".join((path.rstrip("/"), *names)) + mark + query
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file in one step, so that no reader ever sees half of it. Text is written as UTF-8.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vagram_ray.commands import InputError
+from vagram_ray.files import below
 from vagram_ray.records import SweepError, SweepFolder
 
 if TYPE_CHECKING:
@@ -148,8 +149,7 @@ def _trial_folder(folder: Path, name: str, storage: str | None) -> Path:
     """A trial's folder, which lies beside ``sweep.json`` or in another storage."""
     trial = folder / name
     if storage and not list(trial.glob("checkpoint_*")):  # the driver's folder may hold an error.txt
-        path, mark, query = storage.partition("?")  # of the sweep's own folder there
-        place = f"{path.rstrip('/')}/{name}{mark}{query}"
+        place = below(storage, name)  # the storage is the sweep's own folder there
         raise InputError(f"The trial's checkpoints are not on this machine; copy {place!r} here and give its path.")
     return trial
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vagram_ray.files import write_atomically
+from vagram_ray.files import below, write_atomically
 from vagram_ray.records.cells import CellResult
 from vagram_ray.records.folder import RECORDS_FOLDER, RESULTS_FILE, STOPPED_BY, SweepFolder, epoch_of_death
 from vagram_ray.records.recorded import cell_axes
@@ -166,12 +166,11 @@ class SweepResults:
         trial = next((trial for trial in self.cell_trials(index) if seed in trial.seeds), None)
         if trial is None:
             raise KeyError(f"There is no seed {seed} in the cell {self.labels[index]!r}.")
-        path, mark, query = str(self.info.get("storage") or self.folder).partition("?")
-        place = f"{path.rstrip('/')}/{trial.name}"
-        found = newest_whole(*resolve(f"{place}{mark}{query}"))
+        place = below(str(self.info.get("storage") or self.folder), trial.name)
+        found = newest_whole(*resolve(place))
         if found is None:
             raise FileNotFoundError(f"The trial {trial.name} has no checkpoint in {place}.")
-        return f"{place}/{found.path.rpartition('/')[2]}{mark}{query}"
+        return below(place, found.path.rpartition("/")[2])
 
     def _find_cell(self, cell: int | str) -> int:
         if isinstance(cell, int):

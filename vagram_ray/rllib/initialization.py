@@ -14,6 +14,7 @@ from vagram_ray.checkpoint.files import resolve
 from vagram_ray.checkpoint.history import OWN_FOLDER
 from vagram_ray.core.initialization import PARTS, initialize_agent
 from vagram_ray.core.mbpo import MBPOAgent
+from vagram_ray.files import below
 from vagram_ray.rllib.plain_config import differences, lasting_differences, listed_differences, plain_settings
 from vagram_ray.rllib.values import MBPOValues
 from vagram_ray.text import did_you_mean
@@ -43,10 +44,9 @@ def find_source(path: Any) -> str:
         CheckpointFolder(filesystem, location).manifest()
         return given
     except CheckpointError as error:
-        for inside in ("", f"/{OWN_FOLDER}"):
-            if found := newest_whole(filesystem, location + inside):
-                place, mark, query = given.partition("?" if "://" in given else "\0")
-                return f"{place.rstrip('/')}{inside}/{found.path.rpartition('/')[2]}{mark}{query}"
+        for inside in ((), (OWN_FOLDER,)):
+            if found := newest_whole(filesystem, below(location, *inside)):
+                return below(given, *inside, found.path.rpartition("/")[2])
         raise CheckpointError(
             f"initialize_from: {str(error).rstrip('.')}, and it is no trial's folder that holds one."
         ) from None

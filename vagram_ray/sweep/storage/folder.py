@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vagram_ray.commands import first_existing
+from vagram_ray.files import below
 from vagram_ray.records.folder import SWEEP_FILE
 from vagram_ray.sweep.spec import SweepError
 from vagram_ray.text import reason, short_path
@@ -60,16 +61,11 @@ class SweepStorage:
     @property
     def uri(self) -> str:
         """URI of the sweep, where the location is one."""
-        return self._below(self.name)
+        return below(self.location, self.name)
 
     def trial_folder(self, name: str) -> str:
         """Path or URI of a trial's folder."""
-        return self._below(self.name, name) if self.is_remote else f"{self.folder}/{name}"
-
-    def _below(self, *names: str) -> str:
-        """URI of something below the location. A query, such as ``?endpoint_override=...``, stays at its end."""
-        path, mark, query = self.location.partition("?")
-        return "/".join((path.rstrip("/"), *names)) + mark + query
+        return below(self.location, self.name, name) if self.is_remote else f"{self.folder}/{name}"
 
     def check(self, say: Callable[[str], None] = lambda sentence: None) -> None:
         """Refuse a location that cannot be written and a folder that is no sweep's. Leaves nothing behind.

@@ -142,24 +142,17 @@ def server_answers(timeout_s: float) -> bool:
     import requests
 
     try:
-        proxies = _proxies()
-        requests.get(server_address(), timeout=timeout_s, stream=True, allow_redirects=False, proxies=proxies).close()
+        settings = _wandb_settings()
+        own = {"http": settings.http_proxy, "https": settings.https_proxy}
+        given = {scheme: os.environ.get(f"WANDB_{scheme.upper()}_PROXY") or proxy for scheme, proxy in own.items()}
+        proxies = {scheme: str(proxy) for scheme, proxy in given.items() if proxy}
+        address = str(settings.base_url)
+        requests.get(address, timeout=timeout_s, stream=True, allow_redirects=False, proxies=proxies).close()
     except requests.exceptions.SSLError:  # wandb may be told to trust it
         return True
-    except (requests.RequestException, OSError):
+    except (requests.RequestException, OSError, ValueError):  # ValueError: the settings cannot be used
         return False
     return True
-
-
-def _proxies() -> dict[str, str]:
-    """Of wandb's own settings, by scheme."""
-    try:
-        settings = _wandb_settings()
-    except ValueError:
-        return {}
-    own = {"http": settings.http_proxy, "https": settings.https_proxy}
-    given = {scheme: os.environ.get(f"WANDB_{scheme.upper()}_PROXY") or proxy for scheme, proxy in own.items()}
-    return {scheme: str(proxy) for scheme, proxy in given.items() if proxy}
 
 
 def _wandb_settings() -> Any:
